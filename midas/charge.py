@@ -1,0 +1,341 @@
+"""The charge and its state machine. Pure: `(charge, what Ping++ says) → Outcome`.
+
+    SUBMITTING → PENDING → SUCCEEDED → REVERSED
+        │           ├──→ CLOSED ──(late money)──▶ SUCCEEDED
+        └───────────┴──→ FAILED ──(late money)──▶ SUCCEEDED
+
+SUBMITTING means "we do not know". Only an answer of Ping++ ends it; time alone ends nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from midas.refund import RefundFacts
+
+
+class ChargeState(StrEnum):
+    """Where a charge stands; `protos/midas/v1/charge.proto` tells what each promises."""
+
+    SUBMITTING = "SUBMITTING"
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    CLOSED = "CLOSED"
+    FAILED = "FAILED"
+    REVERSED = "REVERSED"
+
+
+class ObservedBy(StrEnum):
+    """How Midas came to know."""
+
+    CREATE = "CREATE"
+    WEBHOOK = "WEBHOOK"
+    QUERY = "QUERY"
+    POLL = "POLL"
+    RESOLVE = "RESOLVE"
+    RECONCILE = "RECONCILE"
+
+
+class ChargeSaid(StrEnum):
+    """What Ping++'s answer comes to (the table of pingpp.md section 2)."""
+
+    WAITING = "WAITING"  # unpaid, and the payer's time is not over
+    LAPSED = "LAPSED"  # unpaid, and Ping++ was asked after the expiry and its grace
+    PAID = "PAID"
+    REVERSED = "REVERSED"  # unpaid and reversed: it cannot be paid any more
+    PAID_THEN_REVERSED = "PAID_THEN_REVERSED"
+    PAYMENT_FAILED = "PAYMENT_FAILED"  # unpaid, with a failure code
+    REFUSED = "REFUSED"  # the create call was answered: not done
+    ABSENT = "ABSENT"  # looked up past the settle window, completely and twice: not there
+    NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeTerms:
+    """What a caller asks for. Amount in minor units; `expires_in` is no part of the identity."""
+
+    order_no: str
+    channel: str
+    amount: int
+    currency: str
+    subject: str
+    body: str
+    client_ip: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    expires_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeFacts:
+    """A charge object as Ping++ tells it (pingpp.md section 2), read but not judged."""
+
+    charge_id: str
+    out_trade_no: str
+    app_id: str
+    livemode: bool
+    channel: str
+    amount: int
+    currency: str
+    paid: bool
+    reversed: bool
+    created_at: datetime
+    expires_at: datetime | None = None
+    paid_at: datetime | None = None
+    transaction_no: str = ""
+    failure_code: str = ""
+    failure_message: str = ""
+    refunds: tuple[RefundFacts, ...] = ()
+    refunds_complete: bool = True
+    has_credential: bool = False
+    raw: str = ""
+    """The JSON as it came, byte for byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One attempt at Ping++ to collect the money of an order, as stored."""
+
+    out_trade_no: str
+    order_no: str
+    app_id: str
+    livemode: bool
+    channel: str
+    amount: int
+    currency: str
+    subject: str
+    body: str
+    client_ip: str
+    extra: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    terms_digest: str
+    created_at: datetime
+    updated_at: datetime
+    state: ChargeState = ChargeState.SUBMITTING
+    asked_expires_at: datetime | None = None
+    """The expiry that was sent to Ping++; None leaves it to the channel's default."""
+    charge_id: str | None = None
+    expires_at: datetime | None = None
+    paid_at: datetime | None = None
+    observed_by: ObservedBy | None = None
+    transaction_no: str = ""
+    failure_code: str = ""
+    failure_message: str = ""
+    late: bool = False
+    duplicate_payment: bool = False
+    superseded: bool = False
+    operator_reason: str = ""
+    answer: str | None = None
+    """Ping++'s JSON for the client SDK, kept only while the charge can be handed out again."""
+    due_at: datetime | None = None
+    """When to look next, by the database's clock; nobody else looks before. None: never."""
+    looks: int = 0
+    """Looks since the last change: what makes the pauses grow."""
+    absent_since: datetime | None = None
+    """When a complete list did not show it for the first time."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it stands in the way of another charge of the order."""
+        unsettled = self.state in (ChargeState.SUBMITTING, ChargeState.PENDING)
+        return unsettled and not self.superseded
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeObservation:
+    """Something learnt about one charge, however it reached us."""
+
+    said: ChargeSaid
+    by: ObservedBy
+    at: datetime
+    facts: ChargeFacts | None = None
+    code: str = ""
+    message: str = ""
+
+
+class ChargeNotice(StrEnum):
+    """What the order service is to be told."""
+
+    SUCCESS = "PAY_ORDER_SUCCESS"
+    CLOSED = "PAY_ORDER_CLOSED"
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeOutcome:
+    """What an observation makes of a charge. `event` names the journal entry."""
+
+    charge: Charge
+    event: str
+    notice: ChargeNotice | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def said_by(facts: ChargeFacts, at: datetime, grace: timedelta) -> ChargeSaid:
+    """Read Ping++'s flags (pingpp.md section 2). `at` is when Ping++ was asked."""
+    if facts.paid:
+        return ChargeSaid.PAID_THEN_REVERSED if facts.reversed else ChargeSaid.PAID
+    if facts.reversed:
+        return ChargeSaid.REVERSED
+    if facts.failure_code:
+        return ChargeSaid.PAYMENT_FAILED
+    if facts.expires_at is not None and at >= facts.expires_at + grace:
+        return ChargeSaid.LAPSED
+    return ChargeSaid.WAITING
+
+
+def observe(charge: Charge, seen: ChargeObservation, *, order_paid: bool) -> ChargeOutcome:
+    """Move the charge forward by what was seen, or leave it as it is and say why.
+
+    `order_paid`: another charge of the order holds the order's money already. An observation that
+    does not match what was asked is quarantined: the state stays and a person is called.
+    """
+    if seen.facts is not None and mismatches(charge, seen.facts):
+        return _quarantined(charge, seen, seen.facts)
+    target = TRANSITIONS[charge.state].get(seen.said)
+    if target is None:
+        return _unchanged(charge, seen)
+    return _moved(charge, seen, target, order_paid=order_paid)
+
+
+_S = ChargeState
+_A = ChargeSaid
+
+TRANSITIONS: Mapping[ChargeState, Mapping[ChargeSaid, ChargeState]] = {
+    _S.SUBMITTING: {
+        _A.WAITING: _S.PENDING,
+        _A.LAPSED: _S.CLOSED,
+        _A.PAID: _S.SUCCEEDED,
+        _A.REVERSED: _S.CLOSED,
+        _A.PAID_THEN_REVERSED: _S.REVERSED,
+        _A.PAYMENT_FAILED: _S.FAILED,
+        _A.REFUSED: _S.FAILED,
+        _A.ABSENT: _S.FAILED,
+    },
+    _S.PENDING: {
+        _A.LAPSED: _S.CLOSED,
+        _A.PAID: _S.SUCCEEDED,
+        _A.REVERSED: _S.CLOSED,
+        _A.PAID_THEN_REVERSED: _S.REVERSED,
+        _A.PAYMENT_FAILED: _S.FAILED,
+    },
+    _S.SUCCEEDED: {_A.PAID_THEN_REVERSED: _S.REVERSED},
+    _S.CLOSED: {_A.PAID: _S.SUCCEEDED, _A.PAID_THEN_REVERSED: _S.REVERSED},
+    _S.FAILED: {_A.PAID: _S.SUCCEEDED, _A.PAID_THEN_REVERSED: _S.REVERSED},
+    _S.REVERSED: {},
+}
+"""Every move there is. A pair that is not here changes no state."""
+
+CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeSaid]] = frozenset(
+    {
+        (_S.PENDING, _A.ABSENT),
+        (_S.PENDING, _A.REFUSED),
+        (_S.SUCCEEDED, _A.REVERSED),
+        (_S.SUCCEEDED, _A.PAYMENT_FAILED),
+        (_S.SUCCEEDED, _A.ABSENT),
+        (_S.SUCCEEDED, _A.REFUSED),
+    }
+)
+"""No stale snapshot explains these: a person has to look."""
+
+
+def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
+    """Names of the fields in which Ping++'s charge is not the one that was asked for."""
+    pairs = {
+        "out_trade_no": (charge.out_trade_no, facts.out_trade_no),
+        "amount": (charge.amount, facts.amount),
+        "currency": (charge.currency, facts.currency),
+        "app": (charge.app_id, facts.app_id),
+        "livemode": (charge.livemode, facts.livemode),
+    }
+    if charge.charge_id is not None:
+        pairs["charge_id"] = (charge.charge_id, facts.charge_id)
+    return tuple(name for name, (asked, told) in pairs.items() if asked != told)
+
+
+def _quarantined(charge: Charge, seen: ChargeObservation, facts: ChargeFacts) -> ChargeOutcome:
+    wrong = mismatches(charge, facts)
+    told = {
+        "fields": list(wrong),
+        "charge_id": facts.charge_id,
+        "out_trade_no": facts.out_trade_no,
+        "amount": facts.amount,
+        "currency": facts.currency,
+        "app": facts.app_id,
+        "livemode": facts.livemode,
+        "said": seen.said.value,
+    }
+    reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
+    raised = replace(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
+    return ChargeOutcome(raised, "charge_quarantined", detail=told)
+
+
+def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
+    detail = {"said": seen.said.value, "code": seen.code}
+    if seen.said is ChargeSaid.NO_ANSWER:
+        return ChargeOutcome(charge, "charge_outcome_unknown", detail=detail)
+    if (charge.state, seen.said) in CONTRADICTIONS:
+        reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
+        raised = replace(charge, operator_reason=reason, updated_at=seen.at)
+        return ChargeOutcome(raised, "charge_contradicted", detail=detail)
+    if seen.said is ChargeSaid.WAITING and charge.state is ChargeState.PENDING:
+        return ChargeOutcome(_with_facts(charge, seen), "charge_still_pending", detail=detail)
+    return ChargeOutcome(charge, "charge_observation_stale", detail=detail)
+
+
+def _moved(
+    charge: Charge, seen: ChargeObservation, target: ChargeState, *, order_paid: bool
+) -> ChargeOutcome:
+    late = target is ChargeState.SUCCEEDED and charge.state in (
+        ChargeState.CLOSED,
+        ChargeState.FAILED,
+    )
+    moved = replace(
+        _with_facts(charge, seen),
+        state=target,
+        observed_by=seen.by,
+        updated_at=seen.at,
+        late=charge.late or late,
+        duplicate_payment=target is ChargeState.SUCCEEDED and order_paid,
+        looks=0,
+        absent_since=None,
+    )
+    if target is not ChargeState.PENDING:
+        moved = replace(moved, answer=None, due_at=None)
+    if target is ChargeState.FAILED:
+        moved = replace(
+            moved,
+            failure_code=seen.code or moved.failure_code or seen.said.value.lower(),
+            failure_message=seen.message or moved.failure_message,
+        )
+    detail = {"said": seen.said.value, "code": moved.failure_code}
+    return ChargeOutcome(moved, f"charge_{target.lower()}", _notice(charge, moved, seen), detail)
+
+
+def _with_facts(charge: Charge, seen: ChargeObservation) -> Charge:
+    facts = seen.facts
+    if facts is None:
+        return charge
+    keep_answer = facts.raw if facts.has_credential or charge.answer is None else charge.answer
+    return replace(
+        charge,
+        charge_id=facts.charge_id,
+        expires_at=facts.expires_at or charge.expires_at,
+        paid_at=facts.paid_at or charge.paid_at,
+        transaction_no=facts.transaction_no or charge.transaction_no,
+        failure_code=facts.failure_code or charge.failure_code,
+        failure_message=facts.failure_message or charge.failure_message,
+        answer=keep_answer,
+    )
+
+
+def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNotice | None:
+    """Success is always told. An end without money is told unless the caller knows it already."""
+    if after.state is ChargeState.SUCCEEDED:
+        return ChargeNotice.SUCCESS
+    if after.state is ChargeState.PENDING or after.superseded:
+        return None
+    told_before = before.state in (ChargeState.CLOSED, ChargeState.FAILED)
+    in_the_answer = seen.by is ObservedBy.CREATE and after.state is ChargeState.FAILED
+    return None if told_before or in_the_answer else ChargeNotice.CLOSED

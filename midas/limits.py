@@ -1,0 +1,54 @@
+"""Every bound of Midas by name. Where one can be set, `midas/config.py` says how."""
+
+from datetime import timedelta
+
+# Requests
+ORDER_NO_CHARACTERS = 64
+REFUND_NO_CHARACTERS = 64
+CHANNEL_CHARACTERS = 32
+AMOUNT_MAX = 100_000_000_000
+"""In minor units. Ping++ documents no ceiling for a charge (pingpp.md section 13); this one keeps a
+slip of the keyboard from becoming a payment."""
+DESCRIPTION_CHARACTERS = 255
+METADATA_PAIRS = 20
+METADATA_CHARACTERS = 1000
+EXTRA_BYTES = 16_384
+EXTRA_DEPTH = 8
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1000
+REQUEST_BYTES = 256 * 1024
+CONCURRENT_RPCS = 1000
+
+# Ping++
+PSP_CONNECT_TIMEOUT = timedelta(seconds=5)
+PSP_TOTAL_TIMEOUT = timedelta(seconds=30)
+PSP_CONCURRENT_CALLS = 256
+PSP_ANSWER_BYTES = 1024 * 1024
+PSP_LIST_PAGES = 50
+"""100 objects each; a list that is longer proves the absence of nothing."""
+
+# Finishing what is unknown
+SETTLE_WINDOW = timedelta(minutes=15)
+"""How long Ping++ may still carry out a request that we gave up on, and how long its lists may lag.
+Not documented (pingpp.md section 13): chosen generously."""
+EXPIRY_GRACE = timedelta(minutes=2)
+"""A payment made just before the expiry may become visible this much later."""
+CLOCK_SKEW = timedelta(minutes=2)
+"""How far Ping++'s clock may be from ours when we look up a charge by its time of creation."""
+REPOST_MARGIN = timedelta(seconds=15)
+"""A charge is posted again only while the window in which Ping++ takes it for the same one stays
+open at least this long."""
+RESOLVE_BATCH = 50
+RESOLVE_CLAIM = timedelta(seconds=60)
+CONFLICT_RETRIES = 50
+
+# Storage
+BATCH_CHANGES = 256
+"""The most changes that share one commit."""
+COMMIT_PATIENCE = timedelta(seconds=10)
+"""How long a write is tried again when the database is locked, restarting or failing over."""
+STORE_WAITING = 4096
+"""The most writes that may wait for their commit."""
+
+# The process
+DRAIN_TIMEOUT = timedelta(seconds=20)

@@ -1,0 +1,325 @@
+"""The order as Midas knows it: its charges and refunds, and every change to them as one commit.
+
+An order is read whole and changed whole. `Draft` applies observations and intents to it, without
+any effect outside; `Draft.change()` is what a store commits: new and changed rows, journal entries
+and notifications together, guarded by the order's version, so that of two changes based on the same
+reading one loses and is decided anew.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from midas import charge as charges
+from midas import refund as refunds
+from midas.charge import Charge, ChargeObservation, ChargeState
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One line of the transaction log. `subject` is an out_trade_no or a refund_no."""
+
+    order_no: str
+    subject: str
+    event: str
+    at: datetime
+    by: str
+    state_before: str
+    state_after: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One message to the order service. `sequence` is gapless per order, from 1."""
+
+    order_no: str
+    sequence: int
+    kind: str
+    occurred_at: datetime
+    observed_by: str
+    out_trade_no: str
+    refund_no: str = ""
+    late: bool = False
+    duplicate_payment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything known of one order_no. `version` counts its commits; 0 is an order not stored."""
+
+    order_no: str
+    version: int = 0
+    last_sequence: int = 0
+    charges: tuple[Charge, ...] = ()
+    """Oldest first."""
+    refunds: tuple[Refund, ...] = ()
+    """Oldest first."""
+
+    @property
+    def open_charge(self) -> Charge | None:
+        """The one charge that stands in the way of another, if any."""
+        return next((each for each in self.charges if each.is_open), None)
+
+    @property
+    def paying_charge(self) -> Charge | None:
+        """A charge that holds the order's money: paid and not refunded in full."""
+        return next((each for each in self.charges if self.holds_money(each)), None)
+
+    def holds_money(self, charge: Charge) -> bool:
+        """Whether the charge is paid and its succeeded refunds do not cover it."""
+        paid = charge.state is ChargeState.SUCCEEDED
+        return paid and self.refunded(charge.out_trade_no) < charge.amount
+
+    def charge(self, out_trade_no: str) -> Charge:
+        """The charge of this number. KeyError if the order has none."""
+        for each in self.charges:
+            if each.out_trade_no == out_trade_no:
+                return each
+        raise KeyError(out_trade_no)
+
+    def refund(self, refund_no: str) -> Refund:
+        """The refund of this key. KeyError if the order has none."""
+        for each in self.refunds:
+            if each.refund_no == refund_no:
+                return each
+        raise KeyError(refund_no)
+
+    def refunds_of(self, out_trade_no: str) -> tuple[Refund, ...]:
+        """The refunds of one charge, oldest first."""
+        return tuple(each for each in self.refunds if each.out_trade_no == out_trade_no)
+
+    def refunded(self, out_trade_no: str) -> int:
+        """Sum of the refunds of a charge that succeeded, in minor units."""
+        done = (r for r in self.refunds_of(out_trade_no) if r.state is RefundState.SUCCEEDED)
+        return sum(each.amount for each in done)
+
+    def refundable(self, charge: Charge) -> int:
+        """What may still be refunded, in minor units: unknown and pending ones count as spent."""
+        if charge.state is not ChargeState.SUCCEEDED:
+            return 0
+        held = (r.amount for r in self.refunds_of(charge.out_trade_no) if r.holds_money)
+        return max(0, charge.amount - sum(held))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit writes: all or nothing, and only if the version is as expected."""
+
+    order_no: str
+    expected_version: int
+    last_sequence: int
+    new_charges: tuple[Charge, ...] = ()
+    changed_charges: tuple[Charge, ...] = ()
+    new_refunds: tuple[Refund, ...] = ()
+    changed_refunds: tuple[Refund, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
+    notifications: tuple[Notification, ...] = ()
+
+
+class Draft:
+    """An order being changed. Pure: nothing happens until its `change()` is committed."""
+
+    def __init__(self, order: Order) -> None:
+        self.base = order
+        self._charges = {each.out_trade_no: each for each in order.charges}
+        self._refunds = {each.refund_no: each for each in order.refunds}
+        self._journal: list[JournalEntry] = []
+        self._notifications: list[Notification] = []
+
+    @property
+    def order(self) -> Order:
+        """The order as it would be after the commit."""
+        return replace(
+            self.base,
+            version=self.base.version + 1,
+            last_sequence=self.base.last_sequence + len(self._notifications),
+            charges=tuple(self._charges.values()),
+            refunds=tuple(self._refunds.values()),
+        )
+
+    def change(self) -> Change | None:
+        """What to commit; None when nothing changed."""
+        if not self._journal and self._rows_unchanged():
+            return None
+        was_charges = {each.out_trade_no: each for each in self.base.charges}
+        was_refunds = {each.refund_no: each for each in self.base.refunds}
+        return Change(
+            order_no=self.base.order_no,
+            expected_version=self.base.version,
+            last_sequence=self.base.last_sequence + len(self._notifications),
+            new_charges=_new(self._charges, was_charges),
+            changed_charges=_changed(self._charges, was_charges),
+            new_refunds=_new(self._refunds, was_refunds),
+            changed_refunds=_changed(self._refunds, was_refunds),
+            journal=tuple(self._journal),
+            notifications=tuple(self._notifications),
+        )
+
+    def add_charge(self, charge: Charge, by: str) -> None:
+        """Write down the intent to charge."""
+        self._charges[charge.out_trade_no] = charge
+        self._note(charge.out_trade_no, "charge_intended", charge.created_at, by, "", charge.state)
+
+    def add_refund(self, refund: Refund, by: str, event: str = "refund_intended") -> None:
+        """Write down the intent to refund; its amount is reserved from this commit on."""
+        self._refunds[refund.refund_no] = refund
+        detail = {"amount": refund.amount, "out_trade_no": refund.out_trade_no}
+        at = refund.created_at
+        self._note(refund.refund_no, event, at, by, "", refund.state, detail)
+
+    def put_charge(self, charge: Charge, event: str, at: datetime, by: str) -> None:
+        """Change fields of a charge that no observation decides, such as `superseded`."""
+        self._charges[charge.out_trade_no] = charge
+        self._note(charge.out_trade_no, event, at, by, charge.state, charge.state)
+
+    def put_refund(self, refund: Refund, event: str, at: datetime, by: str) -> None:
+        """Change fields of a refund that no observation decides, such as `unsent`."""
+        self._refunds[refund.refund_no] = refund
+        self._note(refund.refund_no, event, at, by, refund.state, refund.state)
+
+    def reschedule_charge(self, charge: Charge) -> None:
+        """Change when to look next, without a journal entry."""
+        self._charges[charge.out_trade_no] = charge
+
+    def reschedule_refund(self, refund: Refund) -> None:
+        """Change when to look next, without a journal entry."""
+        self._refunds[refund.refund_no] = refund
+
+    def observe_charge(self, out_trade_no: str, seen: ChargeObservation) -> Charge:
+        """Send what was seen of a charge, and of its refunds beside it, down the funnel."""
+        before = self._charges[out_trade_no]
+        outcome = charges.observe(before, seen, order_paid=self._paid_by_another(out_trade_no))
+        self._charges[out_trade_no] = outcome.charge
+        if outcome.charge != before or outcome.event not in _QUIET:
+            states = (before.state, outcome.charge.state)
+            self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
+        if outcome.notice is not None:
+            self._notify(outcome.notice, seen.at, seen.by, outcome.charge)
+        if seen.facts is not None and not charges.mismatches(outcome.charge, seen.facts):
+            self.observe_refund_list(out_trade_no, seen.facts.refunds, seen.by, seen.at)
+        return self._charges[out_trade_no]
+
+    def observe_refund(self, refund_no: str, seen: RefundObservation) -> Refund:
+        """Send an observation of a refund down the funnel."""
+        before = self._refunds[refund_no]
+        outcome = refunds.observe(before, seen)
+        self._refunds[refund_no] = outcome.refund
+        if outcome.refund != before or outcome.event not in _QUIET:
+            states = (before.state, outcome.refund.state)
+            self._note(refund_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
+        if outcome.notice is not None:
+            charge = self._charges[before.out_trade_no]
+            self._notify(outcome.notice, seen.at, seen.by, charge, refund_no)
+        return outcome.refund
+
+    def observe_refund_list(
+        self, out_trade_no: str, listed: Iterable[RefundFacts], by: str, at: datetime
+    ) -> None:
+        """Match Ping++'s refunds of a charge with ours; take in those that were made elsewhere.
+
+        Two refunds at Ping++ under one refund_no are money given back twice: both are booked and a
+        person is called.
+        """
+        for facts in sorted(listed, key=lambda each: (each.created_at, each.refund_id)):
+            refund = self._known(out_trade_no, facts)
+            if refund is None:
+                refund = self._take_in(out_trade_no, facts, by, at)
+            self.observe_refund(refund.refund_no, RefundObservation(facts.said, by, at, facts))
+
+    def _known(self, out_trade_no: str, facts: RefundFacts) -> Refund | None:
+        ours = [r for r in self._refunds.values() if r.out_trade_no == out_trade_no]
+        for refund in ours:
+            if refund.refund_id == facts.refund_id:
+                return refund
+        for refund in ours:
+            if facts.refund_no and refund.refund_no == facts.refund_no:
+                return refund if refund.refund_id is None else None
+        return None
+
+    def _take_in(self, out_trade_no: str, facts: RefundFacts, by: str, at: datetime) -> Refund:
+        twin = self._refunds.get(facts.refund_no) if facts.refund_no else None
+        if twin is not None:
+            reason = f"Ping++ holds a second refund, {facts.refund_id}, under this refund_no"
+            raised = replace(twin, operator_reason=reason, updated_at=at)
+            self.put_refund(raised, "refund_doubled", at, by)
+        charge = self._charges[out_trade_no]
+        refund = Refund(
+            refund_no=facts.refund_id,
+            order_no=charge.order_no,
+            out_trade_no=out_trade_no,
+            charge_id=facts.charge_id,
+            amount=facts.amount,
+            currency=charge.currency,
+            app_id=charge.app_id,
+            description=facts.description,
+            metadata={},
+            content_digest="",
+            created_at=facts.created_at,
+            updated_at=at,
+            external=True,
+        )
+        self.add_refund(refund, by, "refund_found_at_psp")
+        return refund
+
+    def _paid_by_another(self, out_trade_no: str) -> bool:
+        others = (each for each in self._charges.values() if each.out_trade_no != out_trade_no)
+        order = self.order
+        return any(order.holds_money(each) for each in others)
+
+    def _notify(
+        self, kind: str, at: datetime, by: str, charge: Charge, refund_no: str = ""
+    ) -> None:
+        sequence = self.base.last_sequence + len(self._notifications) + 1
+        self._notifications.append(
+            Notification(
+                order_no=self.base.order_no,
+                sequence=sequence,
+                kind=str(kind),
+                occurred_at=at,
+                observed_by=str(by),
+                out_trade_no=charge.out_trade_no,
+                refund_no=refund_no,
+                late=charge.late and not refund_no,
+                duplicate_payment=charge.duplicate_payment and not refund_no,
+            )
+        )
+
+    def _note(
+        self,
+        subject: str,
+        event: str,
+        at: datetime,
+        by: str,
+        before: str,
+        after: str,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        order_no = self.base.order_no
+        self._journal.append(
+            JournalEntry(
+                order_no, subject, event, at, str(by), str(before), str(after), detail or {}
+            )
+        )
+
+    def _rows_unchanged(self) -> bool:
+        return (
+            tuple(self._charges.values()) == self.base.charges
+            and tuple(self._refunds.values()) == self.base.refunds
+        )
+
+
+_Row = TypeVar("_Row")
+
+_QUIET = frozenset({"charge_still_pending", "refund_still_pending", "refund_observation_stale"})
+"""Events that are journaled only when they changed the record: they recur with every look."""
+
+
+def _new(now: Mapping[str, _Row], was: Mapping[str, _Row]) -> tuple[_Row, ...]:
+    return tuple(row for key, row in now.items() if key not in was)
+
+
+def _changed(now: Mapping[str, _Row], was: Mapping[str, _Row]) -> tuple[_Row, ...]:
+    return tuple(row for key, row in now.items() if key in was and was[key] != row)

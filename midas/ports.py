@@ -1,0 +1,249 @@
+"""What the flows need from outside: a store, Ping++ and a clock.
+
+`midas/storage` and `midas/psp` implement these; `tests/fakes` implements them in memory. The real
+and the fake ones pass the same contract tests.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from midas.charge import Charge, ChargeFacts, ChargeState, ChargeTerms
+from midas.errors import FieldViolation
+from midas.order import Change, JournalEntry, Notification, Order
+from midas.refund import Refund, RefundFacts, RefundState
+
+Answer = TypeVar("Answer", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[Answer]):
+    """Ping++ answered, and this is what it says. It need not be what was hoped for: read it."""
+
+    answer: Answer
+
+
+class Refusal(StrEnum):
+    """Why something was certainly not done."""
+
+    NOT_SENT = "NOT_SENT"  # no byte of the request reached Ping++: it may be sent again
+    REFUSED = "REFUSED"  # Ping++ or the channel said no
+    NOT_FOUND = "NOT_FOUND"  # Ping++ knows no such object
+    THROTTLED = "THROTTLED"  # Ping++'s limit of calls
+    MIDAS_REJECTED = "MIDAS_REJECTED"  # our API key or signature
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """Proven not done. `code`, `param` and `message` are Ping++'s; the message is for people."""
+
+    refusal: Refusal
+    code: str = ""
+    param: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have been done or not: timeout, reset, 5xx, an answer that cannot be read.
+
+    `reason` is a short constant such as `timeout`, `connection_lost`, `status_502`,
+    `unreadable_answer`; it holds nothing of the request or the answer.
+    """
+
+    reason: str
+
+
+Verdict = Done[Answer] | NotDone | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class ChargePage:
+    """One page of charges, newest first. `more` says that older ones follow."""
+
+    charges: tuple[ChargeFacts, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPage:
+    """One page of the refunds of a charge, newest first. `more` says that older ones follow."""
+
+    refunds: tuple[RefundFacts, ...]
+    more: bool
+
+
+class Psp(Protocol):
+    """Ping++. Every method but `admit` answers with a verdict and raises nothing but cancellation.
+
+    No method repeats a call by itself. `timeout` bounds the whole call; None means the configured
+    bound, and a longer one is cut to it.
+    """
+
+    @property
+    def app_id(self) -> str:
+        """The Ping++ application that charges belong to."""
+
+    @property
+    def livemode(self) -> bool:
+        """Whether real money moves: the API key tells."""
+
+    @property
+    def total_timeout(self) -> timedelta:
+        """The longest that one call can take."""
+
+    def admit(self) -> AbstractAsyncContextManager[None]:
+        """Reserve a place for one flow's calls, before anything is written.
+
+        Raises PspUnavailable while the circuit breaker is open, Overloaded when as many flows are
+        under way as may be. Calls made outside of it are not refused for want of a place.
+        """
+
+    def check_charge(self, terms: ChargeTerms) -> Sequence[FieldViolation]:
+        """Ping++'s own rules for this channel (pingpp.md section 7), field by field. No I/O."""
+
+    def check_refund(self, channel: str, refund: Refund) -> Sequence[FieldViolation]:
+        """Ping++'s own rules for a refund (pingpp.md section 3), field by field. No I/O."""
+
+    def can_reverse(self, channel: str) -> bool:
+        """Whether an unpaid charge of this channel can be closed (pingpp.md section 9)."""
+
+    def pays_at_create(self, channel: str) -> bool:
+        """Whether the create call itself takes the money (balance, bar codes): never repeat it."""
+
+    def repost_window(self, channel: str) -> timedelta:
+        """How long identical terms give back the same charge (pingpp.md section 8). 0: never."""
+
+    async def create_charge(
+        self, charge: Charge, timeout: timedelta | None = None
+    ) -> Verdict[ChargeFacts]:
+        """POST the charge: `out_trade_no` as order_no, `asked_expires_at` as time_expire."""
+
+    async def retrieve_charge(
+        self, charge_id: str, timeout: timedelta | None = None
+    ) -> Verdict[ChargeFacts]:
+        """GET one charge with its newest refunds."""
+
+    async def list_charges(
+        self,
+        created_from: datetime,
+        created_to: datetime,
+        channel: str | None = None,
+        after: str | None = None,
+        timeout: timedelta | None = None,
+    ) -> Verdict[ChargePage]:
+        """GET one page of at most 100 charges made in a window of Ping++'s clock, both ends in.
+
+        `after` is the id of the last charge of the page before.
+        """
+
+    async def reverse_charge(
+        self, charge_id: str, timeout: timedelta | None = None
+    ) -> Verdict[ChargeFacts]:
+        """Close an unpaid charge. Done carries the charge; read its `reversed`."""
+
+    async def create_refund(
+        self, refund: Refund, timeout: timedelta | None = None
+    ) -> Verdict[RefundFacts]:
+        """POST the refund with our key in `metadata.refund_no`. Ping++ does not de-duplicate it."""
+
+    async def retrieve_refund(
+        self, charge_id: str, refund_id: str, timeout: timedelta | None = None
+    ) -> Verdict[RefundFacts]:
+        """GET one refund; Ping++ asks the channel."""
+
+    async def list_refunds(
+        self, charge_id: str, after: str | None = None, timeout: timedelta | None = None
+    ) -> Verdict[RefundPage]:
+        """GET one page of at most 100 refunds of a charge."""
+
+
+class KeyKind(StrEnum):
+    """The ways to name a payment."""
+
+    ORDER_NO = "order_no"
+    OUT_TRADE_NO = "out_trade_no"
+    CHARGE_ID = "charge_id"
+    REFUND_NO = "refund_no"
+    REFUND_ID = "refund_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which rows a list call wants, newest first by (created_at, key).
+
+    `after` is the (created_at, key) of the last row of the page before.
+    """
+
+    limit: int
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    after: tuple[datetime, str] | None = None
+
+
+class KeyTaken(Exception):
+    """A key that must be unique belongs to another row: read that one and answer from it."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(column)
+        self.column = column
+
+
+class Store(Protocol):
+    """Where orders are kept. Every method may raise StorageUnavailable within a bounded time."""
+
+    def now(self) -> datetime:
+        """The database's clock: the only one that due times and leases are measured by."""
+
+    async def load(self, order_no: str) -> Order:
+        """The order as last committed; one without charges and with version 0 if there is none."""
+
+    async def find(self, kind: KeyKind, key: str) -> Order | None:
+        """The order that owns this key."""
+
+    async def commit(self, change: Change) -> bool:
+        """Write a change, all of it or nothing, durably, and only if nobody was faster.
+
+        True: it is on disk. False: the order's version is no longer as expected (or the order is
+        there already), or another charge of it is open; nothing was written: load and decide again.
+        Raises KeyTaken when a refund_no, refund_id, charge_id or out_trade_no belongs to another
+        order's row; nothing was written. Raises StorageUnavailable when it could not be written in
+        time; its `may_have_written` says whether the commit may still have happened. A change is
+        never written twice, whatever fails in between.
+        """
+
+    async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
+        """Take orders with a charge or refund whose `due_at` has passed, earliest first.
+
+        Only SUBMITTING rows, and PENDING charges that are superseded, are looked for. The due_at of
+        those rows moves by `hold` in the same statement, so that of several processes one gets them
+        (`FOR UPDATE SKIP LOCKED` on PostgreSQL). The order's version does not change.
+        """
+
+    async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
+        """One order for each matching charge, holding that charge alone with all its refunds."""
+
+    async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
+        """The matching refunds."""
+
+    async def journal(self, order_no: str) -> list[JournalEntry]:
+        """The order's log, oldest first."""
+
+    async def notifications(self, order_no: str) -> list[Notification]:
+        """The order's messages in sequence."""
+
+    async def check(self) -> None:
+        """Ask the database for a sign of life and the right schema; for readiness."""
+
+
+class Clock(Protocol):
+    """Waiting, so that tests need not."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never steps, for durations only."""

@@ -1,0 +1,278 @@
+"""The refund and its state machine. Pure: `(refund, what Ping++ says) → Outcome`.
+
+    SUBMITTING → PENDING → SUCCEEDED
+        │           └──→ FAILED ──(late)──▶ SUCCEEDED
+        └─(proven not done)─▶ FAILED
+
+SUBMITTING means "we do not know": the amount stays reserved, and nothing is sent a second time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class RefundState(StrEnum):
+    """Where a refund stands; `protos/midas/v1/refund.proto` tells what each promises."""
+
+    SUBMITTING = "SUBMITTING"
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class FundingSource(StrEnum):
+    """Which balance pays; the values are Ping++'s (pingpp.md section 3)."""
+
+    UNSETTLED_FUNDS = "unsettled_funds"
+    RECHARGE_FUNDS = "recharge_funds"
+
+
+class RefundSaid(StrEnum):
+    """What Ping++'s answer comes to (pingpp.md section 3)."""
+
+    WORKING = "WORKING"  # status pending
+    DONE = "DONE"  # status succeeded
+    FAILED = "FAILED"  # status failed, also with HTTP 200
+    REFUSED = "REFUSED"  # the create call was answered: not done
+    UNSENT = "UNSENT"  # the request never left: it may be sent again
+    ABSENT = "ABSENT"  # listed past the settle window, completely and twice: not there
+    NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFacts:
+    """A refund object as Ping++ tells it (pingpp.md section 3), read but not judged."""
+
+    refund_id: str
+    charge_id: str
+    amount: int
+    said: RefundSaid
+    created_at: datetime
+    refund_no: str = ""
+    """Our key, from its metadata; empty for a refund made elsewhere."""
+    currency: str = ""
+    app_id: str = ""
+    description: str = ""
+    action_url: str = ""
+    transaction_no: str = ""
+    succeeded_at: datetime | None = None
+    failure_code: str = ""
+    failure_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """One giving back of all or a part of a charge, as stored. Amount in minor units."""
+
+    refund_no: str
+    order_no: str
+    out_trade_no: str
+    charge_id: str
+    amount: int
+    currency: str
+    app_id: str
+    description: str
+    metadata: Mapping[str, str]
+    content_digest: str
+    created_at: datetime
+    updated_at: datetime
+    state: RefundState = RefundState.SUBMITTING
+    funding_source: FundingSource | None = None
+    refund_id: str | None = None
+    observed_by: str | None = None
+    action_url: str = ""
+    transaction_no: str = ""
+    succeeded_at: datetime | None = None
+    failure_code: str = ""
+    failure_message: str = ""
+    external: bool = False
+    operator_reason: str = ""
+    unsent: bool = False
+    """Proven never to have left Midas: the only case in which it may be sent again."""
+    due_at: datetime | None = None
+    """When to look next, by the database's clock; nobody else looks before. None: never."""
+    looks: int = 0
+    absent_since: datetime | None = None
+
+    @property
+    def holds_money(self) -> bool:
+        """Whether its amount counts against what was paid: all but FAILED do."""
+        return self.state is not RefundState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class RefundObservation:
+    """Something learnt about one refund, however it reached us."""
+
+    said: RefundSaid
+    by: str
+    at: datetime
+    facts: RefundFacts | None = None
+    code: str = ""
+    message: str = ""
+
+
+class RefundNotice(StrEnum):
+    """What the order service is to be told."""
+
+    SUCCESS = "REFUND_SUCCESS"
+    FAILED = "REFUND_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOutcome:
+    """What an observation makes of a refund. `event` names the journal entry."""
+
+    refund: Refund
+    event: str
+    notice: RefundNotice | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def observe(refund: Refund, seen: RefundObservation) -> RefundOutcome:
+    """Move the refund forward by what was seen, or leave it as it is and say why.
+
+    An observation that does not match what was asked is quarantined: the state stays and a person
+    is called.
+    """
+    if seen.facts is not None and mismatches(refund, seen.facts):
+        return _quarantined(refund, seen, seen.facts)
+    target = TRANSITIONS[refund.state].get(seen.said)
+    if target is None:
+        return _unchanged(refund, seen)
+    return _moved(refund, seen, target)
+
+
+_S = RefundState
+_A = RefundSaid
+
+TRANSITIONS: Mapping[RefundState, Mapping[RefundSaid, RefundState]] = {
+    _S.SUBMITTING: {
+        _A.WORKING: _S.PENDING,
+        _A.DONE: _S.SUCCEEDED,
+        _A.FAILED: _S.FAILED,
+        _A.REFUSED: _S.FAILED,
+    },
+    _S.PENDING: {_A.DONE: _S.SUCCEEDED, _A.FAILED: _S.FAILED},
+    _S.SUCCEEDED: {},
+    _S.FAILED: {_A.DONE: _S.SUCCEEDED},
+}
+"""Every move there is. A pair that is not here changes no state."""
+
+CONTRADICTIONS: frozenset[tuple[RefundState, RefundSaid]] = frozenset(
+    {
+        (_S.PENDING, _A.REFUSED),
+        (_S.PENDING, _A.UNSENT),
+        (_S.PENDING, _A.ABSENT),
+        (_S.SUCCEEDED, _A.FAILED),
+        (_S.SUCCEEDED, _A.REFUSED),
+        (_S.SUCCEEDED, _A.UNSENT),
+        (_S.SUCCEEDED, _A.ABSENT),
+        (_S.FAILED, _A.UNSENT),
+    }
+)
+"""No stale snapshot explains these: a person has to look."""
+
+
+def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
+    """Names of the fields in which Ping++'s refund is not the one that was asked for.
+
+    Currency and app are absent from older answers (pingpp.md section 3) and then not compared.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "amount": (refund.amount, facts.amount),
+        "charge_id": (refund.charge_id, facts.charge_id),
+    }
+    if facts.currency:
+        pairs["currency"] = (refund.currency, facts.currency)
+    if facts.app_id:
+        pairs["app"] = (refund.app_id, facts.app_id)
+    if facts.refund_no and not refund.external:
+        pairs["refund_no"] = (refund.refund_no, facts.refund_no)
+    if refund.refund_id is not None:
+        pairs["refund_id"] = (refund.refund_id, facts.refund_id)
+    return tuple(name for name, (asked, told) in pairs.items() if asked != told)
+
+
+def _quarantined(refund: Refund, seen: RefundObservation, facts: RefundFacts) -> RefundOutcome:
+    wrong = mismatches(refund, facts)
+    told = {
+        "fields": list(wrong),
+        "refund_id": facts.refund_id,
+        "charge_id": facts.charge_id,
+        "amount": facts.amount,
+        "currency": facts.currency,
+        "app": facts.app_id,
+        "said": seen.said.value,
+    }
+    reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
+    raised = replace(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
+    return RefundOutcome(raised, "refund_quarantined", detail=told)
+
+
+def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
+    detail = {"said": seen.said.value, "code": seen.code}
+    if seen.said is RefundSaid.NO_ANSWER:
+        return RefundOutcome(refund, "refund_outcome_unknown", detail=detail)
+    if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.UNSENT:
+        unsent = replace(refund, unsent=True, updated_at=seen.at)
+        return RefundOutcome(unsent, "refund_unsent", detail=detail)
+    if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.ABSENT:
+        reason = "Ping++ lists no such refund, and it may still have received the request"
+        raised = replace(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
+        return RefundOutcome(raised, "refund_needs_operator", detail=detail)
+    if (refund.state, seen.said) in CONTRADICTIONS:
+        reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
+        raised = replace(refund, operator_reason=reason, updated_at=seen.at)
+        return RefundOutcome(raised, "refund_contradicted", detail=detail)
+    if refund.state is RefundState.PENDING and seen.said is RefundSaid.WORKING:
+        return RefundOutcome(_with_facts(refund, seen), "refund_still_pending", detail=detail)
+    return RefundOutcome(refund, "refund_observation_stale", detail=detail)
+
+
+def _moved(refund: Refund, seen: RefundObservation, target: RefundState) -> RefundOutcome:
+    moved = replace(
+        _with_facts(refund, seen),
+        state=target,
+        observed_by=seen.by,
+        updated_at=seen.at,
+        unsent=False,
+        looks=0,
+        absent_since=None,
+    )
+    if target is not RefundState.PENDING:
+        moved = replace(moved, due_at=None, action_url="")
+    if target is RefundState.FAILED:
+        moved = replace(
+            moved,
+            failure_code=seen.code or moved.failure_code or seen.said.value.lower(),
+            failure_message=seen.message or moved.failure_message,
+        )
+    if target is RefundState.SUCCEEDED:
+        moved = replace(moved, failure_code="", failure_message="", operator_reason="")
+    notice = {
+        RefundState.SUCCEEDED: RefundNotice.SUCCESS,
+        RefundState.FAILED: RefundNotice.FAILED,
+    }.get(target)
+    detail: dict[str, Any] = {"said": seen.said.value, "code": moved.failure_code}
+    if moved.action_url:
+        detail["action_url"] = moved.action_url
+    return RefundOutcome(moved, f"refund_{target.lower()}", notice, detail)
+
+
+def _with_facts(refund: Refund, seen: RefundObservation) -> Refund:
+    facts = seen.facts
+    if facts is None:
+        return refund
+    return replace(
+        refund,
+        refund_id=facts.refund_id,
+        action_url=facts.action_url,
+        transaction_no=facts.transaction_no or refund.transaction_no,
+        succeeded_at=facts.succeeded_at if facts.said is RefundSaid.DONE else refund.succeeded_at,
+        failure_code=facts.failure_code,
+        failure_message=facts.failure_message,
+    )

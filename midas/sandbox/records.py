@@ -1,0 +1,163 @@
+"""Charges and refunds as the sandbox keeps them, and the JSON that Ping++ would show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from midas.sandbox.channels import CHANNELS, Channel
+from midas.sandbox.credentials import credential_for
+from midas.sandbox.errors import Json
+
+NEWEST_REFUNDS_SHOWN = 10
+RefundStatus = Literal["pending", "succeeded", "failed"]
+
+
+@dataclass(slots=True)
+class Charge:
+    """One charge; times in unix seconds of the sandbox's clock, amounts in minor units."""
+
+    seq: int
+    id: str
+    created: int
+    livemode: bool
+    app: str
+    channel: str
+    order_no: str
+    client_ip: str
+    amount: int
+    currency: str
+    subject: str
+    body: str
+    extra: Json
+    time_expire: int
+    metadata: Json
+    description: str | None
+    paid: bool = False
+    reversed: bool = False
+    time_paid: int | None = None
+    transaction_no: str | None = None
+    opened_at: float | None = None
+
+    @property
+    def rules(self) -> Channel:
+        """The rules of this charge's channel."""
+        return CHANNELS[self.channel]
+
+    def six_elements(self) -> tuple[str, str, int, str, str, str]:
+        """What decides "the same request" (pingpp.md section 8)."""
+        return (self.order_no, self.channel, self.amount, self.subject, self.body, self.app)
+
+    def expired(self, now: float) -> bool:
+        """Unpaid and past `time_expire`: the payer can no longer pay in the ordinary way."""
+        return not self.paid and now >= self.time_expire
+
+
+@dataclass(slots=True)
+class Refund:
+    """One refund of one charge."""
+
+    seq: int
+    id: str
+    created: int
+    charge: str
+    charge_order_no: str
+    app: str
+    amount: int
+    currency: str
+    status: RefundStatus
+    description: str | None
+    metadata: Json = field(default_factory=dict)
+    time_succeed: int | None = None
+    failure_code: str | None = None
+    failure_msg: str | None = None
+    funding_source: str | None = None
+    transaction_no: str | None = None
+    needs_link: bool = False
+    links_made: int = 0
+
+    @property
+    def holds_money(self) -> bool:
+        """Whether it counts against what may still be refunded."""
+        return self.status != "failed"
+
+
+def charge_json(
+    charge: Charge,
+    refunds: Sequence[Refund],
+    public_url: str,
+    *,
+    with_credential: bool = True,
+    expand_app: bool = False,
+) -> Json:
+    """Every field of pingpp.md section 2. `refunded` means that a refund record exists."""
+    waiting = not charge.paid and not charge.reversed
+    newest = sorted(refunds, key=lambda refund: -refund.seq)
+    return {
+        "id": charge.id,
+        "object": "charge",
+        "created": charge.created,
+        "livemode": charge.livemode,
+        "paid": charge.paid,
+        "refunded": bool(refunds),
+        "reversed": charge.reversed,
+        "app": app_json(charge.app) if expand_app else charge.app,
+        "channel": charge.channel,
+        "order_no": charge.order_no,
+        "client_ip": charge.client_ip,
+        "amount": charge.amount,
+        "amount_settle": charge.amount,
+        "currency": charge.currency,
+        "subject": charge.subject,
+        "body": charge.body,
+        "extra": dict(charge.extra),
+        "time_paid": charge.time_paid,
+        "time_expire": charge.time_expire,
+        "time_settle": None,
+        "transaction_no": charge.transaction_no,
+        "refunds": {
+            "object": "list",
+            "url": f"/v1/charges/{charge.id}/refunds",
+            "has_more": len(newest) > NEWEST_REFUNDS_SHOWN,
+            "data": [refund_json(refund) for refund in newest[:NEWEST_REFUNDS_SHOWN]],
+        },
+        "amount_refunded": sum(r.amount for r in refunds if r.status == "succeeded"),
+        "failure_code": None,
+        "failure_msg": None,
+        "metadata": dict(charge.metadata),
+        "credential": credential_for(charge, public_url) if with_credential and waiting else {},
+        "description": charge.description,
+    }
+
+
+def refund_json(refund: Refund) -> Json:
+    """Every field of pingpp.md section 3, with the newer `currency` and `app`."""
+    shown: Json = {
+        "id": refund.id,
+        "object": "refund",
+        "order_no": refund.id.removeprefix("re_"),
+        "amount": refund.amount,
+        "currency": refund.currency,
+        "app": refund.app,
+        "created": refund.created,
+        "succeed": refund.status == "succeeded",
+        "status": refund.status,
+        "time_succeed": refund.time_succeed,
+        "description": refund.description,
+        "failure_code": refund.failure_code,
+        "failure_msg": refund.failure_msg,
+        "metadata": dict(refund.metadata),
+        "charge": refund.charge,
+        "charge_order_no": refund.charge_order_no,
+        "transaction_no": refund.transaction_no,
+    }
+    if refund.funding_source is not None:
+        shown["funding_source"] = refund.funding_source
+    shown["extra"] = {}
+    return shown
+
+
+def app_json(app_id: str) -> Json:
+    """The object that `expand[]=app` puts in place of the id."""
+    return {"id": app_id, "object": "app", "display_name": "Midas sandbox"}
