@@ -317,7 +317,7 @@ def _with_facts(charge: Charge, seen: ChargeObservation) -> Charge:
     facts = seen.facts
     if facts is None:
         return charge
-    keep_answer = facts.raw if facts.has_credential or charge.answer is None else charge.answer
+    handed_out = charge.answer or (facts.raw if facts.has_credential else None)
     return replace(
         charge,
         charge_id=facts.charge_id,
@@ -326,7 +326,7 @@ def _with_facts(charge: Charge, seen: ChargeObservation) -> Charge:
         transaction_no=facts.transaction_no or charge.transaction_no,
         failure_code=facts.failure_code or charge.failure_code,
         failure_message=facts.failure_message or charge.failure_message,
-        answer=keep_answer,
+        answer=handed_out,
     )
 
 

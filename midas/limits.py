@@ -39,6 +39,7 @@ REPOST_MARGIN = timedelta(seconds=15)
 """A charge is posted again only while the window in which Ping++ takes it for the same one stays
 open at least this long."""
 RESOLVE_BATCH = 50
+RESOLVE_AT_ONCE = 8
 RESOLVE_CLAIM = timedelta(seconds=60)
 CONFLICT_RETRIES = 50
 

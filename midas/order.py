@@ -140,6 +140,14 @@ class Draft:
             refunds=tuple(self._refunds.values()),
         )
 
+    def charge(self, out_trade_no: str) -> Charge:
+        """The charge of this number as it is drafted."""
+        return self._charges[out_trade_no]
+
+    def refund(self, refund_no: str) -> Refund:
+        """The refund of this key as it is drafted."""
+        return self._refunds[refund_no]
+
     def change(self) -> Change | None:
         """What to commit; None when nothing changed."""
         if not self._journal and self._rows_unchanged():

@@ -37,7 +37,7 @@ class RefundSaid(StrEnum):
     DONE = "DONE"  # status succeeded
     FAILED = "FAILED"  # status failed, also with HTTP 200
     REFUSED = "REFUSED"  # the create call was answered: not done
-    UNSENT = "UNSENT"  # the request never left: it may be sent again
+    UNSENT = "UNSENT"  # the request did not leave, or was turned away unread: it may be sent again
     ABSENT = "ABSENT"  # listed past the settle window, completely and twice: not there
     NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
 
@@ -91,7 +91,7 @@ class Refund:
     external: bool = False
     operator_reason: str = ""
     unsent: bool = False
-    """Proven never to have left Midas: the only case in which it may be sent again."""
+    """Proven not to have been taken up by Ping++: the only case in which it may be sent again."""
     due_at: datetime | None = None
     """When to look next, by the database's clock; nobody else looks before. None: never."""
     looks: int = 0

@@ -1,0 +1,233 @@
+"""charge: one open charge per order, written down before Ping++ is called.
+
+look at the order ─┬─ paid ──────────────────▶ refused: already paid
+                   ├─ nothing open ──────────▶ write the intent → call Ping++ → record → answer
+                   ├─ open, same terms ──────▶ the same charge again
+                   ├─ open, other terms ─────▶ close it (close.py) → look again
+                   └─ outcome unknown ───────▶ wait or find out (resolve.py) → look again
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from midas import schedule
+from midas.charge import (
+    Charge,
+    ChargeFacts,
+    ChargeObservation,
+    ChargeSaid,
+    ChargeState,
+    ChargeTerms,
+    ObservedBy,
+)
+from midas.errors import (
+    ChargeRefused,
+    InvalidRequest,
+    MidasError,
+    OrderAlreadyPaid,
+    OutcomeUnknown,
+    PspRejectsMidas,
+    PspUnavailable,
+    StorageUnavailable,
+    Throttled,
+)
+from midas.flows.close import close
+from midas.flows.observe import Ports, charge_seen, charge_silent, charge_told, failed_read
+from midas.flows.resolve import may_post_again, resolve_charge, wait_while_in_flight
+from midas.flows.terms import charge_digest, charge_violations
+from midas.order import Draft, Order
+from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
+
+ROUNDS = 8
+"""How often one call looks at the order anew before it gives up; each round ends one obstacle."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeResult:
+    """The open charge. `charge_json` is Ping++'s, byte for byte."""
+
+    order: Order
+    charge: Charge
+    charge_json: str
+    reused: bool
+
+
+def check(ports: Ports, terms: ChargeTerms) -> None:
+    """Raise InvalidRequest with every field that Midas or the channel would not accept."""
+    violations = charge_violations(terms)
+    if not violations:
+        violations = list(ports.psp.check_charge(terms))
+    if violations:
+        raise InvalidRequest(tuple(violations))
+
+
+async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
+    """Open a charge for the order, or find the one that is open.
+
+    Raises OrderAlreadyPaid, ChargeRefused, Throttled, PspRejectsMidas, PspUnavailable,
+    StorageUnavailable, ChargeStillOpen: no money moved by this call. Raises OutcomeUnknown: a
+    charge may exist at Ping++, and no other one is made until that is known.
+    """
+    digest = charge_digest(terms)
+    order = Order(terms.order_no)  # most orders are new: the commit tells if this one is not
+    for _ in range(ROUNDS):
+        paying = order.paying_charge
+        if paying is not None:
+            raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
+        blocking = order.open_charge
+        if blocking is None:
+            started, order = await _intend(ports, order, terms, digest)
+            if started is not None:
+                return await _submit(ports, order, started)
+        elif blocking.operator_reason:
+            raise _stuck(blocking)
+        elif blocking.state is ChargeState.SUBMITTING:
+            order = await _find_out(ports, order, blocking)
+        elif blocking.terms_digest == digest and not _over(ports, blocking):
+            again = await _hand_out_again(ports, order, blocking)
+            if again is not None:
+                return again
+            order = await close(ports, order, blocking.out_trade_no)
+        else:
+            order = await close(ports, order, blocking.out_trade_no)
+    raise OutcomeUnknown(terms.order_no)
+
+
+async def _intend(
+    ports: Ports, order: Order, terms: ChargeTerms, digest: str
+) -> tuple[Charge | None, Order]:
+    """Write SUBMITTING. Without a charge in the answer, somebody was faster: look again."""
+    charge = _new_charge(ports, terms, digest)
+    draft = Draft(order)
+    draft.add_charge(charge, ObservedBy.CREATE)
+    wanted = draft.change()
+    if wanted is not None and await ports.store.commit(wanted):
+        return charge, draft.order
+    return None, await ports.store.load(order.order_no)
+
+
+async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
+    verdict = await ports.psp.create_charge(charge)
+    seen = created(ports, verdict)
+    try:
+        order = await charge_seen(ports, order, charge.out_trade_no, seen)
+    except StorageUnavailable:
+        raise OutcomeUnknown(charge.order_no, charge.out_trade_no) from None
+    after = order.charge(charge.out_trade_no)
+    if isinstance(verdict, Done) and after.state in _HANDED_OUT and not after.operator_reason:
+        return ChargeResult(order, after, verdict.answer.raw, reused=False)
+    raise _why_not(verdict, after)
+
+
+_HANDED_OUT = (ChargeState.PENDING, ChargeState.SUCCEEDED)
+
+
+def created(ports: Ports, verdict: Verdict[ChargeFacts]) -> ChargeObservation:
+    """What the answer to a create call says of the charge."""
+    if isinstance(verdict, Done):
+        return charge_told(ports, verdict.answer, ObservedBy.CREATE)
+    if isinstance(verdict, Unknown):
+        return charge_silent(ports, verdict, ObservedBy.CREATE)
+    code = verdict.code or verdict.refusal.lower()
+    at = ports.store.now()
+    return ChargeObservation(
+        ChargeSaid.REFUSED, ObservedBy.CREATE, at, code=code, message=verdict.message
+    )
+
+
+def _why_not(verdict: Verdict[ChargeFacts], after: Charge) -> MidasError:
+    if isinstance(verdict, NotDone) and after.state is ChargeState.FAILED:
+        if verdict.refusal is Refusal.NOT_SENT:
+            return PspUnavailable()
+        if verdict.refusal is Refusal.THROTTLED:
+            return Throttled()
+        if verdict.refusal is Refusal.MIDAS_REJECTED:
+            return PspRejectsMidas()
+        return _refused(after, verdict.param)
+    if after.state in (ChargeState.FAILED, ChargeState.CLOSED, ChargeState.REVERSED):
+        return _refused(after)
+    return _stuck(after)
+
+
+def _stuck(charge: Charge) -> OutcomeUnknown:
+    needs_operator = bool(charge.operator_reason)
+    return OutcomeUnknown(charge.order_no, charge.out_trade_no, needs_operator=needs_operator)
+
+
+def _refused(charge: Charge, param: str = "") -> ChargeRefused:
+    code = charge.failure_code or charge.state.lower()
+    message = charge.failure_message
+    return ChargeRefused(charge.order_no, charge.out_trade_no, code, message, param)
+
+
+async def _find_out(ports: Ports, order: Order, charge: Charge) -> Order:
+    """End the uncertainty about an earlier call. Raises OutcomeUnknown if it stays."""
+    number = charge.out_trade_no
+    order = await wait_while_in_flight(ports, order, lambda now: now.charge(number))
+    if order.charge(charge.out_trade_no).state is ChargeState.SUBMITTING:
+        order = await resolve_charge(ports, order, charge.out_trade_no, ObservedBy.RESOLVE)
+    after = order.charge(charge.out_trade_no)
+    if after.state is ChargeState.SUBMITTING:
+        raise _stuck(after)
+    return order
+
+
+def _over(ports: Ports, charge: Charge) -> bool:
+    """Whether the payer's time is over, so that this charge is of no use to anybody."""
+    return charge.expires_at is not None and ports.store.now() >= charge.expires_at
+
+
+async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeResult | None:
+    """The same charge with what the client SDK needs; None if that cannot be had any more."""
+    if charge.answer is not None:
+        return ChargeResult(order, charge, charge.answer, reused=True)
+    verdict = await _fresh_answer(ports, charge)
+    if verdict is None:
+        return None
+    if not isinstance(verdict, Done):
+        raise failed_read(verdict)
+    seen = charge_told(ports, verdict.answer, ObservedBy.QUERY)
+    order = await charge_seen(ports, order, charge.out_trade_no, seen)
+    after = order.charge(charge.out_trade_no)
+    if after.operator_reason:
+        raise _stuck(after)
+    if after.state is not ChargeState.PENDING:
+        return None
+    return ChargeResult(order, after, verdict.answer.raw, reused=True)
+
+
+async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | None:
+    """Ping++'s JSON of a charge that we know of without it, such as one found in a list."""
+    if charge.charge_id is not None and ports.psp.pays_at_create(charge.channel):
+        return await ports.psp.retrieve_charge(charge.charge_id)
+    if may_post_again(ports, charge):
+        return await ports.psp.create_charge(charge)
+    return None
+
+
+def _new_charge(ports: Ports, terms: ChargeTerms, digest: str) -> Charge:
+    now = ports.store.now()
+    asked = None if terms.expires_in is None else _whole_second(now + terms.expires_in)
+    return Charge(
+        out_trade_no=ports.new_out_trade_no(),
+        order_no=terms.order_no,
+        app_id=ports.psp.app_id,
+        livemode=ports.psp.livemode,
+        channel=terms.channel,
+        amount=terms.amount,
+        currency=terms.currency,
+        subject=terms.subject,
+        body=terms.body,
+        client_ip=terms.client_ip,
+        extra=terms.extra,
+        metadata=terms.metadata,
+        terms_digest=digest,
+        created_at=now,
+        updated_at=now,
+        asked_expires_at=asked,
+        due_at=schedule.while_in_flight(now, ports.psp.total_timeout),
+    )
+
+
+def _whole_second(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)

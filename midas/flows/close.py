@@ -1,0 +1,71 @@
+"""close: end an open charge that has to make way for another one of its order.
+
+    ask → reverse, where the channel allows it → ask again → record
+
+Between any two steps the payer may pay: what Ping++ says last is what counts. A charge that cannot
+be closed stays PENDING and is watched; it is only `superseded`. If its money still comes, that is
+announced as a duplicate payment.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from midas.charge import (
+    Charge,
+    ChargeFacts,
+    ChargeObservation,
+    ChargeState,
+    ObservedBy,
+    mismatches,
+)
+from midas.errors import ChargeStillOpen
+from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
+from midas.order import Draft, Order
+from midas.ports import Done, NotDone, Refusal, Verdict
+
+
+async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
+    """The order with this charge paid, closed or superseded.
+
+    Raises PspUnavailable, Throttled or PspRejectsMidas when Ping++ could not be asked and
+    ChargeStillOpen when it could not be asked a second time: nothing was decided then.
+    """
+    charge = order.charge(out_trade_no)
+    if charge.charge_id is None:
+        raise ChargeStillOpen(order.order_no, out_trade_no)
+    told = await ports.psp.retrieve_charge(charge.charge_id)
+    if not isinstance(told, Done):
+        raise failed_read(told)
+    if ports.psp.can_reverse(charge.channel) and not told.answer.paid:
+        told = await _reverse(ports, charge.charge_id)
+        if not isinstance(told, Done):
+            raise ChargeStillOpen(order.order_no, out_trade_no)
+    seen = charge_told(ports, told.answer, ObservedBy.QUERY)
+    return await change(ports, order, _make_way(out_trade_no, seen))
+
+
+async def _reverse(ports: Ports, charge_id: str) -> Verdict[ChargeFacts]:
+    """Reverse, and ask again unless the answer says by itself how the charge stands."""
+    reversal = await ports.psp.reverse_charge(charge_id)
+    if isinstance(reversal, Done) and (reversal.answer.reversed or reversal.answer.paid):
+        return reversal
+    if isinstance(reversal, NotDone) and reversal.refusal is Refusal.NOT_SENT:
+        return reversal
+    return await ports.psp.retrieve_charge(charge_id)
+
+
+def _make_way(out_trade_no: str, seen: ChargeObservation) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        """Supersede first, so that the closing is not announced: the caller asked for it."""
+        charge = draft.charge(out_trade_no)
+        makes_way = charge.state is ChargeState.PENDING and not charge.superseded
+        if makes_way and _is_ours_and_unpaid(charge, seen.facts):
+            superseded = replace(charge, superseded=True)
+            draft.put_charge(superseded, "charge_superseded", seen.at, seen.by)
+        see_charge(draft, out_trade_no, seen)
+
+    return decide
+
+
+def _is_ours_and_unpaid(charge: Charge, facts: ChargeFacts | None) -> bool:
+    return facts is not None and not facts.paid and not mismatches(charge, facts)

@@ -1,0 +1,144 @@
+"""The funnel: whatever is learnt about a charge or refund is decided and written here.
+
+Nothing here calls Ping++; what it said is brought in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from midas import limits, schedule
+from midas.charge import (
+    Charge,
+    ChargeFacts,
+    ChargeObservation,
+    ChargeSaid,
+    ChargeState,
+    ObservedBy,
+    said_by,
+)
+from midas.errors import (
+    MidasError,
+    PspRejectsMidas,
+    PspUnavailable,
+    StorageUnavailable,
+    Throttled,
+)
+from midas.order import Draft, Order
+from midas.ports import Clock, NotDone, Psp, Refusal, Store, Unknown, Verdict
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What every flow works with."""
+
+    store: Store
+    psp: Psp
+    clock: Clock
+    new_out_trade_no: Callable[[], str]
+    settle_window: timedelta = limits.SETTLE_WINDOW
+    expiry_grace: timedelta = limits.EXPIRY_GRACE
+
+
+async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) -> Order:
+    """Let `decide` work on the order and commit the result; if somebody was faster, decide anew.
+
+    What `decide` raises ends it with nothing written. Raises StorageUnavailable; the change may
+    then be on disk if its `may_have_written` says so.
+    """
+    for _ in range(limits.CONFLICT_RETRIES):
+        draft = Draft(order)
+        decide(draft)
+        wanted = draft.change()
+        if wanted is None:
+            return order
+        if await ports.store.commit(wanted):
+            return draft.order
+        order = await ports.store.load(order.order_no)
+    raise StorageUnavailable
+
+
+async def charge_seen(
+    ports: Ports, order: Order, out_trade_no: str, seen: ChargeObservation
+) -> Order:
+    """Record what was seen of a charge, and when to look at it next."""
+    return await change(ports, order, lambda draft: see_charge(draft, out_trade_no, seen))
+
+
+def see_charge(draft: Draft, out_trade_no: str, seen: ChargeObservation) -> Charge:
+    """Send it down the funnel and plan the next look."""
+    before = draft.charge(out_trade_no)
+    after = draft.observe_charge(out_trade_no, seen)
+    if seen.by is ObservedBy.QUERY and after.state is before.state:
+        return after
+    due_at = _next_charge_look(after, seen)
+    if due_at != after.due_at:
+        after = replace(after, due_at=due_at, looks=after.looks + 1)
+        draft.reschedule_charge(after)
+    return after
+
+
+def see_refund(draft: Draft, refund_no: str, seen: RefundObservation) -> Refund:
+    """Send it down the funnel and plan the next look."""
+    before = draft.refund(refund_no)
+    after = draft.observe_refund(refund_no, seen)
+    if seen.by == ObservedBy.QUERY and after.state is before.state:
+        return after
+    due_at = _next_refund_look(after, seen)
+    if due_at != after.due_at:
+        after = replace(after, due_at=due_at, looks=after.looks + 1)
+        draft.reschedule_refund(after)
+    return after
+
+
+def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:
+    if charge.operator_reason:
+        return charge.due_at
+    if charge.state is ChargeState.SUBMITTING:
+        return schedule.next_resolve(seen.at, charge.looks)
+    if charge.state is ChargeState.PENDING:
+        return schedule.next_poll(seen.at, charge.looks)
+    return None
+
+
+def _next_refund_look(refund: Refund, seen: RefundObservation) -> datetime | None:
+    if refund.operator_reason:
+        return refund.due_at
+    if refund.state is RefundState.SUBMITTING:
+        return schedule.next_resolve(seen.at, refund.looks)
+    if refund.state is RefundState.PENDING:
+        return schedule.next_poll(seen.at, refund.looks)
+    return None
+
+
+def charge_told(ports: Ports, facts: ChargeFacts, by: ObservedBy) -> ChargeObservation:
+    """An answer of Ping++ about a charge, as an observation made now."""
+    at = ports.store.now()
+    return ChargeObservation(said_by(facts, at, ports.expiry_grace), by, at, facts)
+
+
+def charge_silent(ports: Ports, unknown: Unknown, by: ObservedBy) -> ChargeObservation:
+    """No usable answer about a charge."""
+    return ChargeObservation(ChargeSaid.NO_ANSWER, by, ports.store.now(), code=unknown.reason)
+
+
+def refund_told(ports: Ports, facts: RefundFacts, by: ObservedBy) -> RefundObservation:
+    """An answer of Ping++ about a refund, as an observation made now."""
+    return RefundObservation(facts.said, by, ports.store.now(), facts)
+
+
+def refund_silent(ports: Ports, reason: str, by: ObservedBy) -> RefundObservation:
+    """No usable answer about a refund."""
+    return RefundObservation(RefundSaid.NO_ANSWER, by, ports.store.now(), code=reason)
+
+
+def failed_read(verdict: Verdict[Any]) -> MidasError:
+    """What to tell a caller when Ping++ could not be asked. A read moves no money."""
+    if isinstance(verdict, NotDone):
+        if verdict.refusal is Refusal.THROTTLED:
+            return Throttled()
+        if verdict.refusal is Refusal.MIDAS_REJECTED:
+            return PspRejectsMidas()
+    return PspUnavailable()

@@ -1,0 +1,226 @@
+"""The entrance to the flows: what the gRPC services call.
+
+Whatever may move money runs in a task of its own, which a caller that goes away does not stop
+(reliability.md F1). Within a process the flows of one order go one after the other; between
+processes the order's version decides.
+"""
+
+import asyncio
+import logging
+import secrets
+import string
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from midas import limits
+from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
+from midas.errors import MidasError
+from midas.flows import charge as charge_flow
+from midas.flows import query as query_flow
+from midas.flows import refund as refund_flow
+from midas.flows.charge import ChargeResult
+from midas.flows.observe import Ports
+from midas.flows.refund import RefundResult
+from midas.flows.resolve import resolve_order
+from midas.flows.terms import RefundTerms
+from midas.order import Order
+from midas.ports import Clock, KeyKind, Listing, Psp, Store
+from midas.refund import Refund, RefundState
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger("midas.flows")
+
+RESOLVE_PAUSE_S = 1.0
+"""How often each process looks for outcomes that are due to be found out."""
+RESOLVE_PAUSE_MAX_S = 30.0
+"""The same while the database cannot be used."""
+
+
+class Payments:
+    """Charges, refunds and queries. One per process and event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        psp: Psp,
+        clock: Clock,
+        *,
+        settle_window: timedelta = limits.SETTLE_WINDOW,
+        expiry_grace: timedelta = limits.EXPIRY_GRACE,
+    ) -> None:
+        self._ports = Ports(store, psp, clock, new_out_trade_no, settle_window, expiry_grace)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._turns: dict[str, _Turn] = {}
+
+    async def charge(self, terms: ChargeTerms, timeout: timedelta | None = None) -> ChargeResult:
+        """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
+
+        `timeout` is what is left of the caller's patience. It does not shorten the flow, which goes
+        on without the caller. Raises what `flows.charge.charge` raises, and InvalidRequest.
+        """
+        terms = replace(terms, currency=terms.currency or "cny")
+        charge_flow.check(self._ports, terms)
+        return await self._outlive(self._charge(terms))
+
+    async def refund(self, terms: RefundTerms, timeout: timedelta | None = None) -> RefundResult:
+        """Give money back; `protos/midas/v1/payment_service.proto` states the promise.
+
+        Raises what `flows.refund.refund` raises, InvalidRequest and NotFound.
+        """
+        refund_flow.check(terms)
+        return await self._outlive(self._refund(terms))
+
+    async def query(
+        self,
+        kind: KeyKind,
+        key: str,
+        refresh: bool = False,
+        timeout: timedelta | None = None,
+    ) -> tuple[Order, tuple[Charge, ...]]:
+        """The order and those of its charges that the key names.
+
+        With `refresh`, Ping++ is asked first, each call at most for `timeout`. Raises
+        InvalidRequest, NotFound, StorageUnavailable, and with refresh PspUnavailable, Throttled,
+        PspRejectsMidas, Overloaded.
+        """
+        order, charges = await query_flow.find(self._ports, kind, key)
+        if refresh:
+            order = await self._outlive(self._refresh(order, charges, timeout))
+        return order, query_flow.named(order, kind, key)
+
+    async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
+        """One order for each matching charge, newest first. Raises StorageUnavailable."""
+        return await self._ports.store.list_charges(state, page)
+
+    async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
+        """The matching refunds, newest first. Raises StorageUnavailable."""
+        return await self._ports.store.list_refunds(state, page)
+
+    async def run(self) -> None:
+        """Find out unknown outcomes as they fall due, until cancelled."""
+        pause_s = RESOLVE_PAUSE_S
+        while True:
+            try:
+                found = await self.resolve_due()
+                pause_s = RESOLVE_PAUSE_S
+            except MidasError as error:
+                found = 0
+                logger.warning("resolve_failed", extra={"reason": type(error).__name__})
+                pause_s = min(pause_s * 2, RESOLVE_PAUSE_MAX_S)
+            if found < limits.RESOLVE_BATCH:
+                await self._ports.clock.sleep(pause_s)
+
+    async def resolve_due(self) -> int:
+        """Look once at the outcomes that are due. Returns how many orders were looked at."""
+        claim = limits.RESOLVE_CLAIM
+        due = await self._ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
+        for first in range(0, len(due), limits.RESOLVE_AT_ONCE):
+            some = due[first : first + limits.RESOLVE_AT_ONCE]
+            await asyncio.gather(*(self._outlive(self._resolve(each)) for each in some))
+        return len(due)
+
+    async def drain(self, timeout: timedelta) -> bool:
+        """Wait for what is under way. False if some of it did not end in time: it is SUBMITTING on
+        disk and will be found out after the next start.
+        """
+        if not self._tasks:
+            return True
+        _, unfinished = await asyncio.wait(self._tasks, timeout=timeout.total_seconds())
+        return not unfinished
+
+    async def _charge(self, terms: ChargeTerms) -> ChargeResult:
+        async with self._turn(terms.order_no), self._ports.psp.admit():
+            return await charge_flow.charge(self._ports, terms)
+
+    async def _refund(self, terms: RefundTerms) -> RefundResult:
+        order = await refund_flow.find_target(self._ports, terms)
+        async with self._turn(order.order_no), self._ports.psp.admit():
+            order = await self._ports.store.load(order.order_no)
+            return await refund_flow.refund(self._ports, order, terms)
+
+    async def _refresh(
+        self, order: Order, charges: tuple[Charge, ...], timeout: timedelta | None
+    ) -> Order:
+        async with self._turn(order.order_no), self._ports.psp.admit():
+            order = await self._ports.store.load(order.order_no)
+            return await query_flow.refresh(self._ports, order, charges, timeout)
+
+    async def _resolve(self, order_no: str) -> None:
+        """One order's turn; its trouble must not keep the others from theirs."""
+        try:
+            async with self._turn(order_no):
+                order = await self._ports.store.load(order_no)
+                await resolve_order(self._ports, order, ObservedBy.RESOLVE)
+        except MidasError as error:
+            reason = type(error).__name__
+            logger.warning("resolve_failed", extra={"order_no": order_no, "reason": reason})
+
+    async def _outlive(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run it to its end even if the caller is cancelled meanwhile."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone: its outcome is on disk
+
+    @asynccontextmanager
+    async def _turn(self, order_no: str) -> AsyncIterator[None]:
+        """One flow at a time for each order within this process."""
+        turn = self._turns.setdefault(order_no, _Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if turn.waiting == 0:
+                self._turns.pop(order_no, None)
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
+class SystemClock:
+    """The clock of this machine, as the flows need it."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    def monotonic(self) -> float:
+        """Seconds that never step."""
+        return time.monotonic()
+
+
+_ALPHABET = string.digits + string.ascii_uppercase
+_RANDOM_CHARACTERS = 12
+
+
+def new_out_trade_no() -> str:
+    """20 letters and digits, valid on every channel (pingpp.md section 7) and never used twice.
+
+    It begins with the time, so that neighbours in time are neighbours in the index.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    head = ""
+    while len(head) < 20 - _RANDOM_CHARACTERS:
+        milliseconds, digit = divmod(milliseconds, 36)
+        head = _ALPHABET[digit] + head
+    bits = secrets.randbits(64)
+    tail = ""
+    while len(tail) < _RANDOM_CHARACTERS:
+        bits, digit = divmod(bits, 36)
+        tail += _ALPHABET[digit]
+    return head + tail

@@ -1,0 +1,102 @@
+"""query: what is stored, or with refresh what Ping++ says now."""
+
+from datetime import timedelta
+
+from midas.charge import Charge, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.errors import InvalidRequest, NotFound
+from midas.flows.observe import (
+    Ports,
+    change,
+    charge_told,
+    failed_read,
+    refund_told,
+    see_charge,
+    see_refund,
+)
+from midas.flows.resolve import in_flight, resolve_charge, resolve_refund
+from midas.flows.terms import key_violations
+from midas.order import Order
+from midas.ports import Done, KeyKind, NotDone, Refusal
+from midas.refund import Refund, RefundState
+
+
+async def find(ports: Ports, kind: KeyKind, key: str) -> tuple[Order, tuple[Charge, ...]]:
+    """The order and the charges that the key names. Raises InvalidRequest or NotFound."""
+    violations = key_violations(kind.value, key)
+    if violations:
+        raise InvalidRequest(tuple(violations))
+    if kind is KeyKind.ORDER_NO:
+        order: Order | None = await ports.store.load(key)
+    else:
+        order = await ports.store.find(kind, key)
+    if order is None or not order.charges:
+        raise NotFound(_NAMES[kind], key)
+    return order, named(order, kind, key)
+
+
+_NAMES = {
+    KeyKind.ORDER_NO: "order",
+    KeyKind.OUT_TRADE_NO: "charge",
+    KeyKind.CHARGE_ID: "charge",
+    KeyKind.REFUND_NO: "refund",
+    KeyKind.REFUND_ID: "refund",
+}
+
+
+def named(order: Order, kind: KeyKind, key: str) -> tuple[Charge, ...]:
+    """The charges of the order that the key names: all of them, or the one."""
+    if kind is KeyKind.ORDER_NO:
+        return order.charges
+    if kind is KeyKind.OUT_TRADE_NO:
+        return tuple(each for each in order.charges if each.out_trade_no == key)
+    if kind is KeyKind.CHARGE_ID:
+        return tuple(each for each in order.charges if each.charge_id == key)
+    refund = next(each for each in order.refunds if key in (each.refund_no, each.refund_id))
+    return (order.charge(refund.out_trade_no),)
+
+
+async def refresh(
+    ports: Ports, order: Order, charges: tuple[Charge, ...], timeout: timedelta | None
+) -> Order:
+    """Ask Ping++ about these charges and their unfinished refunds, and record the answers.
+
+    Raises PspUnavailable, Throttled or PspRejectsMidas as soon as one of them could not be asked
+    about; what was learnt before that is recorded.
+    """
+    for charge in charges:
+        order = await _refresh_charge(ports, order, charge, timeout)
+        for refund in order.refunds_of(charge.out_trade_no):
+            order = await _refresh_refund(ports, order, refund, timeout)
+    return order
+
+
+async def _refresh_charge(
+    ports: Ports, order: Order, charge: Charge, timeout: timedelta | None
+) -> Order:
+    if charge.charge_id is None:
+        if charge.state is ChargeState.SUBMITTING and not in_flight(ports, charge):
+            return await resolve_charge(ports, order, charge.out_trade_no, ObservedBy.QUERY)
+        return order
+    told = await ports.psp.retrieve_charge(charge.charge_id, timeout)
+    if isinstance(told, Done):
+        seen = charge_told(ports, told.answer, ObservedBy.QUERY)
+    elif isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
+        seen = ChargeObservation(ChargeSaid.ABSENT, ObservedBy.QUERY, ports.store.now())
+    else:
+        raise failed_read(told)
+    return await change(ports, order, lambda draft: see_charge(draft, charge.out_trade_no, seen))
+
+
+async def _refresh_refund(
+    ports: Ports, order: Order, refund: Refund, timeout: timedelta | None
+) -> Order:
+    unknown = refund.state is RefundState.SUBMITTING and not refund.unsent
+    if unknown and not in_flight(ports, refund):
+        return await resolve_refund(ports, order, refund.refund_no, ObservedBy.QUERY)
+    if refund.state is not RefundState.PENDING or refund.refund_id is None:
+        return order
+    told = await ports.psp.retrieve_refund(refund.charge_id, refund.refund_id, timeout)
+    if not isinstance(told, Done):
+        raise failed_read(told)
+    seen = refund_told(ports, told.answer, ObservedBy.QUERY)
+    return await change(ports, order, lambda draft: see_refund(draft, refund.refund_no, seen))

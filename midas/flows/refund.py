@@ -1,0 +1,228 @@
+"""refund: fetch the charge and check it, reserve the amount, then call Ping++.
+
+same refund_no ─┬─ same content ──▶ the same refund, finished first if its outcome is unknown
+                └─ other content ─▶ refused
+fetch the charge ─▶ check state and what is left ─▶ reserve and write SUBMITTING, in one commit
+                 ─▶ call Ping++ ─▶ record ─▶ answer
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from midas import schedule
+from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy, mismatches
+from midas.errors import (
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    PspRejectsMidas,
+    PspUnavailable,
+    RefundExceedsRemaining,
+    RefundNoReused,
+    RefundNotAllowed,
+    StorageUnavailable,
+    Throttled,
+)
+from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
+from midas.flows.resolve import (
+    list_all_refunds,
+    resolve_refund,
+    submit_refund,
+    wait_while_in_flight,
+)
+from midas.flows.terms import RefundTerms, refund_digest, refund_violations
+from midas.order import Draft, Order
+from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown, Verdict
+from midas.refund import Refund, RefundFacts, RefundState
+
+
+@dataclass(frozen=True, slots=True)
+class RefundResult:
+    """The refund as it now stands; with `validate_only` as it would be."""
+
+    order: Order
+    refund: Refund
+
+
+def check(terms: RefundTerms) -> None:
+    """Raise InvalidRequest with every field that could never be accepted."""
+    violations = refund_violations(terms)
+    if violations:
+        raise InvalidRequest(tuple(violations))
+
+
+async def find_target(ports: Ports, terms: RefundTerms) -> Order:
+    """The order that the refund is about. Raises NotFound."""
+    if terms.charge_id:
+        found = await ports.store.find(KeyKind.CHARGE_ID, terms.charge_id)
+        if found is None:
+            raise NotFound("charge", terms.charge_id)
+        return found
+    order = await ports.store.load(terms.order_no)
+    if not order.charges:
+        raise NotFound("order", terms.order_no)
+    return order
+
+
+async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult:
+    """Give back all or a part of a paid charge, or find the refund of this key.
+
+    Raises RefundNoReused, RefundNotAllowed, RefundExceedsRemaining, InvalidRequest, Throttled,
+    PspRejectsMidas, PspUnavailable, StorageUnavailable: nothing moved by this call (PspUnavailable
+    with `queued`: the refund goes out later by itself). Raises OutcomeUnknown: it may have been
+    made; its amount stays reserved and it is not sent again until that is known.
+    """
+    known = await ports.store.find(KeyKind.REFUND_NO, terms.refund_no)
+    if known is not None:
+        return await _same_again(ports, known, terms)
+    charge = _target(order, terms)
+    order, charge = await _fetch(ports, order, charge)
+    planned = _plan(ports, order, charge, terms)
+    violations = ports.psp.check_refund(charge.channel, planned)
+    if violations:
+        raise InvalidRequest(tuple(violations))
+    if terms.validate_only:
+        return RefundResult(order, planned)
+    try:
+        order = await change(ports, order, _reserve(ports, charge.out_trade_no, terms))
+    except KeyTaken:
+        known = await ports.store.find(KeyKind.REFUND_NO, terms.refund_no)
+        if known is None:
+            raise StorageUnavailable from None
+        return await _same_again(ports, known, terms)
+    return await _submit(ports, order, terms.refund_no)
+
+
+async def _submit(ports: Ports, order: Order, refund_no: str) -> RefundResult:
+    charge_no = order.refund(refund_no).out_trade_no
+    try:
+        order, verdict = await submit_refund(ports, order, refund_no, ObservedBy.CREATE)
+    except StorageUnavailable:
+        raise OutcomeUnknown(order.order_no, charge_no, refund_no) from None
+    return _answer(order, refund_no, verdict)
+
+
+def _answer(
+    order: Order, refund_no: str, verdict: Verdict[RefundFacts] | None = None
+) -> RefundResult:
+    refund = order.refund(refund_no)
+    if refund.state is not RefundState.SUBMITTING:
+        return RefundResult(order, refund)
+    if refund.unsent:
+        refusal = verdict.refusal if isinstance(verdict, NotDone) else Refusal.NOT_SENT
+        if refusal is Refusal.MIDAS_REJECTED:
+            raise PspRejectsMidas
+        if refusal is Refusal.THROTTLED:
+            raise Throttled
+        raise PspUnavailable(queued=True)
+    raise OutcomeUnknown(
+        order.order_no,
+        refund.out_trade_no,
+        refund_no,
+        needs_operator=bool(refund.operator_reason),
+    )
+
+
+async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult:
+    """Answer from the refund that has this key, finding out first what became of it."""
+    refund = order.refund(terms.refund_no)
+    names_another = terms.order_no not in ("", order.order_no)
+    names_another = names_another or terms.charge_id not in ("", refund.charge_id)
+    if names_another or refund.content_digest != refund_digest(terms, refund.out_trade_no):
+        raise RefundNoReused(terms.refund_no)
+    key = terms.refund_no
+    order = await wait_while_in_flight(ports, order, lambda now: now.refund(key))
+    refund = order.refund(terms.refund_no)
+    unknown = refund.state is RefundState.SUBMITTING and not refund.operator_reason
+    if unknown and not terms.validate_only:
+        try:
+            order = await resolve_refund(ports, order, terms.refund_no, ObservedBy.RESOLVE)
+        except StorageUnavailable:
+            charge_no = refund.out_trade_no
+            raise OutcomeUnknown(order.order_no, charge_no, terms.refund_no) from None
+    return _answer(order, terms.refund_no)
+
+
+def _target(order: Order, terms: RefundTerms) -> Charge:
+    """The charge to refund, by what is known here; Ping++ is asked about it next."""
+    if terms.charge_id:
+        return next(each for each in order.charges if each.charge_id == terms.charge_id)
+    holding = [each for each in order.charges if order.holds_money(each)]
+    if len(holding) > 1:
+        raise RefundNotAllowed("ORDER_HAS_SEVERAL_PAID_CHARGES", order.order_no)
+    paid = [each for each in order.charges if each.state is ChargeState.SUCCEEDED]
+    waiting = [each for each in order.charges if each.charge_id is not None and each.is_open]
+    for candidates in (holding, waiting, paid):
+        if candidates:
+            return candidates[-1]
+    raise RefundNotAllowed("ORDER_NOT_PAID", order.order_no)
+
+
+async def _fetch(ports: Ports, order: Order, charge: Charge) -> tuple[Order, Charge]:
+    """The charge as Ping++ has it now, with every refund that Ping++ knows, recorded here."""
+    if charge.charge_id is None:
+        raise RefundNotAllowed("ORDER_NOT_PAID", order.order_no, charge.out_trade_no)
+    told = await ports.psp.retrieve_charge(charge.charge_id)
+    if not isinstance(told, Done):
+        if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
+            reason = "CHARGE_NOT_FOUND_AT_PSP"
+            raise RefundNotAllowed(reason, order.order_no, charge.out_trade_no)
+        raise failed_read(told)
+    facts = told.answer
+    if mismatches(charge, facts):
+        order = await change(ports, order, _see(ports, charge.out_trade_no, facts))
+        raise RefundNotAllowed("CHARGE_QUARANTINED", order.order_no, charge.out_trade_no)
+    if not facts.refunds_complete:
+        listed = await list_all_refunds(ports, charge.charge_id)
+        if isinstance(listed, Unknown):
+            raise PspUnavailable
+        facts = replace(facts, refunds=listed)
+    order = await change(ports, order, _see(ports, charge.out_trade_no, facts))
+    return order, order.charge(charge.out_trade_no)
+
+
+def _see(ports: Ports, out_trade_no: str, facts: ChargeFacts) -> Callable[[Draft], object]:
+    seen = charge_told(ports, facts, ObservedBy.QUERY)
+    return lambda draft: see_charge(draft, out_trade_no, seen)
+
+
+def _plan(ports: Ports, order: Order, charge: Charge, terms: RefundTerms) -> Refund:
+    """The refund as it would be. Raises RefundNotAllowed or RefundExceedsRemaining."""
+    if charge.state is not ChargeState.SUCCEEDED:
+        reason = f"CHARGE_{charge.state}"
+        raise RefundNotAllowed(reason, order.order_no, charge.out_trade_no)
+    remaining = order.refundable(charge)
+    amount = terms.amount or remaining
+    if amount > remaining or remaining == 0:
+        asked = terms.amount
+        raise RefundExceedsRemaining(order.order_no, charge.out_trade_no, asked, remaining)
+    now = ports.store.now()
+    return Refund(
+        refund_no=terms.refund_no,
+        order_no=order.order_no,
+        out_trade_no=charge.out_trade_no,
+        charge_id=charge.charge_id or "",
+        amount=amount,
+        currency=charge.currency,
+        app_id=charge.app_id,
+        description=terms.description,
+        metadata=terms.metadata,
+        content_digest=refund_digest(terms, charge.out_trade_no),
+        created_at=now,
+        updated_at=now,
+        funding_source=terms.funding_source,
+        due_at=schedule.while_in_flight(now, ports.psp.total_timeout),
+    )
+
+
+def _reserve(ports: Ports, out_trade_no: str, terms: RefundTerms) -> Callable[[Draft], None]:
+    """Check and reserve on what the commit will find: a refund that was faster counts too."""
+
+    def decide(draft: Draft) -> None:
+        order = draft.base
+        if any(each.refund_no == terms.refund_no for each in order.refunds):
+            raise KeyTaken("refund_no")
+        charge = order.charge(out_trade_no)
+        draft.add_refund(_plan(ports, order, charge, terms), ObservedBy.CREATE)
+
+    return decide

@@ -1,0 +1,291 @@
+"""resolve: end the uncertainty about a charge or refund by asking Ping++, never by guessing.
+
+    charge   still inside the window in which Ping++ takes identical terms for the same charge:
+             post them again; else look through the charges made at that time
+    refund   look through the refunds of its charge; send only what certainly never went out
+
+What is not there may still be on its way, so absence counts only when two complete lists do not
+show it and the later one was made after the settle window. An absent charge has then failed: its
+number is never used again. An absent refund goes to an operator, because Ping++ cannot
+de-duplicate refunds (reliability.md section 3).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from midas import limits, schedule
+from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.flows.observe import (
+    Ports,
+    change,
+    charge_seen,
+    charge_silent,
+    charge_told,
+    refund_silent,
+    refund_told,
+    see_charge,
+    see_refund,
+)
+from midas.order import Draft, Order
+from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.5
+
+
+async def resolve_order(ports: Ports, order: Order, by: ObservedBy) -> Order:
+    """Look at everything in the order whose outcome is unknown, and at superseded charges."""
+    for charge in order.charges:
+        if charge.operator_reason:
+            continue
+        if charge.state is ChargeState.SUBMITTING:
+            order = await resolve_charge(ports, order, charge.out_trade_no, by)
+        elif charge.state is ChargeState.PENDING and charge.superseded:
+            order = await finish_superseded(ports, order, charge, by)
+    for refund in order.refunds:
+        if refund.state is RefundState.SUBMITTING and not refund.operator_reason:
+            order = await resolve_refund(ports, order, refund.refund_no, by)
+    return order
+
+
+async def resolve_charge(ports: Ports, order: Order, out_trade_no: str, by: ObservedBy) -> Order:
+    """Find out what became of a charge whose create call was not answered."""
+    charge = order.charge(out_trade_no)
+    if may_post_again(ports, charge):
+        verdict = await ports.psp.create_charge(charge, limits.REPOST_MARGIN)
+        if isinstance(verdict, Done):
+            seen = charge_told(ports, verdict.answer, by)
+            return await charge_seen(ports, order, out_trade_no, seen)
+        if not _refused(verdict):
+            silent = charge_silent(ports, _as_unknown(verdict), by)
+            return await charge_seen(ports, order, out_trade_no, silent)
+        found = await find_charge(ports, charge)
+        if found is None:
+            return await charge_seen(ports, order, out_trade_no, _refusal(ports, verdict, by))
+    else:
+        found = await find_charge(ports, charge)
+    if isinstance(found, ChargeFacts):
+        return await charge_seen(ports, order, out_trade_no, charge_told(ports, found, by))
+    if isinstance(found, Unknown):
+        return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
+    return await change(ports, order, _charge_not_listed(ports, out_trade_no, by))
+
+
+def may_post_again(ports: Ports, charge: Charge) -> bool:
+    """Whether Ping++ would certainly take the identical terms for the same charge.
+
+    Never where the create call itself takes the money: those are only looked up (P5).
+    """
+    if ports.psp.pays_at_create(charge.channel):
+        return False
+    window = ports.psp.repost_window(charge.channel)
+    return ports.store.now() + limits.REPOST_MARGIN <= charge.created_at + window
+
+
+async def find_charge(ports: Ports, charge: Charge) -> ChargeFacts | Unknown | None:
+    """The charge as Ping++ lists it; None if a complete list does not show it."""
+    earliest = charge.created_at - limits.CLOCK_SKEW
+    latest = charge.created_at + ports.psp.total_timeout + limits.CLOCK_SKEW
+    after: str | None = None
+    for _ in range(limits.PSP_LIST_PAGES):
+        page = await ports.psp.list_charges(earliest, latest, charge.channel, after)
+        if not isinstance(page, Done):
+            return _as_unknown(page)
+        ours = [c for c in page.answer.charges if c.out_trade_no == charge.out_trade_no]
+        if ours:
+            return min(ours, key=lambda each: not each.paid)
+        if not page.answer.more or not page.answer.charges:
+            return None
+        after = page.answer.charges[-1].charge_id
+    return Unknown("list_too_long")
+
+
+async def finish_superseded(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:
+    """Ask how a charge stands that made way for another one, and try again to close it."""
+    if charge.charge_id is None:
+        return order
+    told = await ports.psp.retrieve_charge(charge.charge_id)
+    if isinstance(told, Done):
+        waiting = not (told.answer.paid or told.answer.reversed)
+        if waiting and ports.psp.can_reverse(charge.channel):
+            reversal = await ports.psp.reverse_charge(charge.charge_id)
+            told = reversal if isinstance(reversal, Done) else told
+    if isinstance(told, Done):
+        seen = charge_told(ports, told.answer, by)
+    else:
+        seen = charge_silent(ports, _as_unknown(told), by)
+    return await charge_seen(ports, order, charge.out_trade_no, seen)
+
+
+async def resolve_refund(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
+    """Find out what became of a refund, or send it if it certainly never went out."""
+    refund = order.refund(refund_no)
+    if refund.unsent:
+        return await send_unsent(ports, order, refund_no, by)
+    listed = await list_all_refunds(ports, refund.charge_id)
+    if isinstance(listed, Unknown):
+        silent = refund_silent(ports, listed.reason, by)
+        return await change(ports, order, lambda draft: see_refund(draft, refund_no, silent))
+    return await change(ports, order, _refund_listed(ports, refund, listed, by))
+
+
+async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
+    """Send a refund that never went out; whoever wins the commit before it is the one to send."""
+    claimed = False
+
+    def claim(draft: Draft) -> None:
+        nonlocal claimed
+        refund = draft.refund(refund_no)
+        claimed = refund.unsent and refund.state is RefundState.SUBMITTING
+        if claimed:
+            now = ports.store.now()
+            due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
+            taken = replace(refund, unsent=False, due_at=due_at, updated_at=now)
+            draft.put_refund(taken, "refund_sent_again", now, by)
+
+    order = await change(ports, order, claim)
+    if not claimed:
+        return order
+    return (await submit_refund(ports, order, refund_no, by))[0]
+
+
+async def submit_refund(
+    ports: Ports, order: Order, refund_no: str, by: ObservedBy
+) -> tuple[Order, Verdict[RefundFacts]]:
+    """POST a refund that is written down, and record what came of it.
+
+    A refusal is believed only after the refunds of the charge were listed: a request that reached
+    Ping++ twice on its way would be refused the second time although the first one was done (P10).
+    """
+    refund = order.refund(refund_no)
+    verdict = await ports.psp.create_refund(refund)
+    if isinstance(verdict, Done):
+        seen = refund_told(ports, verdict.answer, by)
+    elif isinstance(verdict, Unknown):
+        seen = refund_silent(ports, verdict.reason, by)
+    elif not _refused(verdict):
+        at = ports.store.now()
+        seen = RefundObservation(RefundSaid.UNSENT, by, at, code=verdict.refusal.lower())
+    else:
+        seen = await _refused_refund(ports, refund, verdict, by)
+    order = await change(ports, order, lambda draft: see_refund(draft, refund_no, seen))
+    return order, verdict
+
+
+async def _refused_refund(
+    ports: Ports, refund: Refund, verdict: NotDone, by: ObservedBy
+) -> RefundObservation:
+    listed = await list_all_refunds(ports, refund.charge_id)
+    if isinstance(listed, Unknown):
+        return refund_silent(ports, listed.reason, by)
+    ours = next((each for each in listed if each.refund_no == refund.refund_no), None)
+    if ours is not None:
+        return refund_told(ports, ours, by)
+    code = verdict.code or verdict.refusal.lower()
+    at = ports.store.now()
+    return RefundObservation(RefundSaid.REFUSED, by, at, code=code, message=verdict.message)
+
+
+async def list_all_refunds(
+    ports: Ports, charge_id: str, timeout: timedelta | None = None
+) -> tuple[RefundFacts, ...] | Unknown:
+    """Every refund of a charge; Unknown unless the list is complete."""
+    found: list[RefundFacts] = []
+    after: str | None = None
+    for _ in range(limits.PSP_LIST_PAGES):
+        page = await ports.psp.list_refunds(charge_id, after, timeout)
+        if not isinstance(page, Done):
+            return _as_unknown(page)
+        found += page.answer.refunds
+        if not page.answer.more or not page.answer.refunds:
+            return tuple(found)
+        after = page.answer.refunds[-1].refund_id
+    return Unknown("list_too_long")
+
+
+def in_flight(ports: Ports, row: Charge | Refund) -> bool:
+    """Whether some process may still be waiting for the answer to the call that makes this row."""
+    unanswered = row.state in (ChargeState.SUBMITTING, RefundState.SUBMITTING) and row.looks == 0
+    if isinstance(row, Refund) and row.unsent:
+        return False
+    return unanswered and row.due_at is not None and row.due_at > ports.store.now()
+
+
+async def wait_while_in_flight(
+    ports: Ports, order: Order, row_of: Callable[[Order], Charge | Refund]
+) -> Order:
+    """Wait as long as another process may still be making the call."""
+    pause_s = FIRST_PAUSE_S
+    while in_flight(ports, row_of(order)):
+        await ports.clock.sleep(pause_s)
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        order = await ports.store.load(order.order_no)
+    return order
+
+
+def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        charge = draft.charge(out_trade_no)
+        if charge.state is not ChargeState.SUBMITTING:
+            return
+        now = ports.store.now()
+        if _long_absent(ports, charge.absent_since, charge.created_at, now):
+            seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
+        else:
+            seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code="not_listed")
+            first = charge.absent_since or now
+            draft.reschedule_charge(replace(charge, absent_since=first))
+        see_charge(draft, out_trade_no, seen)
+
+    return decide
+
+
+def _refund_listed(
+    ports: Ports, refund: Refund, listed: tuple[RefundFacts, ...], by: ObservedBy
+) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        now = ports.store.now()
+        draft.observe_refund_list(refund.out_trade_no, listed, by, now)
+        current = draft.refund(refund.refund_no)
+        if current.state is not RefundState.SUBMITTING or current.refund_id is not None:
+            return
+        if _long_absent(ports, current.absent_since, current.updated_at, now):
+            seen = RefundObservation(RefundSaid.ABSENT, by, now)
+        else:
+            seen = RefundObservation(RefundSaid.NO_ANSWER, by, now, code="not_listed")
+            first = current.absent_since or now
+            draft.reschedule_refund(replace(current, absent_since=first))
+        see_refund(draft, refund.refund_no, seen)
+
+    return decide
+
+
+def _long_absent(
+    ports: Ports, absent_since: datetime | None, sent_at: datetime, now: datetime
+) -> bool:
+    """Whether this is a second complete list without it, made after the settle window."""
+    return absent_since is not None and now >= sent_at + ports.settle_window
+
+
+def _refused(verdict: Verdict[Any]) -> bool:
+    """Whether Ping++ read the request and said no: only that tells of the request before it."""
+    return isinstance(verdict, NotDone) and verdict.refusal in (
+        Refusal.REFUSED,
+        Refusal.NOT_FOUND,
+    )
+
+
+def _refusal(ports: Ports, verdict: Verdict[Any], by: ObservedBy) -> ChargeObservation:
+    code = verdict.code if isinstance(verdict, NotDone) else ""
+    message = verdict.message if isinstance(verdict, NotDone) else ""
+    at = ports.store.now()
+    return ChargeObservation(ChargeSaid.REFUSED, by, at, code=code or "refused", message=message)
+
+
+def _as_unknown(verdict: Verdict[Any]) -> Unknown:
+    if isinstance(verdict, NotDone):
+        return Unknown(verdict.refusal.lower())
+    return verdict if isinstance(verdict, Unknown) else Unknown("unexpected_answer")

@@ -1,0 +1,189 @@
+"""What a caller may ask for, and when two requests are the same."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from midas import limits
+from midas.charge import ChargeTerms
+from midas.errors import FieldViolation
+from midas.refund import FundingSource
+
+_KEY = re.compile(r"[!-~]+")
+_CHANNEL = re.compile(r"[a-z][a-z0-9_]*")
+_CURRENCY = re.compile(r"[a-z]{3}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class RefundTerms:
+    """What a caller asks to give back. Amount in minor units; 0 means all that is left.
+
+    The charge is named by `order_no` or by `charge_id`; the other one is empty.
+    """
+
+    refund_no: str
+    order_no: str = ""
+    charge_id: str = ""
+    amount: int = 0
+    description: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    funding_source: FundingSource | None = None
+    validate_only: bool = False
+
+
+def charge_violations(terms: ChargeTerms) -> list[FieldViolation]:
+    """Every field that no channel could accept; each channel's rules are `Psp.check_charge`."""
+    found = [
+        *_key("order_no", terms.order_no, limits.ORDER_NO_CHARACTERS),
+        *_amount(terms.amount, least=1),
+        *_text("subject", terms.subject),
+        *_text("body", terms.body),
+        *_text("client_ip", terms.client_ip),
+        *_metadata(terms.metadata),
+        *_extra(terms.extra),
+    ]
+    if not _matches(_CHANNEL, terms.channel, limits.CHANNEL_CHARACTERS):
+        found.append(FieldViolation("channel", "name a Ping++ channel such as wx_pub_qr"))
+    if not _matches(_CURRENCY, terms.currency, 3):
+        found.append(FieldViolation("currency", "give three lower-case letters such as cny"))
+    if terms.expires_in is not None and terms.expires_in.total_seconds() <= 0:
+        found.append(FieldViolation("expires_in", "give a time above 0, or leave it unset"))
+    return found
+
+
+def refund_violations(terms: RefundTerms) -> list[FieldViolation]:
+    """Every field of a refund that could never be accepted."""
+    found = [
+        *_key("refund_no", terms.refund_no, limits.REFUND_NO_CHARACTERS),
+        *_amount(terms.amount, least=0),
+        *_text("description", terms.description, limits.DESCRIPTION_CHARACTERS),
+        *_metadata(terms.metadata),
+    ]
+    if terms.refund_no.startswith("re_"):
+        found.append(
+            FieldViolation("refund_no", "must not begin with re_: that is Ping++'s prefix")
+        )
+    if "refund_no" in terms.metadata:
+        found.append(FieldViolation("metadata.refund_no", "is reserved for Midas's own key"))
+    if bool(terms.order_no) == bool(terms.charge_id):
+        found.append(FieldViolation("target", "give either order_no or charge_id"))
+    elif terms.order_no:
+        found += _key("order_no", terms.order_no, limits.ORDER_NO_CHARACTERS)
+    else:
+        found += _key("charge_id", terms.charge_id, limits.ORDER_NO_CHARACTERS)
+    return found
+
+
+def key_violations(name: str, key: str) -> list[FieldViolation]:
+    """Whether something can be looked up at all under this key."""
+    return list(_key(name, key, limits.ORDER_NO_CHARACTERS))
+
+
+def charge_digest(terms: ChargeTerms) -> str:
+    """The identity of the terms: equal digests mean the same charge.
+
+    `expires_in` is left out, because a caller that computes the time left would otherwise make
+    a new charge with every retry; so is `client_ip`, which changes with the payer's network,
+    except on wx_wap, where WeChat compares it with the payer's real one (pingpp.md section 7).
+    """
+    address = terms.client_ip if terms.channel == "wx_wap" else ""
+    return _digest(
+        terms.channel,
+        terms.amount,
+        terms.currency,
+        terms.subject,
+        terms.body,
+        address,
+        dict(terms.extra),
+        dict(terms.metadata),
+    )
+
+
+def refund_digest(terms: RefundTerms, out_trade_no: str) -> str:
+    """The identity of a refund's content, whichever way its charge was named."""
+    return _digest(
+        out_trade_no,
+        terms.amount,
+        terms.description,
+        dict(terms.metadata),
+        terms.funding_source,
+    )
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _matches(pattern: re.Pattern[str], value: str, longest: int) -> bool:
+    return len(value) <= longest and pattern.fullmatch(value) is not None
+
+
+def _key(name: str, value: str, longest: int) -> Iterator[FieldViolation]:
+    if not _matches(_KEY, value, longest):
+        yield FieldViolation(name, f"give 1 to {longest} printable ASCII characters, no spaces")
+
+
+def _amount(amount: int, least: int) -> Iterator[FieldViolation]:
+    if not least <= amount <= limits.AMOUNT_MAX:
+        rule = f"give {least} to {limits.AMOUNT_MAX}, in minor units (fen for cny)"
+        yield FieldViolation("amount", rule)
+
+
+def _text(name: str, value: str, longest: int = 1000) -> Iterator[FieldViolation]:
+    if not value.strip():
+        yield FieldViolation(name, "must not be empty")
+    elif len(value) > longest:
+        yield FieldViolation(name, f"give at most {longest} characters")
+    if _CONTROL.search(value):
+        yield FieldViolation(name, "must not hold control characters")
+
+
+def _metadata(metadata: Mapping[str, str]) -> Iterator[FieldViolation]:
+    if len(metadata) > limits.METADATA_PAIRS:
+        yield FieldViolation("metadata", f"give at most {limits.METADATA_PAIRS} pairs")
+    size = sum(len(key) + len(value) for key, value in metadata.items())
+    if size > limits.METADATA_CHARACTERS:
+        rule = f"give at most {limits.METADATA_CHARACTERS} characters in all"
+        yield FieldViolation("metadata", rule)
+    if any(not key or _CONTROL.search(key + value) for key, value in metadata.items()):
+        yield FieldViolation("metadata", "must not hold empty names or control characters")
+
+
+def _extra(extra: Mapping[str, Any]) -> Iterator[FieldViolation]:
+    if not extra:
+        return
+    if _depth(extra) > limits.EXTRA_DEPTH:
+        yield FieldViolation("extra", f"nest at most {limits.EXTRA_DEPTH} levels")
+        return
+    text = json.dumps(extra, ensure_ascii=False)
+    if len(text.encode("utf-8", "surrogatepass")) > limits.EXTRA_BYTES:
+        yield FieldViolation("extra", f"give at most {limits.EXTRA_BYTES} bytes as JSON")
+    if any(_CONTROL.search(each) for each in _strings(extra)):
+        yield FieldViolation("extra", "must not hold control characters")
+
+
+def _depth(value: Any, level: int = 1) -> int:
+    if level > limits.EXTRA_DEPTH:
+        return level
+    if isinstance(value, Mapping):
+        return max((_depth(each, level + 1) for each in value.values()), default=level)
+    if isinstance(value, list | tuple):
+        return max((_depth(each, level + 1) for each in value), default=level)
+    return level
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield key
+            yield from _strings(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _strings(each)

@@ -1,0 +1,29 @@
+"""When to look again. Pure; all times are the database's."""
+
+from datetime import datetime, timedelta
+
+RESOLVE_FIRST = timedelta(seconds=1)
+RESOLVE_LONGEST = timedelta(minutes=5)
+POLL_FIRST = timedelta(seconds=30)
+POLL_LONGEST = timedelta(minutes=30)
+IN_FLIGHT_MARGIN = timedelta(seconds=2)
+
+
+def while_in_flight(now: datetime, total_timeout: timedelta) -> datetime:
+    """Until then the process that makes the call is the only one to touch the row."""
+    return now + total_timeout + IN_FLIGHT_MARGIN
+
+
+def next_resolve(now: datetime, looks: int) -> datetime:
+    """The next look at an unknown outcome: soon at first, ever more rarely."""
+    return now + _growing(RESOLVE_FIRST, looks, RESOLVE_LONGEST)
+
+
+def next_poll(now: datetime, looks: int) -> datetime:
+    """The next look at something that Ping++ works on or the payer has not paid yet."""
+    return now + _growing(POLL_FIRST, looks, POLL_LONGEST)
+
+
+def _growing(first: timedelta, looks: int, longest: timedelta) -> timedelta:
+    doublings: int = 1 << min(looks, 20)
+    return min(first * doublings, longest)
