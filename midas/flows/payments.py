@@ -57,20 +57,21 @@ class Payments:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns: dict[str, _Turn] = {}
 
-    async def charge(self, terms: ChargeTerms, timeout: timedelta | None = None) -> ChargeResult:
+    async def charge(self, terms: ChargeTerms) -> ChargeResult:
         """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
 
-        `timeout` is what is left of the caller's patience. It does not shorten the flow, which goes
-        on without the caller. Raises what `flows.charge.charge` raises, and InvalidRequest.
+        The caller's deadline does not shorten it: it goes on without the caller. Raises what
+        `flows.charge.charge` raises, and InvalidRequest.
         """
         terms = replace(terms, currency=terms.currency or "cny")
         charge_flow.check(self._ports, terms)
         return await self._outlive(self._charge(terms))
 
-    async def refund(self, terms: RefundTerms, timeout: timedelta | None = None) -> RefundResult:
+    async def refund(self, terms: RefundTerms) -> RefundResult:
         """Give money back; `protos/midas/v1/payment_service.proto` states the promise.
 
-        Raises what `flows.refund.refund` raises, InvalidRequest and NotFound.
+        The caller's deadline does not shorten it: it goes on without the caller. Raises what
+        `flows.refund.refund` raises, InvalidRequest and NotFound.
         """
         refund_flow.check(terms)
         return await self._outlive(self._refund(terms))
@@ -125,8 +126,9 @@ class Payments:
         return len(due)
 
     async def drain(self, timeout: timedelta) -> bool:
-        """Wait for what is under way. False if some of it did not end in time: it is SUBMITTING on
-        disk and will be found out after the next start.
+        """Wait for what is under way. False if some of it did not end in time.
+
+        That is SUBMITTING on disk then, and will be found out after the next start.
         """
         if not self._tasks:
             return True

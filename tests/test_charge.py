@@ -1,0 +1,246 @@
+"""The charge's state machine: every pair of state and observation, spelled out."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from midas import charge as machine
+from midas.charge import (
+    Charge,
+    ChargeFacts,
+    ChargeNotice,
+    ChargeObservation,
+    ChargeSaid,
+    ChargeState,
+    ObservedBy,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+EXPECTED = {
+    #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
+    "WAITING":            "PENDING    PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED",
+    "LAPSED":             "CLOSED     CLOSED      SUCCEEDED   CLOSED      FAILED      REVERSED",
+    "PAID":               "SUCCEEDED  SUCCEEDED   SUCCEEDED   SUCCEEDED   SUCCEEDED   REVERSED",
+    "REVERSED":           "CLOSED     CLOSED      SUCCEEDED!  CLOSED      FAILED      REVERSED",
+    "PAID_THEN_REVERSED": "REVERSED   REVERSED    REVERSED    REVERSED    REVERSED    REVERSED",
+    "PAYMENT_FAILED":     "FAILED     FAILED      SUCCEEDED!  CLOSED      FAILED      REVERSED",
+    "REFUSED":            "FAILED     PENDING!    SUCCEEDED!  CLOSED      FAILED      REVERSED",
+    "ABSENT":             "FAILED     PENDING!    SUCCEEDED!  CLOSED      FAILED      REVERSED",
+    "NO_ANSWER":          "SUBMITTING PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED",
+}  # fmt: skip
+"""The state after each observation; `!` means that a person is called."""
+
+WITHOUT_FACTS = {"REFUSED", "ABSENT", "NO_ANSWER"}
+FLAGS: dict[str, dict[str, object]] = {
+    "WAITING": {},
+    "LAPSED": {},
+    "PAID": {"paid": True, "paid_at": NOW},
+    "REVERSED": {"reversed": True},
+    "PAID_THEN_REVERSED": {"paid": True, "reversed": True},
+    "PAYMENT_FAILED": {"failure_code": "channel_request_error"},
+}
+PAIRS = list(product(ChargeState, ChargeSaid))
+
+
+def a_charge(state: ChargeState = ChargeState.PENDING) -> Charge:
+    """A charge in this state; Ping++'s id is known unless it is SUBMITTING."""
+    return Charge(
+        out_trade_no="T0000000000000000001",
+        order_no="order-1",
+        app_id="app_1",
+        livemode=True,
+        channel="wx_pub_qr",
+        amount=100,
+        currency="cny",
+        subject="Tea",
+        body="Green tea",
+        client_ip="203.0.113.7",
+        extra={},
+        metadata={},
+        terms_digest="d",
+        created_at=NOW,
+        updated_at=NOW,
+        state=state,
+        charge_id=None if state is ChargeState.SUBMITTING else "ch_1",
+        answer="{}" if state is ChargeState.PENDING else None,
+    )
+
+
+def some_facts(said: str = "WAITING", /, **changes: object) -> ChargeFacts:
+    """What Ping++ tells of that charge."""
+    facts = ChargeFacts(
+        charge_id="ch_1",
+        out_trade_no="T0000000000000000001",
+        app_id="app_1",
+        livemode=True,
+        channel="wx_pub_qr",
+        amount=100,
+        currency="cny",
+        paid=False,
+        reversed=False,
+        created_at=NOW,
+        expires_at=NOW + timedelta(hours=2),
+        has_credential=True,
+        raw='{"raw": true}',
+    )
+    return replace(facts, **{**FLAGS.get(said, {}), **changes})  # type: ignore[arg-type]
+
+
+def seen(said: ChargeSaid, by: ObservedBy = ObservedBy.WEBHOOK) -> ChargeObservation:
+    """An observation as the adapter would make it."""
+    facts = None if said in WITHOUT_FACTS else some_facts(said)
+    return ChargeObservation(said, by, NOW + timedelta(minutes=1), facts)
+
+
+def expected(state: ChargeState, said: ChargeSaid) -> tuple[str, bool]:
+    """The state that must follow, and whether a person is called."""
+    cell = EXPECTED[said].split()[list(ChargeState).index(state)]
+    return cell.rstrip("!"), cell.endswith("!")
+
+
+def test_the_table_covers_everything() -> None:
+    """No state and no observation is left out of the expectations."""
+    assert set(EXPECTED) == set(ChargeSaid)
+    assert all(len(row.split()) == len(ChargeState) for row in EXPECTED.values())
+
+
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_every_pair(state: ChargeState, said: ChargeSaid) -> None:
+    """Each observation leads each state exactly where the table says (I6)."""
+    outcome = machine.observe(a_charge(state), seen(said), order_paid=False)
+    assert (outcome.charge.state, bool(outcome.charge.operator_reason)) == expected(state, said)
+    assert outcome.event
+
+
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_seen_twice_is_seen_once(state: ChargeState, said: ChargeSaid) -> None:
+    """The same observation again changes no state and announces nothing."""
+    once = machine.observe(a_charge(state), seen(said), order_paid=False).charge
+    twice = machine.observe(once, seen(said), order_paid=False)
+    assert twice.charge.state is once.state
+    assert twice.notice is None
+
+
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_money_is_never_dropped(state: ChargeState) -> None:
+    """A payment ends in SUCCEEDED and is announced, wherever the charge stood; late ones say so."""
+    outcome = machine.observe(a_charge(state), seen(ChargeSaid.PAID), order_paid=False)
+    if state is ChargeState.REVERSED:
+        assert outcome.charge.state is ChargeState.REVERSED  # the older snapshot of the two
+        return
+    assert outcome.charge.state is ChargeState.SUCCEEDED
+    assert outcome.charge.paid_at == (None if state is ChargeState.SUCCEEDED else NOW)
+    assert outcome.charge.late is (state in {ChargeState.CLOSED, ChargeState.FAILED})
+    announced = None if state is ChargeState.SUCCEEDED else ChargeNotice.SUCCESS
+    assert outcome.notice is announced
+
+
+@pytest.mark.parametrize("state", [ChargeState.SUBMITTING, ChargeState.PENDING, ChargeState.CLOSED])
+def test_a_second_payment_is_named_as_such(state: ChargeState) -> None:
+    """Money for an order that is paid already is marked as a duplicate payment (I1)."""
+    outcome = machine.observe(a_charge(state), seen(ChargeSaid.PAID), order_paid=True)
+    assert outcome.charge.duplicate_payment
+    assert outcome.notice is ChargeNotice.SUCCESS
+
+
+MISMATCHES: dict[str, dict[str, object]] = {
+    "amount": {"amount": 99},
+    "currency": {"currency": "usd"},
+    "app": {"app_id": "app_2"},
+    "livemode": {"livemode": False},
+    "out_trade_no": {"out_trade_no": "T0000000000000000002"},
+    "charge_id": {"charge_id": "ch_2"},
+}
+WITH_FACTS = [said for said in ChargeSaid if said not in WITHOUT_FACTS]
+
+
+@pytest.mark.parametrize("field", MISMATCHES)
+@pytest.mark.parametrize("said", WITH_FACTS)
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_what_does_not_match_is_quarantined(
+    state: ChargeState, said: ChargeSaid, field: str
+) -> None:
+    """Another amount, currency, app, mode or number moves nothing and calls a person (I4)."""
+    if field == "charge_id" and state is ChargeState.SUBMITTING:
+        pytest.skip("no id is known yet: the first one told is adopted")
+    before = a_charge(state)
+    told = replace(seen(said), facts=some_facts(said, **MISMATCHES[field]))
+    outcome = machine.observe(before, told, order_paid=False)
+    assert outcome.event == "charge_quarantined"
+    assert field in outcome.detail["fields"]
+    assert outcome.notice is None
+    assert field in outcome.charge.operator_reason
+    kept = replace(outcome.charge, operator_reason="", updated_at=NOW, due_at=None)
+    assert kept == replace(before, due_at=None)
+
+
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_silence_changes_nothing(state: ChargeState) -> None:
+    """No answer is no failure: the charge stays to the letter as it was (I5)."""
+    before = a_charge(state)
+    outcome = machine.observe(before, seen(ChargeSaid.NO_ANSWER), order_paid=False)
+    assert outcome.charge == before
+
+
+def test_the_first_id_is_adopted() -> None:
+    """A webhook may be the first to tell Ping++'s id of a charge whose answer was lost."""
+    told = seen(ChargeSaid.PAID)
+    outcome = machine.observe(a_charge(ChargeState.SUBMITTING), told, order_paid=False)
+    assert outcome.charge.charge_id == "ch_1"
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "by", "superseded", "notice"),
+    [
+        ("PENDING", "LAPSED", "POLL", False, ChargeNotice.CLOSED),
+        ("PENDING", "LAPSED", "POLL", True, None),
+        ("PENDING", "REVERSED", "QUERY", True, None),
+        ("PENDING", "PAYMENT_FAILED", "WEBHOOK", False, ChargeNotice.CLOSED),
+        ("SUBMITTING", "REFUSED", "CREATE", False, None),
+        ("SUBMITTING", "REFUSED", "RESOLVE", False, ChargeNotice.CLOSED),
+        ("SUBMITTING", "ABSENT", "RESOLVE", False, ChargeNotice.CLOSED),
+        ("SUCCEEDED", "PAID_THEN_REVERSED", "QUERY", False, ChargeNotice.CLOSED),
+        ("CLOSED", "PAID_THEN_REVERSED", "QUERY", False, None),
+        ("SUBMITTING", "WAITING", "CREATE", False, None),
+        ("PENDING", "PAID", "QUERY", True, ChargeNotice.SUCCESS),
+    ],
+)
+def test_what_is_announced(
+    state: str, said: str, by: str, superseded: bool, notice: ChargeNotice | None
+) -> None:
+    """An end is told unless the caller knows it by the answer or asked for it itself."""
+    before = replace(a_charge(ChargeState(state)), superseded=superseded)
+    told = seen(ChargeSaid(said), ObservedBy(by))
+    assert machine.observe(before, told, order_paid=False).notice is notice
+
+
+@pytest.mark.parametrize("state", list(ChargeState))
+@pytest.mark.parametrize("said", list(ChargeSaid))
+def test_only_an_open_charge_is_handed_out_again(state: ChargeState, said: ChargeSaid) -> None:
+    """Ping++'s JSON is kept while the charge is PENDING and no longer."""
+    after = machine.observe(a_charge(state), seen(said), order_paid=False).charge
+    if after.state in {ChargeState.SUCCEEDED, ChargeState.CLOSED, ChargeState.FAILED}:
+        assert after.answer is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "minutes", "said"),
+    [
+        ({}, 0, ChargeSaid.WAITING),
+        ({}, 121, ChargeSaid.WAITING),
+        ({}, 122, ChargeSaid.LAPSED),
+        ({"expires_at": None}, 10**6, ChargeSaid.WAITING),
+        ({"paid": True}, 10**6, ChargeSaid.PAID),
+        ({"paid": True, "reversed": True}, 0, ChargeSaid.PAID_THEN_REVERSED),
+        ({"reversed": True}, 10**6, ChargeSaid.REVERSED),
+        ({"failure_code": "x"}, 0, ChargeSaid.PAYMENT_FAILED),
+    ],
+)
+def test_reading_the_flags(changes: dict[str, object], minutes: int, said: ChargeSaid) -> None:
+    """Ping++'s flags mean what pingpp.md section 2 says, and an expiry counts after its grace."""
+    facts = some_facts(**changes)
+    at = NOW + timedelta(minutes=minutes)
+    assert machine.said_by(facts, at, timedelta(minutes=2)) is said
