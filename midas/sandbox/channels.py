@@ -160,7 +160,7 @@ _YEEPAY_EXTRA = (
 )
 
 _ALL = (
-    # The Alipay app channel lost `reverse` on 2025-04-29; the web channels never had it (section 9).
+    # The Alipay app channel lost `reverse` on 2025-04-29; the web channels never had it.
     _alipay("alipay", credential="alipay_app"),
     _alipay("alipay_wap", "success_url", credential="alipay_form"),
     _alipay("alipay_pc_direct", "success_url", credential="alipay_form"),
@@ -190,7 +190,9 @@ _ALL = (
     replace(
         _upacp("upacp_qr", credential="link"), expires_after_s=DAY_S, expires_at_most_s=30 * DAY_S
     ),
-    replace(_upacp("upacp_scan", credential="none"), pays_at_create=True, reversible_when_paid=True),
+    replace(
+        _upacp("upacp_scan", credential="none"), pays_at_create=True, reversible_when_paid=True
+    ),
     _isv("isv_scan", "scan_code", credential="none", paid=True),
     _isv("isv_qr", "pay_channel", credential="link"),
     _isv("isv_wap", "pay_channel", "result_url", credential="link"),

@@ -26,16 +26,18 @@ EntryKind = Literal[
     "refund_relinked",
     "event_created",
 ]
-MONEY_KINDS: frozenset[EntryKind] = frozenset({"charge_paid", "charge_reversed", "refund_succeeded"})
+MONEY_KINDS: frozenset[EntryKind] = frozenset(
+    {"charge_paid", "charge_reversed", "refund_succeeded"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One fact.
 
-    `amount` is the money that moved with it, in minor units: towards the merchant for `charge_paid`,
-    back to the payer for `refund_succeeded` and `charge_reversed` (0 when nothing had been paid).
-    For every other kind it is 0. `state` is the object as it stood right after.
+    `amount` is the money that moved with it, in minor units: to the merchant for `charge_paid`,
+    back to the payer for `refund_succeeded` and `charge_reversed` (0 when nothing had been paid),
+    and 0 for every other kind. `state` is the object as it stood right after.
     """
 
     seq: int
@@ -62,8 +64,12 @@ class Ledger:
         self._reversed: Counter[str] = Counter()
         self._file = None
         if path is not None:
-            self._load(path)
-            self._file = path.open("ab")
+            try:
+                self._load(path)
+                self._file = path.open("ab")
+            except OSError as error:
+                text = f"cannot use {path} as the sandbox's ledger: {error.strerror}"
+                raise SandboxError(text) from error
 
     @property
     def entries(self) -> Sequence[Entry]:

@@ -15,6 +15,8 @@ SUBJECT_CHARS = 32
 DESCRIPTION_CHARS = 255
 METADATA_PAIRS = 20
 METADATA_CHARS = 1000
+AMOUNT_MOST = 2**63 - 1
+"""Ping++ documents no ceiling; this one only keeps absurd numbers out."""
 EXTRA_URLS = ("success_url", "result_url", "fail_url", "cancel_url")
 
 
@@ -71,7 +73,7 @@ def positive_amount(request: Json) -> int:
     amount = request.get("amount")
     if amount is None:
         raise missing("amount")
-    if type(amount) is not int or amount <= 0:
+    if type(amount) is not int or not 0 < amount <= AMOUNT_MOST:
         raise invalid("amount 必须为大于 0 的整数", "amount")
     return amount
 

@@ -1,0 +1,85 @@
+"""What reached the sandbox, so that tests can count it."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import asdict, dataclass
+
+from midas.sandbox.errors import Json
+
+REQUESTS_KEPT = 10_000
+BODY_CHARS_KEPT = 4_000
+
+
+@dataclass(slots=True)
+class SeenRequest:
+    """One API request that arrived; `status` stays None when it was never answered."""
+
+    seq: int
+    time: float
+    method: str
+    path: str
+    query: str
+    order_no: str | None
+    channel: str | None
+    body: str
+    handled: bool = False
+    status: int | None = None
+    charge_id: str | None = None
+    faults: tuple[str, ...] = ()
+
+
+class RequestLog:
+    """The last requests under `/v1`, oldest first, and how many there were since the start."""
+
+    def __init__(self) -> None:
+        self._seen: deque[SeenRequest] = deque(maxlen=REQUESTS_KEPT)
+        self.total = 0
+
+    def add(
+        self,
+        *,
+        time: float,
+        method: str,
+        path: str,
+        query: str,
+        order_no: str | None,
+        channel: str | None,
+        body: bytes,
+    ) -> SeenRequest:
+        """Note an arrival; the caller fills in the rest as it happens."""
+        self.total += 1
+        text = body[:BODY_CHARS_KEPT].decode(errors="replace")
+        seen = SeenRequest(self.total, time, method, path, query, order_no, channel, text)
+        self._seen.append(seen)
+        return seen
+
+    def matching(
+        self, method: str | None = None, path: str | None = None, order_no: str | None = None
+    ) -> list[SeenRequest]:
+        """Those with this method, with a path that the whole regular expression matches, ..."""
+        pattern = re.compile(path) if path is not None else None
+        return [
+            seen
+            for seen in self._seen
+            if method in (None, seen.method)
+            and (pattern is None or pattern.fullmatch(seen.path))
+            and order_no in (None, seen.order_no)
+        ]
+
+    def count(
+        self, method: str | None = None, path: str | None = None, order_no: str | None = None
+    ) -> int:
+        """How many of the requests still kept match."""
+        return len(self.matching(method, path, order_no))
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._seen.clear()
+        self.total = 0
+
+
+def seen_json(seen: SeenRequest) -> Json:
+    """As the control API shows it."""
+    return asdict(seen)

@@ -1,0 +1,117 @@
+"""What must hold when all has settled: Ping++'s books against Midas's (reliability.md 2)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from midas.charge import Charge, ChargeState
+from midas.order import Change, Order
+from midas.refund import RefundState
+from midas.sandbox.ledger import Lookalike
+
+EVERYTHING = 1000
+
+
+def check_conservation(lookalike: Lookalike, order: Order, commits: Iterable[Change]) -> None:
+    """Raise AssertionError, with the invariant's number, if money and books disagree."""
+    told = lookalike.newest_charges(EVERYTHING)
+    check_charges(told, order, lookalike.now())
+    for charge in order.charges:
+        if charge.charge_id is not None:
+            check_refunds(lookalike.refunds_of(charge.charge_id), order, charge)
+    for change in commits:
+        check_one_commit(change)
+
+
+def check_truth_of(change: Change, lookalike: Lookalike) -> None:
+    """I5 at the moment of writing: nothing is called over that Ping++ made or the payer can pay."""
+    for charge in change.changed_charges:
+        for told in lookalike.charges_of(charge.out_trade_no):
+            _check_state(charge, told, lookalike.now(), settled=False)
+    for refund in change.changed_refunds:
+        if refund.state is RefundState.FAILED:
+            made = lookalike.refunds_of(refund.charge_id)
+            held = [each for each in made if each["status"] != "failed"]
+            keys = [each["metadata"].get("refund_no") for each in held]
+            assert refund.refund_no not in keys, "I5: FAILED, and Ping++ made it"
+
+
+def check_charges(told: list[dict[str, Any]], order: Order, now: float) -> None:
+    """I1, I3, I4, I5 for the charges of one order; `told` is all that Ping++ has."""
+    ours = {each.out_trade_no: each for each in order.charges}
+    numbers = [each["order_no"] for each in told]
+    assert len(numbers) == len(set(numbers)), "I1: one number, two charges at Ping++"
+    paid = [each for each in told if each["paid"]]
+    flagged = [each for each in order.charges if each.duplicate_payment]
+    assert len(paid) - len(flagged) <= 1, "I1: paid twice, in silence"
+    for each in paid:
+        known = ours.get(each["order_no"])
+        assert known is not None, "I3: a paid charge that Midas does not know"
+        assert known.state is ChargeState.SUCCEEDED, f"I3: paid, and here {known.state}"
+        assert known.charge_id == each["id"], "I4: another charge than the one that was paid"
+        assert known.amount == each["amount"], "I4: another amount than was paid"
+    at_psp = {each["order_no"]: each for each in told}
+    for charge in order.charges:
+        _check_state(charge, at_psp.get(charge.out_trade_no), now)
+
+
+def _check_state(
+    charge: Charge, told: dict[str, Any] | None, now: float, *, settled: bool = True
+) -> None:
+    payable = told is not None and not (told["paid"] or told["reversed"])
+    payable = payable and told is not None and now < told["time_expire"]
+    if charge.state is ChargeState.SUCCEEDED:
+        assert told is not None, "I4: SUCCEEDED, and Ping++ has no such charge"
+        assert told["paid"], "I4: SUCCEEDED, and Ping++ has no money"
+    if charge.state in (ChargeState.FAILED, ChargeState.CLOSED):
+        assert not payable, f"I5: {charge.state}, and the payer can still pay it"
+    if charge.state is ChargeState.SUBMITTING and settled:
+        assert charge.operator_reason, "I13: unknown for ever, and nobody was called"
+
+
+def check_refunds(told: list[dict[str, Any]], order: Order, charge: Charge) -> None:
+    """I2, I3, I5 for the refunds of one charge; `told` is all that Ping++ has of it."""
+    held = [each for each in told if each["status"] != "failed"]
+    assert sum(each["amount"] for each in held) <= charge.amount, "I2: more than was paid"
+    keys = [each["metadata"].get("refund_no") for each in held]
+    ours = [key for key in keys if key is not None]
+    assert len(ours) == len(set(ours)), "I2: one refund_no, two refunds at Ping++"
+    known = {each.refund_id: each for each in order.refunds}
+    for each in held:
+        assert each["id"] in known, "I3: a refund that Midas does not know"
+    by_id = {each["id"]: each for each in told}
+    for refund in order.refunds_of(charge.out_trade_no):
+        at_psp = by_id.get(refund.refund_id or "")
+        if refund.state is RefundState.SUCCEEDED:
+            assert at_psp is not None, "I4: SUCCEEDED, and Ping++ has no such refund"
+            assert at_psp["status"] == "succeeded", "I4: SUCCEEDED, and Ping++ says otherwise"
+        if refund.state is RefundState.FAILED:
+            assert refund.refund_no not in ours, "I5: FAILED, and Ping++ made it"
+        if refund.state is RefundState.SUBMITTING:
+            assert refund.operator_reason, "I13: unknown for ever, and nobody was called"
+
+
+def check_one_commit(change: Change) -> None:
+    """I7: what must be told is written in the very commit that makes it true."""
+    told = {(each.kind, each.refund_no or each.out_trade_no) for each in change.notifications}
+    for entry in change.journal:
+        if entry.state_before == entry.state_after:
+            continue
+        if entry.event == "charge_succeeded":
+            assert ("PAY_ORDER_SUCCESS", entry.subject) in told, "I7: paid, and not told"
+        if entry.event == "refund_succeeded":
+            assert ("REFUND_SUCCESS", entry.subject) in told, "I7: refunded, and not told"
+    changed = {each.out_trade_no for each in change.changed_charges if each.paid_at}
+    assert not changed or change.journal, "I7: a payment without a line in the journal"
+
+
+def check_announcements(order: Order, notifications: Iterable[Any]) -> None:
+    """Sequences without a gap, and each payment and refund announced exactly once (I7, I8)."""
+    messages = list(notifications)
+    assert [each.sequence for each in messages] == list(range(1, len(messages) + 1)), "I7: a gap"
+    assert order.last_sequence == len(messages), "I7: the order counts otherwise"
+    successes = [each.out_trade_no for each in messages if each.kind == "PAY_ORDER_SUCCESS"]
+    paid = [each.out_trade_no for each in order.charges if each.state is ChargeState.SUCCEEDED]
+    assert sorted(successes) == sorted(paid), "I8: a payment not told, or told twice"
+    refunded = [each.refund_no for each in messages if each.kind == "REFUND_SUCCESS"]
+    done = [each.refund_no for each in order.refunds if each.state is RefundState.SUCCEEDED]
+    assert sorted(refunded) == sorted(done), "I8: a refund not told, or told twice"

@@ -1,0 +1,180 @@
+"""Short stories of a caller, Midas, Ping++ and a payer, played under every fault."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from midas.charge import ChargeState, ChargeTerms
+from midas.flows.charge import ChargeResult
+from midas.flows.refund import RefundResult
+from midas.flows.terms import RefundTerms
+from midas.ports import KeyKind
+from tests.faults.chooser import Chooser
+from tests.faults.conservation import check_announcements, check_conservation
+from tests.faults.world import TOTAL_TIMEOUT, Failed, World
+
+PATIENCE = 2
+"""How often the caller repeats a call that failed while the faults last."""
+
+TERMS = ChargeTerms(
+    order_no="order-1",
+    channel="wx_pub_qr",
+    amount=100,
+    currency="cny",
+    subject="Tea",
+    body="Green tea",
+    client_ip="203.0.113.7",
+    extra={"product_id": "tea-1"},
+)
+ALIPAY = replace(TERMS, channel="alipay_qr", extra={})
+BAR_CODE = replace(TERMS, channel="wx_pub_scan", extra={"scan_code": "134567890123456789"})
+
+Story = Callable[[World], Awaitable[None]]
+
+
+async def play(chooser: Chooser, story: Story, terms: ChargeTerms = TERMS) -> World:
+    """Play the story under the chooser's faults, let all settle, and compare the books."""
+    world = World(chooser, terms)
+    try:
+        await story(world)
+        await finish(world)
+        order = await world.order()
+        check_conservation(world.lookalike, order, world.commits)
+        check_announcements(order, await world.disk.notifications(terms.order_no))
+    except AssertionError as violated:
+        violated.add_note(f"faults: {chooser.faults}")
+        raise
+    return world
+
+
+async def finish(world: World) -> None:
+    """All is healed, Midas finds out by itself, and the caller asks once more."""
+    await world.settle()
+    if (await world.order()).charges:
+        key = world.terms.order_no
+        query = await world.ask(lambda p: p.query(KeyKind.ORDER_NO, key, refresh=True))
+        assert not isinstance(query, Failed), f"I13: healed, and {query.error!r}"
+    await world.settle()
+
+
+async def insist_on_charge(world: World, terms: ChargeTerms) -> ChargeResult | None:
+    """Call Charge, and repeat it with the same key while it fails."""
+    for _ in range(1 + PATIENCE):
+        result = await world.ask(lambda payments: payments.charge(terms))
+        if not isinstance(result, Failed):
+            world.handed_out.append(json.loads(result.charge_json)["id"])
+            return result
+    return None
+
+
+async def insist_on_refund(world: World, terms: RefundTerms) -> RefundResult | None:
+    """Call Refund, and repeat it with the same key while it fails."""
+    for _ in range(1 + PATIENCE):
+        result = await world.ask(lambda payments: payments.refund(terms))
+        if not isinstance(result, Failed):
+            return result
+    return None
+
+
+async def charge_and_pay(world: World) -> None:
+    """The order is charged; the payer pays whatever was handed out; a repeat changes nothing."""
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    await world.settle()
+    await world.ask(lambda payments: payments.charge(world.terms))
+
+
+async def pay_then_ask(world: World) -> None:
+    """The webhook never comes: a query finds the payment, under faults of its own."""
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    key = world.terms.order_no
+    await world.ask(lambda payments: payments.query(KeyKind.ORDER_NO, key, refresh=True))
+
+
+async def change_the_channel(world: World) -> None:
+    """The payer cancels and chooses another channel, then pays what can be paid."""
+    await insist_on_charge(world, world.terms)
+    await insist_on_charge(world, ALIPAY)
+    world.pay_everything()
+
+
+async def pay_while_changing(world: World) -> None:
+    """The payer pays the first charge while the caller already asks for another channel."""
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    await insist_on_charge(world, ALIPAY)
+    world.pay_everything()
+
+
+async def quarantined(world: World, changes: dict[str, object]) -> None:
+    """Ping++ tells of a payment that is not the one asked for: nothing is believed (P11)."""
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    world.alter = changes
+    key = world.terms.order_no
+    await world.ask(lambda payments: payments.query(KeyKind.ORDER_NO, key, refresh=True))
+    charge = (await world.order()).charges[-1]
+    assert charge.state is ChargeState.PENDING, f"I4: {charge.state} on another's word"
+    assert charge.operator_reason, "I4: nobody was called"
+    again = await world.ask(lambda payments: payments.charge(world.terms))
+    assert isinstance(again, Failed), "I1: a second charge beside one that nobody understands"
+
+
+async def paid_at_the_last_moment(world: World) -> None:
+    """Paid just before the expiry, no webhook; then the caller wants a new charge (M13)."""
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    world.seconds += 3 * 3600
+    again = await world.ask(lambda payments: payments.charge(world.terms))
+    assert isinstance(again, Failed), "I5: closed by the clock, although it was paid"
+    assert len(world.lookalike.newest_charges(10)) == 1, "I1: a second charge"
+
+
+async def caller_goes_away(world: World) -> None:
+    """The caller is gone while Ping++ works: all the same, the answer is recorded (F1)."""
+    asked = asyncio.ensure_future(world.payments.charge(world.terms))
+
+    async def hang_up() -> None:
+        asked.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    world.on_post = hang_up
+    with contextlib.suppress(asyncio.CancelledError):
+        await asked
+    await world.payments.drain(TOTAL_TIMEOUT)
+    states = [each.state for each in (await world.order()).charges]
+    assert states == [ChargeState.PENDING], f"F1: the answer was lost: {states}"
+
+
+async def refund_in_two_parts(world: World) -> None:
+    """A paid order is refunded in two parts, and a third one has nothing left to give."""
+    await _paid(world)
+    first = RefundTerms("r1", order_no=world.terms.order_no, amount=60, description="part")
+    await insist_on_refund(world, first)
+    rest = RefundTerms("r2", order_no=world.terms.order_no, amount=0, description="the rest")
+    await insist_on_refund(world, rest)
+    await insist_on_refund(world, replace(first, refund_no="r3", amount=1))
+
+
+async def refund_once(world: World) -> None:
+    """A paid order is refunded in part, once."""
+    await _paid(world)
+    await insist_on_refund(world, a_part(world))
+
+
+def a_part(world: World, refund_no: str = "r1") -> RefundTerms:
+    """A refund of less than the half, so that Ping++ itself would let a second one through."""
+    order_no = world.terms.order_no
+    return RefundTerms(refund_no, order_no=order_no, amount=40, description="part")
+
+
+async def _paid(world: World) -> None:
+    """A paid order, without faults on the way there."""
+    world.chooser.healed = True
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    world.chooser.healed = False

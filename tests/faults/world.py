@@ -1,0 +1,262 @@
+"""One caller, one Midas, one Ping++ and one payer, in memory and with a clock of their own.
+
+Every call of Midas through a port asks the chooser how it goes. A crash ends the process; the disk
+and Ping++ outlive it, and the caller tries again.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from midas.charge import ChargeTerms
+from midas.errors import MidasError, StorageUnavailable
+from midas.flows.payments import Payments
+from midas.order import Change, Order
+from midas.ports import KeyKind
+from midas.psp.sdk import Prepared
+from midas.psp.transport import Answer, Lost, NotSent, Sent
+from midas.sandbox.ledger import Lookalike
+from tests.fakes.psp import client_over, deliver
+from tests.fakes.store import FakeStore
+from tests.faults.chooser import Chooser
+from tests.faults.conservation import check_truth_of
+
+Result = TypeVar("Result")
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TOTAL_TIMEOUT = timedelta(seconds=30)
+MOST_TICKS = 200
+
+COMMIT_WAYS = ("ok", "refused", "lost_written", "lost_unwritten", "crash_before", "crash_after")
+READ_WAYS = ("ok", "refused")
+POST_WAYS = (
+    "ok",
+    "not_sent",
+    "lost_request",
+    "lost_response",
+    "status_502_after",
+    "throttled",
+    "turned_down",
+    "crash_before",
+    "crash_after",
+)
+GET_WAYS = ("ok", "lost_response", "crash_before")
+
+
+class Crash(BaseException):
+    """The process is gone, at this very point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What the caller got instead of an answer."""
+
+    error: MidasError | Crash
+
+
+class World:
+    """Everything that takes part in one run."""
+
+    def __init__(self, chooser: Chooser, terms: ChargeTerms) -> None:
+        self.chooser = chooser
+        self.terms = terms
+        self.seconds = START.timestamp()
+        self.lookalike = Lookalike("app_1", now=lambda: self.seconds, rng_seed=1)
+        self.disk = FakeStore(now=self.now)
+        self.handed_out: list[str] = []
+        self.commits: list[Change] = []
+        self.alter: dict[str, object] = {}
+        self.on_post: Callable[[], Awaitable[None]] | None = None
+        self.start()
+
+    def now(self) -> datetime:
+        """The one clock of this world."""
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def start(self) -> None:
+        """A new process on the same disk."""
+        self.process = Process()
+        psp = client_over(FaultyWire(self, self.process), "app_1", TOTAL_TIMEOUT)
+        store = FaultyStore(self, self.process)
+        self.payments = Payments(store, psp, VirtualClock(self))
+
+    async def ask(self, call: Callable[[Payments], Awaitable[Result]]) -> Result | Failed:
+        """One call by the caller. A crash starts the process anew and is told like a lost line."""
+        try:
+            return await call(self.payments)
+        except MidasError as error:
+            return Failed(error)
+        except Crash as crash:
+            self.start()
+            return Failed(crash)
+
+    async def settle(self) -> None:
+        """The faults stop, time passes, and Midas finds out by itself, in bounded steps (I13)."""
+        self.chooser.healed = True
+        if self.process.dead:
+            self.start()
+        for _ in range(MOST_TICKS):
+            due = self.disk.next_due()
+            if due is None:
+                return
+            self.seconds = max(self.seconds, due.timestamp()) + 1
+            await self.ask(lambda payments: payments.resolve_due())
+        raise AssertionError("not settled in bounded time")
+
+    def pay_everything(self) -> None:
+        """The payer pays every charge that was handed out and can still be paid."""
+        for charge_id in self.handed_out:
+            told = self.lookalike.charge(charge_id)
+            open_still = not told["paid"] and not told["reversed"]
+            if open_still and not self.lookalike.is_expired(charge_id):
+                self.lookalike.pay(charge_id)
+
+    async def order(self) -> Order:
+        """What is on disk."""
+        return await self.disk.load(self.terms.order_no)
+
+
+class Process:
+    """Whether it still lives: after a crash none of its calls does anything."""
+
+    def __init__(self) -> None:
+        self.dead = False
+
+    def crash(self) -> None:
+        """Die here."""
+        self.dead = True
+        raise Crash
+
+    def still_alive(self) -> None:
+        """Raise if it died before."""
+        if self.dead:
+            raise Crash
+
+
+class VirtualClock:
+    """Waiting moves this world's time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def sleep(self, seconds: float) -> None:
+        """No time passes outside."""
+        self._world.seconds += seconds
+
+    def monotonic(self) -> float:
+        """Seconds of this world."""
+        return self._world.seconds
+
+
+class FaultyStore:
+    """The disk, reached through calls that can fail in every way."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self._disk = world.disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    async def commit(self, change: Change) -> bool:
+        """Written or not, answered or not."""
+        self._process.still_alive()
+        way = self._world.chooser.choose("commit", COMMIT_WAYS)
+        if way == "crash_before":
+            self._process.crash()
+        if way == "refused":
+            raise StorageUnavailable
+        if way == "lost_unwritten":
+            raise StorageUnavailable(may_have_written=True)
+        written = await self._disk.commit(change)
+        if written:
+            self._world.commits.append(change)
+            check_truth_of(change, self._world.lookalike)
+        if way == "crash_after":
+            self._process.crash()
+        if way == "lost_written":
+            raise StorageUnavailable(may_have_written=True)
+        return written
+
+    async def load(self, order_no: str) -> Order:
+        """Readable or not."""
+        self._process.still_alive()
+        if self._world.chooser.choose("load", READ_WAYS) == "refused":
+            raise StorageUnavailable
+        return await self._disk.load(order_no)
+
+    async def find(self, kind: KeyKind, key: str) -> Order | None:
+        """Readable or not."""
+        self._process.still_alive()
+        if self._world.chooser.choose("find", READ_WAYS) == "refused":
+            raise StorageUnavailable
+        return await self._disk.find(kind, key)
+
+
+class FaultyWire:
+    """The way to Ping++, on which requests and answers are lost."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def send(self, request: Prepared, limit: timedelta) -> Sent:
+        """Carried out or not, answered or not."""
+        self._process.still_alive()
+        ways = POST_WAYS if request.method == "POST" else GET_WAYS
+        where = request.url.split("?")[0].rsplit("/", 1)[-1][:7]
+        way = self._world.chooser.choose(f"{request.method} {where}", ways)
+        if way == "crash_before":
+            self._process.crash()
+        if way in _NOT_CARRIED_OUT:
+            return self._not_carried_out(way, limit)
+        if request.method == "POST" and self._world.on_post is not None:
+            await self._world.on_post()
+        answer = self._altered(deliver(self._world.lookalike, request))
+        if way == "crash_after":
+            self._process.crash()
+        if way == "lost_response":
+            self._world.seconds += limit.total_seconds()
+            return Lost("timeout")
+        if way == "status_502_after":
+            return Answer(502, b"<html>bad gateway</html>", "")
+        return answer
+
+    def _altered(self, answer: Answer) -> Answer:
+        """What a defect or a forger would make of the answer on its way."""
+        if not self._world.alter or answer.status != HTTPStatus.OK:
+            return answer
+        told = {**json.loads(answer.body), **self._world.alter}
+        return Answer(answer.status, json.dumps(told).encode(), answer.signature)
+
+    def _not_carried_out(self, way: str, limit: timedelta) -> Sent:
+        if way == "not_sent":
+            return NotSent("refused")
+        if way == "lost_request":
+            self._world.seconds += limit.total_seconds()
+            return Lost("timeout")
+        return _NOT_CARRIED_OUT[way]
+
+
+_NOT_CARRIED_OUT: dict[str, Sent] = {
+    "not_sent": NotSent("refused"),
+    "lost_request": Lost("timeout"),
+    "throttled": Answer(
+        403, b'{"error":{"type":"invalid_request_error","message":"too many calls"}}', ""
+    ),
+    "turned_down": Answer(
+        402,
+        b'{"error":{"type":"channel_error","code":"channel_request_error","message":"no"}}',
+        "",
+    ),
+}
