@@ -127,7 +127,7 @@ async def paid_at_the_last_moment(world: World) -> None:
     """Paid just before the expiry, no webhook; then the caller wants a new charge (M13)."""
     await insist_on_charge(world, world.terms)
     world.pay_everything()
-    world.seconds += 3 * 3600
+    world.pass_time(3 * 3600)
     again = await world.ask(lambda payments: payments.charge(world.terms))
     assert isinstance(again, Failed), "I5: closed by the clock, although it was paid"
     assert len(world.lookalike.newest_charges(10)) == 1, "I1: a second charge"

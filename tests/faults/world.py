@@ -11,16 +11,17 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from midas.charge import ChargeTerms
+from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.errors import MidasError, StorageUnavailable
 from midas.flows.payments import Payments
 from midas.order import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
+from midas.refund import RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import client_over, deliver
-from tests.fakes.store import FakeStore
+from tests.fakes.store import MemoryStore
 from tests.faults.chooser import Chooser
 from tests.faults.conservation import check_truth_of
 
@@ -63,18 +64,30 @@ class World:
     def __init__(self, chooser: Chooser, terms: ChargeTerms) -> None:
         self.chooser = chooser
         self.terms = terms
-        self.seconds = START.timestamp()
+        self.disk = MemoryStore(clock=START)
         self.lookalike = Lookalike("app_1", now=lambda: self.seconds, rng_seed=1)
-        self.disk = FakeStore(now=self.now)
         self.handed_out: list[str] = []
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
         self.on_post: Callable[[], Awaitable[None]] | None = None
         self.start()
 
-    def now(self) -> datetime:
-        """The one clock of this world."""
-        return datetime.fromtimestamp(self.seconds, UTC)
+    @property
+    def seconds(self) -> float:
+        """Unix seconds of the one clock of this world, which is the database's."""
+        return self.disk.clock.timestamp()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for everybody."""
+        self.disk.clock += timedelta(seconds=seconds)
+
+    def next_due(self) -> datetime | None:
+        """When Midas wants to look next at something that it does not know."""
+        orders = self.disk.disk.orders.values()
+        charges = [c for o in orders for c in o.charges if _is_looked_for(c)]
+        refunds = [r for o in orders for r in o.refunds if r.state is RefundState.SUBMITTING]
+        times = [c.due_at for c in charges] + [r.due_at for r in refunds]
+        return min((each for each in times if each is not None), default=None)
 
     def start(self) -> None:
         """A new process on the same disk."""
@@ -99,10 +112,10 @@ class World:
         if self.process.dead:
             self.start()
         for _ in range(MOST_TICKS):
-            due = self.disk.next_due()
+            due = self.next_due()
             if due is None:
                 return
-            self.seconds = max(self.seconds, due.timestamp()) + 1
+            self.disk.clock = max(self.disk.clock, due) + timedelta(seconds=1)
             await self.ask(lambda payments: payments.resolve_due())
         raise AssertionError("not settled in bounded time")
 
@@ -117,6 +130,11 @@ class World:
     async def order(self) -> Order:
         """What is on disk."""
         return await self.disk.load(self.terms.order_no)
+
+
+def _is_looked_for(charge: Charge) -> bool:
+    superseded = charge.state is ChargeState.PENDING and charge.superseded
+    return superseded or charge.state is ChargeState.SUBMITTING
 
 
 class Process:
@@ -144,7 +162,7 @@ class VirtualClock:
 
     async def sleep(self, seconds: float) -> None:
         """No time passes outside."""
-        self._world.seconds += seconds
+        self._world.pass_time(seconds)
 
     def monotonic(self) -> float:
         """Seconds of this world."""
@@ -226,7 +244,7 @@ class FaultyWire:
         if way == "crash_after":
             self._process.crash()
         if way == "lost_response":
-            self._world.seconds += limit.total_seconds()
+            self._world.pass_time(limit.total_seconds())
             return Lost("timeout")
         if way == "status_502_after":
             return Answer(502, b"<html>bad gateway</html>", "")
@@ -243,7 +261,7 @@ class FaultyWire:
         if way == "not_sent":
             return NotSent("refused")
         if way == "lost_request":
-            self._world.seconds += limit.total_seconds()
+            self._world.pass_time(limit.total_seconds())
             return Lost("timeout")
         return _NOT_CARRIED_OUT[way]
 

@@ -1,0 +1,99 @@
+"""What a caller of Midas installs: the stubs, typed, and nothing of the server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = os.environ.get("UV") or shutil.which("uv")
+pytestmark = [
+    pytest.mark.skipif(UV is None, reason="needs uv, which builds the wheel: pip install uv"),
+    pytest.mark.timeout(300),
+]
+
+TEN_LINES = """
+import grpc
+from midas.v1 import charge_pb2, payment_service_pb2, payment_service_pb2_grpc
+
+
+def pay(target: str) -> str:
+    with grpc.insecure_channel(target) as channel:
+        stub = payment_service_pb2_grpc.PaymentServiceStub(channel)
+        request = payment_service_pb2.ChargeRequest(order_no="A1", channel="alipay_qr", amount=100)
+        answer = stub.Charge(request, timeout=30)
+        assert answer.charge.state == charge_pb2.CHARGE_STATE_PENDING
+        return answer.charge_json
+"""
+
+WRONG_LINE = """
+def wrong() -> None:
+    payment_service_pb2.ChargeRequest(order_no=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that holds the wheel, what the wheel asks for, and a type checker."""
+    folder = tmp_path_factory.mktemp("caller")
+    uv("build", "--wheel", "--quiet", "--out-dir", str(folder / "dist"), str(ROOT))
+    wheel = next((folder / "dist").glob("*.whl"))
+    uv("venv", "--quiet", "--python", sys.executable, str(folder / "venv"))
+    checker = ["mypy", "types-protobuf", "types-grpcio"]
+    uv("pip", "install", "--quiet", "--python", str(folder / "venv"), str(wheel), *checker)
+    return folder
+
+
+def uv(*arguments: str) -> str:
+    """Run uv; its output."""
+    assert UV is not None
+    environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
+    ran = subprocess.run([UV, *arguments], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the environment's Python, away from the repository."""
+    program = str(folder / "venv/bin/python")
+    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_only_the_runtime_packages_come_along(clean: Path) -> None:
+    """No server, database or HTTP library is installed with the stubs."""
+    listed = uv("pip", "list", "--quiet", "--python", str(clean / "venv"), "--format", "freeze")
+    names = {line.split("==")[0].split(" @")[0].lower() for line in listed.splitlines()}
+    of_the_checker = {"mypy", "mypy-extensions", "pathspec", "librt", "ast-serialize"}
+    of_the_checker |= {"types-protobuf", "types-grpcio"}
+    wanted = {"midas", "grpcio", "grpcio-status", "protobuf", "googleapis-common-protos"}
+    assert names - of_the_checker - {"typing-extensions"} == wanted
+
+
+def test_ten_lines_of_a_caller_pass_a_strict_type_checker(clean: Path) -> None:
+    """The stubs are typed for whoever installs them, and a wrong line is found."""
+    (clean / "caller.py").write_text(TEN_LINES)
+    right = python(clean, "-m", "mypy", "--strict", "caller.py")
+    assert right.returncode == 0, right.stdout
+    (clean / "wrong.py").write_text(TEN_LINES + WRONG_LINE)
+    wrong = python(clean, "-m", "mypy", "--strict", "wrong.py")
+    assert "order_no" in wrong.stdout
+    assert wrong.returncode == 1
+
+
+def test_the_stubs_import_without_the_server(clean: Path) -> None:
+    """Importing the stubs loads none of the server's parts."""
+    code = "import sys, midas.v1.payment_service_pb2_grpc; print(sorted(sys.modules))"
+    ran = python(clean, "-W", "error", "-c", code)
+    assert ran.returncode == 0, ran.stderr
+    for name in ("midas.flows", "midas.rpc", "aiohttp", "sqlalchemy"):
+        assert f"'{name}'" not in ran.stdout
+
+
+def test_the_command_says_what_is_missing(clean: Path) -> None:
+    """`midas` without the server's libraries names the extra to install."""
+    ran = python(clean, "-m", "midas", "serve")
+    assert ran.returncode == 2, ran.stderr
+    assert "midas[server]" in ran.stderr
