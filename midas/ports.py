@@ -38,7 +38,11 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
-    """Proven not done. `code`, `param` and `message` are Ping++'s; the message is for people."""
+    """Proven not done by this very call: it says nothing of an earlier one.
+
+    `code`, `param` and `message` are Ping++'s, and the message is for people; for NOT_SENT it is a
+    constant such as `refused`.
+    """
 
     refusal: Refusal
     code: str = ""
@@ -79,7 +83,8 @@ class RefundPage:
 class Psp(Protocol):
     """Ping++. Every method but `admit` answers with a verdict and raises nothing but cancellation.
 
-    No method repeats a call by itself. `timeout` bounds the whole call; None means the configured
+    No method repeats a POST by itself; a GET that meets a connection which has just been closed is
+    asked once more. `timeout` bounds the whole call; None means the configured
     bound, and a longer one is cut to it.
     """
 

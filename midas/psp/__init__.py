@@ -1,0 +1,1 @@
+"""Ping++, the payment service provider: the only package that knows its wire format."""

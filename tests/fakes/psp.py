@@ -5,29 +5,15 @@ What is prepared, signed, judged and read is the product's own code; only the wi
 
 import json
 from datetime import timedelta
-from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Answer, Sent
+from midas.psp.transport import Answer, Sent, Wire
 from midas.sandbox.ledger import Lookalike
 
 API_BASE = "http://127.0.0.1:1"
-
-
-class Wire(Protocol):
-    """What `midas.psp.transport.Transport` offers."""
-
-    async def open(self) -> None:
-        """Get ready."""
-
-    async def close(self) -> None:
-        """Be done."""
-
-    async def send(self, request: Prepared, limit: timedelta) -> Sent:
-        """Send once."""
 
 
 class DirectWire:
@@ -63,6 +49,4 @@ def client_over(wire: Wire, app_id: str, total_timeout: timedelta) -> PingppClie
         api_base=API_BASE,
         total_timeout=total_timeout,
     )
-    client = PingppClient(options)
-    client._transport = wire  # type: ignore[assignment]  # the seam between judging and sending
-    return client
+    return PingppClient(options, transport=wire)

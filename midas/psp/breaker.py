@@ -1,0 +1,138 @@
+"""When to stop asking Ping++ for a while, and how many flows may ask at once.
+
+The breaker opens after enough failures in a row, lets one flow through after a pause, and closes
+with the first good answer, whoever got it. Refusals of Ping++ or a channel are good answers.
+"""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from midas.errors import Overloaded, PspUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerLimits:
+    """The bounds of the circuit breaker."""
+
+    failures: int = 5
+    """So many in a row open it, ..."""
+    window: timedelta = timedelta(minutes=2)
+    """... if the last comes so soon after the first."""
+    pause: timedelta = timedelta(seconds=1)
+    """The first pause; each further one is twice as long."""
+    pause_max: timedelta = timedelta(seconds=30)
+
+
+class State(Enum):
+    """Of the circuit, in the words of electricians: closed lets through."""
+
+    CLOSED = "CLOSED"
+    OPEN = "OPEN"
+    HALF_OPEN = "HALF_OPEN"
+
+
+class Breaker:
+    """Pure but for its clock and its dice. A pause is cut to between half of it and all of it."""
+
+    def __init__(
+        self,
+        limits: BreakerLimits = BreakerLimits(),
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._dice = dice
+        self._run = 0
+        self._run_began = 0.0
+        self._openings = 0
+        self._opened_at = 0.0
+        self._resumes_at = 0.0
+        self._probing = False
+
+    @property
+    def state(self) -> State:
+        """As it is now."""
+        if not self._openings:
+            return State.CLOSED
+        return State.OPEN if self._clock() < self._resumes_at else State.HALF_OPEN
+
+    def enter(self) -> bool:
+        """Ask to begin a flow; True says that it is the probe and has to `leave`.
+
+        Raises PspUnavailable while the pause lasts, and while another probe is under way.
+        """
+        if self.state is State.CLOSED:
+            return False
+        if self.state is State.OPEN or self._probing:
+            remaining = self._resumes_at - self._clock()
+            wait = timedelta(seconds=max(remaining, self._limits.pause.total_seconds()))
+            raise PspUnavailable(retry_after=wait)
+        self._probing = True
+        return True
+
+    def leave(self) -> None:
+        """The probe has ended. If it learnt nothing, the next flow is the probe."""
+        self._probing = False
+
+    def succeeded(self) -> None:
+        """Ping++ answered."""
+        self._run = self._openings = 0
+
+    def failed(self, began: float) -> None:
+        """A call that began at this time did not reach Ping++, or got no sensible answer.
+
+        Stragglers that began before it opened tell nothing new.
+        """
+        state = self.state
+        if state is State.CLOSED:
+            self._count()
+            if self._run >= self._limits.failures:
+                self._open()
+        elif state is State.HALF_OPEN and began >= self._opened_at:
+            self._open()
+
+    def _count(self) -> None:
+        now = self._clock()
+        if self._run == 0 or now - self._run_began > self._limits.window.total_seconds():
+            self._run, self._run_began = 0, now
+        self._run += 1
+
+    def _open(self) -> None:
+        now = self._clock()
+        doublings = min(self._openings, _DOUBLINGS_MAX)
+        longest = min(self._limits.pause * 2**doublings, self._limits.pause_max).total_seconds()
+        self._openings += 1
+        self._run = 0
+        self._opened_at = now
+        self._resumes_at = now + longest * (0.5 + self._dice() / 2)
+
+
+_DOUBLINGS_MAX = 20
+
+
+class Gate:
+    """A breaker and a bound on the flows under way, asked before anything is written."""
+
+    def __init__(self, breaker: Breaker, concurrent_flows: int) -> None:
+        self.breaker = breaker
+        self._places = concurrent_flows
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncIterator[None]:
+        """Hold a place. Raises Overloaded or PspUnavailable at once; nobody waits here."""
+        if self._places <= 0:
+            raise Overloaded
+        probing = self.breaker.enter()
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
+            if probing:
+                self.breaker.leave()

@@ -1,0 +1,70 @@
+"""Ping++'s error codes (pingpp.md section 6): which of them prove that nothing was done.
+
+A code that is not here proves nothing with HTTP 402 (the channel was asked) and is an ordinary
+refusal with HTTP 400 (it was not).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Meaning(StrEnum):
+    """What a code says about the call that it answers."""
+
+    NOT_DONE = "NOT_DONE"
+    UNKNOWN = "UNKNOWN"
+
+
+_NOT_DONE = Meaning.NOT_DONE
+_UNKNOWN = Meaning.UNKNOWN
+
+MEANINGS: Mapping[str, Meaning] = {
+    # The order is over: this call changed nothing about it.
+    "charge_closed": _NOT_DONE,
+    # Made through the Order API; refused before the channel is asked (seen in real traffic).
+    "charge_request_invalid": _NOT_DONE,
+    # "Query later": Ping++ itself does not know.
+    "charge_unexpected_status": _UNKNOWN,
+    # The number is taken, so something may exist under it; after a re-post quite likely ours.
+    "charge_order_no_used": _UNKNOWN,
+    # The channel said no.
+    "refund_refused": _NOT_DONE,
+    "refund_refused_msg": _NOT_DONE,
+    "refund_failed": _NOT_DONE,
+    # A refund exists and waits, for a person or for the channel.
+    "refund_wait_operation": _UNKNOWN,
+    "refund_pending": _UNKNOWN,
+    "refund_unexpected_status": _UNKNOWN,
+    # "Ask again": what the first asking did is not said.
+    "refund_retry": _UNKNOWN,
+    # To be paid back offline: the channel may have tried, and a person has to look.
+    "refund_manual_intervention": _UNKNOWN,
+    # Words of the channel, to be read by people.
+    "refund_info_from_channel": _UNKNOWN,
+    "channel_request_info": _UNKNOWN,
+    # The channel does not show it; whether it will is not said.
+    "refund_not_found": _UNKNOWN,
+    # The channel refused the call, its parameters or the merchant.
+    "channel_request_error": _NOT_DONE,
+    "channel_parameter_error": _NOT_DONE,
+    "channel_auth_error": _NOT_DONE,
+    "channel_not_support_red_envelope": _NOT_DONE,
+    "channel_not_support_transfer": _NOT_DONE,
+    # The channel may have acted before the connection, the answer or its signature went wrong.
+    "channel_connection_error": _UNKNOWN,
+    "channel_parse_error": _UNKNOWN,
+    "channel_sign_error": _UNKNOWN,
+    "channel_unexpected_error": _UNKNOWN,
+    "channel_response_code_fail": _UNKNOWN,
+    # Differs from something that the channel has already.
+    "channel_parameters_consistency_error": _UNKNOWN,
+    # About a notification or a query, not about the money that was asked for.
+    "channel_notify_id_error": _UNKNOWN,
+    "query_right_error": _UNKNOWN,
+    # Of other products; "busy" ones are to be repeated with the same number.
+    "transfer_wait_operation": _UNKNOWN,
+    "red_system_busy": _UNKNOWN,
+    "transfer_system_busy": _UNKNOWN,
+    # Made by a client library about its own arguments.
+    "request_param_error": _NOT_DONE,
+}

@@ -1,0 +1,244 @@
+"""Ping++'s JSON → what it says (pingpp.md sections 2 and 3).
+
+Lenient about fields that may come and go, strict about those that decide over money: a missing or
+misshapen one makes the whole object Unreadable, which never counts as an answer.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from midas.charge import ChargeFacts
+from midas.limits import REFUND_NO_CHARACTERS
+from midas.ports import ChargePage, RefundPage
+from midas.psp.codes import MEANINGS, Meaning
+from midas.psp.strict_json import Json, Unreadable, parse_list, parse_object
+from midas.refund import RefundFacts, RefundSaid
+
+REFUND_NO_KEY = "refund_no"
+"""Where in a refund's metadata our own key travels."""
+
+_ID_CHARACTERS = 128
+_MESSAGE_CHARACTERS = 1000
+_LINK_CHARACTERS = 4096
+_AMOUNT_END = 2**63
+_TIME_END = 4_102_444_800
+"""Unix seconds of the year 2100: no later time is taken seriously, and none overflows a sum."""
+
+
+def read_charge(text: str) -> ChargeFacts:
+    """A charge answer. Raises Unreadable."""
+    return charge_facts(parse_object(text), text)
+
+
+def read_refund(text: str) -> RefundFacts:
+    """A refund answer. Raises Unreadable."""
+    return refund_facts(parse_object(text))
+
+
+def read_charge_page(text: str) -> ChargePage:
+    """A list of charges, each with its own text. Raises Unreadable."""
+    envelope, items = parse_list(text)
+    return ChargePage(tuple(charge_facts(item, raw) for item, raw in items), _more(envelope))
+
+
+def read_refund_page(text: str) -> RefundPage:
+    """A list of refunds. Raises Unreadable."""
+    envelope, items = parse_list(text)
+    return RefundPage(tuple(refund_facts(item) for item, _ in items), _more(envelope))
+
+
+def charge_facts(data: Mapping[str, Any], raw: str) -> ChargeFacts:
+    """A charge object, wherever it was found; `raw` is its own text. Raises Unreadable."""
+    _require_object(data, "charge")
+    channel = _id(data, "channel")
+    refunds, complete = _nested_refunds(data.get("refunds"))
+    return ChargeFacts(
+        charge_id=_id(data, "id"),
+        out_trade_no=_id(data, "order_no"),
+        app_id=_app(data.get("app")),
+        livemode=_flag(data, "livemode"),
+        channel=channel,
+        amount=_amount(data),
+        currency=_id(data, "currency"),
+        paid=_flag(data, "paid"),
+        reversed=data.get("reversed") is not None and _flag(data, "reversed"),
+        created_at=_time(data.get("created")),
+        expires_at=_time_or_none(data.get("time_expire")),
+        paid_at=_lenient_time(data.get("time_paid")),
+        transaction_no=_text(data.get("transaction_no")),
+        failure_code=_text(data.get("failure_code")),
+        failure_message=_text(data.get("failure_msg")),
+        refunds=refunds,
+        refunds_complete=complete,
+        has_credential=_has_credential(data.get("credential"), channel),
+        raw=raw,
+    )
+
+
+def refund_facts(data: Mapping[str, Any]) -> RefundFacts:
+    """A refund object, wherever it was found. Raises Unreadable."""
+    _require_object(data, "refund")
+    said = _refund_said(data)
+    message = _text(data.get("failure_msg"))
+    return RefundFacts(
+        refund_id=_id(data, "id"),
+        charge_id=_id(data, "charge"),
+        amount=_amount(data),
+        said=said,
+        created_at=_time(data.get("created")),
+        refund_no=_refund_no(data.get("metadata")),
+        currency=_text(data.get("currency")),
+        app_id="" if data.get("app") is None else _app(data["app"]),
+        description=_text(data.get("description")),
+        action_url=_link(_whole(data.get("failure_msg"))) if said is RefundSaid.WORKING else "",
+        transaction_no=_text(data.get("transaction_no")),
+        succeeded_at=_lenient_time(data.get("time_succeed")) if said is RefundSaid.DONE else None,
+        failure_code=_text(data.get("failure_code")),
+        failure_message=message,
+    )
+
+
+def _refund_said(data: Mapping[str, Any]) -> RefundSaid:
+    """`status` decides. Data of 2015 has none; then `succeed` and the failure code do.
+
+    A status or code that is not known leaves it unsettled: unknown is not failed.
+    """
+    status = data.get("status")
+    if status is not None:
+        if not isinstance(status, str):
+            raise Unreadable("status")
+        return _STATUSES.get(status, RefundSaid.WORKING)
+    if _flag(data, "succeed"):
+        return RefundSaid.DONE
+    code = data.get("failure_code")
+    known = MEANINGS.get(code) if isinstance(code, str) else None
+    return RefundSaid.FAILED if known is Meaning.NOT_DONE else RefundSaid.WORKING
+
+
+_STATUSES = {
+    "pending": RefundSaid.WORKING,
+    "succeeded": RefundSaid.DONE,
+    "failed": RefundSaid.FAILED,
+}
+
+
+def _nested_refunds(listed: Any) -> tuple[tuple[RefundFacts, ...], bool]:
+    """The newest refunds of a charge, and whether they are all there are.
+
+    None when the charge came inside an order: nothing is known of its refunds then.
+    """
+    if listed is None:
+        return (), False
+    if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
+        raise Unreadable("refunds")
+    items = listed["data"]
+    if not all(isinstance(item, dict) for item in items):
+        raise Unreadable("refunds")
+    return tuple(refund_facts(item) for item in items), not _flag(listed, "has_more")
+
+
+def _more(envelope: Json) -> bool:
+    _require_object(envelope, "list")
+    return _flag(envelope, "has_more")
+
+
+def _require_object(data: Mapping[str, Any], kind: str) -> None:
+    if data.get("object") != kind:
+        raise Unreadable("other_object")
+
+
+def _id(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= _ID_CHARACTERS:
+        raise Unreadable(name)
+    if not value.isprintable():
+        raise Unreadable(name)
+    return value
+
+
+def _app(value: Any) -> str:
+    """An id, or with `expand[]=app` the object."""
+    return _id(value if isinstance(value, dict) else {"id": value}, "id")
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data.get(name)
+    if not isinstance(value, bool):
+        raise Unreadable(name)
+    return value
+
+
+def _amount(data: Mapping[str, Any]) -> int:
+    value = data.get("amount")
+    if type(value) is not int or not 0 < value < _AMOUNT_END:
+        raise Unreadable("amount")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    """Unix seconds as a number, or as decimal text, which a real event had once (section 2)."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
+        value = int(value)
+    if type(value) is not int or not 0 < value < _TIME_END:
+        raise Unreadable("time")
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _time_or_none(value: Any) -> datetime | None:
+    return None if value is None else _time(value)
+
+
+def _lenient_time(value: Any) -> datetime | None:
+    """A time that decides nothing."""
+    try:
+        return _time_or_none(value)
+    except Unreadable:
+        return None
+
+
+def _text(value: Any) -> str:
+    return _whole(value)[:_MESSAGE_CHARACTERS]
+
+
+def _whole(value: Any) -> str:
+    """A text for people. What no database can store (NUL, lone surrogates) is replaced."""
+    if not isinstance(value, str):
+        return ""
+    if value.isprintable():
+        return value
+    return "".join(_REPLACEMENT if _unstorable(each) else each for each in value)
+
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def _unstorable(character: str) -> bool:
+    return character == "\0" or "\ud800" <= character <= "\udfff"
+
+
+def _link(message: str) -> str:
+    """The link a person has to open, "from the first http" (pingpp.md section 3)."""
+    found = _LINK.search(message)
+    return found[0] if found and len(found[0]) <= _LINK_CHARACTERS else ""
+
+
+_LINK = re.compile(r"https?://\S+")
+
+
+def _refund_no(metadata: Any) -> str:
+    value = metadata.get(REFUND_NO_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(value, str) or len(value) > REFUND_NO_CHARACTERS or not value.isprintable():
+        return ""
+    return value
+
+
+def _has_credential(credential: Any, channel: str) -> bool:
+    filled = credential.get(channel) if isinstance(credential, dict) else None
+    return isinstance(filled, dict | str) and bool(filled)
+
+
+_Read = TypeVar("_Read")
+Reader = Callable[[str], _Read]
+"""From the text of an answer to what it says; raises Unreadable."""

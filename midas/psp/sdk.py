@@ -1,0 +1,170 @@
+"""The `pingpp` SDK as the authority on the wire format. Nothing else imports it.
+
+It says what a request looks like (URLs, body, headers, the string to sign) and which error class an
+answer is. It never sends anything, and its module-global key and settings are not used.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from midas.psp import strict_json
+
+
+def _use_maintained_six() -> None:
+    """The six 1.11 inside pingpp 2.7.2 cannot be imported on Python 3.12 and later."""
+    if "pingpp" in sys.modules:
+        return
+    for name in ("", ".moves", ".moves.urllib", ".moves.urllib.parse"):
+        sys.modules[f"pingpp.six{name}"] = importlib.import_module(f"six{name}")
+
+
+def _silence(sdk_util: Any, sdk_logger: logging.Logger) -> None:
+    """It logs bodies and the string to sign, and with PINGPP_LOG set prints them (section 11)."""
+    sdk_util.log_debug = sdk_util.log_info = lambda _message, **_fields: None
+    sdk_logger.disabled = True
+
+
+_use_maintained_six()
+
+import pingpp  # noqa: E402
+from pingpp import util as _util  # noqa: E402
+from pingpp.six.moves.urllib.parse import quote_plus  # noqa: E402
+
+_silence(_util, logging.getLogger("pingpp"))
+# Both switch the SDK's own repetition of a POST after a 502 off (pingpp.md section 11, item 6).
+pingpp.bad_gateway_match = False
+pingpp.max_network_retries = 0
+
+errors = pingpp.error
+"""The SDK's error classes."""
+
+DEFAULT_API_BASE: str = pingpp.api_base
+
+Sign = Callable[[bytes], bytes]
+"""From the string to sign to its base64 signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request, signed and encoded: exactly what has to be sent."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class Requestor(pingpp.APIRequestor):  # type: ignore[misc]
+    """The SDK's requestor for one account, without its transport."""
+
+    def __init__(self, api_key: str, api_base: str, sign: Sign | None) -> None:
+        super().__init__(key=api_key, client=_NoTransport(), api_base=api_base)
+        self._sign = sign
+        self._constant_headers = self._account_headers(api_key)
+
+    def prepare(self, method: str, path: str, params: Mapping[str, Any]) -> Prepared:
+        """Encode and sign a request. Raises TypeError or ValueError if it cannot be encoded.
+
+        Booleans of a query are sent in lower case, which the SDK gets wrong (pingpp.md section 1).
+        """
+        if method == "get":
+            params = _lower_case_booleans(params)
+        prepared: Prepared = self.request_raw(method, path, params)[0]
+        return prepared
+
+    def interpret_response(self, rbody: bytes, rcode: int, rheaders: Mapping[str, str]) -> str:
+        """The text of a 2xx answer; raises the SDK's error class for any other.
+
+        Raises strict_json.Unreadable if the answer is not UTF-8, or an error is not the envelope of
+        pingpp.md section 6 (which the SDK's own reading trips over).
+        """
+        text = strict_json.decode(rbody)
+        if not 200 <= rcode < 300:
+            envelope = strict_json.parse_object(text)
+            _require_envelope(envelope)
+            self.handle_error_response(text, rcode, envelope, rheaders)
+        return text
+
+    def request_headers(self, _api_key: str, _method: str) -> dict[str, str]:
+        """Constant for an account: the SDK asks the operating system for them on each call."""
+        return self._constant_headers.copy()
+
+    def execute_request_with_retry(
+        self, method: str, abs_url: str, headers: Mapping[str, str], post_data: bytes | None
+    ) -> tuple[Prepared, int, dict[str, str]]:
+        """Where the SDK would send: hand the request back instead."""
+        return Prepared(method.upper(), abs_url, headers, post_data), 0, {}
+
+    def get_private_key(self) -> Sign | None:
+        """Not the SDK's module-global key: the account's own."""
+        return self._sign
+
+    def rsa_sign(self, private_key: Sign, data: str) -> str:
+        """The same signature as the SDK's, without parsing the key each time."""
+        return private_key(data.encode()).decode("ascii")
+
+    def _account_headers(self, api_key: str) -> dict[str, str]:
+        headers = super().request_headers(api_key, "post")
+        del headers["X-Pingpp-Client-User-Agent"]  # tells the host's name and kernel
+        headers["Accept-Encoding"] = "identity"  # signatures cover the bytes as they are
+        return {name: value for name, value in headers.items() if value is not None}
+
+
+def charges_path() -> str:
+    """Create and list charges."""
+    return str(pingpp.Charge.class_url())
+
+
+def charge_path(charge_id: str) -> str:
+    """Retrieve a charge."""
+    return f"{_CHARGES}/{quote_plus(charge_id)}"
+
+
+def reverse_path(charge_id: str) -> str:
+    """Close a charge."""
+    return f"{charge_path(charge_id)}/reverse"
+
+
+def refunds_path(charge_id: str) -> str:
+    """Create and list the refunds of a charge."""
+    return f"{charge_path(charge_id)}/refunds"
+
+
+def refund_path(charge_id: str, refund_id: str) -> str:
+    """Retrieve a refund."""
+    return f"{refunds_path(charge_id)}/{quote_plus(refund_id)}"
+
+
+_CHARGES = charges_path()
+
+
+class _NoTransport:
+    name = "none"
+
+
+def _lower_case_booleans(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value).lower()
+        if isinstance(value, bool)
+        else _lower_case_booleans(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in params.items()
+    }
+
+
+def _require_envelope(envelope: Mapping[str, Any]) -> None:
+    """`message`, and at least one of `type`, `code`, `param`, all of them texts.
+
+    A proxy's own JSON error, such as a numeric code, must not pass for an answer of Ping++.
+    """
+    told = envelope.get("error")
+    if not isinstance(told, dict) or not isinstance(told.get("message"), str):
+        raise strict_json.Unreadable("error_envelope")
+    named = [told.get(name) for name in ("type", "code", "param")]
+    if not any(named) or any(not isinstance(each, str | None) for each in named):
+        raise strict_json.Unreadable("error_envelope")

@@ -1,0 +1,116 @@
+"""RSA signatures: of our requests, and of Ping++'s answers (pingpp.md sections 1 and 1.2).
+
+PKCS#1 v1.5 with SHA-256, standard base64. Keys are parsed once.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from midas.errors import SettingsError
+
+
+class Signer:
+    """Signs with the merchant's private key, PEM in PKCS#1 or PKCS#8.
+
+    Raises SettingsError, which never repeats anything of the key, if the text is none.
+    """
+
+    def __init__(self, pem: str, setting: str = "PINGPP_PRIVATE_KEY") -> None:
+        self._key = _private_key(pem, setting)
+        self._padding = padding.PKCS1v15()
+        self._hash = SHA256()
+
+    def sign(self, data: bytes) -> bytes:
+        """The base64 signature, on one line."""
+        return base64.b64encode(self._key.sign(data, self._padding, self._hash))
+
+    def __repr__(self) -> str:
+        return "Signer(…)"
+
+
+class Verifier:
+    """Checks Ping++'s signatures with any of several public keys, so that keys can be rotated.
+
+    Raises SettingsError if a text is no RSA public key.
+    """
+
+    def __init__(self, pems: Iterable[str], setting: str = "PINGPP_PUBLIC_KEY_PATHS") -> None:
+        self._keys = [_public_key(pem, setting) for pem in pems]
+        self._padding = padding.PKCS1v15()
+        self._hash = SHA256()
+
+    def __bool__(self) -> bool:
+        """Whether there is a key to check with."""
+        return bool(self._keys)
+
+    def accepts(self, signature: str, body: bytes) -> bool:
+        """Whether one of the keys signed exactly these bytes."""
+        try:
+            raw = base64.b64decode(signature, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        return any(self._signed_by(key, raw, body) for key in self._keys)
+
+    def _signed_by(self, key: rsa.RSAPublicKey, raw: bytes, body: bytes) -> bool:
+        try:
+            key.verify(raw, body, self._padding, self._hash)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def read_pem(path: str, setting: str) -> str:
+    """The text of a key file. Raises SettingsError that names the setting and the path."""
+    try:
+        return Path(path).read_text("ascii")
+    except FileNotFoundError:
+        problem = "there is no such file"
+    except (OSError, ValueError) as failure:
+        problem = f"it cannot be read ({type(failure).__name__})"
+    raise SettingsError(f"{setting} points to {path}, but {problem}. {_WANTED}")
+
+
+def _private_key(pem: str, setting: str) -> rsa.RSAPrivateKey:
+    if not pem.strip():
+        raise SettingsError(f"{setting} is empty. {_WANTED}")
+    try:
+        key = load_pem_private_key(pem.strip().encode(), password=None)
+    except TypeError:
+        raise SettingsError(
+            f"{setting} is encrypted with a passphrase. Give the key without one: "
+            "`openssl pkey -in key.pem -out plain.pem`."
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise SettingsError(f"{setting} is not a private key in PEM. {_WANTED}") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise SettingsError(f"{setting} is a private key, but not of RSA. {_WANTED}")
+    return key
+
+
+def _public_key(pem: str, setting: str) -> rsa.RSAPublicKey:
+    wanted = "Give the Ping++ public key of the account, from its dashboard, as PEM."
+    if not pem.strip():
+        raise SettingsError(f"{setting} names an empty key. {wanted}")
+    try:
+        key = load_pem_public_key(pem.strip().encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise SettingsError(f"{setting} names what is not a public key in PEM. {wanted}") from None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise SettingsError(f"{setting} names a public key that is not of RSA. {wanted}")
+    return key
+
+
+_WANTED = (
+    "Give the RSA private key whose public half is uploaded in the Ping++ dashboard, "
+    "as PEM (PKCS#1 or PKCS#8)."
+)

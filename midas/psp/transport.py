@@ -1,0 +1,207 @@
+"""Sends one request over pooled connections and says what is known about it afterwards.
+
+Answer: the whole answer is here. NotSent: no byte of the request left. Lost: the request may have
+arrived, and no whole answer came back.
+"""
+
+import asyncio
+import ssl
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import aiohttp
+from aiohttp.client import ClientTimeout
+from yarl import URL
+
+from midas.psp.sdk import Prepared
+
+KEEPALIVE_S = 15.0
+"""How long an idle connection is kept. Short, so that Ping++ seldom closes one that we then use."""
+
+TIMEOUT = "timeout"
+NO_TIME_LEFT = "no_time_left"
+SIGNATURE_HEADER = "X-Pingplusplus-Signature"
+_READ_BUFFER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `signature` is empty when there is none, or more than one."""
+
+    status: int
+    body: bytes
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Proven: no byte of the request left. `reason` is a constant."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Ping++ may have the request. `reason` is a constant."""
+
+    reason: str
+
+
+Sent = Answer | NotSent | Lost
+
+
+class Wire(Protocol):
+    """What sends requests: `Transport`, or a stand-in for it."""
+
+    async def open(self) -> None:
+        """Get ready."""
+
+    async def close(self) -> None:
+        """Be done."""
+
+    async def send(self, request: Prepared, limit: timedelta) -> Sent:
+        """Send once, within the limit. Raises only cancellation."""
+
+
+class Transport:
+    """A pool of connections to one place. Redirects, cookies and proxy variables are ignored.
+
+    A POST leaves at most once, whatever happens. A GET that meets a kept connection which the other
+    side has just closed is sent once more on a fresh one: it changes nothing there.
+    """
+
+    def __init__(
+        self,
+        connect_timeout: timedelta,
+        concurrent_calls: int,
+        answer_bytes: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._timeout = ClientTimeout(
+            total=None, connect=connect_timeout.total_seconds(), ceil_threshold=float("inf")
+        )
+        self._concurrent_calls = concurrent_calls
+        self._answer_bytes = answer_bytes
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Get ready; connections are made when they are needed."""
+        connector = _Connector(
+            limit=self._concurrent_calls,
+            keepalive_timeout=KEEPALIVE_S,
+            ssl=self._tls if self._tls is not None else True,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+            trust_env=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+
+    async def close(self) -> None:
+        """Close all connections; calls under way become Lost."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, request: Prepared, limit: timedelta) -> Sent:
+        """Send once and read the whole answer, both within `limit`. Raises only cancellation."""
+        if limit <= timedelta(0):
+            return NotSent(NO_TIME_LEFT)
+        attempt = _Attempt(request.method == "POST")
+        token = _ATTEMPT.set(attempt)
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                return await self._exchange(request)
+        except Exception as failure:
+            reason = _reason(failure)
+            return Lost(reason) if attempt.connected else NotSent(reason)
+        finally:
+            _ATTEMPT.reset(token)
+
+    async def _exchange(self, request: Prepared) -> Sent:
+        if self._session is None:
+            return NotSent("not_open")
+        async with self._session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=request.body,
+            headers=request.headers,
+            allow_redirects=False,
+        ) as response:
+            body = await self._read(response)
+            if body is None:
+                response.close()
+                return Lost("answer_too_large")
+            signatures = response.headers.getall(SIGNATURE_HEADER, [])
+            return Answer(response.status, body, signatures[0] if len(signatures) == 1 else "")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The body after decompression; None if it is longer than allowed."""
+        chunks: list[bytes] = []
+        room = self._answer_bytes
+        async for chunk in response.content.iter_any():
+            room -= len(chunk)
+            if room < 0:
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+class _SecondAttempt(Exception):
+    """A POST was about to leave a second time."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    once: bool
+    connected: bool = False
+
+
+_ATTEMPT: ContextVar[_Attempt] = ContextVar("_ATTEMPT")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes when a request gets its connection: until then, no byte of it can have left.
+
+    Connecting includes the wait for a place in the pool, DNS, TCP and the TLS handshake.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: ClientTimeout,
+    ) -> aiohttp.connector.Connection:
+        attempt = _ATTEMPT.get()
+        if attempt.connected and attempt.once:
+            raise _SecondAttempt
+        connection = await super().connect(req, traces, timeout)
+        attempt.connected = True
+        return connection
+
+
+def _reason(failure: Exception) -> str:
+    for kind, reason in _REASONS.items():
+        if isinstance(failure, kind):
+            return reason
+    return "transport_failed"
+
+
+_REASONS: dict[type[Exception], str] = {
+    aiohttp.ConnectionTimeoutError: "connect_timeout",
+    TimeoutError: TIMEOUT,
+    aiohttp.ClientConnectorDNSError: "name_not_resolved",
+    aiohttp.ClientConnectorCertificateError: "tls_certificate",
+    aiohttp.ClientConnectorSSLError: "tls_handshake",
+    aiohttp.ClientConnectorError: "connect_failed",
+    aiohttp.ClientPayloadError: "answer_cut_short",
+    aiohttp.ClientResponseError: "not_http",
+    aiohttp.ClientConnectionError: "connection_lost",
+    _SecondAttempt: "connection_lost",
+    OSError: "connection_lost",
+}
+"""The first that fits: special ones stand before their bases."""

@@ -1,0 +1,313 @@
+"""Strict about money, lenient about the rest, and never another exception than Unreadable."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from midas.psp import facts
+from midas.psp.strict_json import Unreadable, decode, parse_list, parse_object
+from midas.refund import RefundSaid
+from tests.psp import made
+
+
+def charge(**changed: Any) -> Any:
+    """The facts of a charge with these fields changed."""
+    return facts.read_charge(made.text(made.charge_data(**changed)))
+
+
+def refund(**changed: Any) -> Any:
+    """The facts of a refund with these fields changed."""
+    return facts.read_refund(made.text(made.refund_data(**changed)))
+
+
+def test_a_charge_says_what_it_says() -> None:
+    """Every fact comes from its field, and the text is kept as it came."""
+    text = made.text(made.charge_data(paid=True, time_paid=1_700_000_050, transaction_no="4200"))
+    told = facts.read_charge(text)
+    assert (told.charge_id, told.out_trade_no) == (made.CHARGE_ID, "A1B2C3D4E5F6G7H8J9K0")
+    assert (told.app_id, told.livemode, told.channel) == (made.APP_ID, False, "wx")
+    assert (told.amount, told.currency, told.paid, told.reversed) == (100, "cny", True, False)
+    assert told.created_at == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert told.expires_at == datetime.fromtimestamp(1_700_007_200, UTC)
+    assert told.paid_at == datetime.fromtimestamp(1_700_000_050, UTC)
+    assert told.transaction_no == "4200"
+    assert told.raw == text
+
+
+@pytest.mark.parametrize("name", ["id", "object", "order_no", "channel", "currency", "amount"])
+@pytest.mark.parametrize("value", [None, "", 0, -1, 1.0, True, "100", [], {}, "a\x00b", "x" * 500])
+def test_what_decides_over_money_is_never_guessed(name: str, value: Any) -> None:
+    """A missing, empty or misshapen identity or amount makes the charge unreadable."""
+    if name in ("id", "order_no", "channel", "currency") and value == "100":
+        return
+    with pytest.raises(Unreadable):
+        charge(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["paid", "livemode", "reversed"])
+@pytest.mark.parametrize("value", [0, 1, "true", [], "no"])
+def test_flags_are_true_or_false(name: str, value: Any) -> None:
+    """A flag of another type is not taken for either."""
+    with pytest.raises(Unreadable):
+        charge(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["paid", "livemode"])
+def test_flags_must_be_there(name: str) -> None:
+    """Only `reversed`, which older answers lack, may be absent."""
+    data = made.charge_data()
+    del data[name]
+    with pytest.raises(Unreadable):
+        facts.charge_facts(data, "")
+    data = made.charge_data()
+    del data["reversed"]
+    assert facts.charge_facts(data, "").reversed is False
+
+
+@pytest.mark.parametrize("amount", [2**63, 10**4000, 1e400, 100.0])
+def test_amounts_that_no_ledger_holds(amount: Any) -> None:
+    """Numbers beyond 64 bits and numbers with a point are no amounts."""
+    with pytest.raises(Unreadable):
+        facts.charge_facts(made.charge_data(amount=amount), "")
+
+
+def test_times_come_as_numbers_or_as_digits() -> None:
+    """A real event had time_expire as text; nonsense is unreadable, no expiry is none."""
+    assert charge(time_expire="1492397933").expires_at == datetime.fromtimestamp(1492397933, UTC)
+    assert charge(time_expire=None).expires_at is None
+    for nonsense in ("soon", -1, 0, 10**12, True, "١٢٣", 1.5):
+        with pytest.raises(Unreadable):
+            charge(time_expire=nonsense)
+    assert charge(time_paid="soon").paid_at is None
+
+
+def test_the_app_may_be_expanded() -> None:
+    """With `expand[]=app` it is an object with an id."""
+    assert charge(app={"id": "app_x", "object": "app"}).app_id == "app_x"
+    with pytest.raises(Unreadable):
+        charge(app={"object": "app"})
+
+
+@pytest.mark.parametrize("empty", [[], {}, None, "", 0])
+def test_bags_may_be_empty_in_any_way(empty: Any) -> None:
+    """`extra` and `metadata` come as lists when PHP made them empty; nothing depends on it."""
+    assert charge(extra=empty, metadata=empty, credential=empty).has_credential is False
+    assert refund(metadata=empty, extra=empty).refund_no == ""
+
+
+@pytest.mark.parametrize(
+    ("credential", "filled"),
+    [
+        ({"object": "credential", "wx": {"a": 1}}, True),
+        ({"object": "credential", "wx": "weixin://x"}, True),
+        ({"object": "credential", "wx": {}}, False),
+        ({"object": "credential", "wx": ""}, False),
+        ({"object": "credential", "alipay": {"a": 1}}, False),
+        ({}, False),
+    ],
+)
+def test_a_credential_counts_when_filled_for_the_channel(credential: Any, filled: bool) -> None:
+    """An empty one, or one of another channel, is none."""
+    assert charge(credential=credential).has_credential is filled
+
+
+BROKEN_LISTS: list[Any] = [[], {"data": None}, {"data": [1], "has_more": False}, {"data": []}, "x"]
+
+
+def test_refunds_beside_a_charge() -> None:
+    """They are read too; null, as inside an order, says that nothing is known of them."""
+    listed = {"object": "list", "has_more": True, "data": [made.refund_data()]}
+    told = charge(refunds=listed)
+    assert [each.refund_no for each in told.refunds] == ["refund-1"]
+    assert not told.refunds_complete
+    assert charge(refunds=None).refunds == ()
+    assert not charge(refunds=None).refunds_complete
+    for broken in BROKEN_LISTS:
+        with pytest.raises(Unreadable):
+            charge(refunds=broken)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"status": "succeeded"}, RefundSaid.DONE),
+        ({"status": "failed", "succeed": True}, RefundSaid.FAILED),
+        ({"status": "pending"}, RefundSaid.WORKING),
+        ({"status": "a new one"}, RefundSaid.WORKING),
+        ({"status": None, "succeed": True}, RefundSaid.DONE),
+        ({"status": None, "failure_code": "refund_refused"}, RefundSaid.FAILED),
+        ({"status": None, "failure_code": "refund_wait_operation"}, RefundSaid.WORKING),
+        ({"status": None, "failure_code": "a_new_one"}, RefundSaid.WORKING),
+        ({"status": None}, RefundSaid.WORKING),
+    ],
+)
+def test_what_a_refund_says(fields: dict[str, Any], said: RefundSaid) -> None:
+    """The status decides; without one `succeed` and a known code do; unknown is not failed."""
+    assert refund(**fields).said is said
+
+
+def test_a_refund_without_any_sign_is_unreadable() -> None:
+    """No status and no `succeed`: nobody knows what it says."""
+    for fields in ({"status": None, "succeed": None}, {"status": 1}, {"amount": "40"}):
+        with pytest.raises(Unreadable):
+            refund(**fields)
+
+
+def test_a_link_belongs_to_a_refund_that_waits() -> None:
+    """The same words of a refund that is over lead nobody to a page."""
+    message = "需要打开地址进行下一步退款操作: https://mapi.alipay.com/gateway.do?x=1 谢谢"
+    assert refund(failure_msg=message).action_url == "https://mapi.alipay.com/gateway.do?x=1"
+    assert refund(failure_msg=message, status="failed").action_url == ""
+    assert refund(failure_msg="http").action_url == ""
+    assert refund(failure_msg="https://" + "x" * 5000).action_url == ""
+
+
+def test_succeeded_at_counts_only_when_it_did() -> None:
+    """Old documentation shows time_succeed beside succeed=false."""
+    assert refund(time_succeed=1_700_000_200).succeeded_at is None
+    assert refund(status="succeeded", time_succeed=1_700_000_200).succeeded_at is not None
+
+
+def test_texts_can_be_stored_anywhere() -> None:
+    """NUL and lone surrogates, which PostgreSQL refuses, do not get through."""
+    told = facts.read_charge(
+        made.text(made.charge_data()).replace(
+            '"failure_msg": null', '"failure_msg": "a\\u0000b\\ud800c"'
+        )
+    )
+    assert told.failure_message == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
+    told.failure_message.encode()
+
+
+def test_charges_of_a_list_keep_their_own_text() -> None:
+    """Byte for byte, whatever the layout, with has_more wherever it stands."""
+    items = [made.text(made.charge_data(id=f"ch_{n}", subject="a,]}{[")) for n in range(3)]
+    text = (
+        '\n{ "object" : "list", "url": "/v1/charges" , "data": [ '
+        + " ,\n".join(items)
+        + '\n] , "has_more": true }\r\n'
+    )
+    page = facts.read_charge_page(text)
+    assert [each.raw for each in page.charges] == items
+    assert page.more
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"object": "list", "has_more": false}',
+        '{"object": "list", "has_more": false, "data": null}',
+        '{"object": "list", "has_more": false, "data": [1]}',
+        '{"object": "list", "has_more": false, "data": [],}',
+        '{"object": "list", "has_more": false, "data": [{},]}',
+        '{"object": "list", "has_more": false, "data": [] "url": ""}',
+        '{"object": "list", "has_more": false, "data": [], "data": []}',
+        '{"object": "list", "has_more": false, "has_more": true, "data": []}',
+        '{"object": "list", "has_more": false, "data": []} x',
+        '{"object": "list", "has_more": null, "data": []}',
+        '{"object": "charge", "has_more": false, "data": []}',
+        '{"object": "list", "has_more": false, "data": [',
+        '{"object": "list", "has_more": false, "data": []',
+        '{1: 2, "data": []}',
+    ],
+)
+def test_what_is_no_list(text: str) -> None:
+    """A list that is cut short or misshapen never counts as a complete one."""
+    with pytest.raises(Unreadable):
+        facts.read_charge_page(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a": {"b": 1, "b": 1}}',
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": ' + "9" * 5000 + "}",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "\ufeff{}",
+        "{} {}",
+        "{'a': 1}",
+        '{"a": "\n"}',
+    ],
+)
+def test_what_is_no_clear_json(text: str) -> None:
+    """Ambiguous, endless or deep JSON is unreadable, not another exception (F8)."""
+    with pytest.raises(Unreadable):
+        parse_object(text)
+
+
+def test_what_is_no_text() -> None:
+    """Other encodings are not guessed."""
+    for body in ("{}".encode("utf-16"), b"\xff{}", "订".encode("gbk")):
+        with pytest.raises(Unreadable):
+            decode(body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from(sorted(made.charge_data())), JSON), st.booleans())
+def test_reading_a_charge_never_raises_otherwise(changes: dict[str, Any], listed: bool) -> None:
+    """Whatever a field holds: facts, or Unreadable."""
+    text = json.dumps(made.charge_data() | changes)
+    try:
+        if listed:
+            page = f'{{"object": "list", "has_more": false, "data": [{text}]}}'
+            told = facts.read_charge_page(page).charges[0]
+        else:
+            told = facts.read_charge(text)
+    except Unreadable:
+        return
+    assert told.raw == text
+    assert 0 < told.amount < 2**63
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from(sorted(made.refund_data())), JSON))
+def test_reading_a_refund_never_raises_otherwise(changes: dict[str, Any]) -> None:
+    """Whatever a field holds: facts, or Unreadable."""
+    try:
+        told = facts.read_refund(json.dumps(made.refund_data() | changes))
+    except Unreadable:
+        return
+    assert 0 < told.amount < 2**63
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_reading_bytes_never_raises_otherwise(body: bytes) -> None:
+    """Whatever arrives: an object, a list, or Unreadable."""
+    for read in (facts.read_charge, facts.read_refund_page):
+        with pytest.raises(Unreadable):
+            read(decode(body))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.dictionaries(st.text(max_size=5), JSON, max_size=3), max_size=4))
+def test_lists_are_read_as_the_standard_library_reads_them(items: list[dict[str, Any]]) -> None:
+    """The reader that keeps each element's text finds the same elements."""
+    if not all(json.dumps(item, allow_nan=True).find("NaN") < 0 for item in items):
+        return
+    text = json.dumps({"x": 1, "data": items, "y": [2]}, indent=1)
+    if "Infinity" in text or "NaN" in text:
+        return
+    envelope, read = parse_list(text)
+    assert envelope == {"x": 1, "y": [2]}
+    assert [item for item, _ in read] == items
+    assert [json.loads(raw) for _, raw in read] == items

@@ -1,0 +1,196 @@
+"""What an answer proves. Unknown is not failure (I5), and no class or code is without a verdict."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+from midas.charge import ChargeFacts
+from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
+from midas.psp import facts, sdk, verdicts
+from midas.psp.codes import MEANINGS, Meaning
+from midas.psp.signing import Verifier
+from midas.psp.transport import Answer, Lost, NotSent
+from midas.psp.verdicts import Health, health, judge
+from tests.psp import made
+
+REQUESTOR = sdk.Requestor(made.API_KEY, "https://api.pingxx.com", None)
+GOOD = made.text(made.charge_data()).encode()
+
+
+def judged(status: int, body: bytes, *, pays: bool = False) -> Verdict[ChargeFacts]:
+    """What this answer proves to one who asked for a charge."""
+    answer = Answer(status, body, "")
+    return judge(answer, facts.read_charge, REQUESTOR, Verifier([]), pays_at_create=pays)
+
+
+def test_every_class_of_the_sdk_has_a_verdict() -> None:
+    """A class that a new version of the SDK brings cannot go unnoticed."""
+    classes = {
+        value
+        for _, value in inspect.getmembers(sdk.errors, inspect.isclass)
+        if issubclass(value, Exception)
+    }
+    assert classes == set(verdicts.VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "refusal"),
+    [
+        (400, made.error_body(param="amount"), Refusal.REFUSED),
+        (400, made.error_body("charge_request_invalid"), Refusal.REFUSED),
+        (400, made.error_body("a_new_code"), Refusal.REFUSED),
+        (401, made.error_body(), Refusal.MIDAS_REJECTED),
+        (402, made.error_body("channel_request_error"), Refusal.REFUSED),
+        (403, made.error_body(), Refusal.THROTTLED),
+        (404, made.error_body(param="id"), Refusal.NOT_FOUND),
+        (404, made.error_body(), Refusal.REFUSED),
+    ],
+)
+def test_what_proves_that_nothing_was_done(status: int, body: bytes, refusal: Refusal) -> None:
+    """A whole envelope with a status that refuses; 404 is absence only where it names the id."""
+    verdict = judged(status, body)
+    assert isinstance(verdict, NotDone)
+    assert verdict.refusal is refusal
+    assert verdict.message == "不行"
+    assert health(verdict, hurried=False) is Health.GOOD
+
+
+NO_ENVELOPES = [
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b"<html>502</html>",
+    b'{"error": null}',
+    b'{"error": "not found"}',
+    b'{"error": []}',
+    b'{"error": {}}',
+    b'{"error": {"message": null, "type": "x"}}',
+    b'{"error": {"message": "gone"}}',
+    b'{"error": {"message": "gone", "code": 404}}',
+    b'{"error": {"message": "gone", "type": "x", "param": 1}}',
+    b'{"error": {"message": "gone", "type": "x"',
+    b'{"error": {"message": "gone", "type": "x", "type": "y"}}',
+    b'\xff{"error": {"message": "gone", "type": "x"}}',
+    "订单不存在".encode("gbk"),
+    b"[" * 100_000,
+    GOOD,
+]
+
+
+@pytest.mark.parametrize("body", NO_ENVELOPES)
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
+def test_a_refusing_status_alone_proves_nothing(status: int, body: bytes) -> None:
+    """A proxy's page, half an envelope or another shape may hide a charge that was made."""
+    verdict = judged(status, body)
+    assert verdict == Unknown("unreadable_answer")
+    assert health(verdict, hurried=False) is Health.BAD
+
+
+@pytest.mark.parametrize("status", [100, 202, 204, 301, 302, 307, 405, 408, 409, 410, 418, 422])
+@pytest.mark.parametrize("body", [GOOD, made.error_body("refund_refused"), b""])
+def test_other_statuses_prove_nothing(status: int, body: bytes) -> None:
+    """Whatever the body says."""
+    assert judged(status, body) == Unknown(f"status_{status}")
+
+
+@pytest.mark.parametrize("status", [429, 500, 501, 502, 503, 504, 520])
+@pytest.mark.parametrize("body", [GOOD, made.error_body("refund_refused"), b"<html>"])
+def test_troubled_statuses_prove_nothing(status: int, body: bytes) -> None:
+    """5xx is bad health; a limit of calls is an answer."""
+    verdict = judged(status, body)
+    assert verdict == Unknown(f"status_{status}")
+    assert health(verdict, hurried=False) is (Health.GOOD if status == 429 else Health.BAD)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"{",
+        GOOD[:-20],
+        b"{}",
+        b"null",
+        made.text(made.refund_data()).encode(),
+        made.error_body("refund_refused"),
+        made.text(made.charge_data(amount="100")).encode(),
+        made.text(made.charge_data(object="order")).encode(),
+        GOOD.replace(b'"paid"', b'"paid": true, "paid"'),
+        GOOD.replace("订单".encode(), "订单".encode("gbk")),
+    ],
+)
+def test_200_alone_proves_nothing(body: bytes) -> None:
+    """A 2xx that cannot be read as the thing asked for leaves the outcome open."""
+    assert judged(200, body) == Unknown("unreadable_answer")
+
+
+@pytest.mark.parametrize(("code", "meaning"), sorted(MEANINGS.items()))
+def test_a_channel_error_is_decided_by_its_code(code: str, meaning: Meaning) -> None:
+    """With HTTP 402 a code proves "not done" or nothing, as its row says."""
+    verdict = judged(402, made.error_body(code, kind="channel_error"))
+    if meaning is Meaning.NOT_DONE:
+        assert verdict == NotDone(Refusal.REFUSED, code=code, message="不行")
+    else:
+        assert verdict == Unknown(f"code_{code}")
+    assert health(verdict, hurried=False) is Health.GOOD
+
+
+@pytest.mark.parametrize("code", sorted(MEANINGS))
+def test_a_bar_code_that_was_refused_may_still_be_paid(code: str) -> None:
+    """Where the create call takes the money, no word of the channel is proof (P5)."""
+    assert judged(402, made.error_body(code), pays=True) == Unknown(f"code_{code}")
+
+
+def test_codes_that_nobody_has_seen() -> None:
+    """With 402 the channel was asked: unknown, and not repeated. With 400 it was not: refused."""
+    assert judged(402, made.error_body("brand_new")) == Unknown("code_unlisted")
+    assert judged(402, made.error_body()) == Unknown("code_unlisted")
+    assert isinstance(judged(400, made.error_body("brand_new")), NotDone)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["charge_order_no_used", "refund_pending", "refund_wait_operation", "channel_connection_error"],
+)
+def test_codes_of_open_outcomes_count_with_400_too(code: str) -> None:
+    """They say "ask later" whatever the status."""
+    assert judged(400, made.error_body(code)) == Unknown(f"code_{code}")
+
+
+def test_with_keys_only_signed_answers_are_believed() -> None:
+    """Neither success nor refusal counts unsigned, signed by another, or altered."""
+    verifier = Verifier([made.public_pem("pingpp")])
+
+    def with_keys(status: int, body: bytes, signature: str) -> Any:
+        return judge(Answer(status, body, signature), facts.read_charge, REQUESTOR, verifier)
+
+    refusal = made.error_body("refund_refused")
+    assert isinstance(with_keys(200, GOOD, made.signature(GOOD)), Done)
+    assert isinstance(with_keys(402, refusal, made.signature(refusal)), NotDone)
+    for status, body in ((200, GOOD), (402, refusal), (404, made.error_body(param="id"))):
+        for wrong in ("", "AAAA", made.signature(body, "other"), made.signature(body + b"\n")):
+            assert with_keys(status, body, wrong) == Unknown("bad_answer_signature")
+    assert health(Unknown("bad_answer_signature"), hurried=True) is Health.BAD
+
+
+def test_transport_outcomes() -> None:
+    """Never sent may be sent again; lost may have been done."""
+    verifier = Verifier([])
+    unsent = judge(NotSent("connect_failed"), facts.read_charge, REQUESTOR, verifier)
+    lost = judge(Lost("timeout"), facts.read_charge, REQUESTOR, verifier)
+    assert unsent == NotDone(Refusal.NOT_SENT, message="connect_failed")
+    assert lost == Unknown("timeout")
+    assert [health(each, hurried=False) for each in (unsent, lost)] == [Health.BAD, Health.BAD]
+    assert [health(each, hurried=True) for each in (unsent, lost)] == [Health.BAD, Health.NEITHER]
+
+
+def test_words_of_ping_are_made_harmless() -> None:
+    """Control characters and lone surrogates are gone, and no text is endless."""
+    body = b'{"error": {"type": "x", "message": "a\\u0000\\ud800\\n' + b"b" * 5000 + b'"}}'
+    verdict = judged(400, body)
+    assert isinstance(verdict, NotDone)
+    assert verdict.message.startswith("a   bbb")
+    assert len(verdict.message) == 1000
+    verdict.message.encode()
