@@ -1,0 +1,230 @@
+"""The composition root: what is wired to what, and how the process starts and ends.
+
+SIGTERM or SIGINT → health NOT_SERVING → no new calls → what is under way ends, for at most
+DRAIN_TIMEOUT_S → Ping++ and the database are closed → exit status 0. A second signal ends the
+process at once.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Protocol
+
+from midas import config
+from midas.config import Settings
+from midas.errors import SettingsError
+from midas.flows.payments import Payments, SystemClock
+from midas.observability import configure, failure
+from midas.ports import Psp, Store
+from midas.psp.client import PingppClient
+from midas.psp.options import PspOptions
+from midas.rpc.callers import Callers
+from midas.rpc.payment_service import Flows
+from midas.rpc.server import Binding, Server, Tls, build_server
+from midas.storage import open_store
+
+READINESS_PAUSE_S = 2.0
+"""How often the database is asked for a sign of life."""
+READINESS_TIMEOUT_S = 3.0
+"""How long it may take to give one."""
+RESTART_PAUSE_S = 1.0
+"""Before background work that broke is started again."""
+EXIT_SETTINGS = 2
+
+_log = logging.getLogger(__name__)
+
+
+class Background(Flows, Protocol):
+    """Flows that also work on their own."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    async def drain(self, timeout: timedelta) -> bool:
+        """Wait for what is under way; False if some of it did not end in time."""
+
+
+def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
+    """Load the settings, run `main` on the fastest event loop there is, give the exit status.
+
+    0 after an orderly end, 1 after a crash, 2 when a setting keeps it from starting; the sentence
+    that says what to set is then on standard error.
+    """
+    logs = None
+    try:
+        settings = config.load()
+        logs = configure(settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(main(settings))
+    except SettingsError as error:
+        print(f"midas: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    except Exception as error:
+        _log.critical("crashed", extra=failure(error))
+        return 1
+    finally:
+        if logs is not None:
+            logs.close()
+    return 0
+
+
+async def serve(
+    settings: Settings,
+    *,
+    wrap_store: Callable[[Store], Store] = lambda store: store,
+    wrap_psp: Callable[[Psp], Psp] = lambda psp: psp,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Tests bring faults in by wrapping the ports.
+
+    Raises SettingsError when something of it cannot be started as configured.
+    """
+    async with AsyncExitStack() as stack:
+        opened = await open_store(settings.database_url.get_secret_value())
+        stack.push_async_callback(opened.close)
+        store = wrap_store(opened)
+        psp = await stack.enter_async_context(PingppClient(_psp_options(settings)))
+        payments = Payments(
+            store,
+            wrap_psp(psp),
+            SystemClock(),
+            settle_window=timedelta(seconds=settings.settle_window_s),
+            expiry_grace=timedelta(seconds=settings.expiry_grace_s),
+        )
+        if settings.livemode and settings.env != "production":
+            _log.warning("live_key_outside_production", extra={"env": settings.env})
+        await serve_flows(payments, store.check, binding(settings), settings.drain_timeout)
+
+
+async def serve_flows(
+    flows: Background,
+    check: Callable[[], Awaitable[None]],
+    where: Binding,
+    drain_timeout: timedelta,
+) -> None:
+    """Serve these flows until a signal comes, then drain.
+
+    Healthy while `check` raises nothing. Logs `serving` with the port once calls are accepted.
+    """
+    server = build_server(flows, where)
+    async with _stop_signal() as stopped:
+        await server.start()
+        tls = where.tls is not None
+        _log.info("serving", extra={"ip": where.ip, "port": server.port, "tls": tls})
+        working = [
+            asyncio.create_task(_kept_running(flows.run)),
+            asyncio.create_task(_readiness(server, check)),
+        ]
+        await stopped.wait()
+        for task in working:
+            task.cancel()
+        await _drain(server, flows, drain_timeout)
+        await asyncio.gather(*working, return_exceptions=True)
+
+
+def binding(settings: Settings) -> Binding:
+    """Where and for whom to serve."""
+    tls = None
+    if settings.tls_cert_path is not None and settings.tls_key_path is not None:
+        ca = settings.tls_client_ca_path
+        tls = Tls(
+            certificate=settings.tls_cert_path.read_bytes(),
+            key=settings.tls_key_path.read_bytes(),
+            client_ca=None if ca is None else ca.read_bytes(),
+        )
+    callers = {name: frozenset(methods) for name, methods in settings.tls_callers.items()}
+    return Binding(
+        ip=settings.ip,
+        port=settings.port,
+        tls=tls,
+        callers=Callers(callers),
+        concurrent_rpcs=settings.concurrent_rpcs,
+    )
+
+
+def _psp_options(settings: Settings) -> PspOptions:
+    return PspOptions(
+        api_key=settings.pingpp_api_key.get_secret_value(),
+        app_id=settings.pingpp_app_id,
+        private_key=settings.private_key(),
+        public_keys=settings.public_keys(),
+        api_base=settings.pingpp_api_base,
+        connect_timeout=timedelta(seconds=settings.psp_connect_timeout_s),
+        total_timeout=timedelta(seconds=settings.psp_total_timeout_s),
+        concurrent_calls=settings.psp_concurrent_calls,
+        concurrent_flows=settings.psp_concurrent_calls,
+    )
+
+
+async def _drain(server: Server, flows: Background, timeout: timedelta) -> None:
+    deadline = monotonic() + timeout.total_seconds()
+    _log.info("draining")
+    left = await server.drain(timeout)
+    await server.stop()
+    rest = timedelta(seconds=max(0.0, deadline - monotonic()))
+    drained = await flows.drain(rest) and not left
+    # what did not end in time is SUBMITTING on disk and is found out after the next start
+    _log.log(logging.INFO if drained else logging.WARNING, "stopped", extra={"drained": drained})
+
+
+async def _readiness(server: Server, check: Callable[[], Awaitable[None]]) -> None:
+    was: bool | None = None
+    while True:
+        try:
+            async with asyncio.timeout(READINESS_TIMEOUT_S):
+                await check()
+            ready, why = True, {}
+        except Exception as error:
+            ready, why = False, failure(error)
+        if ready is not was:
+            level = logging.INFO if ready else logging.WARNING
+            _log.log(level, "ready" if ready else "not_ready", extra=why)
+            await server.health.set_ready(ready)
+            was = ready
+        await asyncio.sleep(READINESS_PAUSE_S)
+
+
+async def _kept_running(work: Callable[[], Awaitable[None]]) -> None:
+    """Background work that breaks is logged and begun again: it must not end unnoticed."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            _log.exception("background_work_broke", extra=failure(error))
+        await asyncio.sleep(RESTART_PAUSE_S)
+
+
+@asynccontextmanager
+async def _stop_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second one ends the process."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopped.is_set():
+            logging.shutdown()
+            os._exit(128 + number)
+        _log.info("signal", extra={"signal": number.name})
+        stopped.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stopped
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    with suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop
+    return None

@@ -1,0 +1,220 @@
+"""The settings of the server: environment first, then the config server, then the defaults.
+
+The text under each setting of `Settings` is the manual. This is the only module that reads the
+environment.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from midas import config_server, limits
+from midas.config_checks import check, read
+from midas.errors import SettingsError
+
+PSP_API_BASE = "https://api.pingxx.com"
+
+Seconds = Annotated[float, Field(gt=0, le=24 * 3600)]
+
+
+class Settings(BaseSettings):
+    """What the server needs to know. Made by `load()`; secrets do not show in its repr."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    env: Literal["development", "test", "production"] = "development"
+    """Where this process runs. `production` refuses to start with a test key, without TLS, without
+    a private key, or with SQLite and several workers."""
+
+    config_url: SecretStr = SecretStr("")
+    """Base URL of the config server (Spring Cloud Config): `GET {CONFIG_URL}/midas/{ENV}` is asked
+    once, at the start. May hold a user and a password. Empty: there is none. Environment only."""
+
+    ip: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` or `::` for all."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 6011
+    """Port for gRPC. 0 lets the system choose one; the log line `serving` tells which."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important of Midas's own log lines to write. Every call is one INFO line."""
+
+    database_url: SecretStr = SecretStr("sqlite:///midas.sqlite3")
+    """Where payments are stored: `sqlite:///path` or `postgresql://user:password@host/name`."""
+
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many processes of Midas use this database. SQLite serves one in production."""
+
+    pingpp_api_key: SecretStr = SecretStr("")
+    """Ping++'s secret key, `sk_live_…` or `sk_test_…`; it decides whether real money moves."""
+
+    pingpp_app_id: str = ""
+    """The Ping++ application that charges belong to, `app_…`."""
+
+    pingpp_private_key_path: Path | None = None
+    """File with the merchant's RSA private key (PEM, PKCS#1 or PKCS#8), which signs requests. Its
+    public half is uploaded in Ping++'s dashboard. Required in production."""
+
+    pingpp_private_key: SecretStr = SecretStr("")
+    r"""The same key as text, instead of a file; `\n` stands for a line break."""
+
+    pingpp_public_key_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Files with Ping++'s public keys (PEM), separated by commas; several during a rotation. If
+    set, the signature of every answer of Ping++ must match one of them."""
+
+    pingpp_api_base: str = PSP_API_BASE
+    """Where Ping++ is. Unencrypted `http://` is accepted on the loopback interface only."""
+
+    psp_connect_timeout_s: Seconds = limits.PSP_CONNECT_TIMEOUT.total_seconds()
+    """How long connecting to Ping++ may take. A call that fails here was certainly not sent."""
+
+    psp_total_timeout_s: Seconds = limits.PSP_TOTAL_TIMEOUT.total_seconds()
+    """How long one call of Ping++ may take in all. After that its outcome is unknown."""
+
+    psp_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = limits.PSP_CONCURRENT_CALLS
+    """How many charges, refunds and refreshes may be under way; one more is told OVERLOADED."""
+
+    concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = limits.CONCURRENT_RPCS
+    """How many calls of any kind may be under way; one more is told OVERLOADED."""
+
+    settle_window_s: Seconds = limits.SETTLE_WINDOW.total_seconds()
+    """How long Ping++ may still carry out a request that got no answer. Nothing counts as not done
+    before this has passed."""
+
+    expiry_grace_s: Seconds = limits.EXPIRY_GRACE.total_seconds()
+    """How long after its expiry a charge may still turn out to be paid before it is closed."""
+
+    drain_timeout_s: Seconds = limits.DRAIN_TIMEOUT.total_seconds()
+    """How long calls may go on after SIGTERM. The container's stop time must be longer."""
+
+    tls_cert_path: Path | None = None
+    """File with the server's certificate chain (PEM). Together with TLS_KEY_PATH turns on TLS."""
+
+    tls_key_path: Path | None = None
+    """File with the private key of that certificate (PEM)."""
+
+    tls_client_ca_path: Path | None = None
+    """File with the authorities (PEM) that sign client certificates. Turns on mutual TLS: who shows
+    no certificate of theirs cannot connect."""
+
+    tls_callers: Annotated[Mapping[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict)
+    """Who may call what under mutual TLS, as JSON: `{"order-service":
+    ["midas.v1.PaymentService/*"], "audit": ["midas.v1.PaymentService/Query"]}`. A name is matched
+    with the common name and the alternative names of the client's certificate; `*` alone means
+    everything. Everybody else is told PERMISSION_DENIED. Empty: whoever can connect may call."""
+
+    tls_by_mesh: bool = False
+    """True: a service mesh encrypts what this process speaks in the clear."""
+
+    @property
+    def livemode(self) -> bool:
+        """Whether real money moves."""
+        return self.pingpp_api_key.get_secret_value().startswith("sk_live_")
+
+    @property
+    def drain_timeout(self) -> timedelta:
+        """DRAIN_TIMEOUT_S as a length of time."""
+        return timedelta(seconds=self.drain_timeout_s)
+
+    def private_key(self) -> str | None:
+        """The merchant's private key as PEM, or None if requests are not signed."""
+        if self.pingpp_private_key_path is not None:
+            return read(self.pingpp_private_key_path, "PINGPP_PRIVATE_KEY_PATH")
+        text = self.pingpp_private_key.get_secret_value()
+        return text.replace("\\n", "\n") or None
+
+    def public_keys(self) -> tuple[str, ...]:
+        """Ping++'s public keys as PEM."""
+        paths = self.pingpp_public_key_paths
+        return tuple(read(each, "PINGPP_PUBLIC_KEY_PATHS") for each in paths)
+
+    @field_validator("pingpp_public_key_paths", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(each.strip() for each in value.split(",") if each.strip())
+        return value
+
+    @field_validator("tls_callers", mode="before")
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value or "{}")
+        except ValueError:
+            raise ValueError("must be JSON such as " + '{"order-service": ["*"]}') from None
+
+    @field_validator(
+        "pingpp_private_key_path", "tls_cert_path", "tls_key_path", "tls_client_ca_path",
+        mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _maybe_path(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        check(self)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such files are read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment, then the config server; what a test passes to the constructor wins."""
+        return init_settings, env_settings, _ConfigServer(settings_cls, {})
+
+
+def load() -> Settings:
+    """The settings of this process. Raises SettingsError with a sentence for every mistake."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    """What is wrong, without the value: it may be a secret."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = "_".join(str(part) for part in error["loc"][:1]).upper()
+    return f"{name}: {message[:1].lower()}{message[1:]}"
+
+
+class _ConfigServer(InitSettingsSource):
+    """The values of the config server, by whichever spelling of their names."""
+
+    def __call__(self) -> dict[str, Any]:
+        url = self.current_state.get("config_url", "")
+        text = url.get_secret_value() if isinstance(url, SecretStr) else str(url)
+        if not text:
+            return {}
+        env = str(self.current_state.get("env", "development"))
+        told = config_server.fetch(text, env)
+        fields = self.settings_cls.model_fields.keys() - {"config_url", "env"}
+        names = {config_server.plain(name): name for name in fields}
+        return {names[plain]: told[plain] for plain in told.keys() & names.keys()}

@@ -1,0 +1,217 @@
+"""Logs: one JSON object per line, made of fields that are allowed by name.
+
+A module of Midas logs an event by its constant name and its fields:
+
+    logging.getLogger(__name__).info("charge_resolved", extra={"order_no": order_no})
+
+A field that is not in `FIELDS` is dropped. Of an exception only its class and the place in the code
+are kept, because its text may hold a key, a token or a payer's data. What other libraries log loses
+its arguments for the same reason.
+"""
+
+import atexit
+import json
+import logging
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import PurePath
+from types import TracebackType
+from typing import TextIO
+
+FIELDS = frozenset(
+    {
+        "method", "code", "reason", "money_moved", "caller", "duration_ms", "timeout_ms",
+        "order_no", "out_trade_no", "charge_id", "refund_no", "refund_id", "error_id",
+        "kind", "state", "channel", "amount", "currency", "livemode", "verdict", "status",
+        "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at",
+        "env", "ip", "port", "version", "tls", "drained", "signal", "setting", "error", "at",
+    }
+)  # fmt: skip
+"""Every field that may appear beside time, level, logger and event."""
+
+TEXT_CHARACTERS = 200
+LINES_WAITING = 10_000
+"""Lines that wait for a slow reader; further ones are counted and dropped: payments go first."""
+WRITE_PAUSE_S = 0.02
+"""How long lines gather for one write."""
+LAST_WRITE_S = 2.0
+"""How long the end of the process waits for a slow reader."""
+
+_EVENT = re.compile(r"[a-z][a-z0-9_]*")
+_SECRET = re.compile(r"sk_(?:live|test)_\w+|-----BEGIN[^-]*PRIVATE KEY[^\"]*")
+
+
+def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
+    """Send every logger of the process to `stream` (standard error) as JSON lines.
+
+    Midas's own events are kept from `level` on, those of other libraries from WARNING on. The
+    answer's `close()` writes what waits and takes the handler away again.
+    """
+    logs = Logs(stream or sys.stderr)
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    root.addHandler(logs)
+    root.setLevel(logging.WARNING)
+    # lines hold none of these, and looking them up for each costs a quarter of a line
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.getLogger("midas").setLevel(level)
+    logging.captureWarnings(True)
+    return logs
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """What may be said of an exception: its class and where it was raised, never its text."""
+    kind = type(error)
+    return {"error": f"{kind.__module__}.{kind.__qualname__}", "at": _place(error.__traceback__)}
+
+
+class Logs(logging.Handler):
+    """Formats on the caller's thread and writes on its own, so that a slow reader stops nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.setFormatter(JsonLines())
+        self.dropped = 0
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        self._writing = threading.Lock()
+        self._some = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one line."""
+        if len(self._lines) >= LINES_WAITING:
+            self.dropped += 1
+            return
+        try:
+            self._lines.append(self.format(record))
+        except Exception:
+            self.dropped += 1  # a line that cannot be made must not stop a payment
+            return
+        if not self._some.is_set():
+            self._some.set()
+
+    def flush(self) -> None:
+        """Write what waits. Blocks while the reader is slow."""
+        with self._writing:
+            self._write_waiting()
+
+    def close(self) -> None:
+        """Write what waits, within LAST_WRITE_S, and leave the root logger."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._some.set()
+        self._thread.join(timeout=LAST_WRITE_S)
+        if not self._thread.is_alive():
+            self.flush()
+        logging.getLogger().removeHandler(self)
+        logging.captureWarnings(False)
+        atexit.unregister(self.close)
+        super().close()
+
+    def _write(self) -> None:
+        while not self._closing.is_set():
+            self._some.wait()
+            self._closing.wait(WRITE_PAUSE_S)
+            self._some.clear()
+            self.flush()
+
+    def _write_waiting(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if not lines:
+            return
+        try:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.dropped += len(lines)  # nobody reads any more
+
+
+class JsonLines(logging.Formatter):
+    """One record, one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON, without anything that `FIELDS` does not name."""
+        line: dict[str, object] = {
+            "time": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "event": "",
+        }
+        if record.name.partition(".")[0] == "midas" and _EVENT.fullmatch(str(record.msg)):
+            line["event"] = record.msg
+            line.update(_allowed(record.__dict__))
+        else:
+            line["event"] = "log"
+            line["logger"] = record.name
+            line["text"] = _template(record)
+            line["at"] = f"{_short(record.pathname)}:{record.lineno}"
+        if record.exc_info and record.exc_info[1] is not None:
+            line.update(failure(record.exc_info[1]))
+        text = _to_json(line)
+        suspicious = "sk_" in text or "PRIVATE KEY" in text
+        return _SECRET.sub("[secret]", text) if suspicious else text
+
+
+def _to_json(line: Mapping[str, object]) -> str:
+    return _ENCODER.encode(line)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=lambda _: None)
+
+
+def _allowed(attributes: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: value[:TEXT_CHARACTERS] if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if name in FIELDS and value != ""
+    }
+
+
+def _template(record: logging.LogRecord) -> str:
+    """A foreign message without its arguments: the constant part, or its first line.
+
+    The lines after the first of asyncio's messages hold the text of exceptions.
+    """
+    return str(record.msg).partition("\n")[0][:TEXT_CHARACTERS]
+
+
+_second = (0, "")
+
+
+def _timestamp(created: float) -> str:
+    global _second  # noqa: PLW0603 - formatting the date costs more than all the rest of a line
+    whole = int(created)
+    if _second[0] != whole:
+        _second = (whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)))
+    return f"{_second[1]}.{int((created - whole) * 1000):03d}Z"
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """The innermost line of Midas's own code, or the innermost of all."""
+    place = ""
+    while traceback is not None:
+        path = traceback.tb_frame.f_code.co_filename
+        name = traceback.tb_frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] == "midas" or not place.startswith("midas/"):
+            place = f"{_short(path)}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place
+
+
+def _short(path: str) -> str:
+    """The path from the package on: where it is installed is nobody's business."""
+    parts = PurePath(path).parts
+    for root in ("site-packages", "midas"):
+        if root in parts[:-1]:
+            start = len(parts) - 1 - parts[::-1].index(root)
+            return "/".join(parts[start if root == "midas" else start + 1 :])
+    return "/".join(parts[-2:])

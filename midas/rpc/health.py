@@ -1,0 +1,93 @@
+"""grpc.health.v1: serving only while Midas can take money, and not serving first of all on drain.
+
+The servicer of grpcio-health-checking says SERVING from the start and keeps its watchers waiting
+through a shutdown, which would make every drain take as long as it may.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+
+from midas.rpc import errors
+
+Context = aio.ServicerContext[Any, Any]
+_Response = health_pb2.HealthCheckResponse
+
+SERVICE = "grpc.health.v1.Health"
+
+
+class Health:
+    """One state for the server as a whole (the empty name) and for each of its services."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = frozenset({"", *services})
+        self._ready = False
+        self._draining = False
+        self._changed = asyncio.Condition()
+
+    @property
+    def status(self) -> Any:
+        """SERVING or NOT_SERVING."""
+        return _Response.SERVING if self._ready else _Response.NOT_SERVING
+
+    async def set_ready(self, ready: bool) -> None:
+        """Say whether calls can be served; without effect once draining."""
+        async with self._changed:
+            self._ready = ready and not self._draining
+            self._changed.notify_all()
+
+    async def drain(self) -> None:
+        """NOT_SERVING for good; watchers are told and let go."""
+        async with self._changed:
+            self._ready = False
+            self._draining = True
+            self._changed.notify_all()
+
+    async def Check(  # noqa: N802 - the name of the RPC
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """The present state; NOT_FOUND for a service that is not here."""
+        if request.service not in self._services:
+            failed = errors.failure_in(errors.NO_SUCH_SERVICE, service=request.service)
+            await context.abort(failed.code, failed.message, failed.trailers)
+        return _Response(status=self.status)
+
+    async def Watch(  # noqa: N802 - the name of the RPC
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> None:
+        """The present state and every change, until drained."""
+        known = request.service in self._services
+        told: Any = None
+        while True:
+            status = self.status if known else _Response.SERVICE_UNKNOWN
+            if status != told:
+                await context.write(_Response(status=status))
+                told = status
+            async with self._changed:
+                if self._draining and told != _Response.SERVING:
+                    return
+                if not known or told == self.status:
+                    await self._changed.wait()
+
+
+def handlers(health: Health) -> grpc.GenericRpcHandler:
+    """What grpc needs to serve it."""
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "Check": grpc.unary_unary_rpc_method_handler(
+                health.Check,
+                request_deserializer=health_pb2.HealthCheckRequest.FromString,
+                response_serializer=_Response.SerializeToString,
+            ),
+            "Watch": grpc.unary_stream_rpc_method_handler(
+                health.Watch,
+                request_deserializer=health_pb2.HealthCheckRequest.FromString,
+                response_serializer=_Response.SerializeToString,
+            ),
+        },
+    )

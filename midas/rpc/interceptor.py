@@ -1,0 +1,224 @@
+"""What surrounds every method: bounds, permissions, deadline, rich errors and one log line.
+
+The outermost wrapper of a method takes and gives bytes. So a request that is no protobuf, or too
+large, is answered with the same rich details as everything else, and nothing that is raised inside
+reaches a caller as text.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from midas import limits
+from midas.errors import MidasError, Overloaded
+from midas.observability import failure
+from midas.rpc import errors
+from midas.rpc.callers import ANYBODY, Callers
+from midas.v1 import errors_pb2 as pb
+
+Request = TypeVar("Request", bound=Message)
+Context = aio.ServicerContext[Any, Any]
+
+REPLY_MARGIN_S = 0.05
+"""So much of the caller's time is kept for the answer itself, at most a tenth of it: an answer that
+says what is known is worth more than DEADLINE_EXCEEDED."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call under way, as a method sees it."""
+
+    timeout: timedelta | None
+    """How long the method may take; None when the caller set no deadline."""
+    ids: dict[str, str] = field(default_factory=dict)
+    """What the call is about, for its log line: order_no, refund_no, out_trade_no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Request]):
+    """One method. `name` is `package.Service/Method`."""
+
+    name: str
+    request: type[Request]
+    answer: Callable[[Request, Call], Awaitable[Message]]
+    moves_money: bool = False
+    """An unforeseen end leaves the outcome unknown instead of proving that nothing happened."""
+
+
+class Calls:
+    """All calls of a server: wraps its methods and knows what is under way."""
+
+    def __init__(
+        self, callers: Callers = ANYBODY, concurrent_max: int = limits.CONCURRENT_RPCS
+    ) -> None:
+        self._callers = callers
+        self._concurrent_max = concurrent_max
+        self._active: set[asyncio.Task[Any]] = set()
+        self._interrupting = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def finished(self, timeout: timedelta) -> int:
+        """Wait until no call is under way, for at most `timeout`. Gives the number left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self._idle.wait()
+        return len(self._active)
+
+    def interrupt(self) -> None:
+        """Answer every call under way at once with what is known: that its outcome is not."""
+        self._interrupting = True
+        for task in self._active:
+            task.cancel()
+
+    def handler(self, method: Method[Any]) -> "grpc.RpcMethodHandler[Any, Any]":
+        """What grpc calls for this method, with bytes in and out."""
+
+        async def serve(raw: bytes, context: Context) -> bytes:
+            return await self._serve(method, raw, context)
+
+        return grpc.unary_unary_rpc_method_handler(serve)
+
+    async def _serve(self, method: Method[Any], raw: bytes, context: Context) -> bytes:
+        started = perf_counter()
+        call = Call(_time_for(context))
+        task = _this_task()
+        self._active.add(task)
+        self._idle.clear()
+        try:
+            answer = await self._answer(method, raw, context, call)
+            _note(method, call, started)
+        except BaseException as error:
+            failed = _failure(method, error, gone=task.cancelling() > 0 and not self._interrupting)
+            if failed is None:
+                _note(method, call, started, code="CANCELLED")
+                raise
+            _note_failure(method, call, started, failed, error)
+            await context.abort(failed.code, failed.message, failed.trailers)
+        finally:
+            self._active.discard(task)
+            if not self._active:
+                self._idle.set()
+        return answer
+
+    async def _answer(self, method: Method[Any], raw: bytes, context: Context, call: Call) -> bytes:
+        if self._callers.methods:
+            call.ids["caller"] = self._permitted(method, context)
+        if len(self._active) > self._concurrent_max:
+            raise Overloaded
+        if len(raw) > limits.REQUEST_BYTES:
+            size, most = len(raw), limits.REQUEST_BYTES
+            raise Refused(errors.failure_in(errors.TOO_LARGE, bytes=size, bytes_max=most))
+        try:
+            request = method.request.FromString(raw)
+        except DecodeError:
+            message = method.request.DESCRIPTOR.full_name
+            raise Refused(errors.failure_in(errors.UNREADABLE, message=message)) from None
+        answer = await method.answer(request, call)
+        return answer.SerializeToString()
+
+    def _permitted(self, method: Method[Any], context: Context) -> str:
+        caller = self._callers.permitted(context.auth_context(), method.name)
+        if caller is None:
+            raise Refused(errors.failure_in(errors.NOT_PERMITTED, method=method.name))
+        return caller
+
+
+class Refused(Exception):
+    """A call that ends before any method of Midas sees it."""
+
+    def __init__(self, failure: errors.Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class UnknownMethods(grpc.GenericRpcHandler):
+    """Answers calls of methods that do not exist. Comes last."""
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The handler of any method at all."""
+        method = handler_call_details.method.removeprefix("/")
+
+        async def serve(_: bytes, context: Context) -> bytes:
+            failed = errors.failure_in(errors.NO_SUCH_METHOD, method=method)
+            await context.abort(failed.code, failed.message, failed.trailers)
+
+        return grpc.unary_unary_rpc_method_handler(serve)
+
+
+def _time_for(context: Context) -> timedelta | None:
+    left: float | None = context.time_remaining()
+    if left is None:
+        return None
+    return timedelta(seconds=left - min(REPLY_MARGIN_S, left / 10))
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
+    return task
+
+
+def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors.Failure | None:
+    """What to tell the caller; None when there is nobody to be told (`gone`)."""
+    if isinstance(error, MidasError):
+        return errors.failure_of(error)
+    if isinstance(error, Refused):
+        return error.failure
+    if isinstance(error, asyncio.CancelledError):
+        if gone:
+            return None
+        # grpc.aio takes any CancelledError for the caller's own and answers nothing at all
+        row = errors.INTERRUPTED_PAYMENT if method.moves_money else errors.INTERRUPTED
+        return errors.failure_in(row)
+    if isinstance(error, Exception):
+        error_id = secrets.token_hex(8)
+        unknown = method.moves_money
+        return errors.failure_in(errors.INTERNAL, unknown=unknown, error_id=error_id)
+    return None
+
+
+def _note(method: Method[Any], call: Call, started: float, code: str = "OK") -> None:
+    took = round((perf_counter() - started) * 1000, 3)
+    extra = {"method": method.name, "code": code, "duration_ms": took, **call.ids}
+    _log.info("call", extra=extra)
+
+
+def _note_failure(
+    method: Method[Any],
+    call: Call,
+    started: float,
+    failed: errors.Failure,
+    error: BaseException,
+) -> None:
+    extra = {
+        "method": method.name,
+        "code": failed.code.name,
+        "duration_ms": round((perf_counter() - started) * 1000, 3),
+        "reason": failed.reason,
+        "money_moved": pb.MoneyMoved.Name(failed.money_moved).removeprefix("MONEY_MOVED_"),
+        **call.ids,
+    }
+    if failed.code is grpc.StatusCode.INTERNAL:
+        extra |= failure(error)
+        extra["error_id"] = failed.message.rpartition(" ")[2]
+    level = logging.ERROR if failed.code in _OURS else logging.INFO
+    _log.log(level, "call", extra=extra)
+
+
+_OURS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+"""Somebody at our side should look at these."""

@@ -1,0 +1,149 @@
+"""The gRPC server: what it listens on, what it serves, how it stops."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from midas import limits
+from midas.errors import SettingsError
+from midas.rpc import health, reflection
+from midas.rpc.callers import ANYBODY, Callers
+from midas.rpc.health import Health
+from midas.rpc.interceptor import Calls, Method, UnknownMethods
+from midas.rpc.payment_service import SERVICE, Flows, PaymentService
+
+REQUEST_BYTES_READ = 4 * limits.REQUEST_BYTES
+"""What grpc reads at most. Between this and REQUEST_BYTES the answer can still be a rich one."""
+OTHER_RPCS = 64
+"""Health and reflection calls that fit beside CONCURRENT_RPCS calls of payments."""
+KEEPALIVE = timedelta(seconds=60)
+KEEPALIVE_TIMEOUT = timedelta(seconds=20)
+KEEPALIVE_FROM_CLIENTS = timedelta(seconds=10)
+CONNECTION_AGE = timedelta(minutes=30)
+"""Connections are renewed this often, so that clients find replicas that were added."""
+CONNECTION_AGE_GRACE = timedelta(minutes=2)
+CONNECTION_IDLE = timedelta(minutes=15)
+LAST_STREAMS = timedelta(milliseconds=500)
+"""How long streams of tools may go on when everything else has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM texts. With `client_ca` every client must show a certificate of that authority."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where and for whom to serve. Port 0 lets the system choose one."""
+
+    ip: str = "127.0.0.1"
+    port: int = 0
+    tls: Tls | None = None
+    callers: Callers = ANYBODY
+    concurrent_rpcs: int = limits.CONCURRENT_RPCS
+
+
+def build_server(flows: Flows, binding: Binding) -> "Server":
+    """The server of midas.v1.PaymentService with health and reflection, not started yet.
+
+    Needs a running event loop. Raises SettingsError when the address cannot be bound.
+    """
+    return Server({SERVICE: PaymentService(flows).methods}, binding)
+
+
+class Server:
+    """Serves the given methods of each service."""
+
+    def __init__(self, services: dict[str, list[Method[Any]]], binding: Binding) -> None:
+        self.health = Health(services)
+        self._calls = Calls(binding.callers, binding.concurrent_rpcs)
+        self._server = aio.server(
+            options=_options(), maximum_concurrent_rpcs=binding.concurrent_rpcs + OTHER_RPCS
+        )
+        self._server.add_generic_rpc_handlers(
+            (
+                *(self._handlers(name, methods) for name, methods in services.items()),
+                health.handlers(self.health),
+                *reflection.handlers((*services, health.SERVICE)),
+                UnknownMethods(),
+            )
+        )
+        self._refusing: asyncio.Task[None] | None = None
+        self.port = _bind(self._server, binding)
+
+    async def start(self) -> None:
+        """Accept calls. Health says NOT_SERVING until `health.set_ready`."""
+        await self._server.start()
+
+    async def drain(self, timeout: timedelta) -> int:
+        """Say NOT_SERVING, refuse new calls, and wait for those under way for at most `timeout`.
+
+        Gives the number of calls that were still under way then; they are told that their outcome
+        is unknown. `stop` ends it.
+        """
+        await self.health.drain()
+        longest = timeout + 2 * LAST_STREAMS
+        self._refusing = asyncio.create_task(self._server.stop(longest.total_seconds()))
+        left = await self._calls.finished(timeout)
+        if left:
+            self._calls.interrupt()
+            await self._calls.finished(LAST_STREAMS)
+        return left
+
+    async def stop(self, grace: timedelta = LAST_STREAMS) -> None:
+        """Close every connection after at most `grace`."""
+        await self._server.stop(grace.total_seconds())
+        if self._refusing is not None:
+            await self._refusing
+
+    def _handlers(self, service: str, methods: Iterable[Method[Any]]) -> grpc.GenericRpcHandler:
+        handlers = {each.name.partition("/")[2]: self._calls.handler(each) for each in methods}
+        return grpc.method_handlers_generic_handler(service, handlers)
+
+
+def _bind(server: aio.Server, binding: Binding) -> int:
+    host = f"[{binding.ip}]" if ":" in binding.ip else binding.ip
+    address = f"{host}:{binding.port}"
+    try:
+        if binding.tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(binding.tls))
+    except RuntimeError:
+        reason = f"cannot listen on {address}: another process has the port, or there is no such"
+        raise SettingsError(f"{reason} address here; set IP and PORT to one that is free") from None
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    pair = [(tls.key, tls.certificate)]
+    return grpc.ssl_server_credentials(
+        pair, root_certificates=tls.client_ca, require_client_auth=tls.client_ca is not None
+    )
+
+
+def _options() -> list[tuple[str, int]]:
+    return [
+        # a second process on the same port is a mistake, and grpc would let both of them serve
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", REQUEST_BYTES_READ),
+        ("grpc.keepalive_time_ms", _ms(KEEPALIVE)),
+        ("grpc.keepalive_timeout_ms", _ms(KEEPALIVE_TIMEOUT)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(KEEPALIVE_FROM_CLIENTS)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_connection_age_ms", _ms(CONNECTION_AGE)),
+        ("grpc.max_connection_age_grace_ms", _ms(CONNECTION_AGE_GRACE)),
+        ("grpc.max_connection_idle_ms", _ms(CONNECTION_IDLE)),
+    ]
+
+
+def _ms(length: timedelta) -> int:
+    return length // timedelta(milliseconds=1)

@@ -1,0 +1,29 @@
+"""A process that serves scripted flows through the real app: `python -m tests.rpc.slow_server S`.
+
+Charges take S seconds.
+"""
+
+import asyncio
+import sys
+from datetime import timedelta
+
+from midas.app import run, serve_flows
+from midas.config import Settings
+from midas.rpc.server import Binding
+from tests.rpc.scripted import ScriptedFlows
+
+
+async def main(settings: Settings) -> None:
+    """Serve until a signal comes."""
+    length = float(sys.argv[1])
+    flows = ScriptedFlows(before=lambda: asyncio.sleep(length))
+
+    async def check() -> None:
+        return None
+
+    where = Binding(port=settings.port)
+    await serve_flows(flows, check, where, timedelta(seconds=settings.drain_timeout_s))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,252 @@
+"""The server around the methods: bounds, health, reflection, TLS, draining."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
+
+from midas import limits
+from midas.errors import SettingsError
+from midas.rpc.callers import Callers
+from midas.rpc.server import Binding, Tls, build_server
+from midas.v1 import payment_service_pb2 as pb
+from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
+from tests.rpc.certificates import Authority, Pair
+from tests.rpc.scripted import ScriptedFlows, Served, charge_request, served, told_by
+
+CHARGE = "/midas.v1.PaymentService/Charge"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def raw_call(midas: Served, method: str, request: bytes = b"") -> Awaitable[object]:
+    """A call with these very bytes."""
+    call: Any = midas.channel.unary_unary(method)
+    answer: Awaitable[object] = call(request)
+    return answer
+
+
+async def test_bytes_that_are_no_message_are_refused() -> None:
+    """A request that is no protobuf is the caller's mistake, and no flow sees it."""
+    async with served() as midas:
+        told = await told_by(raw_call(midas, CHARGE, b"\xff\xff\xff garbage"))
+        assert midas.flows.asked == []
+    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert told.info.reason == "UNREADABLE_REQUEST"
+
+
+async def test_text_that_is_no_utf8_is_refused() -> None:
+    """A string field with bytes that are no UTF-8 is no valid message."""
+    async with served() as midas:
+        told = await told_by(raw_call(midas, CHARGE, b"\x0a\x02\xc3\x28"))
+    assert told.info.reason == "UNREADABLE_REQUEST"
+
+
+async def test_a_request_over_the_bound_is_refused() -> None:
+    """Above REQUEST_BYTES the caller is told the bound; far above grpc itself refuses."""
+    async with served() as midas:
+        big = charge_request(body="x" * limits.REQUEST_BYTES)
+        told = await told_by(midas.stub.Charge(big))
+        assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert told.info.reason == "REQUEST_TOO_LARGE"
+        with pytest.raises(aio.AioRpcError) as refused:
+            await midas.stub.Charge(charge_request(body="x" * 5 * 1024 * 1024))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert midas.flows.asked == []
+
+
+async def test_an_unknown_method_is_told_richly() -> None:
+    """A method that does not exist is UNIMPLEMENTED with the same details as all errors."""
+    async with served() as midas:
+        told = await told_by(raw_call(midas, "/midas.v1.PaymentService/Steal"))
+        other = await told_by(raw_call(midas, "/other.Service/Method"))
+    assert told.code is other.code is grpc.StatusCode.UNIMPLEMENTED
+    assert told.info.metadata["method"] == "midas.v1.PaymentService/Steal"
+
+
+async def test_one_call_too_many_is_told_to_come_again() -> None:
+    """Above the bound of concurrent calls nothing is started, and the caller may retry."""
+    release = asyncio.Event()
+    flows = ScriptedFlows(before=lambda: _until(release))
+    async with served(flows, Binding(concurrent_rpcs=1)) as midas:
+        first = asyncio.ensure_future(midas.stub.Charge(charge_request()))
+        await flows.called.wait()
+        told = await told_by(midas.stub.Charge(charge_request()))
+        release.set()
+        await first
+    assert told.code is grpc.StatusCode.UNAVAILABLE
+    assert told.info.reason == "OVERLOADED"
+    assert len(flows.asked) == 1
+
+
+async def test_a_caller_that_gives_up_gets_its_deadline() -> None:
+    """A call that takes too long ends with DEADLINE_EXCEEDED, and the next one is served."""
+    never = asyncio.Event()
+    flows = ScriptedFlows(before=lambda: _until(never))
+    async with served(flows) as midas:
+        with pytest.raises(aio.AioRpcError) as late:
+            await midas.stub.Charge(charge_request(), timeout=0.3)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        never.set()
+        await midas.stub.Charge(charge_request())
+
+
+async def test_health_follows_readiness() -> None:
+    """Check and Watch tell of every change, for the server and for its service."""
+    async with served() as midas:
+        stub = health_pb2_grpc.HealthStub(midas.channel)
+        name = "midas.v1.PaymentService"
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+        assert (await watch.read()).status == SERVING
+        await midas.server.health.set_ready(False)
+        assert (await watch.read()).status == NOT_SERVING
+        for asked in ("", name):
+            told = await stub.Check(health_pb2.HealthCheckRequest(service=asked))
+            assert told.status == NOT_SERVING
+        unknown = await told_by(stub.Check(health_pb2.HealthCheckRequest(service="x")))
+        assert unknown.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_watching_an_unknown_service_says_so() -> None:
+    """Watch of a service that is not here answers SERVICE_UNKNOWN and stays open."""
+    async with served() as midas:
+        stub = health_pb2_grpc.HealthStub(midas.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="x"))
+        told = await watch.read()
+        assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+async def test_draining_says_so_first_and_lets_calls_end() -> None:
+    """Watchers see NOT_SERVING while a call is still under way, and that call gets its answer."""
+    release = asyncio.Event()
+    flows = ScriptedFlows(before=lambda: _until(release))
+    async with served(flows) as midas:
+        watch = health_pb2_grpc.HealthStub(midas.channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        slow = asyncio.ensure_future(midas.stub.Charge(charge_request()))
+        await flows.called.wait()
+        draining = asyncio.create_task(midas.server.drain(timedelta(seconds=10)))
+        assert (await watch.read()).status == NOT_SERVING
+        assert await watch.read() is aio.EOF
+        assert not slow.done()
+        async with aio.insecure_channel(f"127.0.0.1:{midas.server.port}") as late:
+            with pytest.raises(aio.AioRpcError) as refused:
+                await PaymentServiceStub(late).Charge(charge_request(), timeout=5)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        release.set()
+        assert (await slow).charge_json
+        assert await draining == 0
+
+
+async def test_draining_is_bounded() -> None:
+    """A call that does not end is counted, and its caller is told that the outcome is unknown."""
+    flows = ScriptedFlows(before=lambda: _until(asyncio.Event()))
+    async with served(flows) as midas:
+        stuck = asyncio.ensure_future(midas.stub.Charge(charge_request()))
+        await flows.called.wait()
+        assert await midas.server.drain(timedelta(seconds=0.1)) == 1
+        told = await told_by(stuck)
+        assert told.info.reason == "OUTCOME_UNKNOWN"
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_services(version: str) -> None:
+    """A tool finds the services and their files without having the protos."""
+    async with served() as midas:
+        ask = midas.channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        symbol = "midas.v1.PaymentService"
+        answers = [
+            each
+            async for each in ask(
+                iter(
+                    [
+                        reflection_pb2.ServerReflectionRequest(list_services=""),
+                        reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol),
+                    ]
+                )
+            )
+        ]
+    names = {each.name for each in answers[0].list_services_response.service}
+    assert {symbol, "grpc.health.v1.Health"} <= names
+    assert len(answers[1].file_descriptor_response.file_descriptor_proto) > 3
+
+
+async def test_a_second_server_on_the_port_is_refused() -> None:
+    """Two processes never share a port by accident; the sentence names what to set."""
+    async with served() as midas:
+        with pytest.raises(SettingsError, match="PORT"):
+            build_server(ScriptedFlows(), Binding(port=midas.server.port))
+
+
+@contextlib.asynccontextmanager
+async def secured(authority: Authority, pair: Pair | None, callers: Callers) -> AsyncIterator[Any]:
+    """A stub over mutual TLS with this client certificate."""
+    mine = authority.issue("midas")
+    tls = Tls(mine.certificate, mine.key, authority.pem)
+    async with served(binding=Binding(tls=tls, callers=callers)) as midas:
+        credentials = grpc.ssl_channel_credentials(
+            authority.pem, pair.key if pair else None, pair.certificate if pair else None
+        )
+        address = f"127.0.0.1:{midas.server.port}"
+        async with aio.secure_channel(address, credentials) as channel:
+            yield PaymentServiceStub(channel)
+
+
+async def test_tls_alone_needs_no_client_certificate() -> None:
+    """With a certificate but no client authority the server is encrypted and open to all."""
+    authority = Authority()
+    mine = authority.issue("midas")
+    binding = Binding(tls=Tls(mine.certificate, mine.key))
+    async with served(binding=binding) as midas:
+        credentials = grpc.ssl_channel_credentials(authority.pem)
+        address = f"127.0.0.1:{midas.server.port}"
+        async with aio.secure_channel(address, credentials) as channel:
+            assert (await PaymentServiceStub(channel).Charge(charge_request())).charge_json
+        with pytest.raises(aio.AioRpcError):
+            await midas.stub.Charge(charge_request(), timeout=5)
+
+
+async def test_a_caller_may_do_what_the_list_says_and_no_more() -> None:
+    """Under mutual TLS the certificate's name decides; everything else is PERMISSION_DENIED."""
+    authority = Authority()
+    may = Callers({"audit.internal": frozenset({"midas.v1.PaymentService/Query"})})
+    async with secured(authority, authority.issue("audit"), may) as stub:
+        assert (await stub.Query(pb.QueryRequest(order_no="o-1"))).charges
+        told = await told_by(stub.Charge(charge_request()))
+    assert told.code is grpc.StatusCode.PERMISSION_DENIED
+    assert told.info.reason == "CALLER_NOT_PERMITTED"
+
+
+async def test_an_unlisted_caller_may_do_nothing() -> None:
+    """A valid certificate with a name that is not on the list is not enough."""
+    authority = Authority()
+    may = Callers({"order-service": frozenset({"*"})})
+    async with secured(authority, authority.issue("stranger"), may) as stub:
+        told = await told_by(stub.Query(pb.QueryRequest(order_no="o-1")))
+    assert told.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("kind", ["none", "other authority"])
+async def test_without_a_certificate_of_ours_nobody_connects(kind: str) -> None:
+    """No client certificate, or one of another authority, does not get past the handshake."""
+    authority = Authority()
+    pair = Authority("someone else").issue("audit") if kind == "other authority" else None
+    async with secured(authority, pair, Callers()) as stub:
+        with pytest.raises(aio.AioRpcError) as refused:
+            await stub.Query(pb.QueryRequest(order_no="o-1"), timeout=5)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,173 @@
+"""Logs hold what is allowed by name, and nothing else."""
+
+import asyncio
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from midas import observability
+from midas.observability import FIELDS, Logs, configure
+
+SECRET = "sk_live_" + "iHaveNotBeenMadeUp123456"
+
+
+class Log:
+    """What was logged, line by line."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        self.logs = configure("INFO", self.stream)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        self.logs.flush()
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Each line, parsed."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """The log of this process, taken over for one test."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    made = Log()
+    yield made
+    made.logs.close()
+    for handler in before:
+        root.addHandler(handler)
+
+
+def test_an_event_is_one_line_of_json(log: Log) -> None:
+    """Time, level, event and the fields, in one line."""
+    logging.getLogger("midas.flows").info("charge_made", extra={"order_no": "o-1\n", "count": 2})
+    (line,) = log.lines
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line == {"level": "info", "event": "charge_made", "order_no": "o-1\n", "count": 2}
+    assert log.text.count("\n") == 1
+
+
+def test_fields_that_are_not_allowed_are_dropped(log: Log) -> None:
+    """A field must be in the list to be written."""
+    extra = {"card": "6222", "api_key": SECRET, "order_no": "o-1"}
+    logging.getLogger("midas.psp").warning("call_failed", extra=extra)
+    assert set(log.lines[0]) == {"time", "level", "event", "order_no"}
+
+
+def test_a_secret_is_blotted_out_wherever_it_is(log: Log) -> None:
+    """Even in an allowed field a key of Ping++ or a private key is not written."""
+    pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIE"
+    logging.getLogger("midas.x").info("odd", extra={"order_no": f"a{SECRET}b", "reason": pem})
+    assert SECRET not in log.text
+    assert "MIIE" not in log.text
+    assert log.lines[0]["order_no"].startswith("a[secret]")
+
+
+def test_long_values_are_cut(log: Log) -> None:
+    """A caller cannot fill the disk through a field."""
+    logging.getLogger("midas.x").info("odd", extra={"order_no": "x" * 100_000})
+    assert len(log.text) < 1000
+
+
+def test_of_an_exception_only_class_and_place_remain(log: Log) -> None:
+    """Neither its text nor that of its cause is written."""
+    try:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            raise KeyError("6222") from error
+    except KeyError:
+        logging.getLogger("midas.x").exception("broke")
+    assert log.lines[0]["error"] == "builtins.KeyError"
+    assert log.lines[0]["at"].startswith("tests/test_observability.py:")
+    assert SECRET not in log.text
+    assert "6222" not in log.text
+
+
+def test_the_place_is_in_our_own_code(log: Log) -> None:
+    """Where a library raises because of us, our line is named."""
+    with pytest.raises(TypeError) as raised:
+        observability._to_json({"a": {(1,): 2}})
+    assert observability.failure(raised.value)["at"].startswith("midas/observability.py:")
+
+
+def test_foreign_loggers_lose_their_arguments(log: Log) -> None:
+    """What a library logs keeps its constant text only, and debug chatter is not written."""
+    for name in ("grpc._cython.cygrpc", "sqlalchemy.engine", "aiohttp.access", "asyncio"):
+        logging.getLogger(name).error("call of %s failed", SECRET)
+        logging.getLogger(name).info("chatter")
+    assert [line["text"] for line in log.lines] == ["call of %s failed"] * 4
+    assert {line["logger"] for line in log.lines} >= {"asyncio", "sqlalchemy.engine"}
+
+
+async def test_a_lost_task_leaks_nothing(log: Log) -> None:
+    """The event loop's report of an exception that nobody awaited holds no text of it."""
+
+    async def fail() -> None:
+        raise RuntimeError(f"card 6222 {SECRET}")
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    loop = asyncio.get_running_loop()
+    error = RuntimeError(f"card 6222 {SECRET}")
+    loop.default_exception_handler({"message": "lost", "exception": error, "task": task})
+    assert task.exception() is not None
+    assert log.lines[0]["text"] == "lost"
+    assert log.lines[0]["error"] == "builtins.RuntimeError"
+    assert "6222" not in log.text
+
+
+def test_fields_do_not_collide_with_the_record() -> None:
+    """Every allowed field can be given as `extra`."""
+    logging.getLogger("midas.x").makeRecord(
+        "midas.x", logging.INFO, "f", 1, "event", (), None, extra=dict.fromkeys(FIELDS, 1)
+    )
+
+
+def test_a_stalled_reader_stops_nothing() -> None:
+    """While nobody reads, lines are dropped and counted, and the caller goes on."""
+    release = threading.Event()
+
+    class Stalled(io.StringIO):
+        def write(self, text: str) -> int:
+            release.wait(5)
+            return super().write(text)
+
+    logs = Logs(Stalled())
+    record = logging.makeLogRecord({"name": "midas.x", "msg": "event"})
+    for _ in range(observability.LINES_WAITING * 2 + 10):
+        logs.emit(record)
+    assert logs.dropped > 0
+    release.set()
+    logs.close()
+
+
+def test_a_closed_reader_stops_nothing() -> None:
+    """A broken pipe is counted, not raised."""
+    stream = io.StringIO()
+    logs = Logs(stream)
+    stream.close()
+    logs.emit(logging.makeLogRecord({"name": "midas.x", "msg": "event"}))
+    logs.close()
+    assert logs.dropped == 1
+
+
+def test_standard_error_is_the_default() -> None:
+    """Without a stream the log goes to standard error."""
+    before = logging.getLogger().handlers[:]
+    logs = configure()
+    assert logs._stream is sys.stderr
+    logs.close()
+    for handler in before:
+        logging.getLogger().addHandler(handler)
