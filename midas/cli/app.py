@@ -1,0 +1,106 @@
+"""`midas`: the commands, and how their failures are told."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from typing import Any
+
+import click
+
+from midas.cli.help import kept
+from midas.cli.trouble import ExitStatus, Failed, Trouble, tell
+from midas.errors import SettingsError
+
+COMMANDS = {
+    "serve": "midas.cli.serve:serve",
+    "sandbox": "midas.cli.sandbox:sandbox",
+    "charge": "midas.cli.charge:charge",
+    "refund": "midas.cli.refund:refund",
+    "query": "midas.cli.query:query",
+    "migrate": "midas.cli.migrate:migrate",
+    "demo": "midas.cli.demo.command:demo",
+}
+"""In the order of the help. Each is imported when it is used."""
+
+
+class Commands(click.Group):
+    """Tells failures as sentences on stderr, or with --json as one object on stdout."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["help"] = kept(kwargs.get("help") or "")
+        super().__init__(*args, **kwargs)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> None:
+        """Run and exit."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(given, prog_name or "midas", **extra)
+        except Exception as error:
+            trouble = _trouble(error)
+            if trouble is None:
+                raise
+            tell(trouble, as_json="--json" in given)
+            status = trouble.status
+        except KeyboardInterrupt:
+            status = ExitStatus.INTERRUPTED
+        sys.exit(status if isinstance(status, int) else ExitStatus.DONE)
+
+
+def _trouble(error: Exception) -> Trouble | None:
+    if isinstance(error, Failed):
+        return error.trouble
+    if isinstance(error, click.Abort):
+        return Trouble("ABORTED", "stopped", status=ExitStatus.INTERRUPTED)
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "midas"
+        advice = f"See: {command} --help"
+        message = error.format_message()
+        return Trouble("USAGE", message, status=ExitStatus.USAGE, retry="NEVER", advice=advice)
+    if isinstance(error, SettingsError):
+        return Trouble("SETTINGS", str(error), status=ExitStatus.USAGE, retry="NEVER")
+    if isinstance(error, click.ClickException):
+        return Trouble("FAILED", error.format_message())
+    return None
+
+
+@click.group(
+    "midas",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(
+    metadata.version("midas"), "--version", prog_name="midas", message="%(prog)s %(version)s"
+)
+def cli() -> None:
+    """Charges, refunds and queries payments through Ping++, over gRPC.
+
+    New here?           midas demo
+    A server:           midas serve          (settings: midas serve --help)
+    Without Ping++:     midas sandbox        (a local look-alike, no real money)
+    By hand:            midas charge | refund | query
+
+    Amounts are in minor units: 1234 means 12.34 CNY. Every command takes --json for one JSON
+    object on standard output, also when it fails.
+
+    Exit status:
+      0  done
+      1  refused or failed: by this call no money moved
+      2  wrong usage or settings: nothing was tried
+      3  the outcome is unknown: money may have moved. Ask with midas query --refresh;
+         repeating the same command with the same key is safe
+    """

@@ -1,0 +1,109 @@
+"""One call of Midas, and what its failure means."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from midas.cli.trouble import ExitStatus, Failed, Trouble
+from midas.v1 import errors_pb2
+
+QUERY_AFTER = "5s"
+"""Where Midas could not say when to ask again."""
+
+Answer = TypeVar("Answer")
+
+_NOT_TAKEN = frozenset(
+    {
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    }
+)
+"""Statuses that say even without details that the call was turned away at the door."""
+
+
+def call(
+    method: Any, request: Any, timeout_s: float, *, moves_money: bool, ids: dict[str, str]
+) -> Any:
+    """Midas's answer. Raises Failed.
+
+    `moves_money`: a failure that Midas itself did not explain may have happened after the money
+    moved, and is told as unknown.
+    """
+    try:
+        return method(request, timeout=timeout_s)
+    except grpc.RpcError as error:
+        raise Failed(trouble_of(error, moves_money, ids)) from None
+
+
+def build(make: Callable[[], Answer]) -> Answer:
+    """Make a request. Raises UsageError where protobuf cannot hold what was given."""
+    try:
+        return make()
+    except (ValueError, TypeError):
+        raise click.UsageError("a value is no valid text, or a number is too large") from None
+
+
+def trouble_of(error: Any, moves_money: bool, ids: dict[str, str]) -> Trouble:
+    """What an error status says: from its details, or carefully from its code alone."""
+    status = _status(error)
+    info, detail = error_details_pb2.ErrorInfo(), errors_pb2.PaymentErrorDetail()
+    bad, wait = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for packed in () if status is None else status.details:
+        for message in (info, detail, bad, wait):
+            packed.Unpack(message)
+    code: grpc.StatusCode = error.code()
+    if not info.reason or not detail.money_moved:
+        return _unexplained(error, code, moves_money, ids)
+    moved = errors_pb2.MoneyMoved.Name(detail.money_moved).removeprefix("MONEY_MOVED_")
+    return Trouble(
+        info.reason,
+        status.message if status else "",
+        status=ExitStatus.UNKNOWN if moved == "UNKNOWN" else ExitStatus.FAILED,
+        money_moved=moved,
+        retry=errors_pb2.Retry.Name(detail.retry).removeprefix("RETRY_"),
+        query_after=_length(detail.query_after) if detail.HasField("query_after") else "",
+        retry_after=_length(wait.retry_delay) if wait.HasField("retry_delay") else "",
+        violations=tuple((each.field, each.description) for each in bad.field_violations),
+        ids={**ids, **info.metadata},
+        code=code.name,
+    )
+
+
+def _status(error: Any) -> Any:
+    try:
+        return rpc_status.from_call(error)
+    except (ValueError, DecodeError, AttributeError):
+        return None
+
+
+def _unexplained(
+    error: Any, code: grpc.StatusCode, moves_money: bool, ids: dict[str, str]
+) -> Trouble:
+    """Midas, or what stands between, gave no details: believe the worst that may be."""
+    said = error.details() or ""
+    message = f"{code.name}: {said}" if said else code.name
+    if moves_money and code not in _NOT_TAKEN:
+        return Trouble(
+            code.name,
+            message,
+            status=ExitStatus.UNKNOWN,
+            money_moved="UNKNOWN",
+            retry="SAME_KEY",
+            query_after=QUERY_AFTER,
+            ids=ids,
+            code=code.name,
+        )
+    retry = "NEVER" if code in _NOT_TAKEN else "SAME_KEY"
+    return Trouble(code.name, message, retry=retry, ids=ids, code=code.name)
+
+
+def _length(wait: Duration) -> str:
+    return str(MessageToDict(wait))

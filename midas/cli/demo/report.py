@@ -1,0 +1,72 @@
+"""What the demo tells: each step as it happens, and what came of every row."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one row. `seen` is what was, or the first thing that was not as it must be."""
+
+    row: int
+    happens: str
+    must_be_seen: str
+    held: bool
+    seen: str
+    seconds: float
+    steps: list[str]
+    checks: list[dict[str, Any]]
+
+
+class Report:
+    """For people; with `quiet` nothing is said until the end."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._console = Console(highlight=False, quiet=quiet, soft_wrap=True)
+
+    def stage(self, text: str) -> None:
+        """Something about the stage itself."""
+        self._console.print(Text(text, style="dim"))
+
+    def begins(self, number: int, happens: str) -> None:
+        """A row begins."""
+        self._console.print(Text(f"\nRow {number}: {happens}", style="bold"))
+
+    def step(self, text: str) -> None:
+        """Something happened in a row."""
+        self._console.print(Text(f"  {text}"))
+
+    def ends(self, result: Result) -> None:
+        """A row has ended."""
+        if result.held:
+            words = f"  held: {len(result.checks)} checks, {result.seconds:.1f} s"
+            self._console.print(Text(words, style="green"))
+        else:
+            self._console.print(Text(f"  NOT HELD: {result.seen}", style="bold red"))
+
+    def ends_all(self, results: list[Result], seconds: float) -> None:
+        """The table of all rows."""
+        table = Table(title="\nWhat was seen", title_justify="left", expand=False)
+        table.add_column("row", justify="right")
+        table.add_column("what was seen")
+        table.add_column("")
+        for result in results:
+            held = Text("held", style="green") if result.held else Text("NOT HELD", style="red")
+            table.add_row(str(result.row), Text(result.seen), held)
+        Console(highlight=False, quiet=self._console.quiet).print(table)
+        count = sum(result.held for result in results)
+        self._console.print(f"{count} of {len(results)} rows held, {seconds:.1f} s in all.")
+
+
+def as_data(results: list[Result], seconds: float, kept: str | None) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "ok": bool(results) and all(result.held for result in results),
+        "rows": [asdict(result) for result in results],
+        "seconds": round(seconds, 2),
+        "kept": kept,
+    }

@@ -1,0 +1,233 @@
+"""What a row works with: the order service's calls, the payer's moves, and what must be seen."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+
+from midas.cli.calls import trouble_of
+from midas.cli.demo.lookalike import Lookalike, Page
+from midas.cli.demo.stage import Stage
+from midas.cli.show import money, state
+from midas.cli.trouble import Trouble
+from midas.v1.charge_pb2 import Charge
+from midas.v1.payment_service_pb2 import (
+    ChargeRequest,
+    ChargeResponse,
+    QueryRequest,
+    RefundRequest,
+)
+from midas.v1.refund_pb2 import Refund
+
+CALL_TIMEOUT_S = 20.0
+PATIENCE_S = 15.0
+"""How long something that Midas does by itself may take before it counts as not done."""
+LOOK_PAUSE_S = 0.05
+CHANNEL_EXTRA: dict[str, dict[str, Any]] = {"wx_pub_qr": {"product_id": "tea"}}
+
+
+class NotHeld(Exception):
+    """Something that must be seen was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be seen, and what was."""
+
+    what: str
+    seen: Any
+    wanted: Any
+    held: bool
+
+
+@dataclass(slots=True)
+class Scene:
+    """One order on the stage. Every call and finding is told as it happens."""
+
+    stage: Stage
+    order_no: str
+    tell: Callable[[str], None]
+    steps: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def lookalike(self) -> Lookalike:
+        """Ping++'s side."""
+        return self.stage.lookalike
+
+    def step(self, text: str) -> None:
+        """Tell what happened."""
+        self.steps.append(text)
+        self.tell(text)
+
+    def hold(self, what: str, seen: Any, wanted: Any = True) -> None:
+        """Note what was seen. Raises NotHeld unless it is what was wanted."""
+        self.checks.append(Check(what, seen, wanted, seen == wanted))
+        if seen != wanted:
+            raise NotHeld(f"{what}: saw {seen!r} instead of {wanted!r}")
+
+    # The order service ---------------------------------------------------------------------
+
+    def charge(self, channel: str, amount: int) -> ChargeResponse:
+        """Charge the order."""
+        asked = f"Charge({self.order_no}, {channel}, {money(amount, 'cny')})"
+        request = self._terms(channel, amount)
+        answer = self._call(self.stage.payments.Charge, request, asked)
+        if isinstance(answer, Trouble):
+            raise NotHeld(f"{asked} was refused: {answer.reason}")
+        charge: Charge = answer.charge
+        again = ", the same again" if answer.reused else ""
+        self.step(f"{asked} → {state(charge)} {charge.charge_id}{again}")
+        return answer  # type: ignore[no-any-return]
+
+    def charge_refused(self, channel: str, amount: int) -> Trouble:
+        """Charge the order, and be told why not."""
+        asked = f"Charge({self.order_no}, {channel}, {money(amount, 'cny')})"
+        answer = self._call(self.stage.payments.Charge, self._terms(channel, amount), asked)
+        return answer if isinstance(answer, Trouble) else _went_through(asked)
+
+    def refund(self, refund_no: str, amount: int) -> Refund:
+        """Refund a part of the order, or with 0 all that is left."""
+        asked, answer = self._refund(refund_no, amount)
+        if isinstance(answer, Trouble):
+            raise NotHeld(f"{asked} was refused: {answer.reason}")
+        refund: Refund = answer.refund
+        told = f" ({refund.failure_code})" if refund.failure_code else ""
+        self.step(
+            f"{asked} → {state(refund)} {money(refund.amount, 'cny')} {refund.refund_id}{told}"
+        )
+        return refund
+
+    def refund_refused(self, refund_no: str, amount: int) -> Trouble:
+        """Ask for a refund, and be told why not."""
+        asked, answer = self._refund(refund_no, amount)
+        return answer if isinstance(answer, Trouble) else _went_through(asked)
+
+    def query(self, refresh: bool = False, quietly: bool = False) -> list[Charge]:
+        """All charges of the order."""
+        asked = f"Query({self.order_no}{', refresh' if refresh else ''})"
+        request = QueryRequest(order_no=self.order_no, refresh=refresh)
+        answer = self._call(self.stage.payments.Query, request, asked)
+        if isinstance(answer, Trouble):
+            raise NotHeld(f"{asked} failed: {answer.reason}")
+        if not quietly:
+            self.step(f"{asked} → {', '.join(map(_described, answer.charges))}")
+        return list(answer.charges)
+
+    def until(self, what: str, reached: Callable[[], bool]) -> None:
+        """Wait for something that happens by itself. Raises NotHeld after PATIENCE_S."""
+        started = time.monotonic()
+        while not reached():
+            if time.monotonic() - started > PATIENCE_S:
+                self.hold(f"{what} within {PATIENCE_S:.0f} s", False)
+            time.sleep(LOOK_PAUSE_S)
+        self.step(f"{what}, {time.monotonic() - started:.1f} s later, with nobody asking")
+
+    # The payer -----------------------------------------------------------------------------
+
+    def page(self, charge_id: str) -> str:
+        """Where the payer pays."""
+        return f"{self.lookalike.url}/pay/{charge_id}"
+
+    def pays(self, charge_id: str) -> Page:
+        """The payer confirms."""
+        page = self.lookalike.press(self.page(charge_id), "confirm")
+        self.step(f"the payer confirms {charge_id} → {_outcome(page)}")
+        return page
+
+    def cancels(self, charge_id: str) -> Page:
+        """The payer leaves without paying."""
+        page = self.lookalike.press(self.page(charge_id), "cancel")
+        self.step(f"the payer cancels {charge_id} → {_outcome(page)}")
+        return page
+
+    def paid(self, channel: str, amount: int) -> Charge:
+        """An order that is charged, paid and known to be paid."""
+        charge = self.charge(channel, amount).charge
+        self.pays(charge.charge_id)
+        found = self.query(refresh=True)[0]
+        self.hold("Query with refresh", state(found), "SUCCEEDED")
+        return found
+
+    # What is on the books ------------------------------------------------------------------
+
+    def hold_queued(self, *wanted: str) -> str:
+        """These and no other notifications are written for the order service, in this order."""
+        seen = self.stage.books.queued(self.order_no)
+        told = ", ".join(seen) or "nothing"
+        self.step(f"queued for the order service: {told}")
+        numbered = [f"{number} {name}" for number, name in enumerate(wanted, 1)]
+        self.hold("queued for the order service", seen, numbered)
+        return told
+
+    def hold_ledger(self, paid: int, refunded: int = 0) -> None:
+        """What the sandbox's ledger says of the order's money, in minor units."""
+        numbers = [each.out_trade_no for each in self.query(quietly=True)]
+        payments = [a for number in numbers for a in self.lookalike.moved(number, "charge_paid")]
+        back = [a for number in numbers for a in self.lookalike.moved(number, "refund_succeeded")]
+        self.step(
+            f"the sandbox's ledger: {len(payments)} payment(s) of {money(sum(payments), 'cny')}, "
+            f"{len(back)} refund(s) of {money(sum(back), 'cny')}"
+        )
+        self.hold("payments in the ledger", payments, [paid] if paid else [])
+        self.hold("money given back by the ledger", sum(back), refunded)
+
+    def hold_count(self, out_trade_no: str, request: str, wanted: int) -> None:
+        """How often this request about this number reached the sandbox."""
+        seen = self.lookalike.requests(out_trade_no).count(request)
+        self.step(f"the sandbox counted {seen} × {request}")
+        self.hold(f"{request} at the sandbox", seen, wanted)
+
+    def told(self) -> dict[str, Any]:
+        """Steps and checks as data."""
+        return {"steps": self.steps, "checks": [asdict(each) for each in self.checks]}
+
+    def _terms(self, channel: str, amount: int) -> ChargeRequest:
+        request = ChargeRequest(
+            order_no=self.order_no,
+            channel=channel,
+            amount=amount,
+            subject="Oolong tea",
+            body="Two cups",
+            client_ip="127.0.0.1",
+        )
+        request.extra.update(CHANNEL_EXTRA.get(channel, {}))
+        return request
+
+    def _refund(self, refund_no: str, amount: int) -> tuple[str, Any]:
+        part = money(amount, "cny") if amount else "all that is left"
+        asked = f"Refund({refund_no}, {self.order_no}, {part})"
+        request = RefundRequest(
+            refund_no=refund_no,
+            order_no=self.order_no,
+            amount=amount,
+            description="cold when it came",
+        )
+        return asked, self._call(self.stage.payments.Refund, request, asked)
+
+    def _call(self, method: Any, request: Any, asked: str) -> Any:
+        """The answer, or why there is none."""
+        try:
+            return method(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as error:
+            trouble = trouble_of(error, moves_money=True, ids={})
+            told = f"money_moved {trouble.money_moved}, retry {trouble.retry}"
+            self.step(f"{asked} → {trouble.code} {trouble.reason} ({told})")
+            return trouble
+
+
+def _went_through(asked: str) -> NoReturn:
+    raise NotHeld(f"{asked} went through, and should not have")
+
+
+def _described(charge: Charge) -> str:
+    refunds = "".join(f" + refund {each.refund_no} {state(each)}" for each in charge.refunds)
+    return f"{charge.charge_id or charge.out_trade_no} {state(charge)}{refunds}"
+
+
+def _outcome(page: Page) -> str:
+    words = ("waiting for payment", "paid", "closed", "expired", "Not possible")
+    seen = next((word for word in words if f">{word}<".encode() in page.body), "?")
+    return f"{page.status} {seen}"

@@ -1,0 +1,75 @@
+"""How values are written on the command line."""
+
+import json
+import re
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import click
+
+AMOUNT_MAX = 2**63 - 1
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_LENGTH = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
+
+
+class Length(click.ParamType[timedelta]):
+    """A length of time such as `30m`, `90s` or `1h30m`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        found = _LENGTH.fullmatch(str(value)) if value else None
+        if found is None:
+            self.fail("write a length of time such as 30m, 90s or 1h30m", param, ctx)
+        pairs = zip(_UNITS.values(), found.groups(), strict=True)
+        return timedelta(seconds=sum(unit * int(count or 0) for unit, count in pairs))
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """`name=value`."""
+
+    name = "name=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Split at the first `=`."""
+        name, sign, content = str(value).partition("=")
+        if not sign or not name:
+            self.fail("write it as name=value", param, ctx)
+        return name, content
+
+
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        """Read it."""
+        try:
+            read = json.loads(str(value), parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            read = None
+        if not isinstance(read, dict):
+            self.fail("""write a JSON object such as '{"product_id": "p1"}'""", param, ctx)
+        return read
+
+
+def pairs(given: tuple[tuple[str, str], ...], option: str) -> dict[str, str]:
+    """The pairs as a mapping. Raises UsageError when a name is given twice."""
+    told = dict(given)
+    if len(told) < len(given):
+        raise click.UsageError(f"{option} names the same pair twice")
+    return told
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(name)

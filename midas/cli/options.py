@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from midas.cli.fields import Pair
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def json_option(command: Command) -> Command:
+    """`--json`, as `as_json`."""
+    text = "One JSON object on standard output, also for a failure."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
+
+def metadata_option(command: Command) -> Command:
+    """`--metadata name=value`, repeated."""
+    text = "A pair of your own, kept at Ping++ beside it. May be repeated."
+    return click.option("--metadata", type=Pair(), multiple=True, help=text)(command)
+
+
+def say_json(content: dict[str, Any]) -> None:
+    """The one object of a command that did what was asked."""
+    click.echo(json.dumps({"ok": True, **content}, ensure_ascii=False))

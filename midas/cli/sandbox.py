@@ -1,0 +1,155 @@
+"""`midas sandbox`."""
+
+import asyncio
+import json
+import shlex
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from midas.cli.help import Taught
+from midas.cli.options import json_option
+from midas.cli.trouble import ExitStatus, Failed, Trouble
+
+PORT = 6020
+TIME_SCALE_MOST = 1e6
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+@click.command(cls=Taught)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option("--app-id", help="The app's id. Default: one of the sandbox's own.")
+@click.option("--api-key", help="The secret key that Midas must send, sk_test_… or sk_live_….")
+@click.option(
+    "--merchant-public-key",
+    type=_FILE,
+    help="The public half of Midas's key (PEM). Default: a key made for this run.",
+)
+@click.option(
+    "--ledger",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for everything that happens; the next sandbox on it continues.",
+)
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 600),
+    default=0.0,
+    show_default=True,
+    help="Seconds that every answer takes.",
+)
+@click.option(
+    "--time-scale",
+    type=click.FloatRange(min=0, min_open=True, max=TIME_SCALE_MOST),
+    default=1.0,
+    show_default=True,
+    help="Seconds that pass in the sandbox for each real one.",
+)
+@json_option
+def sandbox(as_json: bool, **options: Any) -> None:
+    """Run a local Ping++ look-alike. No real money moves.
+
+    Prints what to export for a Midas that uses it, then serves until Ctrl-C or SIGTERM. Open its
+    address in a browser to pay or cancel charges; /_sandbox/ledger says what money really moved,
+    and /_sandbox/faults takes faults on demand (lost answers, delays, wrong amounts and others).
+
+    Keys that are not given are made for this run and removed with it. Without --ledger everything
+    is forgotten at the end. When it cannot start: status 1 and a sentence that says why.
+
+    For example:
+      midas sandbox
+      midas sandbox --port 0 --latency 0.2 --time-scale 60 --json
+      curl -X POST -d '{"order_no": "…"}' 127.0.0.1:6020/_sandbox/pay
+    """
+    from midas.sandbox.errors import SandboxError
+
+    with tempfile.TemporaryDirectory(prefix="midas-sandbox-") as folder:
+        try:
+            asyncio.run(_serve(Path(folder), as_json, **options))
+        except SandboxError as error:
+            raise Failed(Trouble("SANDBOX", str(error), advice="Nothing was started.")) from None
+
+
+async def _serve(
+    folder: Path,
+    as_json: bool,
+    merchant_public_key: Path | None,
+    app_id: str | None,
+    api_key: str | None,
+    ledger: Path | None,
+    latency: float,
+    **options: Any,
+) -> None:
+    from midas.cli.keys import make_keys
+    from midas.sandbox.http import SandboxServer
+    from midas.sandbox.options import DEFAULT_APP_ID, SandboxOptions
+
+    private_key = None
+    if merchant_public_key is None:
+        made = make_keys(folder, "merchant")
+        merchant_public_key, private_key = made.public, made.private
+    server = SandboxServer(
+        SandboxOptions(
+            app_id=app_id or DEFAULT_APP_ID,
+            api_key=_checked(api_key or ""),
+            livemode=(api_key or "").startswith("sk_live_"),
+            merchant_public_key=merchant_public_key.read_text(),
+            public_key_path=folder / "pingpp_public_key.pem",
+            ledger_path=ledger,
+            latency_s=latency,
+            **options,
+        )
+    )
+    await _until_signal(server, private_key, as_json)
+
+
+async def _until_signal(server: Any, private_key: Path | None, as_json: bool) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await server.start()
+        _say_ready(server, private_key, as_json)
+        await stopped.wait()
+    finally:
+        await server.stop()
+
+
+def _say_ready(server: Any, private_key: Path | None, as_json: bool) -> None:
+    exports = {
+        "PINGPP_API_BASE": server.url,
+        "PINGPP_API_KEY": server.options.key(),
+        "PINGPP_APP_ID": server.options.app_id,
+        "PINGPP_PUBLIC_KEY_PATHS": str(server.options.public_key_path),
+    }
+    if private_key is not None:
+        exports["PINGPP_PRIVATE_KEY_PATH"] = str(private_key)
+    if as_json:
+        ready = {"ok": True, "event": "ready", "url": server.url, "environment": exports}
+        click.echo(json.dumps(ready))
+        return
+    click.echo(f"# The sandbox is at {server.url}. A Midas that uses it needs:")
+    for name, value in exports.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    if private_key is None:
+        click.echo("# and PINGPP_PRIVATE_KEY_PATH, the private half of your merchant key.")
+
+
+def _checked(api_key: str) -> str:
+    if api_key and not api_key.startswith(("sk_test_", "sk_live_")):
+        trouble = Trouble(
+            "USAGE", "--api-key must begin with sk_test_ or sk_live_", status=ExitStatus.USAGE
+        )
+        raise Failed(trouble)
+    return api_key

@@ -1,0 +1,57 @@
+"""`midas serve`."""
+
+import click
+
+from midas.cli.help import Taught
+from midas.cli.options import json_option, say_json
+
+
+class _WithSettings(Taught):
+    """Its help lists every setting, from `midas.config` itself."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        from midas.config import Settings
+
+        rows = []
+        for name, field in Settings.model_fields.items():
+            text = " ".join((field.description or "").split())
+            rows.append((name.upper(), text))
+        with formatter.section("Settings, from the environment or the config server"):
+            formatter.write_dl(rows)
+
+
+@click.command(cls=_WithSettings)
+@click.option("--check", is_flag=True, help="Only read the settings and say whether they will do.")
+@json_option
+def serve(check: bool, as_json: bool) -> int:
+    r"""Serve midas.v1.PaymentService over gRPC until SIGTERM.
+
+    Reads its settings from the environment, then from the config server. Logs JSON lines to
+    standard error; the line with the event `serving` says that calls are accepted, and on which
+    port. On SIGTERM it finishes what is under way and ends with status 0.
+
+    When it does not start, status 2 and one sentence say which setting to change; nothing was
+    sent to anybody. After a crash (status 1) start it again: whatever was under way is on disk,
+    and is found out by asking Ping++.
+
+    For example:
+      PINGPP_API_KEY=sk_test_… PINGPP_APP_ID=app_… \
+          PINGPP_PRIVATE_KEY_PATH=merchant.pem midas serve
+      midas serve --check --json
+    """
+    from midas import app, config
+
+    if check or as_json:
+        settings = config.load()
+        if check:
+            _say_fine(settings.env, settings.livemode, as_json)
+            return 0
+    return app.run(app.serve)
+
+
+def _say_fine(env: str, livemode: bool, as_json: bool) -> None:
+    if as_json:
+        say_json({"env": env, "livemode": livemode})
+    else:
+        money = "real money moves" if livemode else "test mode, no real money"
+        click.echo(f"The settings will do: {env}, {money}.")

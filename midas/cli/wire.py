@@ -1,0 +1,147 @@
+"""The connection to Midas that `charge`, `refund` and `query` use, and its options."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import grpc
+
+from midas.cli.trouble import Failed, Trouble
+
+TARGET = "127.0.0.1:6011"
+TIMEOUT_S = 60.0
+"""Longer than Midas takes for one call of Ping++ (30 s), so that its answer is seen."""
+CONNECT_TIMEOUT_S = 5.0
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Where Midas is and how to speak with it."""
+
+    target: str = TARGET
+    timeout_s: float = TIMEOUT_S
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether any of the TLS options was given."""
+        return self.tls or any((self.tls_ca, self.tls_cert, self.tls_key))
+
+
+@contextmanager
+def connected(wire: Wire) -> Iterator[grpc.Channel]:
+    """A channel that is connected.
+
+    Raises Failed when Midas cannot be reached within CONNECT_TIMEOUT_S: nothing was sent then.
+    """
+    open_channel: Callable[[Wire], grpc.Channel] = click.get_current_context().obj or connect
+    with open_channel(wire) as channel:
+        yield channel
+
+
+def connect(wire: Wire) -> grpc.Channel:
+    """A channel over a socket; tests bring their own."""
+    channel = _channel(wire)
+    ready = grpc.channel_ready_future(channel)
+    try:
+        ready.result(timeout=min(CONNECT_TIMEOUT_S, wire.timeout_s))
+    except grpc.FutureTimeoutError:
+        ready.cancel()
+        channel.close()
+        raise Failed(_unreachable(wire)) from None
+    return channel
+
+
+def wire_options(command: Command) -> Command:
+    """Add the options; the command gets them as `wire`."""
+
+    @functools.wraps(command)
+    def with_wire(**given: Any) -> Any:
+        named = {name: given.pop(name) for name in Wire.__dataclass_fields__}
+        wire = Wire(**named)
+        if (wire.tls_cert is None) != (wire.tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key belong together: give both or none")
+        return command(wire=wire, **given)
+
+    for option in reversed(_OPTIONS):
+        with_wire = option(with_wire)
+    return with_wire  # type: ignore[return-value]
+
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+_OPTIONS = (
+    click.option(
+        "--target",
+        envvar="MIDAS_TARGET",
+        default=TARGET,
+        show_default=True,
+        show_envvar=True,
+        help="Where Midas listens.",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0, min_open=True, max=600),
+        default=TIMEOUT_S,
+        show_default=True,
+        help="Seconds to wait for the answer. Midas goes on without you.",
+    ),
+    click.option(
+        "--tls", is_flag=True, envvar="MIDAS_TLS", show_envvar=True, help="Speak TLS to Midas."
+    ),
+    click.option(
+        "--tls-ca",
+        type=_FILE,
+        envvar="MIDAS_TLS_CA",
+        show_envvar=True,
+        help="Who signed Midas's certificate (PEM); without it the system's authorities.",
+    ),
+    click.option(
+        "--tls-cert",
+        type=_FILE,
+        envvar="MIDAS_TLS_CERT",
+        show_envvar=True,
+        help="Your client certificate (PEM), where Midas wants one.",
+    ),
+    click.option(
+        "--tls-key",
+        type=_FILE,
+        envvar="MIDAS_TLS_KEY",
+        show_envvar=True,
+        help="The key of your client certificate (PEM).",
+    ),
+)
+
+
+def _channel(wire: Wire) -> grpc.Channel:
+    # Midas is an inside service: a proxy to the outside never leads to it.
+    options = [("grpc.enable_http_proxy", 0)]
+    if not wire.encrypted:
+        return grpc.insecure_channel(wire.target, options=options)
+    credentials = grpc.ssl_channel_credentials(
+        _bytes(wire.tls_ca), _bytes(wire.tls_key), _bytes(wire.tls_cert)
+    )
+    return grpc.secure_channel(wire.target, credentials, options=options)
+
+
+def _bytes(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
+
+
+def _unreachable(wire: Wire) -> Trouble:
+    how = "TLS" if wire.encrypted else "no TLS"
+    return Trouble(
+        "MIDAS_UNREACHABLE",
+        f"cannot reach Midas at {wire.target} ({how}); nothing was sent",
+        retry="SAME_KEY",
+        advice="Check that `midas serve` runs there, and --target and the TLS options.",
+    )

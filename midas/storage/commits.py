@@ -1,0 +1,228 @@
+"""Group commit: while one commit is under way, the next changes gather and go together.
+
+A change is answered only after the commit that holds it. It is written once, whatever happens to
+the connection: after a lost answer the change is looked for by its `change_id`, and where it is not
+found it is run again, guarded by the version it expects; should the lost attempt land after all,
+one of the two finds the version gone.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from midas import limits
+from midas.errors import Overloaded, StorageUnavailable
+from midas.order import Change
+from midas.ports import KeyTaken
+from midas.storage.database import Batch, Database, Head
+from midas.storage.faults import (
+    InDoubt,
+    NotWritten,
+    RowRefused,
+    RowsRefused,
+    StorageFault,
+    verdict,
+)
+from midas.storage.rows import storable
+
+_log = logging.getLogger(__name__)
+
+FIRST_PAUSE = timedelta(milliseconds=10)
+LONGEST_PAUSE = timedelta(seconds=1)
+RECHECK_TIMEOUT = timedelta(seconds=2)
+"""What a lost commit's last look at the database may take, beyond the patience."""
+
+Verdict = bool | KeyTaken | RowRefused | StorageUnavailable
+
+
+@dataclass(slots=True)
+class _Waiting:
+    change: Change
+    change_id: str
+    deadline: float
+    answer: "asyncio.Future[bool]"
+
+
+class Commits:
+    """The queue of changes in front of one database."""
+
+    def __init__(self, database: Database, patience: timedelta = limits.COMMIT_PATIENCE) -> None:
+        self._database = database
+        self._patience = patience.total_seconds()
+        self._waiting: list[_Waiting] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+        self._name = uuid4().hex[:20]
+        self._count = itertools.count(1)
+
+    async def commit(self, change: Change) -> bool:
+        """`Store.commit`.
+
+        A caller that is cancelled stops nobody's commit, not even its own once the batch is under
+        way. Raises Overloaded when too many changes wait already.
+        """
+        if self._closed:
+            raise StorageUnavailable
+        if len(self._waiting) >= limits.STORE_WAITING:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self._patience
+        waiting = _Waiting(
+            change, f"{self._name}{next(self._count):012x}", deadline, loop.create_future()
+        )
+        self._waiting.append(waiting)
+        if self._writer is None:
+            self._writer = loop.create_task(self._write_all(), name="midas-commits")
+        return await waiting.answer
+
+    async def close(self) -> None:
+        """Write what is waiting, then take nothing more."""
+        self._closed = True
+        if self._writer is not None:
+            await self._writer
+
+    async def _write_all(self) -> None:
+        taken: list[_Waiting] = []
+        try:
+            while True:
+                # Callers that were answered just now get to submit what follows.
+                await asyncio.sleep(0)
+                taken = self._take()
+                if not taken:
+                    return
+                await self._settle(taken, in_doubt=False)
+        finally:
+            self._writer = None
+            for each in (*taken, *self._waiting):
+                _answer(each, StorageUnavailable(may_have_written=True))
+            self._waiting.clear()
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch: one change of an order at most, the others stay in line."""
+        taken: dict[str, _Waiting] = {}
+        left: list[_Waiting] = []
+        for each in self._waiting:
+            if each.answer.done():
+                continue
+            if len(taken) < limits.BATCH_CHANGES and each.change.order_no not in taken:
+                taken[each.change.order_no] = each
+            else:
+                left.append(each)
+        self._waiting = left
+        return [taken[order_no] for order_no in sorted(taken)]
+
+    async def _settle(self, batch: Sequence[_Waiting], *, in_doubt: bool) -> None:
+        """Write the batch and answer. A row that is refused is cornered by halving."""
+        attempts = _Attempts(self._database, batch, in_doubt=in_doubt)
+        try:
+            verdicts = await attempts.run()
+        except RowsRefused as refused:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._settle(batch[:middle], in_doubt=attempts.in_doubt)
+                await self._settle(batch[middle:], in_doubt=attempts.in_doubt)
+                return
+            verdicts = [verdict(refused)]
+        for each, said in zip(batch, verdicts, strict=True):
+            _answer(each, said)
+
+
+def _answer(waiting: _Waiting, said: Verdict) -> None:
+    if waiting.answer.done():
+        return
+    if isinstance(said, bool):
+        waiting.answer.set_result(said)
+    else:
+        waiting.answer.set_exception(said)
+
+
+class _Attempts:
+    """Writing one batch, as often as it takes and the patience allows."""
+
+    def __init__(self, database: Database, batch: Sequence[_Waiting], *, in_doubt: bool) -> None:
+        self._database = database
+        self._batch = batch
+        self._deadline = min(each.deadline for each in batch)
+        self.in_doubt = in_doubt
+        """Whether an attempt was lost on the way, so that it may be on disk or get there yet."""
+
+    async def run(self) -> list[Verdict]:
+        """One verdict per change. Raises RowsRefused if nothing was written because of a row."""
+        pause = FIRST_PAUSE.total_seconds()
+        while (left := self._deadline - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    return await self._once()
+            except (InDoubt, TimeoutError) as error:
+                self.in_doubt = True
+                reason = str(error)
+            except NotWritten as error:
+                reason = str(error)
+            _log.warning("commit_tried_again", extra={"reason": reason, "doubt": self.in_doubt})
+            await asyncio.sleep(min(pause, max(0.0, self._deadline - time.monotonic())))
+            pause = min(pause * 2, LONGEST_PAUSE.total_seconds())
+        return await self._given_up()
+
+    async def _once(self) -> list[Verdict]:
+        landed = await self._landed() if self.in_doubt else set()
+        missing = [each for each in self._batch if each.change_id not in landed]
+        won = await self._write(missing) if missing else set()
+        if self.in_doubt and len(won) < len(missing):
+            # They may have lost against their own first attempt.
+            landed |= await self._landed()
+        return [each.change_id in landed or each.change.order_no in won for each in self._batch]
+
+    async def _landed(self) -> set[str]:
+        """The ids of this batch's changes, and of others of the same orders, that are on disk."""
+        database = self._database
+        keys = database.keys([each.change.order_no for each in self._batch])
+        changes = f"SELECT last_change FROM orders WHERE order_no{database.in_keys()}"  # noqa: S608
+        entries = (
+            f"SELECT change_id FROM journal WHERE order_no{database.in_keys()}"  # noqa: S608
+            " AND position = 1"
+        )
+        found = [*await database.fetch(changes, (keys,)), *await database.fetch(entries, (keys,))]
+        return {row[0] for row in found}
+
+    async def _write(self, changes: Sequence[_Waiting]) -> set[str]:
+        batch = self._encoded(changes)
+        try:
+            return await self._database.write(batch)
+        except RowsRefused as refused:
+            if refused.constraint or len(changes) > 1:
+                raise
+            # What Ping++ told must be kept, even with characters that cannot be.
+            cleaned = {name: [storable(row) for row in rows] for name, rows in batch.rows.items()}
+            return await self._database.write(Batch(batch.heads, cleaned))
+
+    def _encoded(self, changes: Sequence[_Waiting]) -> Batch:
+        batch = Batch([])
+        try:
+            for each in changes:
+                self._database.codec.add(batch.rows, each.change, each.change_id)
+                batch.heads.append(_head(each))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RowsRefused(repr(error), "unencodable") from error
+        return batch
+
+    async def _given_up(self) -> list[Verdict]:
+        landed: set[str] = set()
+        if self.in_doubt:
+            with suppress(StorageFault, TimeoutError):
+                async with asyncio.timeout(RECHECK_TIMEOUT.total_seconds()):
+                    landed = await self._landed()
+        return [
+            each.change_id in landed or StorageUnavailable(may_have_written=self.in_doubt)
+            for each in self._batch
+        ]
+
+
+def _head(waiting: _Waiting) -> Head:
+    change = waiting.change
+    return Head(change.order_no, change.expected_version, change.last_sequence, waiting.change_id)

@@ -1,0 +1,66 @@
+"""What a commit, a read and a claim need from either database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from midas.storage.rows import Codec, Row, Values
+
+
+@dataclass(slots=True)
+class Head:
+    """The part of a change that decides: compare `expected`, then set."""
+
+    order_no: str
+    expected: int
+    last_sequence: int
+    change_id: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of several changes, each of another order, sorted by order_no."""
+
+    heads: list[Head]
+    rows: dict[str, list[Values]] = field(default_factory=dict)
+    """By the name of the part (`rows.PARTS`)."""
+
+
+class Database(Protocol):
+    """SQLite or PostgreSQL. Raises nothing but `faults.StorageFault`s."""
+
+    codec: Codec
+    plain: bool
+    """Without moments and truth values of its own (SQLite)."""
+
+    def now(self) -> datetime:
+        """The database's clock."""
+
+    def keys(self, keys: Sequence[str]) -> Any:
+        """The value for the one parameter of `in_keys`."""
+
+    def in_keys(self) -> str:
+        """SQL that compares with a list of keys, as the first parameter: ` IN …` or ` = ANY …`."""
+
+    def parameter(self, position: int) -> str:
+        """SQL of the parameter at this position, from 1."""
+
+    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
+        """The rows of one statement, all from one snapshot."""
+
+    async def write(self, batch: Batch) -> set[str]:
+        """Write all changes whose orders have the expected version, in one transaction.
+
+        Returns the order_nos of those that were written. Raises RowsRefused when a constraint
+        refused any row; then nothing of the batch was written.
+        """
+
+    async def claim(self, limit: int, hold: timedelta) -> list[str]:
+        """`Store.claim_due_orders`."""
+
+    async def ping(self) -> None:
+        """One trip to the database, which sets the clock."""
+
+    async def close(self) -> None:
+        """Give back all connections."""

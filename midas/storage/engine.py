@@ -1,0 +1,168 @@
+"""From `DATABASE_URL` to an engine, with sentences for what is wrong with the URL or the place."""
+
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+from midas.errors import SettingsError
+from midas.storage.sqlite import READERS
+
+CONNECT_TIMEOUT = timedelta(seconds=3)
+STATEMENT_TIMEOUT = timedelta(seconds=10)
+"""PostgreSQL ends a statement that takes longer: what was given up must not run on for ever."""
+POOL_TIMEOUT = timedelta(seconds=3)
+POSTGRES_CONNECTIONS = 10
+BUSY_TIMEOUT = timedelta(seconds=2)
+"""How long SQLite waits for another process's transaction before the commit is tried again."""
+SQLITE_CACHE_KIB = 32 * 1024
+SQLITE_OLDEST = (3, 35, 0)
+
+ACCEPTED = (
+    "DATABASE_URL must be sqlite:///relative/path, sqlite:////absolute/path or"
+    " postgresql://user:password@host:5432/database"
+)
+
+_SQLITE = ("sqlite", "sqlite+aiosqlite")
+_POSTGRES = ("postgresql", "postgresql+asyncpg")
+
+
+def parse(url: str) -> URL:
+    """The URL, its driver filled in. Raises SettingsError, which never repeats the URL."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise SettingsError(f"DATABASE_URL cannot be read. {ACCEPTED}.") from None
+    if parsed.drivername in _SQLITE:
+        if parsed.database in (None, "", ":memory:"):
+            raise SettingsError(f"DATABASE_URL names no SQLite file. {ACCEPTED}.")
+        return parsed.set(drivername="sqlite")
+    if parsed.drivername in _POSTGRES:
+        if not parsed.database:
+            raise SettingsError(f"DATABASE_URL names no database. {ACCEPTED}.")
+        return _with_asyncpg_names(parsed.set(drivername="postgresql+asyncpg"))
+    raise SettingsError(f"DATABASE_URL starts with an unknown {parsed.drivername}. {ACCEPTED}.")
+
+
+def _with_asyncpg_names(url: URL) -> URL:
+    """`sslmode`, as everybody else calls it, is `ssl` to asyncpg."""
+    if "sslmode" not in url.query:
+        return url
+    query = dict(url.query)
+    return url.set(query={**query, "ssl": query.pop("sslmode")}).difference_update_query(
+        ["sslmode"]
+    )
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether a parsed URL is one of SQLite."""
+    return url.drivername == "sqlite"
+
+
+def sqlite_engine(url: URL) -> Engine:
+    """An engine on the file, in autocommit mode.
+
+    WAL lets readers go on beside the writer; `synchronous=FULL` has every commit on the disk.
+    """
+    engine = create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        poolclass=QueuePool,
+        pool_size=READERS + 1,
+        max_overflow=0,
+        connect_args={
+            "check_same_thread": False,
+            "cached_statements": 256,
+            "timeout": BUSY_TIMEOUT.total_seconds(),
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    return engine
+
+
+_PRAGMAS = (
+    f"busy_timeout = {int(BUSY_TIMEOUT.total_seconds() * 1000)}",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    f"cache_size = -{SQLITE_CACHE_KIB}",
+)
+
+
+def check_file(url: URL) -> None:
+    """Raises SettingsError, with what to do, unless the file can be written or made."""
+    path = Path(url.database or "").absolute()
+    if sqlite3.sqlite_version_info < SQLITE_OLDEST:
+        raise SettingsError(
+            f"This Python has SQLite {sqlite3.sqlite_version}; Midas needs 3.35 or newer."
+            " Install a newer one or set DATABASE_URL to a PostgreSQL database."
+        )
+    if not path.parent.is_dir():
+        raise SettingsError(
+            f"DATABASE_URL: the folder {path.parent} does not exist. Create it and let Midas"
+            " write there."
+        )
+    if path.is_dir():
+        raise SettingsError(f"DATABASE_URL: {path} is a folder. Name a file in it.")
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT.total_seconds())) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.rollback()
+    except sqlite3.Error as error:
+        raise SettingsError(_file_trouble(path, error)) from error
+
+
+def _file_trouble(path: Path, error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_NOTADB:
+        return f"DATABASE_URL: {path} is no SQLite database. Name another file, or remove this one."
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"DATABASE_URL: another program holds {path} locked. Stop it, then start again."
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return (
+            f"DATABASE_URL: {path} cannot be opened for writing ({error}). Let the user that Midas"
+            " runs as write the file and its folder."
+        )
+    return f"DATABASE_URL: {path} cannot be used ({error}). Check the disk and the file."
+
+
+def postgres_engine(url: URL) -> AsyncEngine:
+    """An engine in autocommit mode; it connects when it is used first."""
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=POSTGRES_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT.total_seconds(),
+        connect_args={
+            "timeout": CONNECT_TIMEOUT.total_seconds(),
+            "target_session_attrs": "primary",
+            "server_settings": _SESSION,
+        },
+    )
+
+
+_SESSION = {
+    "application_name": "midas",
+    "statement_timeout": str(int(STATEMENT_TIMEOUT.total_seconds() * 1000)),
+    "timezone": "UTC",
+    "jit": "off",
+    # Every statement looks up a few rows by an index, however many rows there are; a plan made
+    # while the tables were small must not read all of them once they are large.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}

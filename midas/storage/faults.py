@@ -1,0 +1,58 @@
+"""What can go wrong with a database, by what it means for a write.
+
+    StorageFault
+    ├── NotWritten    certainly not written, and the same may succeed a moment later
+    ├── InDoubt       the answer was lost: written or not
+    └── RowsRefused   certainly not written; a constraint or a value stands in the way
+
+The engines' modules turn their drivers' errors into these, and nothing else leaves them.
+"""
+
+from midas.ports import KeyTaken
+
+
+class StorageFault(Exception):
+    """The root. The text is the driver's, for the log."""
+
+
+class NotWritten(StorageFault):
+    """Locked, restarting, read-only, full: nothing was written. It may be tried again."""
+
+
+class InDoubt(StorageFault):
+    """The connection or the time was lost on the way: it may have been written."""
+
+
+class RowsRefused(StorageFault):
+    """The database will not have these rows, however often they are sent. Nothing was written.
+
+    `constraint` is the name in `tables.py`, empty when it was a value that cannot be stored.
+    """
+
+    def __init__(self, text: str, constraint: str = "") -> None:
+        super().__init__(text)
+        self.constraint = constraint
+
+
+class RowRefused(Exception):
+    """A row breaks a rule that no caller can break: a defect of Midas. Nothing was written."""
+
+
+KEYS = {
+    "charges_pkey": "out_trade_no",
+    "charges_charge_id": "charge_id",
+    "refunds_pkey": "refund_no",
+    "refunds_refund_id": "refund_id",
+}
+"""The constraints that tell of somebody else's key."""
+
+ONE_OPEN_CHARGE = "charges_one_open"
+
+
+def verdict(refused: RowsRefused) -> bool | KeyTaken | RowRefused:
+    """What a constraint says to the one change that met it."""
+    if refused.constraint == ONE_OPEN_CHARGE:
+        return False
+    if refused.constraint in KEYS:
+        return KeyTaken(KEYS[refused.constraint])
+    return RowRefused(str(refused))

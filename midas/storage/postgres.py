@@ -1,0 +1,251 @@
+"""PostgreSQL. A batch of changes is one statement, and so one trip and one transaction.
+
+The statement carries the rows as one array per column. It sets the versions of those orders that
+still have the expected one, and writes the rows of these orders alone.
+"""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from midas.storage.database import Batch
+from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
+from midas.storage.rows import PARTS, Codec, Part, Row
+from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND
+
+_DRIVER_ERRORS = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
+class PostgresDatabase:
+    """A PostgreSQL server behind `engine`, in autocommit mode: each statement is a transaction."""
+
+    plain = False
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.codec = Codec(plain=False)
+        self._engine = engine
+        self._ahead = time.time() - time.monotonic()
+
+    def now(self) -> datetime:
+        """The server's clock, carried on by ours that never steps since the last write or ping."""
+        return datetime.fromtimestamp(time.monotonic() + self._ahead, UTC)
+
+    def keys(self, keys: Sequence[str]) -> list[str]:
+        """An array: one parameter however many keys, so the statement stays prepared."""
+        return list(keys)
+
+    def in_keys(self) -> str:
+        """See `Database`."""
+        return " = ANY($1::text[])"
+
+    def parameter(self, position: int) -> str:
+        """See `Database`."""
+        return f"${position}"
+
+    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
+        """See `Database`."""
+        async with self._connection() as connection:
+            result = await connection.exec_driver_sql(sql, parameters)
+            return result.all()
+
+    async def write(self, batch: Batch) -> set[str]:
+        """See `Database`."""
+        parts = tuple(part for part in PARTS if part.name in batch.rows)
+        arrays: list[Sequence[Any]] = [
+            [head.order_no for head in batch.heads],
+            [head.expected for head in batch.heads],
+            [head.last_sequence for head in batch.heads],
+            [head.change_id for head in batch.heads],
+        ]
+        for part in parts:
+            arrays.extend(zip(*batch.rows[part.name], strict=True))
+        began = time.monotonic()
+        rows = await self.fetch(commit_statement(parts), tuple(arrays))
+        if rows:
+            self._set_clock(rows[0][1], began)
+        return {row[0] for row in rows}
+
+    async def claim(self, limit: int, hold: timedelta) -> list[str]:
+        """See `Database`."""
+        return [row[0] for row in await self.fetch(_CLAIM, (limit, hold))]
+
+    async def ping(self) -> None:
+        """See `Database`."""
+        began = time.monotonic()
+        rows = await self.fetch("SELECT clock_timestamp()")
+        self._set_clock(rows[0][0], began)
+
+    async def close(self) -> None:
+        """See `Database`."""
+        await self._engine.dispose()
+
+    def _set_clock(self, told: datetime, began: float) -> None:
+        self._ahead = told.timestamp() - (began + time.monotonic()) / 2
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            connection = await self._engine.connect()
+        except _DRIVER_ERRORS as error:
+            raise NotWritten(str(_cause(error))) from error
+        try:
+            yield connection
+        except _DRIVER_ERRORS as error:
+            fault = fault_of(error)
+            if not isinstance(fault, RowsRefused):
+                # A server that turned read-only or away stays so: ask for a new connection.
+                await connection.invalidate()
+            raise fault from error
+        finally:
+            await connection.close()
+
+
+_ARRAYS = ((Integer, "int"), (Boolean, "boolean"), (DateTime, "timestamptz"))
+
+
+def _array_type(part: Part, column: str) -> str:
+    kind = part.table.columns[column].type
+    if isinstance(kind, BigInteger):
+        return "bigint[]"
+    return next((f"{name}[]" for cls, name in _ARRAYS if isinstance(kind, cls)), "text[]")
+
+
+@lru_cache(maxsize=64)
+def commit_statement(parts: tuple[Part, ...]) -> str:
+    """SQL that writes a batch with rows for these parts. It answers with the orders that won."""
+    written: list[str] = []
+    position = 5
+    for part in parts:
+        written.append(_part_statement(part, position, after=written_names(parts, part)))
+        position += len(part.columns)
+    return ",\n".join((_HEADS, *written)) + "\nSELECT order_no, clock_timestamp() FROM won"
+
+
+_HEADS = """
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[])
+        AS w(order_no, expected, last_sequence, last_change)
+),
+made AS (
+    INSERT INTO orders (order_no, version, last_sequence, last_change)
+    SELECT order_no, 1, last_sequence, last_change FROM wanted WHERE expected = 0 ORDER BY order_no
+    ON CONFLICT (order_no) DO NOTHING
+    RETURNING order_no
+),
+locked AS MATERIALIZED (
+    SELECT w.* FROM wanted w JOIN orders o ON o.order_no = w.order_no AND o.version = w.expected
+    ORDER BY w.order_no FOR UPDATE OF o
+),
+moved AS (
+    UPDATE orders o
+    SET version = w.expected + 1, last_sequence = w.last_sequence, last_change = w.last_change
+    FROM locked w WHERE o.order_no = w.order_no
+    RETURNING o.order_no
+),
+won AS MATERIALIZED (SELECT order_no FROM made UNION ALL SELECT order_no FROM moved)"""
+
+
+def written_names(parts: tuple[Part, ...], part: Part) -> tuple[str, ...]:
+    """The changes that must be done before the rows of this part may be inserted."""
+    if part.changes:
+        return ()
+    return tuple(each.name for each in parts if each.changes and each.table is part.table)
+
+
+def _part_statement(part: Part, position: int, after: tuple[str, ...]) -> str:
+    arrays = ", ".join(
+        f"${n}::{_array_type(part, column)}" for n, column in enumerate(part.columns, position)
+    )
+    source = f"unnest({arrays}) AS v({', '.join(part.columns)})"
+    # "IS TRUE" keeps the planner from joining: a hashed list is looked up once per row.
+    ours = "(v.order_no IN (SELECT order_no FROM won)) IS TRUE"
+    if part.changes:
+        key = part.columns[0]
+        sets = ", ".join(f"{column} = {_value(part, column)}" for column in part.columns[2:])
+        return (
+            f"{part.name} AS (UPDATE {part.table.name} t SET {sets} FROM {source}"  # noqa: S608
+            f" WHERE t.{key} = v.{key} AND t.order_no = v.order_no AND {ours} RETURNING 1)"
+        )
+    values = ", ".join(_value(part, column) for column in part.columns)
+    # Counting waits for them: a charge stops being open before the next one of its order is.
+    waits = "".join(f" AND (SELECT count(*) FROM {name}) >= 0" for name in after)  # noqa: S608
+    return (
+        f"{part.name} AS (INSERT INTO {part.table.name} ({', '.join(part.columns)})"  # noqa: S608
+        f" SELECT {values} FROM {source} WHERE {ours}{waits})"
+    )
+
+
+def _value(part: Part, column: str) -> str:
+    is_document = isinstance(part.table.columns[column].type, JSON)
+    return f"v.{column}::json" if is_document else f"v.{column}"
+
+
+_CLAIM = f"""
+WITH due AS (
+    (SELECT order_no, due_at FROM charges
+        WHERE {CLAIMABLE_CHARGE} AND due_at <= now() ORDER BY due_at LIMIT $1::int)
+    UNION ALL
+    (SELECT order_no, due_at FROM refunds
+        WHERE {CLAIMABLE_REFUND} AND due_at <= now() ORDER BY due_at LIMIT $1::int)
+),
+earliest AS (
+    SELECT order_no, min(due_at) AS due_at FROM due
+    GROUP BY order_no ORDER BY min(due_at) LIMIT $1::int
+),
+locked AS MATERIALIZED (
+    SELECT o.order_no FROM orders o JOIN earliest USING (order_no) FOR UPDATE OF o SKIP LOCKED
+),
+held_charges AS (
+    UPDATE charges t SET due_at = now() + $2::interval FROM locked
+    WHERE t.order_no = locked.order_no AND {CLAIMABLE_CHARGE} AND due_at <= now()
+    RETURNING t.order_no
+),
+held_refunds AS (
+    UPDATE refunds t SET due_at = now() + $2::interval FROM locked
+    WHERE t.order_no = locked.order_no AND {CLAIMABLE_REFUND} AND due_at <= now()
+    RETURNING t.order_no
+)
+SELECT order_no FROM earliest
+WHERE order_no IN (SELECT order_no FROM held_charges UNION SELECT order_no FROM held_refunds)
+ORDER BY due_at
+"""  # noqa: S608
+
+
+_SHUTDOWN = frozenset({"57P01", "57P02", "57P05"})
+"""The session was ended from outside, at a moment that nobody knows."""
+
+
+def fault_of(error: BaseException) -> StorageFault:
+    """What an error during a statement means for a write (PostgreSQL's manual, appendix A)."""
+    cause = _cause(error)
+    state = getattr(cause, "sqlstate", None) or ""
+    text = f"{type(cause).__name__}: {cause}"
+    if state[:2] in ("22", "23") or isinstance(cause, asyncpg.DataError):
+        return RowsRefused(text, getattr(cause, "constraint_name", None) or "")
+    if not state or state[:2] == "08" or state in _SHUTDOWN:
+        return InDoubt(text)
+    return NotWritten(text)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The driver's error under SQLAlchemy's wrappings."""
+    while isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig
+    cause = error.__cause__
+    from_driver = isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError)
+    return cause if cause is not None and from_driver else error

@@ -1,0 +1,237 @@
+"""Between the domain's records and rows. A row is a tuple in the order of the table's columns.
+
+Both databases get and give plain values; they differ in moments, truth values and JSON only, so a
+`Codec` is a few positions per table and what to do with them.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, DateTime, Table
+
+from midas.charge import Charge, ChargeState, ObservedBy
+from midas.order import Change, JournalEntry, Notification
+from midas.refund import FundingSource, Refund, RefundState
+from midas.storage import tables
+
+Row = tuple[Any, ...]
+Values = list[Any]
+
+FIXED_CHARGE = frozenset(
+    {
+        *("order_no", "out_trade_no", "app_id", "livemode", "channel", "amount", "currency"),
+        *("subject", "body", "client_ip", "extra", "metadata", "terms_digest", "created_at"),
+    }
+)
+"""What was asked for. It never changes, so an update does not write it."""
+FIXED_REFUND = frozenset(
+    {
+        *("refund_no", "order_no", "out_trade_no", "charge_id", "amount", "currency", "app_id"),
+        *("description", "metadata", "content_digest", "created_at", "external"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the statements of a commit: rows of one table to insert, or to change by key."""
+
+    name: str
+    table: Table
+    columns: tuple[str, ...]
+    """The first one is the key by which a changed row is found, the second one the order_no;
+    rows that are inserted have the table's own order of columns."""
+    changes: bool = False
+
+    @property
+    def order_no(self) -> int:
+        """Where in a row the order's number stands."""
+        return self.columns.index("order_no")
+
+
+def _names(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns)
+
+
+def _mutable(table: Table, fixed: frozenset[str]) -> tuple[str, ...]:
+    key = next(iter(table.primary_key)).name
+    return (key, "order_no", *(name for name in _names(table) if name not in fixed))
+
+
+CHANGED_CHARGES = Part(
+    "changed_charges", tables.charges, _mutable(tables.charges, FIXED_CHARGE), changes=True
+)
+CHANGED_REFUNDS = Part(
+    "changed_refunds", tables.refunds, _mutable(tables.refunds, FIXED_REFUND), changes=True
+)
+NEW_CHARGES = Part("new_charges", tables.charges, _names(tables.charges))
+NEW_REFUNDS = Part("new_refunds", tables.refunds, _names(tables.refunds))
+JOURNAL = Part("new_journal", tables.journal, _names(tables.journal))
+NOTIFICATIONS = Part("new_notifications", tables.notifications, _names(tables.notifications))
+
+PARTS = (CHANGED_CHARGES, CHANGED_REFUNDS, NEW_CHARGES, NEW_REFUNDS, JOURNAL, NOTIFICATIONS)
+"""In the order of writing: an old charge stops being open before a new one is opened."""
+
+
+def _positions(part: Part, kind: type) -> tuple[int, ...]:
+    columns = part.table.columns
+    return tuple(n for n, name in enumerate(part.columns) if isinstance(columns[name].type, kind))
+
+
+def utc_text(moment: datetime) -> str:
+    """A moment as SQLite keeps it: UTC, always 32 characters, so that text sorts by time."""
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(" ", "microseconds")
+
+
+_to_json = json.JSONEncoder(separators=(",", ":"), default=dict).encode
+"""ASCII alone, so that no text from outside can be one that the database does not take."""
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    return _to_json(dict(value)) if value else "{}"
+
+
+class Codec:
+    """How records become values of one database."""
+
+    def __init__(self, *, plain: bool) -> None:
+        """`plain`: the database has neither moments nor truth values (SQLite)."""
+        self._plain = plain
+        self._encoders = {part.name: self._encoder(part) for part in PARTS}
+        self._charge = attrgetter(*NEW_CHARGES.columns)
+        self._changed_charge = attrgetter(*CHANGED_CHARGES.columns)
+        self._refund = attrgetter(*NEW_REFUNDS.columns)
+        self._changed_refund = attrgetter(*CHANGED_REFUNDS.columns)
+
+    def moment(self, value: datetime) -> datetime | str:
+        """A moment as a value of this database."""
+        return utc_text(value) if self._plain else value
+
+    def add(self, rows: dict[str, list[Values]], change: Change, change_id: str) -> None:
+        """Add the rows of a change to those of its batch, by the name of the part."""
+        if change.changed_charges:
+            self._put(rows, "changed_charges", map(self._changed_charge, change.changed_charges))
+        if change.changed_refunds:
+            self._put(rows, "changed_refunds", map(self._changed_refund, change.changed_refunds))
+        if change.new_charges:
+            self._put(rows, "new_charges", map(self._charge, change.new_charges))
+        if change.new_refunds:
+            self._put(rows, "new_refunds", map(self._refund, change.new_refunds))
+        if change.journal:
+            version = change.expected_version + 1
+            lines = (
+                (each.order_no, version, n, change_id, *_entry(each))
+                for n, each in enumerate(change.journal, 1)
+            )
+            self._put(rows, "new_journal", lines)
+        if change.notifications:
+            self._put(rows, "new_notifications", map(_notification, change.notifications))
+
+    def _put(self, rows: dict[str, list[Values]], part: str, records: Iterable[Row]) -> None:
+        encode = self._encoders[part]
+        rows.setdefault(part, []).extend(encode(record) for record in records)
+
+    def _encoder(self, part: Part) -> Callable[[Row], Values]:
+        documents = _positions(part, JSON)
+        if not self._plain:
+            return lambda record: _encoded(record, documents)
+        moments = _positions(part, DateTime)
+        flags = _positions(part, Boolean)
+        return lambda record: _encoded_plain(record, documents, moments, flags)
+
+
+def _encoded(record: Row, documents: tuple[int, ...]) -> Values:
+    values = list(record)
+    for n in documents:
+        values[n] = _compact(values[n])
+    return values
+
+
+def _encoded_plain(
+    record: Row, documents: tuple[int, ...], moments: tuple[int, ...], flags: tuple[int, ...]
+) -> Values:
+    values = _encoded(record, documents)
+    for n in moments:
+        if values[n] is not None:
+            values[n] = utc_text(values[n])
+    for n in flags:
+        values[n] = 1 if values[n] else 0
+    return values
+
+
+def storable(values: Sequence[Any]) -> Values:
+    """The values without the characters that no database takes: NUL and halves of surrogates."""
+    return [_clean(value) if isinstance(value, str) else value for value in values]
+
+
+def _clean(value: str) -> str:
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+_entry = attrgetter(*[field.name for field in fields(JournalEntry)][1:])
+_notification = attrgetter(*(field.name for field in fields(Notification)))
+
+_CHARGE_STATES = {each.value: each for each in ChargeState}
+_REFUND_STATES = {each.value: each for each in RefundState}
+_OBSERVERS = {each.value: each for each in ObservedBy}
+_SOURCES = {each.value: each for each in FundingSource}
+
+
+class Decoder:
+    """Rows of one table back to records. The values come as the driver gives them."""
+
+    def __init__(self, part: Part, *, plain: bool) -> None:
+        # asyncpg reads JSON by itself.
+        self._documents = _positions(part, JSON) if plain else ()
+        self._moments = _positions(part, DateTime) if plain else ()
+        self._flags = _positions(part, Boolean) if plain else ()
+
+    def values(self, row: Sequence[Any]) -> Values:
+        """The row with moments, truth values and mappings in it."""
+        values = list(row)
+        for n in self._documents:
+            values[n] = {} if values[n] == "{}" else json.loads(values[n])
+        for n in self._moments:
+            if values[n] is not None:
+                values[n] = datetime.fromisoformat(values[n])
+        for n in self._flags:
+            values[n] = values[n] == 1
+        return values
+
+
+_STATE_OF_CHARGE = NEW_CHARGES.columns.index("state")
+_OBSERVER_OF_CHARGE = NEW_CHARGES.columns.index("observed_by")
+_STATE_OF_REFUND = NEW_REFUNDS.columns.index("state")
+_SOURCE_OF_REFUND = NEW_REFUNDS.columns.index("funding_source")
+
+
+def charge_of(values: Values) -> Charge:
+    """The charge of a decoded row."""
+    values[_STATE_OF_CHARGE] = _CHARGE_STATES[values[_STATE_OF_CHARGE]]
+    observer = values[_OBSERVER_OF_CHARGE]
+    values[_OBSERVER_OF_CHARGE] = None if observer is None else _OBSERVERS[observer]
+    return Charge(*values)
+
+
+def refund_of(values: Values) -> Refund:
+    """The refund of a decoded row."""
+    values[_STATE_OF_REFUND] = _REFUND_STATES[values[_STATE_OF_REFUND]]
+    source = values[_SOURCE_OF_REFUND]
+    values[_SOURCE_OF_REFUND] = None if source is None else _SOURCES[source]
+    return Refund(*values)
+
+
+def journal_entry_of(values: Values) -> JournalEntry:
+    """The journal entry of a decoded row."""
+    return JournalEntry(values[0], *values[4:])
+
+
+def notification_of(values: Values) -> Notification:
+    """The notification of a decoded row."""
+    return Notification(*values)

@@ -1,0 +1,235 @@
+"""SQLite: one file, one writer at a time, a few readers.
+
+Every transaction runs as a whole in a thread of its own. So a batch costs one change of threads
+instead of one per statement, and no cancellation can end a transaction between two statements.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from midas.storage.database import Batch, Head
+from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
+from midas.storage.rows import PARTS, Codec, Part, Row, Values
+from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND
+
+READERS = 2
+
+_Result = TypeVar("_Result")
+
+
+class SqliteDatabase:
+    """A SQLite file behind `engine`, which is in autocommit mode: transactions are begun here."""
+
+    plain = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.codec = Codec(plain=True)
+        self._engine = engine
+        self._writer = ThreadPoolExecutor(1, "midas-sqlite-writer")
+        self._readers = ThreadPoolExecutor(READERS, "midas-sqlite-reader")
+
+    def now(self) -> datetime:
+        """The machine's clock, which is SQLite's own."""
+        return datetime.now(UTC)
+
+    def keys(self, keys: Sequence[str]) -> str:
+        """A JSON array: one parameter however many keys, so the statement stays prepared."""
+        return json.dumps(keys)
+
+    def in_keys(self) -> str:
+        """See `Database`."""
+        return " IN (SELECT value FROM json_each(?))"
+
+    def parameter(self, position: int) -> str:
+        """See `Database`."""
+        return f"?{position}"
+
+    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
+        """See `Database`."""
+        return await self._run(self._readers, lambda: self._fetch(sql, parameters))
+
+    async def write(self, batch: Batch) -> set[str]:
+        """See `Database`."""
+        return await self._run(self._writer, lambda: self._transaction(_write, batch))
+
+    async def claim(self, limit: int, hold: timedelta) -> list[str]:
+        """See `Database`."""
+        return await self._run(self._writer, lambda: self._transaction(_claim, (limit, hold)))
+
+    async def ping(self) -> None:
+        """See `Database`."""
+        await self.fetch("SELECT 1")
+
+    async def close(self) -> None:
+        """Wait for the threads, then close the file."""
+        for threads in (self._writer, self._readers):
+            threads.shutdown(wait=True)
+        self._engine.dispose()
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+        except StorageFault:
+            raise
+        except (DBAPIError, sqlite3.Error) as error:
+            raise fault_of(error) from error
+        except (UnicodeError, OverflowError, TypeError) as error:
+            raise RowsRefused(repr(error)) from error
+
+    def _fetch(self, sql: str, parameters: tuple[Any, ...]) -> Sequence[Row]:
+        with self._engine.connect() as connection:
+            return connection.exec_driver_sql(sql, parameters).all()
+
+    def _transaction(self, work: Callable[[Connection, Any], _Result], argument: Any) -> _Result:
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                result = work(connection, argument)
+                _commit(connection)
+            except BaseException:
+                if connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            return result
+
+
+def _commit(connection: Connection) -> None:
+    try:
+        connection.exec_driver_sql("COMMIT")
+    except DBAPIError as error:
+        if _code(error.orig) == sqlite3.SQLITE_IOERR:
+            # The commit may have reached the disk before the device failed.
+            raise InDoubt(str(error.orig)) from error
+        raise
+
+
+def _write(connection: Connection, batch: Batch) -> set[str]:
+    won = _winners(connection, batch.heads)
+    if len(won) == len(batch.heads):
+        _write_rows(connection, batch.rows)
+    elif won:
+        ours = {
+            part.name: [row for row in batch.rows[part.name] if row[part.order_no] in won]
+            for part in PARTS
+            if part.name in batch.rows
+        }
+        _write_rows(connection, ours)
+    return won
+
+
+def _winners(connection: Connection, heads: list[Head]) -> set[str]:
+    """Set the versions of the orders that still have the one that is expected."""
+    known = json.dumps([head.order_no for head in heads])
+    stored: dict[str, int] = dict(connection.exec_driver_sql(_VERSIONS, (known,)).all())
+    won = [head for head in heads if stored.get(head.order_no, 0) == head.expected]
+    new = [_head_values(head) for head in won if head.expected == 0]
+    old = [_head_values(head) for head in won if head.expected > 0]
+    if new:
+        connection.exec_driver_sql(_NEW_ORDER, new)
+    if old:
+        connection.exec_driver_sql(_CHANGED_ORDER, old)
+    return {head.order_no for head in won}
+
+
+def _head_values(head: Head) -> Row:
+    return head.expected + 1, head.last_sequence, head.change_id, head.order_no
+
+
+_VERSIONS = (
+    "SELECT order_no, version FROM orders WHERE order_no IN (SELECT value FROM json_each(?))"
+)
+_NEW_ORDER = (
+    "INSERT INTO orders (version, last_sequence, last_change, order_no) VALUES (?, ?, ?, ?)"
+)
+_CHANGED_ORDER = (
+    "UPDATE orders SET version = ?, last_sequence = ?, last_change = ? WHERE order_no = ?"
+)
+
+
+def _write_rows(connection: Connection, rows: dict[str, list[Values]]) -> None:
+    for part in PARTS:
+        wanted = rows.get(part.name)
+        if wanted:
+            connection.exec_driver_sql(_STATEMENTS[part.name], [tuple(row) for row in wanted])
+
+
+def _statement(part: Part) -> str:
+    """SQL for one row. Parameters are numbered, since an update names its key last."""
+    marks = [f"?{n}" for n, _ in enumerate(part.columns, 1)]
+    if not part.changes:
+        return f"INSERT INTO {part.table.name} VALUES ({', '.join(marks)})"  # noqa: S608
+    sets = ", ".join(
+        f"{column} = {mark}" for column, mark in zip(part.columns[2:], marks[2:], strict=True)
+    )
+    key, order_no = part.columns[:2]
+    return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ?1 AND {order_no} = ?2"  # noqa: S608
+
+
+_STATEMENTS = {part.name: _statement(part) for part in PARTS}
+
+_NOW = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"
+_LATER = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ?1)"
+_DUE = f"""
+SELECT order_no FROM (
+    SELECT * FROM (SELECT order_no, due_at FROM charges
+        WHERE {CLAIMABLE_CHARGE} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?1)
+    UNION ALL
+    SELECT * FROM (SELECT order_no, due_at FROM refunds
+        WHERE {CLAIMABLE_REFUND} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?1)
+) GROUP BY order_no ORDER BY min(due_at) LIMIT ?1
+"""  # noqa: S608
+_HOLD = tuple(
+    f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {_NOW}"  # noqa: S608
+    " AND order_no IN (SELECT value FROM json_each(?2))"
+    for table, claimable in (("charges", CLAIMABLE_CHARGE), ("refunds", CLAIMABLE_REFUND))
+)
+
+
+def _claim(connection: Connection, wanted: tuple[int, timedelta]) -> list[str]:
+    limit, hold = wanted
+    found = [row[0] for row in connection.exec_driver_sql(_DUE, (limit,))]
+    if found:
+        later = f"{hold.total_seconds():+.3f} seconds"
+        for statement in _HOLD:
+            connection.exec_driver_sql(statement, (later, json.dumps(found)))
+    return found
+
+
+def fault_of(error: DBAPIError | sqlite3.Error) -> StorageFault:
+    """What SQLite's error means for a write. Everything before COMMIT is certainly not written."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = _code(cause)
+    text = str(cause)
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return RowsRefused(text, _constraint(text))
+    if isinstance(cause, sqlite3.ProgrammingError | sqlite3.InterfaceError | sqlite3.DataError):
+        return RowsRefused(text)
+    return NotWritten(text)
+
+
+def _code(error: BaseException | None) -> int:
+    """The primary result code; the extended ones have it in their low byte."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+_CONSTRAINTS = {
+    "charges.out_trade_no": "charges_pkey",
+    "charges.order_no": "charges_one_open",
+    "charges.charge_id": "charges_charge_id",
+    "refunds.refund_no": "refunds_pkey",
+    "refunds.refund_id": "refunds_refund_id",
+}
+
+
+def _constraint(text: str) -> str:
+    """SQLite names columns (`UNIQUE constraint failed: charges.charge_id`), not constraints."""
+    kind, _, named = text.partition(" constraint failed: ")
+    return _CONSTRAINTS.get(named, named) if kind == "UNIQUE" else named

@@ -1,0 +1,189 @@
+"""`midas.ports.Store` on SQLite or PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from midas import limits
+from midas.charge import ChargeState
+from midas.errors import SettingsError, StorageUnavailable
+from midas.order import Change, JournalEntry, Notification, Order
+from midas.ports import KeyKind, Listing
+from midas.refund import Refund, RefundState
+from midas.storage.commits import Commits
+from midas.storage.database import Database
+from midas.storage.engine import is_sqlite, parse, postgres_engine, sqlite_engine
+from midas.storage.faults import StorageFault
+from midas.storage.migrate import REVISION, SCHEMA, migrate_sqlite, refusal, unreachable
+from midas.storage.postgres import PostgresDatabase
+from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
+from midas.storage.rows import (
+    JOURNAL,
+    NEW_REFUNDS,
+    NOTIFICATIONS,
+    Decoder,
+    Row,
+    journal_entry_of,
+    notification_of,
+)
+from midas.storage.sqlite import SqliteDatabase
+
+CHECK_TIMEOUT = timedelta(seconds=2)
+
+
+class SqlStore:
+    """The store of one process. Open it with `open_store`, and close it."""
+
+    def __init__(self, database: Database, patience: timedelta = limits.COMMIT_PATIENCE) -> None:
+        plain = database.plain
+        self._database = database
+        self._patience = patience.total_seconds()
+        self._commits = Commits(database, patience)
+        self._orders = {kind: Orders(database, kind, self._patience) for kind in KeyKind}
+        self._assembler = Assembler(plain=plain)
+        self._journal = Decoder(JOURNAL, plain=plain)
+        self._notifications = Decoder(NOTIFICATIONS, plain=plain)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Write what is waiting, then give back all connections."""
+        await self._commits.close()
+        await self._database.close()
+
+    def now(self) -> datetime:
+        """See `Store`."""
+        return self._database.now()
+
+    async def load(self, order_no: str) -> Order:
+        """See `Store`."""
+        return await self._orders[KeyKind.ORDER_NO].get(order_no) or Order(order_no)
+
+    async def find(self, kind: KeyKind, key: str) -> Order | None:
+        """See `Store`."""
+        return await self._orders[kind].get(key)
+
+    async def commit(self, change: Change) -> bool:
+        """See `Store`."""
+        return await self._commits.commit(change)
+
+    async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
+        """See `Store`.
+
+        A claim whose answer is lost is not repeated: its orders come up again after the hold.
+        """
+        try:
+            return await self._database.claim(limit, hold)
+        except StorageFault as fault:
+            raise StorageUnavailable from fault
+
+    async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
+        """See `Store`."""
+        wanted, parameters = self._page("charges", "out_trade_no", state, page)
+        sql = (
+            f"SELECT {ORDER_ROWS} FROM ({wanted}) c JOIN orders o ON o.order_no = c.order_no"  # noqa: S608
+            " LEFT JOIN refunds r ON r.out_trade_no = c.out_trade_no"
+            " ORDER BY c.created_at DESC, c.out_trade_no DESC"
+        )
+        return self._assembler.listed(await self._fetch(sql, parameters))
+
+    async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
+        """See `Store`."""
+        wanted, parameters = self._page("refunds", "refund_no", state, page)
+        columns = ", ".join(NEW_REFUNDS.columns)
+        rows = await self._fetch(f"SELECT {columns} FROM ({wanted}) r", parameters)  # noqa: S608
+        return [self._assembler.refund(row) for row in rows]
+
+    async def journal(self, order_no: str) -> list[JournalEntry]:
+        """See `Store`."""
+        rows = await self._of_order(JOURNAL.columns, "journal", "version, position", order_no)
+        return [journal_entry_of(self._journal.values(row)) for row in rows]
+
+    async def notifications(self, order_no: str) -> list[Notification]:
+        """See `Store`."""
+        rows = await self._of_order(NOTIFICATIONS.columns, "notifications", "sequence", order_no)
+        return [notification_of(self._notifications.values(row)) for row in rows]
+
+    async def check(self) -> None:
+        """See `Store`. Raises StorageUnavailable within two seconds, also for another schema."""
+        rows = await self._fetch(REVISION, patience=CHECK_TIMEOUT.total_seconds())
+        if [row[0] for row in rows] != [SCHEMA]:
+            raise StorageUnavailable
+
+    async def _fetch(
+        self, sql: str, parameters: tuple[Any, ...] = (), patience: float | None = None
+    ) -> Sequence[Row]:
+        bound = self._patience if patience is None else patience
+        return await patiently(lambda: self._database.fetch(sql, parameters), bound)
+
+    async def _of_order(
+        self, columns: Sequence[str], table: str, age: str, order_no: str
+    ) -> Sequence[Row]:
+        mark = self._database.parameter(1)
+        return await self._fetch(
+            f"SELECT {', '.join(columns)} FROM {table} WHERE order_no = {mark} ORDER BY {age}",  # noqa: S608
+            (order_no,),
+        )
+
+    def _page(
+        self, table: str, key: str, state: str | None, page: Listing
+    ) -> tuple[str, tuple[Any, ...]]:
+        """SQL of one page, newest first; only the conditions that are asked for are in it."""
+        moment, parameters, conditions = self._database.codec.moment, [], []
+
+        def mark(value: Any) -> str:
+            parameters.append(value)
+            return self._database.parameter(len(parameters))
+
+        if state is not None:
+            conditions.append(f"state = {mark(str(state))}")
+        if page.created_from is not None:
+            conditions.append(f"created_at >= {mark(moment(page.created_from))}")
+        if page.created_before is not None:
+            conditions.append(f"created_at < {mark(moment(page.created_before))}")
+        if page.after is not None:
+            at, last = mark(moment(page.after[0])), mark(page.after[1])
+            conditions.append(f"(created_at, {key}) < ({at}, {last})")
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = (
+            f"SELECT * FROM {table} {where}"  # noqa: S608
+            f" ORDER BY created_at DESC, {key} DESC LIMIT {mark(page.limit)}"
+        )
+        return sql, tuple(parameters)
+
+
+async def open_store(url: str, patience: timedelta = limits.COMMIT_PATIENCE) -> SqlStore:
+    """The store that DATABASE_URL names, ready for use.
+
+    SQLite is brought to this Midas's schema. Raises SettingsError with a sentence that says what to
+    do when the URL, the file, the server or its schema is not as it must be.
+    """
+    parsed = parse(url)
+    if is_sqlite(parsed):
+        migrate_sqlite(parsed)
+        return SqlStore(SqliteDatabase(sqlite_engine(parsed)), patience)
+    database = PostgresDatabase(postgres_engine(parsed))
+    try:
+        await _check_postgres(database)
+    except BaseException:
+        await database.close()
+        raise
+    return SqlStore(database, patience)
+
+
+async def _check_postgres(database: PostgresDatabase) -> None:
+    try:
+        await database.ping()
+        exists = await database.fetch("SELECT to_regclass('alembic_version') IS NOT NULL")
+        found = await database.fetch(REVISION) if exists[0][0] else []
+    except StorageFault as fault:
+        raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
+    except (TypeError, ValueError) as error:
+        raise SettingsError(unreachable(error)) from error
+    version = str(found[0][0]) if found else ""
+    if version != SCHEMA:
+        raise SettingsError(refusal(version))

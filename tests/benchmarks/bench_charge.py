@@ -1,0 +1,82 @@
+"""CPU per charge at 32 concurrent callers, requests signed, every charge durable."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.benchmarks.plan import CALLERS
+from tests.benchmarks.processes import Child
+from tests.benchmarks.report import Row, row
+from tests.benchmarks.rounds import Contender, Sample, cpu, measure, ratios
+from tests.benchmarks.stage import Stage
+
+MIDAS_TO_BARE_MAX = 1.4
+SDK_TO_MIDAS_MIN = 20
+MIDAS_CPU_MS_MAX = 0.9
+"""design.md section 13; on another class of machine only the ratios say something."""
+
+_CPU = "CPU ms/charge"
+
+
+def on_sqlite(stage: Stage) -> list[Row]:
+    """Midas on SQLite beside the limit and beside the SDK as documented."""
+    plan = stage.plan
+    contenders = {
+        "bare": _contender(stage, *stage.baseline("bare_server", stage.stub), plan.charges),
+        "sdk": _contender(stage, *stage.baseline("sdk_server", stage.stub), plan.sdk_charges),
+        "midas": _contender(stage, *stage.midas(stage.sqlite(), stage.stub), plan.charges),
+    }
+    samples = measure(contenders, plan.rounds, plan.warm_up)
+    bare, sdk, midas = (cpu(samples[name], "server") for name in ("bare", "sdk", "midas"))
+    name, n = "charge", f"{plan.rounds} x {plan.charges}"
+    few = f"{plan.rounds} x {plan.sdk_charges}"
+    return [
+        row(name, "midas, SQLite FULL", midas, _CPU, at_most=MIDAS_CPU_MS_MAX, count=n),
+        row(name, "bare limit, nothing stored", bare, _CPU, count=n),
+        row(name, "grpc + pingpp SDK, nothing stored", sdk, _CPU, count=few),
+        row(name, "midas : bare", ratios(midas, bare), "x", at_most=MIDAS_TO_BARE_MAX),
+        row(name, "SDK : midas", ratios(sdk, midas), "x", at_least=SDK_TO_MIDAS_MIN),
+        *_throughput(name, samples, n),
+    ]
+
+
+def on_postgres(stage: Stage) -> list[Row]:
+    """Midas on PostgreSQL beside the limit; what PostgreSQL itself used is told apart."""
+    plan, postgres = stage.plan, stage.postgres
+    database_url = migrated(stage, postgres.database())
+    server, target = stage.midas(database_url, stage.stub)
+    contenders = {
+        "bare": _contender(stage, *stage.baseline("bare_server", stage.stub), plan.charges),
+        "midas": _contender(stage, server, target, plan.charges, postgres=postgres.cpu_s),
+    }
+    samples = measure(contenders, plan.rounds, plan.warm_up)
+    bare, midas = (cpu(samples[name], "server") for name in ("bare", "midas"))
+    name, n = "charge-postgres", f"{plan.rounds} x {plan.charges}"
+    return [
+        row(name, "midas, PostgreSQL", midas, _CPU, at_most=MIDAS_CPU_MS_MAX, count=n),
+        row(name, "PostgreSQL itself", cpu(samples["midas"], "postgres"), _CPU, count=n),
+        row(name, "bare limit, nothing stored", bare, _CPU, count=n),
+        row(name, "midas : bare", ratios(midas, bare), "x", at_most=MIDAS_TO_BARE_MAX),
+        *_throughput(name, samples, n),
+    ]
+
+
+def migrated(stage: Stage, database_url: str) -> str:
+    """The same URL, once its database has the tables."""
+    stage.run("midas", "migrate", DATABASE_URL=database_url)
+    return database_url
+
+
+def _contender(stage: Stage, server: Child, target: str, count: int, **meters: Any) -> Contender:
+    def run(charges: int) -> Mapping[str, Any]:
+        prefix = stage.prefix()
+        return stage.load.ask(
+            do="charge", target=target, callers=CALLERS, count=charges, prefix=prefix
+        )
+
+    return Contender(run, count, {"server": server.cpu_s, **meters})
+
+
+def _throughput(name: str, samples: Mapping[str, list[Sample]], n: str) -> list[Row]:
+    """For orientation: stub, load and server share the cores."""
+    rates = [each.per_s for each in samples["midas"]]
+    return [row(name, "midas, all on one machine", rates, "charges/s", count=n)]

@@ -1,0 +1,61 @@
+"""What a service adds to Ping++'s own time at a steady rate of charges.
+
+Each answer of the stub tells how long it was held back, and that is taken off the time from the
+moment when the call was due to the moment when its answer was there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.benchmarks.plan import STEADY_PER_S, STUB_HOLD_MS
+from tests.benchmarks.report import Row, row
+from tests.benchmarks.stage import Stage
+
+P50_MS_MAX = 3
+P99_MS_MAX = 25
+
+
+def added(stage: Stage) -> list[Row]:
+    """Midas on SQLite beside the limit."""
+    plan = stage.plan
+    stub = stage.talker("stub", "--hold-ms", str(STUB_HOLD_MS))
+    _, bare = stage.baseline("bare_server", stub)
+    _, midas = stage.midas(stage.sqlite(), stub)
+    for target in (bare, midas):
+        _steady(stage, target, min(plan.warm_up, plan.steady))
+    samples: dict[str, list[Mapping[str, Any]]] = {bare: [], midas: []}
+    for _ in range(plan.rounds):
+        for target, found in samples.items():
+            found.append(_steady(stage, target, plan.steady))
+    name, n = f"latency at {STEADY_PER_S}/s", f"{plan.rounds} x {plan.steady}"
+    return [
+        row(
+            name,
+            "midas adds, p50",
+            _all(samples[midas], "p50_ms"),
+            "ms",
+            at_most=P50_MS_MAX,
+            count=n,
+        ),
+        row(
+            name,
+            "midas adds, p99",
+            _all(samples[midas], "p99_ms"),
+            "ms",
+            at_most=P99_MS_MAX,
+            count=n,
+        ),
+        row(name, "bare limit adds, p50", _all(samples[bare], "p50_ms"), "ms", count=n),
+        row(name, "bare limit adds, p99", _all(samples[bare], "p99_ms"), "ms", count=n),
+    ]
+
+
+def _steady(stage: Stage, target: str, count: int) -> Mapping[str, Any]:
+    prefix = stage.prefix()
+    return stage.load.ask(
+        do="steady", target=target, per_s=STEADY_PER_S, count=count, prefix=prefix
+    )
+
+
+def _all(samples: list[Mapping[str, Any]], name: str) -> list[float]:
+    return [each[name] for each in samples]

@@ -1,0 +1,49 @@
+"""What a child process of the benchmarks does to talk with its parent: JSON, one line each way."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+Command = dict[str, Any]
+
+
+def only(method: str, request: Any, answer: Callable[..., Any]) -> grpc.GenericRpcHandler:
+    """PaymentService with this one method."""
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+        answer,
+        request_deserializer=request.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+    return grpc.method_handlers_generic_handler("midas.v1.PaymentService", {method: handler})
+
+
+def tell(message: Command) -> None:
+    """Send one message to the parent."""
+    print(json.dumps(message), flush=True)
+
+
+async def serve_at(port: int) -> None:
+    """Tell the parent the port; return when the parent is gone or done with us."""
+    tell({"port": port})
+    await asyncio.to_thread(sys.stdin.read)
+
+
+async def obey(answer: Callable[[Command], Awaitable[Command]]) -> None:
+    """Answer the parent's commands, one after the other, until there are no more."""
+    tell({"ready": True})
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        try:
+            tell(await answer(json.loads(line)))
+        except Exception as error:
+            tell({"error": _first(error)})
+
+
+def _first(error: Exception) -> str:
+    """One of many that failed together says enough."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,65 @@
+"""How much is measured. A round measures every contender once, so that noise meets all of them."""
+
+from dataclasses import dataclass
+
+CALLERS = 32
+"""Concurrent callers of the closed-loop benchmarks."""
+
+STEADY_PER_S = 100
+"""Charges per second of the open-loop benchmark."""
+
+STUB_HOLD_MS = 120
+"""How long Ping++ takes to answer in the open-loop benchmark."""
+
+WRITERS = (1, 16, 64)
+"""Concurrent callers of the store alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Counts of operations per contender and round. Warm-ups are not measured."""
+
+    rounds: int
+    warm_up: int
+    charges: int
+    sdk_charges: int
+    """For the baseline that costs tens of milliseconds per charge."""
+    queries: int
+    stored_orders: int
+    """Orders that there are for the queries to find."""
+    steady: int
+    writes: int
+    """With 16 callers and more; one caller alone makes a quarter of them."""
+
+
+FULL = Plan(
+    rounds=3,
+    warm_up=600,
+    charges=2500,
+    sdk_charges=100,
+    queries=5000,
+    stored_orders=2000,
+    steady=500,
+    writes=2000,
+)
+QUICK = Plan(
+    rounds=2,
+    warm_up=200,
+    charges=600,
+    sdk_charges=40,
+    queries=1500,
+    stored_orders=400,
+    steady=150,
+    writes=400,
+)
+SMOKE = Plan(
+    rounds=1,
+    warm_up=8,
+    charges=120,
+    sdk_charges=8,
+    queries=400,
+    stored_orders=16,
+    steady=10,
+    writes=200,
+)
+"""Only shows that everything runs; its numbers mean nothing."""

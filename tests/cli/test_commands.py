@@ -1,0 +1,124 @@
+"""The command line as a whole: help, version, settings, and the base install without servers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from midas.cli.app import COMMANDS
+from tests.cli.double import run_alone
+
+WITHOUT_SERVER = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+from midas.__main__ import main
+sys.argv = ["midas", *{arguments!r}]
+main()
+"""
+
+
+def midas(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m midas` with no settings but these."""
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "midas", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean | environment,
+    )
+
+
+def test_version() -> None:
+    """`python -m midas --version` says the package's version."""
+    done = midas("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("midas ")
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_teaches(command: str) -> None:
+    """Each help says what may have happened on failure, has an example, and offers --json."""
+    text = run_alone(command, "--help").stdout
+    assert "status 1" in text.lower() or "status 2" in text.lower()
+    assert f"  midas {command}" in text or f"midas {command}\n" in text
+    assert "--json" in text
+    assert "\b" not in text
+    assert "\\b" not in text
+
+
+def test_the_exit_statuses_are_documented() -> None:
+    """The top help names every command and every exit status."""
+    text = run_alone("--help").stdout
+    assert all(command in text for command in COMMANDS)
+    assert all(f"  {status}  " in text for status in (0, 1, 2, 3))
+
+
+def test_the_help_of_serve_is_the_manual_of_settings() -> None:
+    """Every setting is listed under its name in the environment."""
+    text = run_alone("serve", "--help").stdout
+    assert "PINGPP_PRIVATE_KEY_PATH" in text
+    assert "DRAIN_TIMEOUT_S" in text
+
+
+def test_unknown_command() -> None:
+    """A command that does not exist is wrong usage."""
+    assert run_alone("pay").exit_code == 2
+
+
+@pytest.mark.parametrize("absent", [{"click"}, {"aiohttp"}, {"pydantic_settings"}])
+def test_without_the_server_extra(absent: set[str]) -> None:
+    """On the base install one sentence says what to install, with status 2."""
+    script = WITHOUT_SERVER.format(absent=absent, arguments=["serve"])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "install midas[server]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_without_settings() -> None:
+    """A missing setting ends with status 2 and its name, as a sentence or as JSON."""
+    done = midas("serve")
+    assert done.returncode == 2
+    assert "PINGPP_API_KEY" in done.stderr
+    told = json.loads(midas("serve", "--json").stdout)
+    assert told["error"]["reason"] == "SETTINGS"
+    assert "PINGPP_API_KEY" in told["error"]["message"]
+
+
+def test_serve_check_starts_nothing() -> None:
+    """--check says that the settings will do, and which money would move."""
+    settings = {"PINGPP_API_KEY": "sk_test_x", "PINGPP_APP_ID": "app_x"}
+    done = midas("serve", "--check", **settings)
+    assert done.returncode == 0, done.stderr
+    assert "no real money" in done.stdout
+    told = json.loads(midas("serve", "--check", "--json", **settings).stdout)
+    assert told == {"ok": True, "env": "development", "livemode": False}
+
+
+def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
+    """The first run makes the schema, the second finds it there."""
+    url = f"sqlite:///{tmp_path / 'midas.sqlite3'}"
+    first = run_alone("migrate", "--database", url, "--json")
+    told = json.loads(first.stdout)
+    assert (first.exit_code, told["from"]) == (0, None)
+    second = run_alone("migrate", DATABASE_URL=url)
+    assert f"Schema {told['to']}: nothing to do." in second.stdout
+    third = run_alone("migrate", "--json", DATABASE_URL=url)
+    assert json.loads(third.stdout) == {"ok": True, "from": told["to"], "to": told["to"]}
+
+
+def test_migrate_never_repeats_the_url() -> None:
+    """What is wrong with the database is a setting's fault, told without its password."""
+    result = run_alone("migrate", "--database", "mysql://me:hunter2@db/midas")
+    assert result.exit_code == 2
+    assert "[SETTINGS]" in result.stderr
+    assert "hunter2" not in result.output
+    assert run_alone("migrate", DATABASE_URL="").exit_code == 2

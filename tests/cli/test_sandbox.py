@@ -1,0 +1,91 @@
+"""`midas sandbox` as a process."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from midas.cli.keys import make_keys
+
+STOP_S = 20
+
+
+@contextmanager
+def started(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """A sandbox on a free port; stopped at the end."""
+    command = [sys.executable, "-m", "midas", "sandbox", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.send_signal(signal.SIGTERM)
+            child.wait(STOP_S)
+
+
+def state(base: str) -> Any:
+    """What the sandbox says of itself."""
+    connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=STOP_S)
+    try:
+        connection.request("GET", "/_sandbox/state")
+        return json.load(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def test_it_says_what_to_export() -> None:
+    """Every line is a comment or an export of a setting, and the key files exist until the end."""
+    with started() as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline().rstrip() for _ in range(6)]
+        exports = dict(line.removeprefix("export ").split("=", 1) for line in lines[1:])
+        paths = [Path(path) for name, path in exports.items() if name.endswith(("PATH", "PATHS"))]
+        assert len(paths) == 2
+        assert all(path.exists() for path in paths)
+        assert Path(exports["PINGPP_PRIVATE_KEY_PATH"]).stat().st_mode & 0o077 == 0
+        base = exports["PINGPP_API_BASE"]
+        assert state(base)["app_id"] == exports["PINGPP_APP_ID"]
+    assert child.returncode == 0
+    assert not any(path.exists() for path in paths)
+
+
+def test_options_reach_the_sandbox(tmp_path: Path) -> None:
+    """App, key, merchant key and ledger are those that were given; the ready line is JSON."""
+    keys = make_keys(tmp_path, "merchant")
+    ledger = tmp_path / "ledger.jsonl"
+    options = ["--app-id", "app_x", "--api-key", "sk_live_x", "--ledger", str(ledger)]
+    with started("--json", *options, "--merchant-public-key", str(keys.public)) as child:
+        assert child.stdout is not None
+        ready = json.loads(child.stdout.readline())
+        told = ready["environment"]
+        assert (told["PINGPP_APP_ID"], told["PINGPP_API_KEY"]) == ("app_x", "sk_live_x")
+        assert "PINGPP_PRIVATE_KEY_PATH" not in told
+        assert state(ready["url"])["livemode"] is True
+    assert ledger.exists()
+
+
+def test_a_port_in_use_is_said() -> None:
+    """When it cannot listen, a sentence says so, with status 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "midas", "sandbox", "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_of_no_mode_is_refused() -> None:
+    """An API key must tell which mode it is of."""
+    command = [sys.executable, "-m", "midas", "sandbox", "--api-key", "secret"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "sk_test_" in done.stderr

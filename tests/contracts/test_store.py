@@ -1,0 +1,401 @@
+"""What every store promises: SQLite, PostgreSQL and the one in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from midas.charge import ChargeState
+from midas.order import Draft, JournalEntry, Order
+from midas.ports import KeyKind, KeyTaken, Listing, Store
+from midas.refund import RefundState
+from midas.storage import open_store
+from tests.fakes.store import MemoryStore
+from tests.records import (
+    NOON,
+    a_charge,
+    a_refund,
+    changed,
+    intent,
+    paid,
+    refund_intent,
+    refunded,
+    touched,
+)
+
+HOLD = timedelta(seconds=60)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """An empty store of each kind."""
+    if request.param == "memory":
+        yield MemoryStore(clock=datetime.now(UTC))
+        return
+    async with await open_store(request.getfixturevalue(f"{request.param}_url")) as opened:
+        yield opened
+
+
+async def put(store: Store, order_no: str = "o1", **fields: Any) -> Order:
+    """An order with one charge, on disk."""
+    assert await store.commit(intent(order_no, **fields))
+    return await store.load(order_no)
+
+
+async def test_an_unknown_order_is_empty(store: Store) -> None:
+    """Loading what is not there gives version 0 and nothing else; finding it gives None."""
+    assert await store.load("o1") == Order("o1")
+    for kind in KeyKind:
+        assert await store.find(kind, "nothing") is None
+
+
+async def test_what_is_committed_comes_back_as_it_was(store: Store) -> None:
+    """Every field of an order survives: moments to the microsecond, text in any script, JSON."""
+    moment = NOON.astimezone(timezone(timedelta(hours=8)))
+    extra = {"中文": ["\u0000", "\ud800", "😀", {"deep": [1, 2.5, None, True]}], "z": 1, "a": 2}
+    charge = a_charge(
+        "订单1",
+        subject="图书 ✓ '; DROP TABLE charges; --",
+        extra=extra,
+        metadata={"k" * 40: "v" * 900},
+        livemode=True,
+        amount=100_000_000_000,
+        asked_expires_at=moment,
+        due_at=NOON + timedelta(microseconds=1),
+        looks=3,
+        absent_since=NOON,
+        answer='{"credential": {"alipay": {"orderInfo": "' + "x" * 200_000 + '"}}}',
+    )
+    draft = Draft(Order("订单1"))
+    draft.add_charge(charge, "CREATE")
+    assert await store.commit(changed(draft))
+    assert await store.load("订单1") == draft.order
+    assert (await store.load("订单1")).charges[0].created_at.tzinfo is not None
+    assert list((await store.load("订单1")).charges[0].extra) == list(extra)
+
+
+async def test_a_life_of_an_order_round_trips(store: Store) -> None:
+    """Payment and refund with their journal and notifications come back exactly as decided."""
+    order = await put(store)
+    changes = [paid(order)]
+    assert await store.commit(changes[-1])
+    changes.append(refund_intent(await store.load("o1"), metadata={"为": "什么"}))
+    assert await store.commit(changes[-1])
+    changes.append(refunded(await store.load("o1")))
+    assert await store.commit(changes[-1])
+    final = await store.load("o1")
+    assert (final.version, final.last_sequence) == (4, 2)
+    assert final.charges == changes[0].changed_charges
+    assert final.refunds == changes[2].changed_refunds
+    told = await store.notifications("o1")
+    assert told == [*changes[0].notifications, *changes[2].notifications]
+    journal = await store.journal("o1")
+    assert journal[1:] == [entry for change in changes for entry in change.journal]
+    assert [type(each) for each in journal] == [JournalEntry] * 4
+    assert await store.journal("o2") == []
+    assert await store.notifications("o2") == []
+
+
+async def test_every_key_finds_its_order(store: Store) -> None:
+    """An order is found whole by each of the five kinds of key."""
+    await put(store, "o1")
+    await put(store, "o2")
+    for order_no in ("o1", "o2"):
+        assert await store.commit(paid(await store.load(order_no)))
+        assert await store.commit(refund_intent(await store.load(order_no)))
+        assert await store.commit(refunded(await store.load(order_no)))
+    order = await store.load("o1")
+    keys = {
+        KeyKind.ORDER_NO: "o1",
+        KeyKind.OUT_TRADE_NO: order.charges[0].out_trade_no,
+        KeyKind.CHARGE_ID: order.charges[0].charge_id,
+        KeyKind.REFUND_NO: order.refunds[0].refund_no,
+        KeyKind.REFUND_ID: order.refunds[0].refund_id,
+    }
+    for kind, key in keys.items():
+        assert key is not None
+        assert await store.find(kind, key) == order
+
+
+async def test_a_stale_change_writes_nothing(store: Store) -> None:
+    """A change based on an older version is answered False and leaves no trace."""
+    order = await put(store)
+    assert await store.commit(touched(order, operator_reason="first"))
+    assert not await store.commit(touched(order, operator_reason="second"))
+    assert not await store.commit(intent("o1"))
+    assert not await store.commit(replace(touched(order), order_no="missing"))
+    now = await store.load("o1")
+    assert (now.version, now.charges[0].operator_reason) == (2, "first")
+    assert len(await store.journal("o1")) == 2
+    assert await store.load("missing") == Order("missing")
+
+
+async def test_a_second_open_charge_is_refused(store: Store) -> None:
+    """An order has one open charge at most; once the old one is superseded another one may open."""
+    order = await put(store)
+    assert not await store.commit(intent("o1", order))
+    assert await store.load("o1") == order
+    draft = Draft(order)
+    draft.put_charge(replace(order.charges[0], superseded=True), "charge_superseded", NOON, "T")
+    draft.add_charge(a_charge("o1", created_at=NOON + HOLD), "CREATE")
+    assert await store.commit(changed(draft))
+    after = await store.load("o1")
+    assert after == draft.order
+    assert after.open_charge == after.charges[1]
+
+
+async def test_rows_come_oldest_first(store: Store) -> None:
+    """Charges and refunds of an order are sorted by their creation, whenever they were stored."""
+    order = await put(store, created_at=NOON)
+    draft = Draft(order)
+    for hours in (3, -2):
+        at = NOON + timedelta(hours=hours)
+        draft.add_charge(a_charge("o1", created_at=at, superseded=True), "T")
+        draft.add_refund(a_refund(order.charges[0], created_at=at), "T")
+    assert await store.commit(changed(draft))
+    after = await store.load("o1")
+    assert [each.created_at.hour for each in after.charges] == [10, 12, 15]
+    assert [each.created_at.hour for each in after.refunds] == [10, 15]
+    assert after.refunds_of(order.charges[0].out_trade_no) == after.refunds
+
+
+@pytest.mark.parametrize("column", ["out_trade_no", "charge_id", "refund_no", "refund_id"])
+async def test_a_key_of_another_order_is_refused_by_name(store: Store, column: str) -> None:
+    """A unique key of another order raises KeyTaken with its name, and nothing is written."""
+    mine = await put(store, "mine", charge_id="ch_mine", out_trade_no="tradeMine")
+    other = await put(store, "other")
+    assert await store.commit(refund_intent(mine, refund_no="r_mine", refund_id="re_mine"))
+    change = {
+        "out_trade_no": intent("new", out_trade_no="tradeMine"),
+        "charge_id": touched(other, charge_id="ch_mine"),
+        "refund_no": refund_intent(other, refund_no="r_mine"),
+        "refund_id": refund_intent(other, refund_id="re_mine"),
+    }[column]
+    before = [await store.load(name) for name in ("mine", "other", "new")]
+    with pytest.raises(KeyTaken) as raised:
+        await store.commit(change)
+    assert raised.value.column == column
+    assert [await store.load(name) for name in ("mine", "other", "new")] == before
+    assert await store.journal("new") == []
+
+
+async def test_neighbours_in_a_batch_do_not_harm_each_other(store: Store) -> None:
+    """Of many commits at once, those that cannot be are refused one by one, the others stand."""
+    await put(store, "stale")
+    open_order = await put(store, "open")
+    await put(store, "owner", out_trade_no="taken", charge_id="ch_taken")
+    changes = [intent(f"good{n}") for n in range(40)]
+    changes[7] = intent("stale")
+    changes[11] = intent("thief1", out_trade_no="taken")
+    changes[23] = intent("open", open_order)
+    changes[31] = intent("thief2", charge_id="ch_taken")
+    said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+    for n, answer in enumerate(said):
+        if n in (11, 31):
+            assert isinstance(answer, KeyTaken)
+        else:
+            assert answer is (n not in (7, 23))
+            assert (await store.load(changes[n].order_no)).version == 1
+    assert (await store.load("thief1")).version == 0
+
+
+async def test_two_of_a_batch_with_one_new_key(store: Store) -> None:
+    """Of two orders that bring the same new key at once, one gets it and the other is told."""
+    said = await asyncio.gather(
+        store.commit(intent("o1", charge_id="ch_1")),
+        store.commit(intent("o2", charge_id="ch_1")),
+        return_exceptions=True,
+    )
+    assert sorted(map(type, said), key=str) == sorted([bool, KeyTaken], key=str)
+
+
+async def test_of_many_writers_one_wins_each_version(store: Store) -> None:
+    """Writers that load, decide and commit at once lose no update and leave no gap."""
+    await put(store, metadata={})
+
+    async def add_ten() -> None:
+        done = 0
+        while done < 10:
+            order = await store.load("o1")
+            looks = order.charges[0].looks + 1
+            change = touched(order, looks=looks)
+            notice = paid(order).notifications or ()
+            if order.charges[0].state is ChargeState.SUBMITTING:
+                change = replace(
+                    change, notifications=notice, last_sequence=order.last_sequence + len(notice)
+                )
+            done += await store.commit(change)
+
+    await asyncio.gather(*(add_ten() for _ in range(8)))
+    order = await store.load("o1")
+    assert (order.version, order.charges[0].looks) == (81, 80)
+    sequences = [each.sequence for each in await store.notifications("o1")]
+    assert sequences == list(range(1, 81))
+    assert len(await store.journal("o1")) == 81
+
+
+async def test_of_many_first_charges_one_opens(store: Store) -> None:
+    """Callers that all want the first charge of one order get one charge between them."""
+    said = await asyncio.gather(*(store.commit(intent("o1")) for _ in range(30)))
+    assert sum(said) == 1
+    assert len((await store.load("o1")).charges) == 1
+
+
+async def test_a_read_sees_every_commit_that_was_answered(store: Store) -> None:
+    """What was answered True before a read began is in what it returns."""
+
+    async def writer(order_no: str) -> None:
+        for version in range(1, 6):
+            order = await store.load(order_no)
+            assert order.version == version - 1
+            change = touched(order, looks=version) if order.charges else intent(order_no)
+            assert await store.commit(change)
+            found = await store.find(KeyKind.ORDER_NO, order_no)
+            assert found is not None
+            assert found.version == version
+
+    await asyncio.gather(*(writer(f"o{n}") for n in range(20)))
+
+
+async def test_due_orders_are_claimed_earliest_first_and_held(store: Store) -> None:
+    """A claim takes what is due by its time, at most so many, and not again for a while."""
+    now = store.now()
+    for n in (3, 1, 2):
+        await put(store, f"o{n}", due_at=now - timedelta(minutes=10 - n))
+    await put(store, "later", due_at=now + timedelta(hours=1))
+    await put(store, "never")
+    assert await store.claim_due_orders(2, HOLD) == ["o1", "o2"]
+    assert await store.claim_due_orders(2, HOLD) == ["o3"]
+    assert await store.claim_due_orders(2, HOLD) == []
+    held = await store.load("o1")
+    assert held.version == 1
+    due_at = held.charges[0].due_at
+    assert due_at is not None
+    assert abs(due_at - (now + HOLD)) < timedelta(seconds=30)
+
+
+async def test_a_hold_that_is_over_is_claimed_again(store: Store) -> None:
+    """An order whose claimant did nothing comes up again."""
+    await put(store, due_at=store.now() - HOLD)
+    assert await store.claim_due_orders(5, timedelta(seconds=-1)) == ["o1"]
+    assert await store.claim_due_orders(5, HOLD) == ["o1"]
+    assert await store.claim_due_orders(5, HOLD) == []
+
+
+async def test_only_what_is_unknown_or_to_be_closed_is_claimed(store: Store) -> None:
+    """SUBMITTING rows and superseded PENDING charges are claimed; each order once, all its rows."""
+    due = store.now() - HOLD
+    for state in ChargeState:
+        for superseded in (False, True):
+            order_no = f"{state}-{superseded}"
+            await put(store, order_no, state=state, superseded=superseded, due_at=due)
+    for n, refund_state in enumerate(RefundState):
+        order = await put(store, f"refund-{refund_state}", state=ChargeState.SUCCEEDED)
+        draft = Draft(order)
+        for each in range(2):
+            refund = a_refund(
+                order.charges[0], state=refund_state, due_at=due, refund_no=f"r{n}{each}"
+            )
+            draft.add_refund(refund, "T")
+        assert await store.commit(changed(draft))
+    claimed = await store.claim_due_orders(100, HOLD)
+    assert sorted(claimed) == [
+        "PENDING-True",
+        "SUBMITTING-False",
+        "SUBMITTING-True",
+        "refund-SUBMITTING",
+    ]
+    assert await store.claim_due_orders(100, HOLD) == []
+
+
+async def test_claims_at_once_share_the_work(store: Store) -> None:
+    """No order is given to two claimants."""
+    due = store.now() - HOLD
+    await asyncio.gather(*(put(store, f"o{n}", due_at=due) for n in range(40)))
+    claims = await asyncio.gather(*(store.claim_due_orders(10, HOLD) for _ in range(8)))
+    claimed = [order_no for each in claims for order_no in each]
+    assert len(claimed) == len(set(claimed))
+    rest = await store.claim_due_orders(40, HOLD)
+    assert sorted(claimed + rest) == sorted(f"o{n}" for n in range(40))
+
+
+async def test_charges_are_listed_newest_first_page_by_page(store: Store) -> None:
+    """Pages join without gap or overlap, also where many rows are of one moment."""
+    for n in range(9):
+        await put(store, f"o{n}", created_at=NOON + timedelta(seconds=n // 3))
+    seen: list[tuple[datetime, str]] = []
+    after = None
+    while page := await store.list_charges(None, Listing(limit=2, after=after)):
+        seen += [(each.charges[0].created_at, each.charges[0].out_trade_no) for each in page]
+        after = seen[-1]
+        await put(store, f"new{len(seen)}", created_at=NOON + HOLD)  # newer: on no later page
+    assert len(seen) == 9
+    assert all(newer > older for newer, older in pairwise(seen))
+
+
+async def test_charges_are_listed_by_state_and_time(store: Store) -> None:
+    """The state and the window (start in, end out) choose; each charge comes with its refunds."""
+    for n in range(4):
+        order = await put(store, f"o{n}", created_at=NOON + timedelta(seconds=n))
+        if n % 2:
+            assert await store.commit(paid(order))
+            assert await store.commit(refund_intent(await store.load(f"o{n}")))
+            assert await store.commit(refund_intent(await store.load(f"o{n}")))
+    succeeded = await store.list_charges(ChargeState.SUCCEEDED, Listing(10))
+    assert succeeded == [await store.load("o3"), await store.load("o1")]
+    window = Listing(10, NOON + timedelta(seconds=1), NOON + timedelta(seconds=3))
+    assert [each.order_no for each in await store.list_charges(None, window)] == ["o2", "o1"]
+    assert await store.list_charges(ChargeState.REVERSED, Listing(10)) == []
+
+
+async def test_a_listed_order_holds_that_charge_alone(store: Store) -> None:
+    """An order with two charges is listed twice, each time with one and with its own refunds."""
+    order = await put(store, superseded=True)
+    draft = Draft(order)
+    draft.add_charge(a_charge("o1", created_at=NOON + HOLD), "T")
+    draft.add_refund(a_refund(order.charges[0]), "T")
+    assert await store.commit(changed(draft))
+    newer, older = await store.list_charges(None, Listing(10))
+    assert (newer.charges, newer.refunds) == (draft.order.charges[1:], ())
+    assert (older.charges, older.refunds) == (draft.order.charges[:1], draft.order.refunds)
+    assert newer.version == older.version == 2
+
+
+async def test_refunds_are_listed_newest_first_page_by_page(store: Store) -> None:
+    """As for charges: by (created_at, refund_no), filtered by state and time."""
+    order = await put(store)
+    draft = Draft(order)
+    for n in range(5):
+        state = RefundState.FAILED if n == 2 else RefundState.PENDING
+        at = NOON + timedelta(seconds=n // 2)
+        draft.add_refund(a_refund(order.charges[0], created_at=at, state=state), "T")
+    assert await store.commit(changed(draft))
+    wanted = sorted(draft.order.refunds, key=lambda r: (r.created_at, r.refund_no), reverse=True)
+    first = await store.list_refunds(None, Listing(3))
+    after = (first[-1].created_at, first[-1].refund_no)
+    assert first + await store.list_refunds(None, Listing(3, after=after)) == wanted
+    failed = await store.list_refunds(RefundState.FAILED, Listing(3))
+    assert [each.state for each in failed] == [RefundState.FAILED]
+    assert await store.list_refunds(None, Listing(3, created_from=NOON + HOLD)) == []
+
+
+async def test_a_change_without_journal_is_stored(store: Store) -> None:
+    """A look that is put off needs no journal entry and still counts as a version."""
+    order = await put(store)
+    draft = Draft(order)
+    draft.reschedule_charge(replace(order.charges[0], due_at=NOON, looks=1))
+    assert await store.commit(changed(draft))
+    after = await store.load("o1")
+    assert (after.version, after.charges[0].due_at, after.charges[0].looks) == (2, NOON, 1)
+    assert len(await store.journal("o1")) == 1
+
+
+async def test_the_clock_is_about_now_and_the_store_alive(store: Store) -> None:
+    """`now` is an aware moment near the machine's, here where both are one; `check` is content."""
+    assert abs(store.now() - datetime.now(UTC)) < timedelta(seconds=60)
+    assert store.now().utcoffset() == timedelta(0)
+    await store.check()

@@ -1,0 +1,192 @@
+"""The store in memory: the whole of `midas.ports.Store`, without waiting and without surprises."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from midas.charge import Charge, ChargeState
+from midas.order import Change, JournalEntry, Notification, Order
+from midas.ports import KeyKind, KeyTaken, Listing
+from midas.refund import Refund, RefundState
+from midas.storage.rows import FIXED_CHARGE, FIXED_REFUND
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Disk:
+    """What survives a crash. Its values never change, so that a copy is a snapshot."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    owners: dict[tuple[KeyKind, str], str] = field(default_factory=dict)
+    """The order_no that a key belongs to."""
+    journal: dict[str, tuple[JournalEntry, ...]] = field(default_factory=dict)
+    notifications: dict[str, tuple[Notification, ...]] = field(default_factory=dict)
+
+    def copy(self) -> "Disk":
+        """A snapshot: what is written to one of the two does not show in the other."""
+        return Disk(
+            dict(self.orders), dict(self.owners), dict(self.journal), dict(self.notifications)
+        )
+
+
+class MemoryStore:
+    """A store on a `Disk`. After a crash, make another one on the same disk.
+
+    `clock` is the database's clock; it moves only when a test moves it.
+    """
+
+    def __init__(self, disk: Disk | None = None, clock: datetime = START) -> None:
+        self.disk = Disk() if disk is None else disk
+        self.clock = clock
+
+    def now(self) -> datetime:
+        """See `Store`."""
+        return self.clock
+
+    async def load(self, order_no: str) -> Order:
+        """See `Store`."""
+        return self.disk.orders.get(order_no) or Order(order_no)
+
+    async def find(self, kind: KeyKind, key: str) -> Order | None:
+        """See `Store`."""
+        owner = key if kind is KeyKind.ORDER_NO else self.disk.owners.get((kind, key))
+        return None if owner is None else self.disk.orders.get(owner)
+
+    async def commit(self, change: Change) -> bool:
+        """See `Store`."""
+        disk, order_no = self.disk, change.order_no
+        before = disk.orders.get(order_no) or Order(order_no)
+        if before.version != change.expected_version:
+            return False
+        after = _changed(before, change)
+        if sum(each.is_open for each in after.charges) > 1:
+            return False
+        owners = {key: column for key, column in _keys(after) if disk.owners.get(key) != order_no}
+        for key, column in owners.items():
+            if key in disk.owners:
+                raise KeyTaken(column)
+        disk.orders[order_no] = after
+        disk.owners.update(dict.fromkeys(owners, order_no))
+        disk.journal[order_no] = disk.journal.get(order_no, ()) + change.journal
+        told = disk.notifications.get(order_no, ()) + change.notifications
+        assert [each.sequence for each in told] == list(range(1, len(told) + 1))
+        disk.notifications[order_no] = told
+        return True
+
+    async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
+        """See `Store`."""
+        due = {}
+        for order in self.disk.orders.values():
+            dues = [each.due_at for each in _claimable(order, self.clock) if each.due_at]
+            if dues:
+                due[order.order_no] = min(dues)
+        claimed = sorted(due, key=lambda order_no: due[order_no])[:limit]
+        for order_no in claimed:
+            order = self.disk.orders[order_no]
+            held = {id(each) for each in _claimable(order, self.clock)}
+            later = self.clock + hold
+            self.disk.orders[order_no] = replace(
+                order,
+                charges=tuple(
+                    replace(c, due_at=later) if id(c) in held else c for c in order.charges
+                ),
+                refunds=tuple(
+                    replace(r, due_at=later) if id(r) in held else r for r in order.refunds
+                ),
+            )
+        return claimed
+
+    async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
+        """See `Store`."""
+        rows = [
+            (charge.created_at, charge.out_trade_no, order, charge)
+            for order in self.disk.orders.values()
+            for charge in order.charges
+            if state is None or charge.state is state
+        ]
+        return [
+            replace(order, charges=(charge,), refunds=order.refunds_of(charge.out_trade_no))
+            for _, _, order, charge in _page(rows, page)
+        ]
+
+    async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
+        """See `Store`."""
+        rows = [
+            (refund.created_at, refund.refund_no, order, refund)
+            for order in self.disk.orders.values()
+            for refund in order.refunds
+            if state is None or refund.state is state
+        ]
+        return [refund for _, _, _, refund in _page(rows, page)]
+
+    async def journal(self, order_no: str) -> list[JournalEntry]:
+        """See `Store`."""
+        return list(self.disk.journal.get(order_no, ()))
+
+    async def notifications(self, order_no: str) -> list[Notification]:
+        """See `Store`."""
+        return list(self.disk.notifications.get(order_no, ()))
+
+    async def check(self) -> None:
+        """See `Store`."""
+
+
+_Record = TypeVar("_Record", Charge, Refund)
+
+
+def _changed(order: Order, change: Change) -> Order:
+    charges = {each.out_trade_no: each for each in order.charges}
+    for charge in change.changed_charges:
+        _assert_fixed(charges[charge.out_trade_no], charge, FIXED_CHARGE)
+        charges[charge.out_trade_no] = charge
+    charges.update((each.out_trade_no, each) for each in change.new_charges)
+    refunds = {each.refund_no: each for each in order.refunds}
+    for refund in change.changed_refunds:
+        _assert_fixed(refunds[refund.refund_no], refund, FIXED_REFUND)
+        refunds[refund.refund_no] = refund
+    refunds.update((each.refund_no, each) for each in change.new_refunds)
+    return Order(
+        order.order_no,
+        order.version + 1,
+        change.last_sequence,
+        tuple(sorted(charges.values(), key=lambda each: (each.created_at, each.out_trade_no))),
+        tuple(sorted(refunds.values(), key=lambda each: (each.created_at, each.refund_no))),
+    )
+
+
+def _assert_fixed(before: _Record, after: _Record, names: frozenset[str]) -> None:
+    """What was asked for never changes; the real store does not write it again."""
+    assert all(getattr(before, name) == getattr(after, name) for name in names)
+
+
+def _keys(order: Order) -> list[tuple[tuple[KeyKind, str], str]]:
+    keys = [(KeyKind.OUT_TRADE_NO, each.out_trade_no) for each in order.charges]
+    keys += [(KeyKind.CHARGE_ID, each.charge_id) for each in order.charges if each.charge_id]
+    keys += [(KeyKind.REFUND_NO, each.refund_no) for each in order.refunds]
+    keys += [(KeyKind.REFUND_ID, each.refund_id) for each in order.refunds if each.refund_id]
+    return [(key, key[0].value) for key in keys]
+
+
+def _claimable(order: Order, now: datetime) -> list[Charge | Refund]:
+    rows: list[Charge | Refund] = [
+        each
+        for each in order.charges
+        if each.state is ChargeState.SUBMITTING
+        or (each.state is ChargeState.PENDING and each.superseded)
+    ]
+    rows += [each for each in order.refunds if each.state is RefundState.SUBMITTING]
+    return [each for each in rows if each.due_at is not None and each.due_at <= now]
+
+
+def _page(
+    rows: list[tuple[datetime, str, Order, _Record]], page: Listing
+) -> list[tuple[datetime, str, Order, _Record]]:
+    wanted = [
+        row
+        for row in rows
+        if (page.created_from is None or row[0] >= page.created_from)
+        and (page.created_before is None or row[0] < page.created_before)
+        and (page.after is None or row[:2] < page.after)
+    ]
+    return sorted(wanted, key=lambda row: row[:2], reverse=True)[: page.limit]

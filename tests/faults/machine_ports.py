@@ -1,0 +1,263 @@
+"""The ports of a process that is to fail: every call waits for its turn, then goes as planned."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from midas.errors import StorageUnavailable
+from midas.order import Change, Order
+from midas.ports import KeyKind
+from midas.psp.sdk import Prepared
+from midas.psp.transport import Answer, Lost, NotSent, Sent
+from midas.storage.database import Batch, Database
+from midas.storage.faults import InDoubt, NotWritten
+from midas.storage.store import SqlStore
+from tests.fakes.psp import deliver
+from tests.faults.world import Process
+
+if TYPE_CHECKING:
+    from tests.faults.machine_world import World
+
+DOUBTS = ("tried_again", "doubt_written", "doubt_unwritten", "doubt_late")
+COMMIT_WAYS = (
+    "refused",
+    "lost_written",
+    "lost_unwritten",
+    "crash_before",
+    "crash_after",
+    *DOUBTS,
+)
+READ_WAYS = ("refused", "crash_before")
+LIES = ("amount", "currency", "app", "livemode", "order_no")
+"""Fields in which an answer tells of something else than was asked for (P11)."""
+POST_WAYS = (
+    "not_sent",
+    "lost_request",
+    "lost_response",
+    "late_request",
+    "status_502_after",
+    "throttled",
+    "turned_down",
+    "crash_before",
+    "crash_after",
+    "hang_up",
+    *LIES,
+)
+GET_WAYS = ("lost_response", "lagging", "throttled", "crash_before", *LIES)
+WAYS: Mapping[str, tuple[str, ...]] = {
+    "commit": COMMIT_WAYS,
+    "read": READ_WAYS,
+    "claim": READ_WAYS,
+    "POST": POST_WAYS,
+    "GET": GET_WAYS,
+}
+
+LATEST = timedelta(minutes=14)
+"""How long a request may travel, and a list may lag: less than Midas's settle window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The call of this kind goes wrong in this way, after `skip` others of the kind."""
+
+    kind: str
+    way: str
+    skip: int = 0
+
+
+class Plan:
+    """The faults of one step, each used once."""
+
+    def __init__(self, faults: Sequence[Fault] = ()) -> None:
+        self._left = [(fault, fault.skip) for fault in faults]
+
+    def way(self, kind: str) -> str:
+        """How this call goes."""
+        chosen = "ok"
+        left = []
+        for fault, skip in self._left:
+            if fault.kind != kind:
+                left.append((fault, skip))
+            elif skip > 0 or chosen != "ok":
+                left.append((fault, max(0, skip - 1)))
+            else:
+                chosen = fault.way
+        self._left = left
+        return chosen
+
+
+class DoubtfulDatabase:
+    """A database whose next write may fail in a way that the store itself has to find out about."""
+
+    def __init__(self, real: Database) -> None:
+        self._real = real
+        self._late: list[Batch] = []
+        self.doubt = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def write(self, batch: Batch) -> set[str]:
+        """Written or not, told or not; `doubt_late` is written just before the next attempt."""
+        while self._late:
+            await self._real.write(self._late.pop())
+        doubt, self.doubt = self.doubt, ""
+        if doubt == "tried_again":
+            raise NotWritten("locked")
+        if doubt == "doubt_late":
+            self._late.append(batch)
+        elif doubt != "doubt_unwritten":
+            won = await self._real.write(batch)
+        if doubt:
+            raise InDoubt("connection lost")
+        return won
+
+
+class MachineStore:
+    """The real store of one process."""
+
+    def __init__(self, world: "World", process: Process, database: Database) -> None:
+        self._world = world
+        self._process = process
+        self._database = DoubtfulDatabase(database)
+        self._store = SqlStore(self._database)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def now(self) -> datetime:
+        """The test's clock."""
+        return self._world.clock.now
+
+    async def load(self, order_no: str) -> Order:
+        """Readable or not."""
+        async with self._call("read"):
+            return await self._store.load(order_no)
+
+    async def find(self, kind: KeyKind, key: str) -> Order | None:
+        """Readable or not."""
+        async with self._call("read"):
+            return await self._store.find(kind, key)
+
+    async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
+        """Claimed or not; sorted, since the order of those that are due at once is anybody's."""
+        async with self._call("claim"):
+            await self._world.tell_time()
+            return sorted(await self._store.claim_due_orders(limit, hold))
+
+    async def commit(self, change: Change) -> bool:
+        """Written or not, answered or not."""
+        async with self._call("commit") as way:
+            if way == "lost_unwritten":
+                raise StorageUnavailable(may_have_written=True)
+            if way in DOUBTS:
+                self._database.doubt = way
+            written = await self._store.commit(change)
+            if written:
+                self._world.committed(change)
+            if way == "lost_written":
+                raise StorageUnavailable(may_have_written=True)
+            return written
+
+    @asynccontextmanager
+    async def _call(self, kind: str) -> AsyncIterator[str]:
+        async with self._world.turn(kind, self._process) as way:
+            if way == "refused":
+                raise StorageUnavailable
+            yield way
+
+
+class MachineWire:
+    """The way to Ping++, on which requests and answers are lost, late, or somebody else's."""
+
+    def __init__(self, world: "World", process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def send(self, request: Prepared, limit: timedelta) -> Sent:
+        """Carried out or not, answered or not."""
+        world = self._world
+        async with world.turn(request.method, self._process) as way:
+            if way in _NOT_CARRIED_OUT:
+                return _NOT_CARRIED_OUT[way]
+            world.sent(request)
+            if way in ("lost_request", "late_request"):
+                if way == "late_request":
+                    world.late.append((world.clock.now, request))
+                world.clock.pass_time(limit.total_seconds())
+                return Lost("timeout")
+            answer = deliver(world.lookalike, request)
+            if way == "hang_up":
+                world.hang_up()
+            if way == "lost_response":
+                world.clock.pass_time(limit.total_seconds())
+                return Lost("timeout")
+            if way == "status_502_after":
+                return Answer(502, b"<html>bad gateway</html>", "")
+            if way == "lagging":
+                return _without_the_newest(answer, world.clock.now)
+            return _lie(answer, way) if way in LIES else answer
+
+
+def _told(status: int, error: str) -> Answer:
+    return Answer(status, f'{{"error":{{{error}}}}}'.encode(), "")
+
+
+_NOT_CARRIED_OUT: dict[str, Sent] = {
+    "not_sent": NotSent("refused"),
+    "throttled": _told(403, '"type":"invalid_request_error","message":"too many calls"'),
+    "turned_down": _told(
+        402, '"type":"channel_error","code":"channel_request_error","message":"no"'
+    ),
+}
+
+
+def _changed(answer: Answer, change: Callable[[dict[str, Any]], None]) -> Answer:
+    if answer.status != HTTPStatus.OK:
+        return answer
+    told = json.loads(answer.body)
+    change(told)
+    return Answer(answer.status, json.dumps(told).encode(), answer.signature)
+
+
+def _without_the_newest(answer: Answer, now: datetime) -> Answer:
+    """A list that does not show yet what is new (P7)."""
+    newest = (now - LATEST).timestamp()
+
+    def lag(told: dict[str, Any]) -> None:
+        if told["object"] == "list":
+            told["data"] = [each for each in told["data"] if each["created"] < newest]
+
+    return _changed(answer, lag)
+
+
+_OTHERS = {
+    "amount": 7,
+    "currency": "usd",
+    "app": "app_other",
+    "livemode": True,
+    "order_no": "T0000000000000000009",
+}
+
+
+def _lie(answer: Answer, name: str) -> Answer:
+    """An answer about somebody else's payment, which is paid, or refund, which is done."""
+
+    def lie(told: dict[str, Any]) -> None:
+        if told["object"] == "charge":
+            paid_at = told["time_paid"] or told["created"]
+            told.update({name: _OTHERS[name], "paid": True, "time_paid": paid_at})
+        elif told["object"] == "refund":
+            told.update(amount=7, status="succeeded", succeed=True)
+
+    return _changed(answer, lie)

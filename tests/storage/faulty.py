@@ -1,0 +1,82 @@
+"""Stores whose database fails as a test says."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import event
+
+from midas.storage.database import Batch, Database
+from midas.storage.engine import parse, postgres_engine, sqlite_engine
+from midas.storage.postgres import PostgresDatabase
+from midas.storage.rows import Row
+from midas.storage.sqlite import SqliteDatabase
+from midas.storage.store import SqlStore
+
+SHORT = timedelta(seconds=0.4)
+"""A patience for tests in which it runs out."""
+
+
+def database_at(url: str, *pragmas: str) -> SqliteDatabase | PostgresDatabase:
+    """The database itself; SQLite's connections get these pragmas."""
+    parsed = parse(url)
+    if parsed.drivername != "sqlite":
+        return PostgresDatabase(postgres_engine(parsed))
+    engine = sqlite_engine(parsed)
+
+    @event.listens_for(engine, "connect")
+    def _more(connection: Any, _record: Any) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    return SqliteDatabase(engine)
+
+
+class Scripted:
+    """A database whose writes fail by a script, one line for each write; the rest succeed.
+
+    A line is an exception to raise instead of the write, or ("after", exception): written first, or
+    ("late", exception): written by another hand just before the next write.
+    """
+
+    def __init__(self, real: Database, *script: Any) -> None:
+        self._real = real
+        self._script = list(script)
+        self._late: list[Batch] = []
+        self.codec, self.plain = real.codec, real.plain
+        self.now, self.keys, self.in_keys = real.now, real.keys, real.in_keys
+        self.parameter, self.claim, self.ping = real.parameter, real.claim, real.ping
+        self.close = real.close
+        self.writes = 0
+        self.fetch_fails: Exception | None = None
+
+    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
+        """Read, unless reads are to fail."""
+        if self.fetch_fails is not None:
+            raise self.fetch_fails
+        return await self._real.fetch(sql, parameters)
+
+    async def write(self, batch: Batch) -> set[str]:
+        """Write by the script."""
+        self.writes += 1
+        while self._late:
+            await self._real.write(self._late.pop())
+        step = self._script.pop(0) if self._script else None
+        if step is None:
+            return await self._real.write(batch)
+        if isinstance(step, Exception):
+            raise step
+        when, error = step
+        if when == "after":
+            await self._real.write(batch)
+        else:
+            self._late.append(batch)
+        raise error
+
+
+def scripted_store(
+    url: str, *script: Any, patience: timedelta = timedelta(seconds=5)
+) -> tuple[SqlStore, Scripted]:
+    """A store whose writes fail by the script, and its database."""
+    database = Scripted(database_at(url), *script)
+    return SqlStore(database, patience), database

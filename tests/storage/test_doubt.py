@@ -1,0 +1,158 @@
+"""A commit whose answer is lost is found out about, and written once (reliability.md F5, D2)."""
+
+import asyncio
+import random
+
+import pytest
+
+from midas import limits
+from midas.errors import Overloaded, StorageUnavailable
+from midas.order import Order
+from midas.ports import KeyTaken
+from midas.storage import open_store
+from midas.storage.faults import InDoubt, NotWritten
+from tests.records import intent, touched
+from tests.storage.faulty import SHORT, scripted_store
+
+LOST = InDoubt("the connection is gone")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [LOST],
+        [("after", LOST)],
+        [("late", LOST)],
+        [NotWritten("locked"), NotWritten("locked")],
+        [LOST, ("after", LOST)],
+        [("late", LOST), LOST, NotWritten("starting")],
+    ],
+    ids=["before", "after", "late", "locked", "before-after", "late-before-locked"],
+)
+async def test_a_lost_commit_is_written_once(database_url: str, script: list[object]) -> None:
+    """Wherever the answer was lost, the change is on disk once and answered True."""
+    store, _ = scripted_store(database_url, *script)
+    async with store:
+        changes = [intent(f"o{n}") for n in range(5)]
+        assert await asyncio.gather(*map(store.commit, changes)) == [True] * 5
+        for change in changes:
+            order = await store.load(change.order_no)
+            assert (order.version, order.charges) == (1, change.new_charges)
+            assert len(await store.journal(change.order_no)) == 1
+
+
+async def test_a_lost_commit_that_another_one_followed_is_found(database_url: str) -> None:
+    """The change is known by its journal entry after the order has moved on."""
+    store, database = scripted_store(database_url, ("after", LOST))
+    async with store, await open_store(database_url) as other:
+        database.fetch_fails = NotWritten("not yet")
+        committing = asyncio.create_task(store.commit(intent("o1")))
+        while (await other.load("o1")).version == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert await other.commit(touched(await other.load("o1"), looks=1))
+        database.fetch_fails = None
+        assert await committing is True
+        assert (await store.load("o1")).version == 2
+
+
+async def test_a_lost_commit_is_not_taken_for_that_of_a_rival(database_url: str) -> None:
+    """When somebody else wrote the version meanwhile, the answer is False."""
+    store, _ = scripted_store(database_url, LOST)
+    async with store, await open_store(database_url) as other:
+        order_there = intent("o1")
+        assert await other.commit(order_there)
+        assert await store.commit(intent("o1")) is False
+        assert (await store.load("o1")).charges == order_there.new_charges
+
+
+async def test_doubt_and_a_refused_row_in_one_batch(database_url: str) -> None:
+    """A batch that landed is answered True row by row, though its repetition meets a taken key."""
+    store, _ = scripted_store(database_url, LOST)
+    async with store:
+        assert await store.commit(intent("owner", charge_id="ch_1"))
+        changes = [intent(f"o{n}") for n in range(6)]
+        changes[3] = intent("o3", charge_id="ch_1")
+        said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+        assert isinstance(said.pop(3), KeyTaken)
+        assert said == [True] * 5
+
+
+@pytest.mark.parametrize(("error", "may"), [(NotWritten("full"), False), (LOST, True)])
+async def test_patience_ends(sqlite_url: str, error: Exception, may: bool) -> None:
+    """A database that stays away is reported in time, and so is whether the change may be there."""
+    store, database = scripted_store(sqlite_url, *[error] * 1000, patience=SHORT)
+    database.fetch_fails = error
+    async with store:
+        async with asyncio.timeout(5):
+            said = await asyncio.gather(
+                *(store.commit(intent(f"o{n % 7}")) for n in range(20)), return_exceptions=True
+            )
+        assert {type(each) for each in said} == {StorageUnavailable}
+        first = said[0]
+        assert isinstance(first, StorageUnavailable)
+        assert first.may_have_written is may
+        with pytest.raises(StorageUnavailable):
+            await store.load("o1")
+
+
+async def test_a_change_in_doubt_that_is_found_at_the_end_is_answered(sqlite_url: str) -> None:
+    """When the patience ends and the change is on disk, the answer is True after all."""
+    store, _ = scripted_store(sqlite_url, ("after", LOST), patience=SHORT)
+    async with store:
+        assert await store.commit(intent("o1"))
+
+
+async def test_too_many_waiting_writes_are_refused(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound a write is refused at once, and nothing of it is written."""
+    monkeypatch.setattr(limits, "STORE_WAITING", 3)
+    store, _ = scripted_store(sqlite_url)
+    async with store:
+        said = await asyncio.gather(
+            *(store.commit(intent(f"o{n}")) for n in range(5)), return_exceptions=True
+        )
+        assert said[:3] == [True] * 3
+        assert [type(each) for each in said[3:]] == [Overloaded] * 2
+        assert await store.load("o4") == Order("o4")
+
+
+async def test_a_closed_store_writes_what_waits_and_no_more(sqlite_url: str) -> None:
+    """Closing lets the commits finish that were asked for before it."""
+    store, _ = scripted_store(sqlite_url)
+    waiting = [asyncio.create_task(store.commit(intent(f"o{n}"))) for n in range(5)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert await asyncio.gather(*waiting) == [True] * 5
+    with pytest.raises(StorageUnavailable):
+        await store.commit(intent("o9"))
+
+
+async def test_cancelled_callers_lose_and_double_nothing(database_url: str) -> None:
+    """400 writers, many of them cancelled: what was answered True is there, and nothing twice."""
+    seed = 7
+    chance = random.Random(seed)
+    async with await open_store(database_url) as store:
+        changes = [intent(f"o{n % 200}") for n in range(400)]
+        tasks = [asyncio.create_task(store.commit(change)) for change in changes]
+        victims = chance.sample(range(400), 150)
+        for victim in victims:
+            for _ in range(chance.randrange(3)):
+                await asyncio.sleep(0)
+            if chance.random() < 0.3:
+                await asyncio.wait({tasks[0]}, timeout=0.002)
+            tasks[victim].cancel()
+        said = await asyncio.gather(*tasks, return_exceptions=True)
+        for n in range(200):
+            order = await store.load(f"o{n}")
+            assert len(order.charges) == order.version <= 1
+            winners = [k for k in (n, n + 200) if said[k] is True]
+            assert len(winners) <= 1
+            if winners:
+                assert order.charges == changes[winners[0]].new_charges
+            elif order.version:
+                on_disk = [k for k in (n, n + 200) if order.charges == changes[k].new_charges]
+                assert isinstance(said[on_disk[0]], asyncio.CancelledError)
+            else:
+                answers = (said[n], said[n + 200])
+                assert all(isinstance(each, asyncio.CancelledError) for each in answers)

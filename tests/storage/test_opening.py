@@ -1,0 +1,177 @@
+"""Opening a database: the schema, and a sentence for everything that is not as it must be."""
+
+import asyncio
+import sqlite3
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from midas.charge import Charge
+from midas.errors import SettingsError, StorageUnavailable
+from midas.order import Notification
+from midas.refund import Refund
+from midas.storage import migrate, open_store, tables
+from midas.storage.migrate import SCHEMA
+from tests.postgres import PostgresServer
+
+
+def test_columns_are_the_fields_of_the_records() -> None:
+    """Rows become records by position, so the order of columns is that of fields."""
+    for table, record in (
+        (tables.charges, Charge),
+        (tables.refunds, Refund),
+        (tables.notifications, Notification),
+    ):
+        names = [each.name for each in fields(record)]
+        assert [column.name for column in table.columns] == names
+
+
+def test_the_newest_migration_is_the_schema_that_is_expected() -> None:
+    """A migration that is added moves SCHEMA with it."""
+    config = Config()
+    config.set_main_option("script_location", "midas:storage/migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA]
+
+
+_SQLITE_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' AND sql <> ''"
+_POSTGRES_SCHEMA = """
+SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indrelid
+WHERE relnamespace = 'public'::regnamespace AND c.relname <> 'alembic_version'
+UNION ALL
+SELECT conrelid::regclass || conname || pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
+UNION ALL
+SELECT concat_ws(' ', table_name, column_name, data_type, character_maximum_length, is_nullable,
+    ordinal_position)
+FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+"""
+
+
+def _differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, tables.metadata))
+
+
+def _schema(connection: Connection, query: str) -> list[str]:
+    """Every definition, without regard to the order of clauses and white space."""
+    rows = connection.exec_driver_sql(query)
+    return sorted(" ".join(sorted(row[0].replace(",", " ").split())) for row in rows)
+
+
+def test_migrations_make_the_tables_on_sqlite(sqlite_path: Path) -> None:
+    """The schema of the migrations is that of tables.py, with every check and partial index."""
+    migrated, created = create_engine(f"sqlite:///{sqlite_path}"), create_engine("sqlite://")
+    with migrated.connect() as one, created.connect() as two:
+        assert _differences(one) == []
+        tables.metadata.create_all(two)
+        assert _schema(one, _SQLITE_SCHEMA) == _schema(two, _SQLITE_SCHEMA)
+    migrated.dispose()
+    created.dispose()
+
+
+async def test_migrations_make_the_tables_on_postgres(
+    postgres_url: str, blank_postgres_url: str
+) -> None:
+    """The same, on PostgreSQL."""
+    schemas = []
+    for url in (postgres_url, blank_postgres_url):
+        engine = create_async_engine(url.replace("://", "+asyncpg://"))
+        async with engine.begin() as connection:
+            if url is blank_postgres_url:
+                await connection.run_sync(tables.metadata.create_all)
+            assert await connection.run_sync(_differences) == []
+            schemas.append(await connection.run_sync(_schema, _POSTGRES_SCHEMA))
+        await engine.dispose()
+    assert schemas[0] == schemas[1]
+
+
+async def test_migrations_at_once_run_once(blank_postgres_url: str) -> None:
+    """Several `midas migrate` at the same time: one does it, all see it done."""
+    done = await asyncio.gather(*(migrate(blank_postgres_url) for _ in range(4)))
+    assert sorted(done) == [("", SCHEMA), *[(SCHEMA, SCHEMA)] * 3]
+
+
+async def test_postgres_is_not_migrated_by_opening_it(blank_postgres_url: str) -> None:
+    """An old schema is refused with the command to run."""
+    with pytest.raises(SettingsError, match="run `midas migrate`"):
+        await open_store(blank_postgres_url)
+    assert await migrate(blank_postgres_url) == ("", SCHEMA)
+    await (await open_store(blank_postgres_url)).close()
+
+
+async def test_a_newer_schema_is_refused(
+    postgres: PostgresServer, postgres_url: str, sqlite_path: Path
+) -> None:
+    """A Midas that is older than its database neither opens nor migrates it, nor is it ready."""
+    newer = "UPDATE alembic_version SET version_num = '9999'"
+    async with await open_store(postgres_url) as store:
+        postgres.sql(newer, postgres_url.rpartition("/")[2])
+        with pytest.raises(StorageUnavailable):
+            await store.check()
+    with sqlite3.connect(sqlite_path) as connection:
+        connection.execute(newer)
+    connection.close()
+    for url in (postgres_url, f"sqlite:///{sqlite_path}"):
+        for use in (open_store, migrate):
+            with pytest.raises(SettingsError, match="deploy the newer version"):
+                await use(url)
+
+
+async def test_sqlite_is_migrated_by_opening_it(tmp_path: Path) -> None:
+    """A file that is not there yet is made, by either spelling of the URL; reopening is fine."""
+    for scheme in ("sqlite", "sqlite+aiosqlite"):
+        async with await open_store(f"{scheme}:///{tmp_path}/new.db") as store:
+            await store.check()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("", "cannot be read"),
+        ("nonsense", "cannot be read"),
+        ("mysql://u:secret@h/d", "unknown mysql"),
+        ("postgres://u:secret@h/d", "unknown postgres"),
+        ("postgresql+psycopg2://u:secret@h/d", "unknown postgresql"),
+        ("postgresql://u:secret@h", "names no database"),
+        ("postgresql://u:secret@h:port/d", "cannot be read"),
+        ("sqlite://", "names no SQLite file"),
+        ("sqlite:///:memory:", "names no SQLite file"),
+        ("sqlite:////nowhere/at/all/midas.db", "does not exist"),
+        ("sqlite:////proc/midas.db", "for writing"),
+        ("sqlite:////proc", "is a folder"),
+        ("postgresql://u:secret@127.0.0.1:1/d", "cannot be reached"),
+        ("postgresql://u:secret@127.0.0.1:1/d?sslmode=nonsense", "DATABASE_URL"),
+        ("postgresql://u:secret@127.0.0.1:1/d?nonsense=1", "DATABASE_URL"),
+    ],
+)
+async def test_a_wrong_url_says_what_to_do(url: str, sentence: str) -> None:
+    """The sentence names the setting, and never the password."""
+    for use in (open_store, migrate):
+        with pytest.raises(SettingsError, match=sentence) as raised:
+            await use(url)
+        assert "DATABASE_URL" in str(raised.value)
+        assert "secret" not in str(raised.value)
+
+
+async def test_a_missing_database_is_named(postgres: PostgresServer) -> None:
+    """A server that is there without the database is another sentence than one that is not."""
+    for use in (open_store, migrate):
+        with pytest.raises(SettingsError, match="database's name"):
+            await use(postgres.url("missing"))
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    """Midas does not touch a file that is something else."""
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary " * 100)
+    with pytest.raises(SettingsError, match="no SQLite database"):
+        await open_store(f"sqlite:///{path}")
+    assert path.read_text() == "dear diary " * 100
