@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -35,6 +37,7 @@ class SqliteDatabase:
         self._engine = engine
         self._writer = ThreadPoolExecutor(1, "midas-sqlite-writer")
         self._readers = ThreadPoolExecutor(READERS, "midas-sqlite-reader")
+        self._writing: Connection | None = None
 
     def now(self) -> datetime:
         """The machine's clock, which is SQLite's own."""
@@ -72,6 +75,8 @@ class SqliteDatabase:
         """Wait for the threads, then close the file."""
         for threads in (self._writer, self._readers):
             threads.shutdown(wait=True)
+        if self._writing is not None:
+            self._writing.close()
         self._engine.dispose()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
@@ -89,16 +94,18 @@ class SqliteDatabase:
             return connection.exec_driver_sql(sql, parameters).all()
 
     def _transaction(self, work: Callable[[Connection, Any], _Result], argument: Any) -> _Result:
-        with self._engine.connect() as connection:
+        """Run in the writer's thread. Its connection is kept, for the pages that it has cached."""
+        connection = self._writing or self._engine.connect()
+        self._writing = None
+        try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                result = work(connection, argument)
-                _commit(connection)
-            except BaseException:
-                if connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
-                    connection.exec_driver_sql("ROLLBACK")
-                raise
-            return result
+            result = work(connection, argument)
+            _commit(connection)
+        except BaseException:
+            connection.close()  # which rolls back
+            raise
+        self._writing = connection
+        return result
 
 
 def _commit(connection: Connection) -> None:
@@ -154,26 +161,45 @@ _CHANGED_ORDER = (
 )
 
 
+ROWS_AT_ONCE = (64, 16, 4, 1)
+"""Rows of one INSERT. A few fixed sizes, so that every statement stays prepared."""
+
+
 def _write_rows(connection: Connection, rows: dict[str, list[Values]]) -> None:
     for part in PARTS:
         wanted = rows.get(part.name)
-        if wanted:
-            connection.exec_driver_sql(_STATEMENTS[part.name], [tuple(row) for row in wanted])
+        if not wanted:
+            continue
+        if part.changes:
+            connection.exec_driver_sql(_update(part), [tuple(row) for row in wanted])
+        else:
+            _insert(connection, part, wanted)
 
 
-def _statement(part: Part) -> str:
-    """SQL for one row. Parameters are numbered, since an update names its key last."""
-    marks = [f"?{n}" for n, _ in enumerate(part.columns, 1)]
-    if not part.changes:
-        return f"INSERT INTO {part.table.name} VALUES ({', '.join(marks)})"  # noqa: S608
-    sets = ", ".join(
-        f"{column} = {mark}" for column, mark in zip(part.columns[2:], marks[2:], strict=True)
-    )
+def _insert(connection: Connection, part: Part, rows: list[Values]) -> None:
+    """Insert many rows with few statements: the thread gives up the interpreter at each of them."""
+    done = 0
+    for size in ROWS_AT_ONCE:
+        while len(rows) - done >= size:
+            chosen = rows[done : done + size]
+            connection.exec_driver_sql(_inserts(part, size), tuple(chain.from_iterable(chosen)))
+            done += size
+
+
+@cache
+def _inserts(part: Part, size: int) -> str:
+    row = f"({', '.join('?' * len(part.columns))})"
+    columns = ", ".join(part.columns)
+    return f"INSERT INTO {part.table.name} ({columns}) VALUES {', '.join([row] * size)}"  # noqa: S608
+
+
+@cache
+def _update(part: Part) -> str:
+    """SQL for one row. Its parameters are numbered, since the key comes first in the row."""
+    sets = ", ".join(f"{column} = ?{n}" for n, column in enumerate(part.columns[2:], 3))
     key, order_no = part.columns[:2]
     return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ?1 AND {order_no} = ?2"  # noqa: S608
 
-
-_STATEMENTS = {part.name: _statement(part) for part in PARTS}
 
 _NOW = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"
 _LATER = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ?1)"

@@ -123,7 +123,7 @@ def _partial(name: str, column: Column[Any], where: str, *, unique: bool = False
 
 _partial("charges_one_open", charges.c.order_no, OPEN_CHARGE, unique=True)
 _partial("charges_claimable", charges.c.due_at, CLAIMABLE_CHARGE)
-Index("charges_charge_id", charges.c.charge_id, unique=True)
+_partial("charges_charge_id", charges.c.charge_id, "charge_id IS NOT NULL", unique=True)
 Index("charges_order_no", charges.c.order_no)
 Index("charges_newest", charges.c.created_at, charges.c.out_trade_no)
 Index("charges_state_newest", charges.c.state, charges.c.created_at, charges.c.out_trade_no)
@@ -168,7 +168,7 @@ refunds = Table(
     CheckConstraint(_one_of("funding_source", FundingSource), name="refunds_funding_source_known"),
 )
 _partial("refunds_claimable", refunds.c.due_at, CLAIMABLE_REFUND)
-Index("refunds_refund_id", refunds.c.refund_id, unique=True)
+_partial("refunds_refund_id", refunds.c.refund_id, "refund_id IS NOT NULL", unique=True)
 Index("refunds_order_no", refunds.c.order_no)
 Index("refunds_out_trade_no", refunds.c.out_trade_no)
 Index("refunds_newest", refunds.c.created_at, refunds.c.refund_no)

@@ -46,13 +46,14 @@ def main() -> int:
 def _measure(names: Sequence[str], plan: Plan) -> tuple[list[Row], dict[str, str]]:
     rows: list[Row] = []
     failures: dict[str, str] = {}
-    for name in names:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        try:
-            with stage(plan) as here:
-                rows += BENCHMARKS[name](here)
-        except BenchmarkFailed as failed:
-            failures[name] = str(failed)
+    with stage(plan) as here:
+        for name in names:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            try:
+                with here.scene():
+                    rows += BENCHMARKS[name](here)
+            except BenchmarkFailed as failed:
+                failures[name] = str(failed)
     return rows, failures
 
 

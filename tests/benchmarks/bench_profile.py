@@ -1,6 +1,7 @@
 """What a charge's CPU consists of: by thread, and by function of the event loop's thread.
 
-Times are CPU of that thread. cProfile makes small functions look dearer than they are: read it for the order, not for the times.
+Times are CPU of that thread. cProfile makes small functions look dearer than they are: read it for
+the order, not for the times.
 """
 
 import pstats

@@ -28,28 +28,37 @@ APP_ID = "app_" + "b" * 16
 
 
 class Stage:
-    """Starts what a benchmark needs; `stage()` ends it all."""
+    """Starts what a benchmark needs; `stage()` ends it all.
+
+    The load, the stub and PostgreSQL stay for all benchmarks; servers end with their `scene`.
+    """
 
     def __init__(self, plan: Plan, folder: Path, stack: ExitStack) -> None:
         self.plan = plan
         self.folder = folder
         self._stack = stack
+        self._scene = stack
         self._numbers = itertools.count(1)
+
+    @contextmanager
+    def scene(self) -> Iterator[None]:
+        """One benchmark: what it starts ends with it."""
+        with ExitStack() as self._scene:
+            yield
 
     @cached_property
     def load(self) -> Talker:
         """The load generator."""
-        return self.talker("load")
+        return self._talker(self._stack, "load")
 
     @cached_property
     def stub(self) -> Talker:
         """A Ping++ that answers at once."""
-        return self.talker("stub")
+        return self._talker(self._stack, "stub")
 
     def talker(self, name: str, *arguments: str, **environment: str) -> Talker:
         """A process of the benchmarks' own, by the name of its module."""
-        module = f"tests.benchmarks.{name}"
-        return self._stack.enter_context(Talker(self._log(name), module, *arguments, **environment))
+        return self._talker(self._scene, name, *arguments, **environment)
 
     def baseline(self, name: str, stub: Talker) -> tuple[Talker, str]:
         """A server that Midas is compared with, and its address."""
@@ -61,7 +70,7 @@ class Stage:
         port = _free_port()
         environment = self._settings(database_url, stub, port)
         server = Child(self._log("midas"), "midas", "serve", **environment)
-        return self._stack.enter_context(server), f"127.0.0.1:{port}"
+        return self._scene.enter_context(server), f"127.0.0.1:{port}"
 
     def profiled_midas(self, database_url: str, stub: Talker, profile: Path) -> tuple[Child, str]:
         """Midas that writes a profile at its end, once `begin_profile` has been called."""
@@ -70,7 +79,7 @@ class Stage:
         environment["BENCHMARK_PROFILE"] = str(profile)
         module = "tests.benchmarks.serve_profiled"
         server = Child(self._log("midas-profiled"), module, **environment)
-        return self._stack.enter_context(server), f"127.0.0.1:{port}"
+        return self._scene.enter_context(server), f"127.0.0.1:{port}"
 
     def run(self, module: str, *arguments: str, **environment: str) -> None:
         """Run a module to its end. Raises BenchmarkFailed if it fails."""
@@ -89,6 +98,10 @@ class Stage:
     def prefix(self) -> str:
         """A beginning of order numbers that nobody used before."""
         return f"{secrets.token_hex(4)}-{next(self._numbers)}"
+
+    def _talker(self, stack: ExitStack, name: str, *arguments: str, **environment: str) -> Talker:
+        module = f"tests.benchmarks.{name}"
+        return stack.enter_context(Talker(self._log(name), module, *arguments, **environment))
 
     def _settings(self, database_url: str, stub: Talker, port: int) -> dict[str, str]:
         return {

@@ -31,7 +31,7 @@ from tests.faults.world import Crash, Failed, Process
 
 ORDERS = ("A", "B")
 MOST_TICKS = 200
-HURRY_AFTER = 20
+HURRY_AFTER = 10
 """So many looks are made as soon as they are due; then time is let pass faster."""
 ONE_CALL_S = 0.001
 
@@ -126,8 +126,10 @@ class World:
         check_truth_of(change, self.lookalike)
         check_one_commit(change)
         self.met.update(entry.event for entry in change.journal)
-        self.met["late money"] += sum(each.late for each in change.notifications)
-        self.met["paid twice"] += sum(each.duplicate_payment for each in change.notifications)
+        if any(each.late for each in change.notifications):
+            self.met["late money"] += 1
+        if any(each.duplicate_payment for each in change.notifications):
+            self.met["paid twice"] += 1
 
     def sent(self, request: Prepared) -> None:
         """Count what may reach Ping++ and must not do so twice (I1, I2)."""

@@ -131,7 +131,14 @@ def _orders_and_charges() -> None:
         sa.ForeignKeyConstraint(["order_no"], ["orders.order_no"], name="charges_order_no_fkey"),
         sa.PrimaryKeyConstraint("out_trade_no"),
     )
-    op.create_index("charges_charge_id", "charges", ["charge_id"], unique=True)
+    op.create_index(
+        "charges_charge_id",
+        "charges",
+        ["charge_id"],
+        unique=True,
+        sqlite_where=sa.text("charge_id IS NOT NULL"),
+        postgresql_where=sa.text("charge_id IS NOT NULL"),
+    )
     op.create_index(
         "charges_claimable",
         "charges",
@@ -213,7 +220,14 @@ def _refunds() -> None:
     op.create_index("refunds_newest", "refunds", ["created_at", "refund_no"], unique=False)
     op.create_index("refunds_order_no", "refunds", ["order_no"], unique=False)
     op.create_index("refunds_out_trade_no", "refunds", ["out_trade_no"], unique=False)
-    op.create_index("refunds_refund_id", "refunds", ["refund_id"], unique=True)
+    op.create_index(
+        "refunds_refund_id",
+        "refunds",
+        ["refund_id"],
+        unique=True,
+        sqlite_where=sa.text("refund_id IS NOT NULL"),
+        postgresql_where=sa.text("refund_id IS NOT NULL"),
+    )
     op.create_index(
         "refunds_state_newest", "refunds", ["state", "created_at", "refund_no"], unique=False
     )
