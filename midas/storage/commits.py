@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 FIRST_PAUSE = timedelta(milliseconds=10)
 LONGEST_PAUSE = timedelta(seconds=1)
+LAST_ATTEMPT = timedelta(seconds=2)
+"""What every attempt is given at least, so that none is cut short and leaves a doubt of its own."""
 RECHECK_TIMEOUT = timedelta(seconds=2)
 """What a lost commit's last look at the database may take, beyond the patience."""
 
@@ -157,7 +159,7 @@ class _Attempts:
         pause = FIRST_PAUSE.total_seconds()
         while (left := self._deadline - time.monotonic()) > 0:
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(max(left, LAST_ATTEMPT.total_seconds())):
                     return await self._once()
             except (InDoubt, TimeoutError) as error:
                 self.in_doubt = True

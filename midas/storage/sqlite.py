@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -161,45 +159,26 @@ _CHANGED_ORDER = (
 )
 
 
-ROWS_AT_ONCE = (64, 16, 4, 1)
-"""Rows of one INSERT. A few fixed sizes, so that every statement stays prepared."""
-
-
 def _write_rows(connection: Connection, rows: dict[str, list[Values]]) -> None:
     for part in PARTS:
         wanted = rows.get(part.name)
-        if not wanted:
-            continue
-        if part.changes:
-            connection.exec_driver_sql(_update(part), [tuple(row) for row in wanted])
-        else:
-            _insert(connection, part, wanted)
+        if wanted:
+            connection.exec_driver_sql(_STATEMENTS[part.name], [tuple(row) for row in wanted])
 
 
-def _insert(connection: Connection, part: Part, rows: list[Values]) -> None:
-    """Insert many rows with few statements: the thread gives up the interpreter at each of them."""
-    done = 0
-    for size in ROWS_AT_ONCE:
-        while len(rows) - done >= size:
-            chosen = rows[done : done + size]
-            connection.exec_driver_sql(_inserts(part, size), tuple(chain.from_iterable(chosen)))
-            done += size
-
-
-@cache
-def _inserts(part: Part, size: int) -> str:
-    row = f"({', '.join('?' * len(part.columns))})"
-    columns = ", ".join(part.columns)
-    return f"INSERT INTO {part.table.name} ({columns}) VALUES {', '.join([row] * size)}"  # noqa: S608
-
-
-@cache
-def _update(part: Part) -> str:
-    """SQL for one row. Its parameters are numbered, since the key comes first in the row."""
-    sets = ", ".join(f"{column} = ?{n}" for n, column in enumerate(part.columns[2:], 3))
+def _statement(part: Part) -> str:
+    """SQL for one row. Parameters are numbered, since an update names its key last."""
+    marks = [f"?{n}" for n, _ in enumerate(part.columns, 1)]
+    if not part.changes:
+        return f"INSERT INTO {part.table.name} VALUES ({', '.join(marks)})"  # noqa: S608
+    sets = ", ".join(
+        f"{column} = {mark}" for column, mark in zip(part.columns[2:], marks[2:], strict=True)
+    )
     key, order_no = part.columns[:2]
     return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ?1 AND {order_no} = ?2"  # noqa: S608
 
+
+_STATEMENTS = {part.name: _statement(part) for part in PARTS}
 
 _NOW = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"
 _LATER = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ?1)"
