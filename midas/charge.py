@@ -291,43 +291,46 @@ def _moved(
         ChargeState.CLOSED,
         ChargeState.FAILED,
     )
-    moved = replace(
-        _with_facts(charge, seen),
-        state=target,
-        observed_by=seen.by,
-        updated_at=seen.at,
-        late=charge.late or late,
-        duplicate_payment=target is ChargeState.SUCCEEDED and order_paid,
-        looks=0,
-        absent_since=None,
-    )
+    told = {
+        **_told(charge, seen),
+        "state": target,
+        "observed_by": seen.by,
+        "updated_at": seen.at,
+        "late": charge.late or late,
+        "duplicate_payment": target is ChargeState.SUCCEEDED and order_paid,
+        "looks": 0,
+        "absent_since": None,
+    }
     if target is not ChargeState.PENDING:
-        moved = replace(moved, answer=None, due_at=None)
+        told |= {"answer": None, "due_at": None}
     if target is ChargeState.FAILED:
-        moved = replace(
-            moved,
-            failure_code=seen.code or moved.failure_code or seen.said.value.lower(),
-            failure_message=seen.message or moved.failure_message,
-        )
+        said = seen.said.value.lower()
+        told["failure_code"] = seen.code or told.get("failure_code") or charge.failure_code or said
+        told["failure_message"] = seen.message or told.get("failure_message", "")
+    moved = replace(charge, **told)
     detail = {"said": seen.said.value, "code": moved.failure_code}
     return ChargeOutcome(moved, f"charge_{target.lower()}", _notice(charge, moved, seen), detail)
 
 
 def _with_facts(charge: Charge, seen: ChargeObservation) -> Charge:
+    told = _told(charge, seen)
+    return replace(charge, **told) if told else charge
+
+
+def _told(charge: Charge, seen: ChargeObservation) -> dict[str, Any]:
+    """The fields that Ping++'s word fills in; what it is silent about stays."""
     facts = seen.facts
     if facts is None:
-        return charge
-    handed_out = charge.answer or (facts.raw if facts.has_credential else None)
-    return replace(
-        charge,
-        charge_id=facts.charge_id,
-        expires_at=facts.expires_at or charge.expires_at,
-        paid_at=facts.paid_at or charge.paid_at,
-        transaction_no=facts.transaction_no or charge.transaction_no,
-        failure_code=facts.failure_code or charge.failure_code,
-        failure_message=facts.failure_message or charge.failure_message,
-        answer=handed_out,
-    )
+        return {}
+    return {
+        "charge_id": facts.charge_id,
+        "expires_at": facts.expires_at or charge.expires_at,
+        "paid_at": facts.paid_at or charge.paid_at,
+        "transaction_no": facts.transaction_no or charge.transaction_no,
+        "failure_code": facts.failure_code or charge.failure_code,
+        "failure_message": facts.failure_message or charge.failure_message,
+        "answer": charge.answer or (facts.raw if facts.has_credential else None),
+    }
 
 
 def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNotice | None:

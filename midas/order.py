@@ -273,8 +273,10 @@ class Draft:
         return refund
 
     def _paid_by_another(self, out_trade_no: str) -> bool:
-        others = (each for each in self._charges.values() if each.out_trade_no != out_trade_no)
+        if len(self._charges) == 1:
+            return False
         order = self.order
+        others = (each for each in order.charges if each.out_trade_no != out_trade_no)
         return any(order.holds_money(each) for each in others)
 
     def _notify(

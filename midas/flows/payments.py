@@ -63,7 +63,8 @@ class Payments:
         The caller's deadline does not shorten it: it goes on without the caller. Raises what
         `flows.charge.charge` raises, and InvalidRequest.
         """
-        terms = replace(terms, currency=terms.currency or "cny")
+        if not terms.currency:
+            terms = replace(terms, currency="cny")
         charge_flow.check(self._ports, terms)
         return await self._outlive(self._charge(terms))
 

@@ -207,11 +207,19 @@ async def list_all_refunds(
 
 
 def in_flight(ports: Ports, row: Charge | Refund) -> bool:
-    """Whether some process may still be waiting for the answer to the call that makes this row."""
+    """Whether some process may still be waiting for the answer to the call that makes this row.
+
+    A due_at beyond the call's own time is the claim of a resolver, which may itself be waiting for
+    the turn of whoever asks here: it keeps nobody.
+    """
     unanswered = row.state in (ChargeState.SUBMITTING, RefundState.SUBMITTING) and row.looks == 0
     if isinstance(row, Refund) and row.unsent:
         return False
-    return unanswered and row.due_at is not None and row.due_at > ports.store.now()
+    if not unanswered or row.due_at is None:
+        return False
+    sent_at = row.updated_at if isinstance(row, Refund) else row.created_at
+    answered_by = schedule.while_in_flight(sent_at, ports.psp.total_timeout)
+    return min(row.due_at, answered_by) > ports.store.now()
 
 
 async def wait_while_in_flight(

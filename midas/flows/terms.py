@@ -135,11 +135,11 @@ def _amount(amount: int, least: int) -> Iterator[FieldViolation]:
 
 
 def _text(name: str, value: str, longest: int = 1000) -> Iterator[FieldViolation]:
-    if not value.strip():
+    if not value or value.isspace():
         yield FieldViolation(name, "must not be empty")
     elif len(value) > longest:
         yield FieldViolation(name, f"give at most {longest} characters")
-    if _CONTROL.search(value):
+    if not value.isprintable() and _CONTROL.search(value):
         yield FieldViolation(name, "must not hold control characters")
 
 
@@ -155,35 +155,28 @@ def _metadata(metadata: Mapping[str, str]) -> Iterator[FieldViolation]:
 
 
 def _extra(extra: Mapping[str, Any]) -> Iterator[FieldViolation]:
-    if not extra:
-        return
-    if _depth(extra) > limits.EXTRA_DEPTH:
-        yield FieldViolation("extra", f"nest at most {limits.EXTRA_DEPTH} levels")
-        return
-    text = json.dumps(extra, ensure_ascii=False)
-    if len(text.encode("utf-8", "surrogatepass")) > limits.EXTRA_BYTES:
-        yield FieldViolation("extra", f"give at most {limits.EXTRA_BYTES} bytes as JSON")
-    if any(_CONTROL.search(each) for each in _strings(extra)):
-        yield FieldViolation("extra", "must not hold control characters")
+    size = 0
+    for level, text in _texts(extra):
+        size += len(text.encode("utf-8", "surrogatepass"))
+        if level > limits.EXTRA_DEPTH:
+            yield FieldViolation("extra", f"nest at most {limits.EXTRA_DEPTH} levels")
+            return
+        if size > limits.EXTRA_BYTES:
+            yield FieldViolation("extra", f"give at most {limits.EXTRA_BYTES} bytes")
+            return
+        if not text.isprintable() and _CONTROL.search(text):
+            yield FieldViolation("extra", "must not hold control characters")
+            return
 
 
-def _depth(value: Any, level: int = 1) -> int:
-    if level > limits.EXTRA_DEPTH:
-        return level
-    if isinstance(value, Mapping):
-        return max((_depth(each, level + 1) for each in value.values()), default=level)
-    if isinstance(value, list | tuple):
-        return max((_depth(each, level + 1) for each in value), default=level)
-    return level
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield key
-            yield from _strings(each)
-    elif isinstance(value, list | tuple):
+def _texts(value: Any, level: int = 0) -> Iterator[tuple[int, str]]:
+    """Every name and scalar with its depth, and no deeper than one level too deep."""
+    if isinstance(value, Mapping) and level <= limits.EXTRA_DEPTH:
+        for name, each in value.items():
+            yield level + 1, name
+            yield from _texts(each, level + 1)
+    elif isinstance(value, list | tuple) and level <= limits.EXTRA_DEPTH:
         for each in value:
-            yield from _strings(each)
+            yield from _texts(each, level + 1)
+    else:
+        yield level, value if isinstance(value, str) else repr(value)
