@@ -103,4 +103,5 @@ def cli() -> None:
       2  wrong usage or settings: nothing was tried
       3  the outcome is unknown: money may have moved. Ask with midas query --refresh;
          repeating the same command with the same key is safe
+    130  stopped by Ctrl-C; a call that was under way goes on in Midas: ask with midas query
     """

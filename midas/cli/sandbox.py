@@ -1,18 +1,24 @@
 """`midas sandbox`."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import shlex
-import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from midas.cli.help import Taught
 from midas.cli.options import json_option
 from midas.cli.trouble import ExitStatus, Failed, Trouble
+
+if TYPE_CHECKING:
+    from midas.sandbox.http import SandboxServer
+    from midas.sandbox.options import SandboxOptions
 
 PORT = 6020
 TIME_SCALE_MOST = 1e6
@@ -71,79 +77,67 @@ def sandbox(as_json: bool, **options: Any) -> None:
       midas sandbox --port 0 --latency 0.2 --time-scale 60 --json
       curl -X POST -d '{"order_no": "…"}' 127.0.0.1:6020/_sandbox/pay
     """
+    from midas.sandbox.app import run_sandbox
     from midas.sandbox.errors import SandboxError
 
-    with tempfile.TemporaryDirectory(prefix="midas-sandbox-") as folder:
+    with tempfile.TemporaryDirectory(prefix="midas-sandbox-") as name:
+        folder = Path(name)
+        private_key = None
+        if options["merchant_public_key"] is None:
+            from midas.cli.keys import make_keys
+
+            made = make_keys(folder, "merchant")
+            options["merchant_public_key"], private_key = made.public, made.private
         try:
-            asyncio.run(_serve(Path(folder), as_json, **options))
+            asyncio.run(run_sandbox(_options(folder, **options), _ready(private_key, as_json)))
         except SandboxError as error:
             raise Failed(Trouble("SANDBOX", str(error), advice="Nothing was started.")) from None
 
 
-async def _serve(
+def _options(
     folder: Path,
-    as_json: bool,
-    merchant_public_key: Path | None,
+    merchant_public_key: Path,
     app_id: str | None,
     api_key: str | None,
     ledger: Path | None,
     latency: float,
     **options: Any,
-) -> None:
-    from midas.cli.keys import make_keys
-    from midas.sandbox.http import SandboxServer
+) -> SandboxOptions:
     from midas.sandbox.options import DEFAULT_APP_ID, SandboxOptions
 
-    private_key = None
-    if merchant_public_key is None:
-        made = make_keys(folder, "merchant")
-        merchant_public_key, private_key = made.public, made.private
-    server = SandboxServer(
-        SandboxOptions(
-            app_id=app_id or DEFAULT_APP_ID,
-            api_key=_checked(api_key or ""),
-            livemode=(api_key or "").startswith("sk_live_"),
-            merchant_public_key=merchant_public_key.read_text(),
-            public_key_path=folder / "pingpp_public_key.pem",
-            ledger_path=ledger,
-            latency_s=latency,
-            **options,
-        )
+    return SandboxOptions(
+        app_id=app_id or DEFAULT_APP_ID,
+        api_key=_checked(api_key or ""),
+        livemode=(api_key or "").startswith("sk_live_"),
+        merchant_public_key=merchant_public_key.read_text(),
+        public_key_path=folder / "pingpp_public_key.pem",
+        ledger_path=ledger,
+        latency_s=latency,
+        **options,
     )
-    await _until_signal(server, private_key, as_json)
 
 
-async def _until_signal(server: Any, private_key: Path | None, as_json: bool) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    try:
-        await server.start()
-        _say_ready(server, private_key, as_json)
-        await stopped.wait()
-    finally:
-        await server.stop()
+def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer], None]:
+    def say(server: SandboxServer) -> None:
+        exports = {
+            "PINGPP_API_BASE": server.url,
+            "PINGPP_API_KEY": server.options.key(),
+            "PINGPP_APP_ID": server.options.app_id,
+            "PINGPP_PUBLIC_KEY_PATHS": str(server.options.public_key_path),
+        }
+        if private_key is not None:
+            exports["PINGPP_PRIVATE_KEY_PATH"] = str(private_key)
+        if as_json:
+            ready = {"ok": True, "event": "ready", "url": server.url, "environment": exports}
+            click.echo(json.dumps(ready))
+            return
+        click.echo(f"# The sandbox is at {server.url}. A Midas that uses it needs:")
+        for name, value in exports.items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+        if private_key is None:
+            click.echo("# and PINGPP_PRIVATE_KEY_PATH, the private half of your merchant key.")
 
-
-def _say_ready(server: Any, private_key: Path | None, as_json: bool) -> None:
-    exports = {
-        "PINGPP_API_BASE": server.url,
-        "PINGPP_API_KEY": server.options.key(),
-        "PINGPP_APP_ID": server.options.app_id,
-        "PINGPP_PUBLIC_KEY_PATHS": str(server.options.public_key_path),
-    }
-    if private_key is not None:
-        exports["PINGPP_PRIVATE_KEY_PATH"] = str(private_key)
-    if as_json:
-        ready = {"ok": True, "event": "ready", "url": server.url, "environment": exports}
-        click.echo(json.dumps(ready))
-        return
-    click.echo(f"# The sandbox is at {server.url}. A Midas that uses it needs:")
-    for name, value in exports.items():
-        click.echo(f"export {name}={shlex.quote(value)}")
-    if private_key is None:
-        click.echo("# and PINGPP_PRIVATE_KEY_PATH, the private half of your merchant key.")
+    return say
 
 
 def _checked(api_key: str) -> str:

@@ -61,12 +61,9 @@ async def resolve_charge(ports: Ports, order: Order, out_trade_no: str, by: Obse
             return await charge_seen(ports, order, out_trade_no, seen)
         if not _refused(verdict):
             silent = charge_silent(ports, _as_unknown(verdict), by)
-            return await charge_seen(ports, order, out_trade_no, silent)
-        found = await find_charge(ports, charge)
-        if found is None:
-            return await charge_seen(ports, order, out_trade_no, _refusal(ports, verdict, by))
-    else:
-        found = await find_charge(ports, charge)
+            return await change(ports, order, _posted_in_vain(out_trade_no, silent, verdict))
+    # A refusal tells of the repetition alone: the request before it may be done, or still come.
+    found = await find_charge(ports, charge)
     if isinstance(found, ChargeFacts):
         return await charge_seen(ports, order, out_trade_no, charge_told(ports, found, by))
     if isinstance(found, Unknown):
@@ -86,9 +83,14 @@ def may_post_again(ports: Ports, charge: Charge) -> bool:
 
 
 async def find_charge(ports: Ports, charge: Charge) -> ChargeFacts | Unknown | None:
-    """The charge as Ping++ lists it; None if a complete list does not show it."""
+    """The charge as Ping++ lists it; None if a complete list does not show it.
+
+    The window reaches to the last moment at which a post, or its repetition, can have arrived.
+    """
     earliest = charge.created_at - limits.CLOCK_SKEW
-    latest = charge.created_at + ports.psp.total_timeout + limits.CLOCK_SKEW
+    posting = max(ports.psp.total_timeout, ports.psp.repost_window(charge.channel))
+    arrived = charge.created_at + posting + ports.settle_window
+    latest = min(arrived, ports.store.now()) + limits.CLOCK_SKEW
     after: str | None = None
     for _ in range(limits.PSP_LIST_PAGES):
         page = await ports.psp.list_charges(earliest, latest, charge.channel, after)
@@ -234,13 +236,27 @@ async def wait_while_in_flight(
     return order
 
 
+def _posted_in_vain(
+    out_trade_no: str, silent: ChargeObservation, verdict: Verdict[Any]
+) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        """What may be on its way again is not absent because it was not listed before."""
+        if isinstance(verdict, Unknown):
+            charge = draft.charge(out_trade_no)
+            draft.reschedule_charge(replace(charge, absent_since=None))
+        see_charge(draft, out_trade_no, silent)
+
+    return decide
+
+
 def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
         if charge.state is not ChargeState.SUBMITTING:
             return
         now = ports.store.now()
-        if _long_absent(ports, charge.absent_since, charge.created_at, now):
+        # It may have been posted again until shortly before the first list.
+        if _long_absent(ports, charge.absent_since, charge.absent_since or now, now):
             seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
         else:
             seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code="not_listed")
@@ -279,18 +295,11 @@ def _long_absent(
 
 
 def _refused(verdict: Verdict[Any]) -> bool:
-    """Whether Ping++ read the request and said no: only that tells of the request before it."""
+    """Whether Ping++ read the request and said no."""
     return isinstance(verdict, NotDone) and verdict.refusal in (
         Refusal.REFUSED,
         Refusal.NOT_FOUND,
     )
-
-
-def _refusal(ports: Ports, verdict: Verdict[Any], by: ObservedBy) -> ChargeObservation:
-    code = verdict.code if isinstance(verdict, NotDone) else ""
-    message = verdict.message if isinstance(verdict, NotDone) else ""
-    at = ports.store.now()
-    return ChargeObservation(ChargeSaid.REFUSED, by, at, code=code or "refused", message=message)
 
 
 def _as_unknown(verdict: Verdict[Any]) -> Unknown:

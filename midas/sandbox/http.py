@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import errno
+import hashlib
 import hmac
 import json
 import re
@@ -150,8 +151,7 @@ class SandboxServer:
     ) -> web.StreamResponse:
         if fault.kind == "status":
             answer = broken_answer(fault, 500, {}, self._encode)
-            seen.status = answer.status
-            return await send(request, answer, self._signature(answer))
+            return await self._send(request, seen, answer)
         if fault.kind == "stall":
             await self._stopping.wait()
         return reset(request)
@@ -170,7 +170,13 @@ class SandboxServer:
             return reset(request)
         else:
             answer = broken_answer(fault, status, content, self._encode)
+        return await self._send(request, seen, answer)
+
+    async def _send(
+        self, request: web.Request, seen: SeenRequest, answer: Answer
+    ) -> web.StreamResponse:
         seen.status = answer.status
+        seen.answer_sha256 = hashlib.sha256(answer.body).hexdigest()
         return await send(request, answer, self._signature(answer))
 
     def _handle(self, request: web.Request, body: bytes) -> tuple[int, Json]:

@@ -12,14 +12,52 @@ from midas.sandbox.errors import ControlError, Json
 from midas.sandbox.ledger import Lookalike
 
 NEWEST_SHOWN = 50
+WAITING = "waiting for payment"
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1c1e21}
-main{max-width:26rem;margin:2rem auto;padding:1.5rem;background:#fff;border-radius:12px}
-.amount{font-size:2.4rem;margin:.25rem 0}.state{font-weight:600}.note{color:#666;font-size:.85rem}
-button{width:100%;padding:.9rem;margin-top:.75rem;border:0;border-radius:8px;font-size:1.05rem}
-.yes{background:#0a7d33;color:#fff}.no{background:#e4e6ea}
-table{width:100%;border-collapse:collapse;font-size:.85rem}td{padding:.3rem 0}
+*{box-sizing:border-box}
+body{font:16px/1.5 system-ui,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;
+margin:0;padding:1rem;background:#eef0f3;color:#1c1e21;overflow-wrap:anywhere}
+main{max-width:26rem;margin:0 auto;padding:1.5rem;background:#fff;border-radius:12px;
+box-shadow:0 1px 3px #0002}
+.sandbox{max-width:26rem;margin:0 auto 1rem;padding:.4rem 1rem;border-radius:8px;
+background:#fff3cd;color:#664d03;font-size:.85rem;text-align:center}
+h1{margin:0 0 1rem;font-size:1rem;font-weight:600;color:#5c6370}
+.subject{margin:0;font-size:1.05rem}
+.amount{margin:.25rem 0 .75rem;font-size:2.4rem;line-height:1.2;font-weight:600}
+.state{display:inline-block;margin:0;padding:.15rem .75rem;border-radius:99px;
+background:#e4e6ea;font-size:.9rem;font-weight:600}
+.state.good{background:#d1f0db;color:#0a5c27}.state.open{background:#dbe8fd;color:#0b478f}
+.state.bad{background:#fbdedd;color:#8f1a16}
+button{display:block;width:100%;padding:.9rem;margin-top:.75rem;border:0;border-radius:8px;
+font:inherit;font-weight:600;cursor:pointer}
+form{margin-top:1.25rem}.yes{background:#0a7d33;color:#fff}.no{background:#e4e6ea;color:inherit}
+button:focus-visible,a:focus-visible{outline:3px solid #4a90e2;outline-offset:2px}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;margin:1.5rem 0 0;
+padding-top:1rem;border-top:1px solid #e4e6ea;font-size:.85rem}dt{color:#5c6370}dd{margin:0}
+table{width:100%;border-collapse:collapse;font-size:.85rem}
+td{padding:.6rem 0;border-top:1px solid #e4e6ea;vertical-align:top}
+td+td{padding-left:.75rem;text-align:right;overflow-wrap:normal}
+td .state{text-align:center;font-size:.8rem}
 """
+_KINDS = {
+    WAITING: "open",
+    "pending": "open",
+    "paid": "good",
+    "succeeded": "good",
+    "expired": "bad",
+    "closed": "bad",
+    "failed": "bad",
+}
+"""How a state is coloured; others stay grey."""
+_HEADERS = {
+    # Everything is in the page itself: nothing is loaded, and no script runs.
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def add_routes(application: web.Application, lookalike: Lookalike) -> None:
@@ -37,12 +75,7 @@ class _Pages:
         self._lookalike = lookalike
 
     async def newest(self, _: web.Request) -> web.Response:
-        rows = "".join(
-            f'<tr><td><a href="/pay/{escape(charge["id"])}">{escape(charge["order_no"])}</a></td>'
-            f"<td>{escape(charge['channel'])}</td><td>{_money(charge)}</td>"
-            f"<td>{escape(self._state(charge))}</td></tr>"
-            for charge in self._lookalike.newest_charges(NEWEST_SHOWN)
-        )
+        rows = "".join(self._row(c) for c in self._lookalike.newest_charges(NEWEST_SHOWN))
         return _page("Newest charges", f"<table>{rows}</table>" if rows else "<p>None yet.</p>")
 
     async def payment(self, request: web.Request) -> web.Response:
@@ -50,22 +83,26 @@ class _Pages:
             charge = self._lookalike.open_page(request.match_info["charge_id"])
         except ControlError as error:
             return _page("No such payment", f"<p>{escape(str(error))}</p>", status=404)
-        return self._payment_page(charge)
+        left = "left" in request.query
+        note = "You left without paying. The order stays open until it expires." if left else ""
+        return self._payment_page(charge, note)
 
     async def decide_payment(self, request: web.Request) -> web.Response:
-        """Confirm or Cancel; a form of the client SDK without a decision just opens the page."""
+        """Confirm or Cancel; a form of the client SDK without a decision just opens the page.
+
+        A decision is answered with 303, so that loading the page again decides nothing.
+        """
         charge_id = request.match_info["charge_id"]
         decision = (await request.post()).get("decision")
         try:
             charge = self._lookalike.open_page(charge_id)
             if decision == "confirm":
-                return self._payment_page(self._lookalike.pay(charge_id))
+                self._lookalike.pay(charge_id)
         except ControlError as error:
             return _page("Not possible", f"<p>{escape(str(error))}</p>", status=409)
-        if decision == "cancel":
-            note = "You left without paying. The order stays open until it expires."
-            return self._payment_page(charge, note)
-        return self._payment_page(charge)
+        if decision is None:
+            return self._payment_page(charge)
+        raise web.HTTPSeeOther(request.path + ("?left" if decision == "cancel" else ""))
 
     async def refund(self, request: web.Request) -> web.Response:
         try:
@@ -83,45 +120,52 @@ class _Pages:
         decision = (await request.post()).get("decision")
         try:
             if decision == "confirm":
-                refund = self._lookalike.approve_refund(refund_id)
+                self._lookalike.approve_refund(refund_id)
             elif decision == "refuse":
-                refund = self._lookalike.fail_refund(refund_id)
+                self._lookalike.fail_refund(refund_id)
             else:
-                refund = self._lookalike.refund(refund_id)
+                return self._refund_page(self._lookalike.refund(refund_id))
         except ControlError as error:
             return _page("Not possible", f"<p>{escape(str(error))}</p>", status=409)
-        return self._refund_page(refund)
+        raise web.HTTPSeeOther(request.path)
 
     def _payment_page(self, charge: Json, note: str = "") -> web.Response:
-        open_to_pay = self._state(charge) == "waiting for payment"
+        state = self._state(charge)
         body = (
-            f"<p>{escape(charge['subject'])}</p>"
-            f'<p class="amount">{_money(charge)}</p>'
-            f'<p class="state">{escape(self._state(charge))}</p>'
-            f"<p>{escape(note)}</p>"
-            + (_form(("confirm", "yes", "Confirm"), ("cancel", "no", "Cancel")) * open_to_pay)
-            + f'<p class="note">{escape(charge["channel"])} · {escape(charge["order_no"])} · '
-            f"{escape(charge['id'])}</p>"
+            f'<p class="subject">{escape(charge["subject"])}</p>'
+            f'<p class="amount">{_money(charge)}</p>{_pill(state)}'
+            + (f"<p>{escape(note)}</p>" if note and state == WAITING else "")
+            + (PAY_FORM if state == WAITING else "")
+            + _details(
+                ("Channel", charge["channel"]),
+                ("Order", charge["order_no"]),
+                ("Charge", charge["id"]),
+            )
         )
         return _page("Payment", body)
 
     def _refund_page(self, refund: Json) -> web.Response:
-        waiting = refund["status"] == "pending"
         body = (
-            f"<p>{escape(refund['description'] or '')}</p>"
-            f'<p class="amount">{_money(refund)}</p>'
-            f'<p class="state">{escape(refund["status"])}</p>'
-            + (_form(("confirm", "yes", "Approve refund"), ("refuse", "no", "Refuse")) * waiting)
-            + f'<p class="note">{escape(refund["charge_order_no"])} · {escape(refund["id"])}</p>'
+            f'<p class="subject">{escape(refund["description"] or "")}</p>'
+            f'<p class="amount">{_money(refund)}</p>{_pill(refund["status"])}'
+            + (REFUND_FORM if refund["status"] == "pending" else "")
+            + _details(("Order", refund["charge_order_no"]), ("Refund", refund["id"]))
         )
         return _page("Refund", body)
+
+    def _row(self, charge: Json) -> str:
+        return (
+            f'<tr><td><a href="/pay/{escape(charge["id"])}">{escape(charge["order_no"])}</a>'
+            f"<br>{_money(charge)} · {escape(charge['channel'])}</td>"
+            f"<td>{_pill(self._state(charge))}</td></tr>"
+        )
 
     def _state(self, charge: Json) -> str:
         if charge["reversed"]:
             return "closed"
         if charge["paid"]:
             return "refunded" if charge["amount_refunded"] else "paid"
-        return "expired" if self._lookalike.is_expired(charge["id"]) else "waiting for payment"
+        return "expired" if self._lookalike.is_expired(charge["id"]) else WAITING
 
     def _today(self) -> str:
         return datetime.fromtimestamp(self._lookalike.now(), BEIJING).date().isoformat()
@@ -129,6 +173,15 @@ class _Pages:
 
 def _money(shown: Json) -> str:
     return f"{shown['amount'] / 100:.2f} {escape(shown['currency'].upper())}"
+
+
+def _pill(state: str) -> str:
+    return f'<p class="state {_KINDS.get(state, "")}">{escape(state)}</p>'
+
+
+def _details(*rows: tuple[str, str]) -> str:
+    inside = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f"<dl>{inside}</dl>"
 
 
 def _form(*buttons: tuple[str, str, str]) -> str:
@@ -139,12 +192,17 @@ def _form(*buttons: tuple[str, str, str]) -> str:
     return f'<form method="post">{inside}</form>'
 
 
+PAY_FORM = _form(("confirm", "yes", "Confirm"), ("cancel", "no", "Cancel"))
+REFUND_FORM = _form(("confirm", "yes", "Approve refund"), ("refuse", "no", "Refuse"))
+
+
 def _page(title: str, body: str, status: int = 200) -> web.Response:
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{escape(title)}</h1>{body}"
-        '<p class="note">Sandbox: no real money moves here.</p></main></body></html>'
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        '<p class="sandbox">Sandbox: no real money moves here.</p>'
+        f"<main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
-    return web.Response(text=text, content_type="text/html", status=status)
+    return web.Response(text=text, content_type="text/html", status=status, headers=_HEADERS)

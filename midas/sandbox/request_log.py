@@ -14,7 +14,10 @@ BODY_CHARS_KEPT = 4_000
 
 @dataclass(slots=True)
 class SeenRequest:
-    """One API request that arrived; `status` stays None when it was never answered."""
+    """One API request that arrived; `status` and `answer_sha256` stay None without an answer.
+
+    The digest is over the whole body as it was to be sent, also where the connection was cut.
+    """
 
     seq: int
     time: float
@@ -26,6 +29,7 @@ class SeenRequest:
     body: str
     handled: bool = False
     status: int | None = None
+    answer_sha256: str | None = None
     charge_id: str | None = None
     faults: tuple[str, ...] = ()
 

@@ -29,7 +29,9 @@ def of_charges(stage: Stage) -> list[Row]:
                 _write(stage, worker, count, callers, postgres, sample)
     return [
         each
-        for (name, callers), sample in sorted(told.items(), key=lambda item: item[0][0], reverse=True)
+        for (name, callers), sample in sorted(
+            told.items(), key=lambda item: item[0][0], reverse=True
+        )
         for each in _rows(stage, name, callers, sample)
     ]
 

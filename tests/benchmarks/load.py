@@ -45,8 +45,12 @@ class Load:
     async def _stub(self, target: str) -> payment_service_pb2_grpc.PaymentServiceStub:
         if target not in self._channels:
             channel = grpc.aio.insecure_channel(target)
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await channel.channel_ready()
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await channel.channel_ready()
+            except TimeoutError:
+                await channel.close()
+                raise ConnectionError(f"nothing serves at {target}") from None
             self._channels[target] = channel
         return payment_service_pb2_grpc.PaymentServiceStub(self._channels[target])
 

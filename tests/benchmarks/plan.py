@@ -44,13 +44,13 @@ FULL = Plan(
 )
 QUICK = Plan(
     rounds=2,
-    warm_up=200,
-    charges=600,
-    sdk_charges=40,
-    queries=1500,
-    stored_orders=400,
-    steady=150,
-    writes=400,
+    warm_up=100,
+    charges=400,
+    sdk_charges=24,
+    queries=1000,
+    stored_orders=200,
+    steady=100,
+    writes=300,
 )
 SMOKE = Plan(
     rounds=1,

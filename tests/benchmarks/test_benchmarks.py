@@ -17,15 +17,21 @@ SMOKE_TIMEOUT_S = 100
 def told() -> dict[str, Any]:
     """What the command prints when it is asked for as little as possible."""
     command = [sys.executable, "-m", "tests.benchmarks", "--smoke", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=SMOKE_TIMEOUT_S)
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-    answer: dict[str, Any] = json.loads(done.stdout)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe) as running:
+        try:
+            output, errors = running.communicate(timeout=SMOKE_TIMEOUT_S)
+        finally:
+            running.terminate()  # not killed: it has children to end
+    assert running.returncode == 0, output.decode() + errors.decode()
+    answer: dict[str, Any] = json.loads(output)
     return answer
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_it_yields_numbers(told: dict[str, Any], benchmark: str) -> None:
     """Every row of a benchmark holds a number above 0."""
-    rows = [each for each in told["rows"] if each["benchmark"].split()[0] == benchmark]
+    ours = [each for each in told["rows"] if each["benchmark"].split()[0] == benchmark]
+    rows = [each for each in ours if "beyond" not in each["what"]]  # a difference may be negative
     assert rows
     assert all(each["measured"] > 0 for each in rows)

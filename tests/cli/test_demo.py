@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 TIMEOUT_S = 110
+ENDS_WITHIN_S = 10
 ROWS = [1, 3, 5, 7, 9, 10, 11, 12]
 WRONG_AMOUNTS = json.dumps(
     {
@@ -85,6 +86,20 @@ def test_an_interrupted_demo_takes_everything_down(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(children, timeout=0)
     assert alive == []
     assert not (keep / "keys").exists()
+
+
+def test_the_processes_end_with_a_killed_demo(tmp_path: Path) -> None:
+    """SIGKILL leaves the demo no time to stop anything: both processes notice by themselves."""
+    command = [sys.executable, "-m", "midas", "demo", "--keep", str(tmp_path / "kept")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        next(line for line in demo.stdout if line.startswith("Row 1"))
+        children = psutil.Process(demo.pid).children(recursive=True)
+        assert len(children) == 2
+        demo.kill()
+    _, alive = psutil.wait_procs(children, timeout=ENDS_WITHIN_S)
+    # where nobody collects orphans they stay as zombies
+    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:

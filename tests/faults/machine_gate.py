@@ -58,6 +58,7 @@ class Gate:
 async def _all_others_rest() -> None:
     """Let the event loop go round until nothing is left that can run without a turn."""
     ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # no public way to know
-    await asyncio.sleep(0)
-    while ready:
+    while True:
         await asyncio.sleep(0)
+        if not ready:
+            return

@@ -17,10 +17,9 @@ from midas.storage.database import Batch, Database
 from midas.storage.faults import InDoubt, NotWritten
 from midas.storage.store import SqlStore
 from tests.fakes.psp import deliver
-from tests.faults.world import Process
 
 if TYPE_CHECKING:
-    from tests.faults.machine_world import World
+    from tests.faults.machine_world import Named, World
 
 DOUBTS = ("tried_again", "doubt_written", "doubt_unwritten", "doubt_late")
 COMMIT_WAYS = (
@@ -120,7 +119,7 @@ class DoubtfulDatabase:
 class MachineStore:
     """The real store of one process."""
 
-    def __init__(self, world: "World", process: Process, database: Database) -> None:
+    def __init__(self, world: "World", process: "Named", database: Database) -> None:
         self._world = world
         self._process = process
         self._database = DoubtfulDatabase(database)
@@ -159,6 +158,8 @@ class MachineStore:
             written = await self._store.commit(change)
             if written:
                 self._world.committed(change)
+            else:
+                self._world.met[f"{self._process.name} lost by version"] += 1
             if way == "lost_written":
                 raise StorageUnavailable(may_have_written=True)
             return written
@@ -174,7 +175,7 @@ class MachineStore:
 class MachineWire:
     """The way to Ping++, on which requests and answers are lost, late, or somebody else's."""
 
-    def __init__(self, world: "World", process: Process) -> None:
+    def __init__(self, world: "World", process: "Named") -> None:
         self._world = world
         self._process = process
 
@@ -210,7 +211,9 @@ class MachineWire:
 
 
 def _may_come_late(request: Prepared) -> bool:
-    """On the other channels a charge that is posted again may be doubled by the first one: Ping++
+    """Whether a delay can only do what Midas has to cope with.
+
+    On the other channels a charge that is posted again may be doubled by the first one: Ping++
     merges them for a minute only (pingpp.md section 8), and nobody is ever given the second.
     """
     body = json.loads(request.body or b"{}")

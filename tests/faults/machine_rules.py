@@ -4,10 +4,9 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,7 +22,7 @@ from midas.errors import RefundExceedsRemaining, RefundNoReused, RefundNotAllowe
 from midas.flows.charge import ChargeResult
 from midas.flows.payments import Payments
 from midas.flows.refund import RefundResult
-from midas.flows.terms import RefundTerms, charge_digest
+from midas.flows.terms import RefundTerms, charge_digest, refund_digest
 from midas.order import Order
 from midas.ports import KeyKind
 from midas.refund import Refund
@@ -31,77 +30,59 @@ from midas.sandbox.errors import ControlError
 from midas.sandbox.ledger import RefundOutcome
 from tests.faults.conservation import EVERYTHING
 from tests.faults.machine_checks import Watch, check_settled
-from tests.faults.machine_ports import WAYS, Fault, Plan
+from tests.faults.machine_choices import (
+    OFFERS,
+    PAUSES_S,
+    PLANS,
+    amounts,
+    numbers,
+    offers,
+    orders,
+    plans,
+    refund_nos,
+    refund_terms,
+    turns,
+)
+from tests.faults.machine_ports import Fault, Plan
 from tests.faults.machine_stage import Stage
 from tests.faults.machine_world import ORDERS, World
 from tests.faults.world import Failed
 
-QR = ChargeTerms(
-    order_no="",
-    channel="wx_pub_qr",
-    amount=100,
-    currency="cny",
-    subject="Tea",
-    body="Green tea",
-    client_ip="203.0.113.7",
-    extra={"product_id": "tea-1"},
-)
-OFFERS = {
-    "qr": QR,
-    "dear": replace(QR, amount=150),
-    "short": replace(QR, subject="Tea now", expires_in=timedelta(minutes=5)),
-    "alipay": replace(QR, channel="alipay_qr", extra={}),
-    "wap": replace(QR, channel="alipay_wap", extra={"success_url": "https://shop.invalid/ok"}),
-    "bar code": replace(QR, channel="wx_pub_scan", extra={"scan_code": "134567890123456789"}),
-    "balance": replace(QR, channel="balance", extra={"user": "payer-1"}),
-}
-REFUND_NOS = ("r1", "r2", "r3")
-PLANS: tuple[RefundOutcome, ...] = ("pending", "failed", "alipay_link")
-PAUSES_S = (1, 40, 70, 400, 1000, 7300, 100_000)
-
-orders = st.sampled_from(ORDERS)
-offers = st.sampled_from(sorted(OFFERS))
-refund_nos = st.sampled_from(REFUND_NOS)
-amounts = st.sampled_from((0, 30, 60, 100, 200))
-numbers = st.integers(0, 7)
-
-
-@st.composite
-def _fault(draw: st.DrawFn) -> Fault:
-    kind = draw(st.sampled_from(("POST", "POST", "commit", "commit", "GET", "read", "claim")))
-    return Fault(kind, draw(st.sampled_from(WAYS[kind])), draw(st.integers(0, 2)))
-
-
-plans = st.one_of(st.just(()), st.lists(_fault(), min_size=1, max_size=2)).map(tuple)
-turns = st.lists(st.integers(0, 3), max_size=12)
+Result = TypeVar("Result")
+LAST_CALLS = 30
 
 
 class PaymentsMachine(RuleBasedStateMachine):
     """One Midas at a time on a real database; whoever deals with it does so in any order."""
 
-    def __init__(self, stage: Stage, met: Counter[str]) -> None:
+    def __init__(self, stage: Stage, prelude: Iterable["Step"], met: Counter[str]) -> None:
         super().__init__()
         self.stage = stage
+        self.prelude = prelude
         self.met = met
         self.asked: dict[str, RefundTerms] = {}
         self.runner = asyncio.Runner()
 
-    @initialize(skew_s=st.sampled_from((0.0, -60.0, 60.0)))
-    def begin(self, skew_s: float) -> None:
-        """An empty database; Ping++'s clock need not agree with ours."""
-        self.world = self.runner.run(World.open(self.stage, skew_s=skew_s))
+    @initialize(skew_s=st.sampled_from((0.0, -60.0, 60.0)), offer=offers, faults=plans)
+    def begin(self, skew_s: float, offer: str, faults: tuple[Fault, ...]) -> None:
+        """An empty database, and some history; Ping++'s clock need not agree with ours."""
+        self.world = self._run(World.open(self.stage, skew_s=skew_s))
         self.watch = Watch(self.world)
+        for step in self.prelude:
+            step(self)
+        self.ask_charge((ORDERS[0], offer), faults=faults)
 
     def teardown(self) -> None:
         """All is healed, time passes, everything is asked for, and the books are compared."""
         try:
             if hasattr(self, "world"):
-                self.runner.run(self._end())
+                self._run(self._end())
         finally:
             self.runner.close()
 
     async def _end(self) -> None:
         try:
+            self.world.late_requests_arrive()
             await self.world.settle()
             await self.world.refresh()
             await self.world.settle()
@@ -117,37 +98,41 @@ class PaymentsMachine(RuleBasedStateMachine):
     def nothing_is_broken(self) -> None:
         """I1, I2, I4, I6, I7, I8, I10."""
         if hasattr(self, "world"):
-            self.runner.run(self.watch.look())
+            self._run(self.watch.look())
 
     # Callers ------------------------------------------------------------------------------
 
     @rule(order_no=orders, offer=offers, faults=plans)
     def charge(self, order_no: str, offer: str, faults: tuple[Fault, ...]) -> None:
         """A caller wants to be paid, or asks again."""
-        self._charge((order_no, offer), faults=faults)
+        self.ask_charge((order_no, offer), faults=faults)
 
     @rule(order_no=orders, offer=offers, faults=plans)
     def charge_and_pay(self, order_no: str, offer: str, faults: tuple[Fault, ...]) -> None:
         """The same, and whoever gets a charge pays it at once."""
-        self._charge((order_no, offer), faults=faults)
-        self._pay(len(self.world.handed_out) - 1)
+        self.ask_charge((order_no, offer), faults=faults)
+        self.ask_pay(len(self.world.handed_out) - 1)
 
     @rule(order_no=orders, offer=offers, other=offers, faults=plans, schedule=turns)
     def two_charges_at_once(
         self, order_no: str, offer: str, other: str, faults: tuple[Fault, ...], schedule: list[int]
     ) -> None:
         """Two callers of one order, with the same terms or others (I10)."""
-        self._charge((order_no, offer), (order_no, other), faults=faults, schedule=schedule)
+        self.ask_charge((order_no, offer), (order_no, other), faults=faults, schedule=schedule)
 
     @rule(order_no=orders, refund_no=refund_nos, amount=amounts, faults=plans)
-    def refund(
-        self, order_no: str, refund_no: str, amount: int, faults: tuple[Fault, ...]
-    ) -> None:
+    def refund(self, order_no: str, refund_no: str, amount: int, faults: tuple[Fault, ...]) -> None:
         """A caller wants money back, or asks again, or confuses the numbers (I10)."""
-        self._refund(_refund_terms(order_no, refund_no, amount), faults=faults)
+        self.ask_refund(refund_terms(order_no, refund_no, amount), faults=faults)
 
-    @rule(order_no=orders, nos=st.tuples(refund_nos, refund_nos), amount=amounts,
-          other=amounts, faults=plans, schedule=turns)
+    @rule(
+        order_no=orders,
+        nos=st.tuples(refund_nos, refund_nos),
+        amount=amounts,
+        other=amounts,
+        faults=plans,
+        schedule=turns,
+    )
     def two_refunds_at_once(
         self,
         order_no: str,
@@ -158,14 +143,14 @@ class PaymentsMachine(RuleBasedStateMachine):
         schedule: list[int],
     ) -> None:
         """Two callers, with the same refund_no or with others."""
-        one = _refund_terms(order_no, nos[0], amount)
-        two = _refund_terms(order_no, nos[1], other)
-        self._refund(one, two, faults=faults, schedule=schedule)
+        one = refund_terms(order_no, nos[0], amount)
+        two = refund_terms(order_no, nos[1], other)
+        self.ask_refund(one, two, faults=faults, schedule=schedule)
 
     @rule(order_no=orders, refresh=st.booleans(), faults=plans)
     def query(self, order_no: str, refresh: bool, faults: tuple[Fault, ...]) -> None:
         """A caller asks how things stand."""
-        self._ask(lambda p: p.query(KeyKind.ORDER_NO, order_no, refresh), faults=faults)
+        self.ask_query(order_no, refresh, faults)
 
     # Midas by itself ----------------------------------------------------------------------
 
@@ -196,7 +181,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     @rule(which=numbers)
     def pay(self, which: int) -> None:
         """The payer pays what was handed out, in time or too late."""
-        self._pay(which)
+        self.ask_pay(which)
 
     @precondition(lambda self: self.world.lookalike.ledger.money)
     @rule(which=numbers, amount=st.sampled_from((None, 30, 60)))
@@ -229,6 +214,15 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     # What the above need ------------------------------------------------------------------
 
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """In this run's event loop. A violation tells what Midas did last."""
+        try:
+            return self.runner.run(work)
+        except AssertionError as violated:
+            if hasattr(self, "world"):
+                violated.add_note(f"last calls: {self.world.trace[-LAST_CALLS:]}")
+            raise
+
     def _ask(
         self,
         *calls: Callable[[Payments], Awaitable[Any]],
@@ -237,17 +231,22 @@ class PaymentsMachine(RuleBasedStateMachine):
     ) -> list[Any]:
         picks = itertools.chain(schedule or (), itertools.repeat(0))
         self.world.gate.pick = lambda waiting: next(picks) % len(waiting)
-        return self.runner.run(self.world.ask(*calls, plan=Plan(faults)))
+        return self._run(self.world.ask(*calls, plan=Plan(faults)))
+
+    def ask_query(self, order_no: str, refresh: bool, faults: tuple[Fault, ...]) -> None:
+        """A caller asks how an order stands."""
+        self._ask(lambda p: p.query(KeyKind.ORDER_NO, order_no, refresh), faults=faults)
 
     def _orders(self) -> list[Order]:
-        return self.runner.run(self.world.orders())
+        return self._run(self.world.orders())
 
-    def _charge(
+    def ask_charge(
         self,
         *wanted: tuple[str, str],
         faults: tuple[Fault, ...],
         schedule: list[int] | None = None,
     ) -> None:
+        """Callers want to be paid, at once; each is told of what it asked for, or of trouble."""
         terms = [replace(OFFERS[offer], order_no=order_no) for order_no, offer in wanted]
         calls = [lambda p, t=each: p.charge(t) for each in terms]
         results = self._ask(*calls, faults=faults, schedule=schedule)
@@ -258,7 +257,8 @@ class PaymentsMachine(RuleBasedStateMachine):
         if len(got) == 2 and terms[0] == terms[1]:
             assert got[0].charge_id == got[1].charge_id, "I10: the same call, two charges"
 
-    def _pay(self, which: int) -> None:
+    def ask_pay(self, which: int) -> None:
+        """The payer pays one of the charges that were handed out, if it can be paid."""
         handed_out = self.world.handed_out
         if not handed_out:
             return
@@ -267,12 +267,13 @@ class PaymentsMachine(RuleBasedStateMachine):
         late = lookalike.is_expired(charge_id)
         self._control(lambda: (lookalike.pay_late if late else lookalike.pay)(charge_id))
 
-    def _refund(
+    def ask_refund(
         self,
         *terms: RefundTerms,
         faults: tuple[Fault, ...],
         schedule: list[int] | None = None,
     ) -> None:
+        """Callers want money back, at once; each refund_no stands for one content for ever."""
         before = self._orders()
         known = {each.refund_no: each for order in before for each in order.refunds}
         calls = [lambda p, t=each: p.refund(t) for each in terms]
@@ -315,18 +316,13 @@ class PaymentsMachine(RuleBasedStateMachine):
             self.world.met["impossible control"] += 1
 
 
-def _refund_terms(order_no: str, refund_no: str, amount: int) -> RefundTerms:
-    return RefundTerms(refund_no, order_no=order_no, amount=amount, description="too late")
-
-
 def _asked_for(refund: Refund, terms: tuple[RefundTerms, ...]) -> RefundTerms:
     """Which of the calls made this refund."""
     ours = [
         each
         for each in terms
-        if each.refund_no == refund.refund_no
-        and each.order_no == refund.order_no
-        and each.amount in (0, refund.amount)
+        if (each.refund_no, each.order_no) == (refund.refund_no, refund.order_no)
+        and refund_digest(each, refund.out_trade_no) == refund.content_digest
     ]
     assert ours, "I10: a refund that nobody asked for"
     return ours[0]
@@ -340,3 +336,7 @@ def _check_handed_out(terms: ChargeTerms, result: ChargeResult) -> None:
     assert result.charge.terms_digest == charge_digest(terms)
     assert result.charge.state in (ChargeState.PENDING, ChargeState.SUCCEEDED)
     assert not result.charge.superseded
+
+
+Step = Callable[[PaymentsMachine], None]
+"""Something that is done to a machine before its story begins."""

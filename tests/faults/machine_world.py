@@ -43,11 +43,19 @@ class HungUp:
     """The caller was gone before there was an answer."""
 
 
+class Named(Process):
+    """A process with a name for the queue at the gate."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
 @dataclass(slots=True)
 class Replica:
     """One process of Midas with connections of its own."""
 
-    process: Process
+    process: Named
     payments: Payments
 
 
@@ -67,7 +75,7 @@ class World:
         self._databases = databases
         self._callers: list[asyncio.Task[Any]] = []
         self._books = SqlStore(databases[0].database)
-        self.replicas = [self._replica(each) for each in databases]
+        self.replicas = [self._replica(n) for n in range(len(databases))]
 
     @classmethod
     async def open(cls, stage: Stage, processes: int = 1, skew_s: float = 0.0) -> "World":
@@ -89,6 +97,10 @@ class World:
         work = [call(door) for call, door in zip(calls, doors, strict=True)]
         self._callers = [asyncio.ensure_future(each) for each in work]
         await self.gate.drive(self._callers)
+        errors = [task.exception() for task in self._callers if not task.cancelled()]
+        violated = next((each for each in errors if isinstance(each, AssertionError)), None)
+        if violated is not None:
+            raise violated
         self.restart()
         results = [_outcome(task) for task in self._callers]
         for result in results:
@@ -100,16 +112,16 @@ class World:
         for n, replica in enumerate(self.replicas):
             if replica.process.dead or all_of_them:
                 replica.process.dead = True
-                self.replicas[n] = self._replica(self._databases[n])
+                self.replicas[n] = self._replica(n)
 
     def hang_up(self) -> None:
         """The first caller goes away."""
         self._callers[0].cancel()
 
     @asynccontextmanager
-    async def turn(self, kind: str, process: Process) -> AsyncIterator[str]:
+    async def turn(self, kind: str, process: Named) -> AsyncIterator[str]:
         """One call through a port of a process, and how it goes."""
-        async with self.gate.turn(kind):
+        async with self.gate.turn(f"{process.name} {kind}"):
             process.still_alive()
             self.clock.pass_time(ONE_CALL_S)
             way = self.plan.way(kind)
@@ -122,9 +134,10 @@ class World:
                 process.crash()
 
     def committed(self, change: Change) -> None:
-        """Look at what was just written: is it true, and is all of it there?"""
+        """Look at what was just written: it must be true, and whole."""
         check_truth_of(change, self.lookalike)
         check_one_commit(change)
+        self._check_nothing_given_up(change)
         self.met.update(entry.event for entry in change.journal)
         if any(each.late for each in change.notifications):
             self.met["late money"] += 1
@@ -180,11 +193,11 @@ class World:
             if not order.charges:
                 continue
             key = order.order_no
-            (got,) = await self.ask(lambda p, k=key: p.query(KeyKind.ORDER_NO, k, refresh=True))
+            (got,) = await self.ask(_query(key))
             assert not isinstance(got, Failed), f"I13: healed, and {got}"
 
-    def _replica(self, moved: MovedDatabase) -> Replica:
-        process = Process()
+    def _replica(self, n: int) -> Replica:
+        process = Named(str(n))
         options = PspOptions(
             api_key="sk_test_000000000000000000000000",
             app_id="app_1",
@@ -193,8 +206,22 @@ class World:
             breaker=BreakerLimits(failures=1_000_000),
         )
         psp = PingppClient(options, MachineWire(self, process))
-        store = MachineStore(self, process, moved.database)
-        return Replica(process, Payments(store, psp, _Waiting(self)))
+        store = MachineStore(self, process, self._databases[n].database)
+        return Replica(process, Payments(store, psp, _Waiting(self, process)))
+
+    def _check_nothing_given_up(self, change: Change) -> None:
+        """I5: what may still reach Ping++ has not failed."""
+        coming = [req for sent_at, req in self.late if self.clock.now <= sent_at + LATEST]
+        bodies = [json.loads(request.body or b"{}") for request in coming]
+        keys = {
+            each.get("metadata", each).get("refund_no", each.get("order_no")) for each in bodies
+        }
+        for charge in change.changed_charges:
+            lost = charge.state is ChargeState.FAILED and charge.out_trade_no in keys
+            assert not lost, "I5: FAILED, and Ping++ may still make it"
+        for refund in change.changed_refunds:
+            lost = refund.state is RefundState.FAILED and refund.refund_no in keys
+            assert not lost, "I5: FAILED, and Ping++ may still make it"
 
     def _remember(self, result: Any) -> None:
         if isinstance(result, Failed):
@@ -203,15 +230,21 @@ class World:
             self.handed_out.append(json.loads(result.charge_json)["id"])
 
 
+def _query(order_no: str) -> Call:
+    return lambda payments: payments.query(KeyKind.ORDER_NO, order_no, refresh=True)
+
+
 class _Waiting:
     """Waiting moves this world's time."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, process: Named) -> None:
         self._world = world
+        self._process = process
 
     async def sleep(self, seconds: float) -> None:
         """No time passes outside."""
-        async with self._world.gate.turn("sleep"):
+        async with self._world.gate.turn(f"{self._process.name} sleep"):
+            self._process.still_alive()
             self._world.clock.pass_time(seconds)
 
     def monotonic(self) -> float:

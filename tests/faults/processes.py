@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
@@ -23,14 +23,18 @@ from midas.sandbox.app import SandboxOptions, SandboxServer
 from midas.sandbox.request_log import SeenRequest
 from midas.v1 import payment_service_pb2 as pb
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
+from tests.faults.caller import charge_request, refund_request
 
 if TYPE_CHECKING:
     from midas.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
+
+Answer = TypeVar("Answer")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 30.0
 """How long anything that must happen may take on a busy machine."""
 POLL_S = 0.02
+ORDERLY_END_S = 5.0
 CALL_TIMEOUT_S = 25.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -99,14 +103,18 @@ class Midas:
         request = pb.QueryRequest(order_no=order_no, refresh=refresh)
         return await self.stub.Query(request, timeout=CALL_TIMEOUT_S)
 
+    def watch(self) -> Any:
+        """The stream of what the health service says, beginning with the present state."""
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        return stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+
     async def health(self, wanted: Any) -> None:
         """Wait until the health service says so."""
-        stub = health_pb2_grpc.HealthStub(self.channel)
+        watch = self.watch()
         async with asyncio.timeout(PATIENCE_S):
-            watch = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             while (await watch.read()).status != wanted:
                 pass
-            watch.cancel()
+        watch.cancel()
 
     async def logged(self, event: str) -> dict[str, Any]:
         """The first line with this event. AssertionError if the process ends without it."""
@@ -115,6 +123,11 @@ class Midas:
         lines = self._lines(event)
         assert lines, f"{self.name} ended without {event}"
         return lines[0]
+
+    def last_line(self) -> dict[str, Any]:
+        """What it logged last."""
+        last: dict[str, Any] = json.loads(self.log[-1])
+        return last
 
     def _lines(self, event: str) -> list[dict[str, Any]]:
         lines = [json.loads(each) for each in self.log if each.startswith("{")]
@@ -136,12 +149,14 @@ class Midas:
         return await self.ended()
 
     async def close(self) -> None:
-        """End it, however it stands."""
+        """End it, however it stands; in order, if it can, so that its last lines are read."""
         if self._channel is not None:
             await self._channel.close()
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.kill()
+        with suppress(ProcessLookupError):
+            self.process.terminate()
+        await asyncio.wait([self._reading], timeout=ORDERLY_END_S)
+        with suppress(ProcessLookupError):
+            self.process.kill()
         await self._reading
         await self.process.wait()
 
@@ -203,6 +218,7 @@ class Harness:
             "PSP_CONNECT_TIMEOUT_S": "1",
             "PSP_TOTAL_TIMEOUT_S": "2",
             "SETTLE_WINDOW_S": "2",
+            "DRAIN_TIMEOUT_S": "1",
         } | changes
 
     async def launch(
@@ -267,28 +283,12 @@ async def until(condition: Callable[[], object], why: str = "") -> None:
         await asyncio.sleep(POLL_S)
 
 
-def charge_request(order_no: str, **changes: Any) -> pb.ChargeRequest:
-    """A request for 100 fen that names the order in its subject."""
-    terms: dict[str, Any] = {
-        "order_no": order_no,
-        "channel": "wx_pub_qr",
-        "amount": 100,
-        "subject": order_no,
-        "body": "Green tea",
-        "client_ip": "192.0.2.1",
-    } | changes
-    if "extra" not in changes:
-        terms["extra"] = _EXTRA.get(terms["channel"], {})
-    return pb.ChargeRequest(**terms)
-
-
-_EXTRA: dict[str, dict[str, str]] = {
-    "wx_pub_qr": {"product_id": "tea-1"},
-    "wx_pub_scan": {"scan_code": "134567890123456789"},
-}
-
-
-def refund_request(refund_no: str, order_no: str, **changes: Any) -> pb.RefundRequest:
-    """A request for 40 of the 100 fen."""
-    content: dict[str, Any] = {"amount": 40, "description": "Too late"} | changes
-    return pb.RefundRequest(refund_no=refund_no, order_no=order_no, **content)
+async def eventually(
+    ask: Callable[[], Awaitable[Answer]], holds: Callable[[Answer], object]
+) -> Answer:
+    """Ask until the answer is as wanted, for as long as PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(answer := await ask()):
+        assert time.monotonic() < deadline, f"never came true; last: {answer}"
+        await asyncio.sleep(POLL_S)
+    return answer

@@ -2,10 +2,9 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from grpc import StatusCode, aio
@@ -13,15 +12,11 @@ from grpc import StatusCode, aio
 from midas.v1 import charge_pb2, refund_pb2
 from midas.v1 import payment_service_pb2 as pb
 from tests.faults.books import books_agree
-from tests.faults.processes import CHARGES, PATIENCE_S, REFUNDS, Harness, Midas, until
-from tests.faults.victim import ORDER, POINT
-from tests.rpc.scripted import Told, told_by
+from tests.faults.caller import insist
+from tests.faults.processes import CHARGES, REFUNDS, Harness, Midas, until
+from tests.faults.victim import NOWHERE, ORDER, POINT, VICTIM
 
-Answer = TypeVar("Answer")
-
-VICTIM = ("-m", "tests.faults.victim")
 STARTS_AT_ONCE = 3
-INSIST_PAUSE_S = 0.2
 NEVER_S = 60.0
 """Longer than any test waits."""
 LATE_S = 1.0
@@ -73,12 +68,9 @@ class Killing:
     ) -> None:
         """Make the call to a process that dies at this point of it."""
         from_outside = point in ("during", "late")
+        fate = {POINT: NOWHERE if from_outside else point, ORDER: order_no}
         async with self.starting:
-            if from_outside:
-                victim = await self.harness.serve(self.url, name=point)
-            else:
-                fate = {POINT: point, ORDER: order_no}
-                victim = await self.harness.serve(self.url, *VICTIM, name=point, **fate)
+            victim = await self.harness.serve(self.url, *VICTIM, name=point, **fate)
         async with self.turn:
             if from_outside:
                 await self._kill_under_way(victim, point, call)
@@ -212,24 +204,6 @@ async def _lost(call: Awaitable[object]) -> None:
     with pytest.raises(aio.AioRpcError) as lost:
         await call
     assert lost.value.code() is StatusCode.UNAVAILABLE
-
-
-async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer | Told:
-    """Repeat the call while it says that the outcome is not known yet; the answer or the error."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await call()
-        except aio.AioRpcError as error:
-            told = await told_by(_raising(error))
-        if told.info.reason != "OUTCOME_UNKNOWN":
-            return told
-        assert time.monotonic() < deadline, "I13: unknown for ever"
-        await asyncio.sleep(INSIST_PAUSE_S)
-
-
-async def _raising(error: Exception) -> None:
-    raise error
 
 
 async def _end_of_charge(harness: Harness, midas: Midas, order_no: str, channel: str) -> None:

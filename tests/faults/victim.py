@@ -1,7 +1,8 @@
-"""Midas as a process that kills itself at a named point: `python -m tests.faults.victim`.
+"""Midas as a process that meets its fate at a named point: `python -m tests.faults.victim`.
 
 `VICTIM_POINT` is `<step>.<when>`. The steps are the commits, by what they write, and the calls of
-Ping++; `when` is before, inside or after. Steps that name an order count for `VICTIM_ORDER` alone.
+Ping++. With before, inside or after the process kills itself; with raises or cancels the step ends,
+once, as no code of Midas expects. Steps that name an order count for `VICTIM_ORDER` alone.
 Everything else is `midas serve` as it is.
 
     new_charge, charge, new_refund, refund    a commit with such rows
@@ -25,8 +26,12 @@ from midas.order import Change
 
 Result = TypeVar("Result")
 
+VICTIM = ("-m", "tests.faults.victim")
+"""How Python starts one."""
 POINT = "VICTIM_POINT"
 ORDER = "VICTIM_ORDER"
+NOWHERE = "nowhere.before"
+"""The point of a process that is killed from outside."""
 HOLD_LONGEST = timedelta(seconds=1)
 """What a victim claims is due again soon, so that nobody has to wait for the whole hold."""
 TURNS_OF_A_SEND = 20
@@ -45,7 +50,7 @@ class Fate:
     def __init__(self, point: str, order_no: str) -> None:
         self.order_no = order_no
         self.step, _, self.when = point.partition(".")
-        if self.when not in ("before", "inside", "after"):
+        if self.when not in ("before", "inside", "after", "raises", "cancels"):
             raise ValueError(point)
         self._inside = False
         self._writing = False
@@ -59,6 +64,8 @@ class Fate:
             return await call()
         if self.when == "before":
             die()
+        if self.when in ("raises", "cancels"):
+            return await self._surprise(call)
         self._inside = self.when == "inside"
         task = asyncio.ensure_future(call())
         if self._inside:
@@ -66,6 +73,13 @@ class Fate:
         result = await task
         die()
         return result
+
+    async def _surprise(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        self.step = ""
+        await call()
+        if self.when == "cancels":
+            raise asyncio.CancelledError
+        raise RuntimeError(f"card 6222021234567890 {os.environ['PINGPP_API_KEY']}")
 
     async def _die_inside(self, task: "asyncio.Future[Any]") -> None:
         """SQLite's last moment is `_on_statement`; others may or may not have got the statement."""

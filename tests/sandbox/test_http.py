@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,13 +62,14 @@ async def strict(
 async def test_answers_are_laid_out_and_signed_like_the_real_ones(
     server: SandboxServer, http: aiohttp.ClientSession
 ) -> None:
-    """Four spaces, unescaped UTF-8 and slashes, and a signature over exactly these bytes."""
+    """Four spaces, unescaped UTF-8 and slashes; signature and log are of exactly these bytes."""
     async with http.post("/v1/charges", json=terms()) as response:
         body = await response.read()
         assert response.status == 200
         assert response.headers["Content-Type"] == "application/json;charset=utf-8"
         signature = response.headers["X-Pingplusplus-Signature"]
     assert body == json.dumps(json.loads(body), indent=4, ensure_ascii=False).encode()
+    assert server.requests.matching()[0].answer_sha256 == hashlib.sha256(body).hexdigest()
     assert "测试订单".encode() in body
     assert signature_holds(server.public_key_pem, signature, body)
 

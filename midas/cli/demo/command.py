@@ -1,17 +1,13 @@
 """`midas demo`."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from midas.cli.demo.lookalike import ControlRefused
-from midas.cli.demo.report import Report, Result, as_data
-from midas.cli.demo.rows import ROWS, Row
-from midas.cli.demo.scene import NotHeld, Scene
-from midas.cli.demo.stage import Stage, put_up
+from midas.cli.demo.launch import launched
+from midas.cli.demo.rows import ROWS
 from midas.cli.fields import JsonObject
 from midas.cli.help import Taught
 from midas.cli.options import json_option
@@ -60,51 +56,12 @@ def demo(
           "action": {"kind": "alter", "fields": {"amount": 1}}}'
     """
     started = time.monotonic()
-    report = Report(quiet=as_json)
-    report.stage("Starting a local Ping++ look-alike and Midas …")
-    with put_up(keep) as stage:
-        where = f"Midas at {stage.target}, the look-alike at {stage.lookalike.url}"
-        report.stage(f"{where}, ready after {time.monotonic() - started:.1f} s")
-        _add(faults, stage)
+    with launched(keep) as processes:
+        # imported here, while the processes start
+        from midas.cli.demo.play import Play
+
         chosen = [row for row in ROWS if not numbers or str(row.number) in numbers]
-        results = [_play(row, stage, report) for row in chosen]
-    seconds = time.monotonic() - started
-    report.ends_all(results, seconds)
-    told = as_data(results, seconds, None if keep is None else str(keep))
-    if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
-    elif keep is not None:
-        click.echo(f"Logs, ledger and database are in {keep}.")
-    return ExitStatus.DONE if told["ok"] else ExitStatus.FAILED
-
-
-def _add(faults: tuple[dict[str, Any], ...], stage: Stage) -> None:
-    for fault in faults:
-        try:
-            stage.lookalike.add_fault(fault)
-        except ControlRefused as refused:
-            raise click.UsageError(f"--fault: {refused}") from None
-
-
-def _play(row: Row, stage: Stage, report: Report) -> Result:
-    report.begins(row.number, row.happens)
-    scene = Scene(stage, f"ORDER-{row.number}", report.step)
-    started = time.monotonic()
-    held, seen = True, ""
-    try:
-        seen = row.play(scene)
-    except NotHeld as failure:
-        held, seen = False, str(failure)
-    except Exception as failure:  # whatever broke, the row did not hold; the others are played
-        held, seen = False, f"{type(failure).__name__}: {failure}"
-    result = Result(
-        row.number,
-        row.happens,
-        row.must_be_seen,
-        held,
-        seen,
-        round(time.monotonic() - started, 3),
-        **scene.told(),
-    )
-    report.ends(result)
-    return result
+        play = Play(as_json, started)
+        play.rows(chosen, processes, faults)
+    held = play.tell(keep, as_json)
+    return ExitStatus.DONE if held else ExitStatus.FAILED

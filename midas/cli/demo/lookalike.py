@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from midas.psp.signing import Signer, Verifier
 
@@ -22,6 +22,7 @@ class Page:
     status: int
     body: bytes
     signature: str
+    location: str
 
     def shows(self, text: str) -> bool:
         """Whether the text is on the page."""
@@ -42,8 +43,11 @@ class Lookalike:
         return self._http("GET", url)
 
     def press(self, url: str, button: str) -> Page:
-        """Somebody presses `confirm`, `cancel` or `refuse` on a page."""
-        return self._http("POST", url, urlencode({"decision": button}).encode(), FORM)
+        """Somebody presses `confirm`, `cancel` or `refuse` on a page, and sees what comes next."""
+        answer = self._http("POST", url, urlencode({"decision": button}).encode(), FORM)
+        if answer.status == HTTPStatus.SEE_OTHER:
+            return self._http("GET", urljoin(url, answer.location))
+        return answer
 
     def as_sent(self, charge_id: str) -> Page:
         """The charge as Ping++ sends it: the bytes and their signature."""
@@ -74,8 +78,18 @@ class Lookalike:
 
     def requests(self, out_trade_no: str) -> list[str]:
         """What reached the sandbox about this number, in order, such as `POST /v1/charges`."""
+        return [what for what, _ in self._seen(out_trade_no)]
+
+    def answers(self, out_trade_no: str, request: str) -> list[str]:
+        """The SHA-256 of each answer to this request about this number."""
+        return [digest for what, digest in self._seen(out_trade_no) if what == request]
+
+    def _seen(self, out_trade_no: str) -> list[tuple[str, str]]:
         seen = self._control("GET", f"requests?order_no={out_trade_no}")["requests"]
-        return [f"{each['method']} {_general(each['path'])}" for each in seen]
+        return [
+            (f"{each['method']} {_general(each['path'])}", each["answer_sha256"] or "")
+            for each in seen
+        ]
 
     def plan_refund(self, out_trade_no: str, outcome: str) -> None:
         """Decide what becomes of the next refund of this charge."""
@@ -113,7 +127,8 @@ class Lookalike:
             connection.request(method, target, body, sent)
             answer = connection.getresponse()
             signature = answer.getheader("X-Pingplusplus-Signature", "")
-            return Page(answer.status, answer.read(), signature)
+            location = answer.getheader("Location", "")
+            return Page(answer.status, answer.read(), signature, location)
         finally:
             connection.close()
 

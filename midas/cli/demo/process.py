@@ -21,22 +21,24 @@ LINES_TOLD = 5
 
 
 class Process:
-    """`midas <arguments>` with the given settings, its output in a log file."""
+    """A `midas` command to be, its output in a log file.
 
-    def __init__(
-        self, name: str, arguments: list[str], settings: Mapping[str, str], folder: Path
-    ) -> None:
+    It imports what the command needs while the rest of the stage is put up, and ends when this
+    process does, even by SIGKILL (`child.py`).
+    """
+
+    def __init__(self, name: str, imports: str, folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         # A session of its own, so that Ctrl-C reaches the demo alone, which then stops this.
         self._child = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "midas", *arguments],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "midas.cli.demo.child", imports],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_environment(settings),
+            env=os.environ | _path(),
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, name=f"{name}-log", daemon=True)
@@ -47,6 +49,14 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def run(self, arguments: list[str], settings: Mapping[str, str] | None = None) -> None:
+        """Let it be `midas <arguments>`, with these settings of Midas and no others."""
+        told = json.dumps({"arguments": arguments, "settings": dict(settings or {})})
+        if self._child.stdin is not None:
+            with suppress(BrokenPipeError):  # it has ended, and wait_ready says why
+                self._child.stdin.write(told.encode() + b"\n")
+                self._child.stdin.flush()
 
     def wait_ready(self) -> dict[str, Any]:
         """All members of the JSON lines up to the event `ready`. Raises Failed."""
@@ -73,8 +83,10 @@ class Process:
                 self._child.kill()
                 self._child.wait()
         self._reader.join(STOP_TIMEOUT_S)
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def _read(self) -> None:
         output = self._child.stdout
@@ -99,15 +111,6 @@ def _json(line: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings, and of the caller's environment only what is not a setting of Midas."""
-    from midas.config import Settings
-
-    ours = {name.upper() for name in Settings.model_fields}
-    inherited = {name: value for name, value in os.environ.items() if name.upper() not in ours}
-    return inherited | _path() | dict(settings)
 
 
 def _path() -> dict[str, str]:

@@ -1,24 +1,19 @@
-"""The stage: keys, the sandbox and Midas as processes of their own, and the folder they live in."""
+"""The stage: keys, the sandbox and Midas as processes of their own, and how to reach them."""
 
-import shutil
-import signal
-import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from midas.cli.demo.books import Books
+from midas.cli.demo.launch import Launched
 from midas.cli.demo.lookalike import Lookalike
-from midas.cli.demo.process import Process
 from midas.cli.keys import KeyFiles, make_keys
-from midas.cli.trouble import ExitStatus, Failed, Trouble
 from midas.cli.wire import Wire, connect
 from midas.psp.signing import Signer, Verifier
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
+
+DATABASE = "midas.sqlite3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +27,35 @@ class Stage:
 
 
 @contextmanager
-def put_up(keep: Path | None) -> Iterator[Stage]:
-    """Start everything, and stop and remove it again, whatever happens in between.
-
-    With `keep` the logs, the ledger and the database stay in that folder; the keys never stay.
-    Raises Failed when something does not start.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(_stopping_on_signals())
-        folder = stack.enter_context(_folder(keep))
-        merchant = make_keys(folder / "keys", "merchant")
-        sandbox = stack.enter_context(_sandbox(folder, merchant))
-        exports = sandbox.wait_ready()["environment"]
-        server = stack.enter_context(_server(folder, merchant, exports))
-        target = f"127.0.0.1:{server.wait_ready()['port']}"
-        channel = stack.enter_context(connect(Wire(target)))
+def put_up(processes: Launched) -> Iterator[Stage]:
+    """Let the processes be a sandbox and a Midas that uses it. Raises Failed if one cannot."""
+    merchant = make_keys(processes.keys, "merchant")
+    processes.sandbox.run(_sandbox(processes.folder, merchant))
+    exports = processes.sandbox.wait_ready()["environment"]
+    processes.server.run(["serve"], exports | _settings(processes.folder, merchant))
+    target = f"127.0.0.1:{processes.server.wait_ready()['port']}"
+    with connect(Wire(target)) as channel:
         yield Stage(
             PaymentServiceStub(channel),
             _lookalike(exports, merchant),
-            Books(folder / "midas.sqlite3"),
+            Books(processes.folder / DATABASE),
             target,
         )
 
 
-def _sandbox(folder: Path, merchant: KeyFiles) -> Process:
+def _sandbox(folder: Path, merchant: KeyFiles) -> list[str]:
     options = ["--port", "0", "--merchant-public-key", str(merchant.public)]
-    ledger = ["--ledger", str(folder / "ledger.jsonl")]
-    return Process("sandbox", ["sandbox", "--json", *options, *ledger], {}, folder)
+    return ["sandbox", "--json", *options, "--ledger", str(folder / "ledger.jsonl")]
 
 
-def _server(folder: Path, merchant: KeyFiles, exports: dict[str, str]) -> Process:
-    own = {
+def _settings(folder: Path, merchant: KeyFiles) -> dict[str, str]:
+    return {
         "ENV": "development",
         "IP": "127.0.0.1",
         "PORT": "0",
-        "DATABASE_URL": f"sqlite:///{folder / 'midas.sqlite3'}",
+        "DATABASE_URL": f"sqlite:///{folder / DATABASE}",
         "PINGPP_PRIVATE_KEY_PATH": str(merchant.private),
     }
-    return Process("midas", ["serve"], {**exports, **own}, folder)
 
 
 def _lookalike(exports: dict[str, str], merchant: KeyFiles) -> Lookalike:
@@ -79,40 +65,3 @@ def _lookalike(exports: dict[str, str], merchant: KeyFiles) -> Lookalike:
         signer=Signer(merchant.private.read_text()),
         verifier=Verifier([Path(exports["PINGPP_PUBLIC_KEY_PATHS"]).read_text()]),
     )
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="midas-demo-") as made:
-            (Path(made) / "keys").mkdir(mode=0o700)
-            yield Path(made)
-        return
-    folder = keep.resolve()
-    if folder.exists() and any(folder.iterdir()):
-        message = f"{keep} is not empty; name a folder that is, or one that does not exist"
-        raise Failed(Trouble("USAGE", message, status=ExitStatus.USAGE))
-    (folder / "keys").mkdir(parents=True, mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder / "keys", ignore_errors=True)
-
-
-@contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the play as Ctrl-C does: with everything taken down."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGTERM, signal.SIGHUP]
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> Any:
-    raise KeyboardInterrupt

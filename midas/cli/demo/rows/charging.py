@@ -1,5 +1,6 @@
 """Rows in which an order is charged and paid."""
 
+import hashlib
 import json
 
 from midas.cli.demo.scene import Scene
@@ -15,10 +16,13 @@ def opens_the_page(scene: Scene) -> str:
     charge = answer.charge
     scene.hold("state", state(charge), "PENDING")
     scene.hold("a new charge", answer.reused, False)
+    digest = hashlib.sha256(answer.charge_json.encode()).hexdigest()
+    answered = scene.lookalike.answers(charge.out_trade_no, CREATE)
+    scene.hold("SHA-256 of charge_json and of Ping++'s answer", [digest], answered)
     sent = scene.lookalike.as_sent(charge.charge_id)
-    scene.hold("charge_json is what Ping++ sent", answer.charge_json.encode() == sent.body)
+    scene.hold("charge_json is what Ping++ still says", answer.charge_json.encode() == sent.body)
     scene.hold("its signature is Ping++'s", scene.lookalike.signed(sent, answer.charge_json))
-    scene.step(f"charge_json: {len(sent.body)} bytes, identical and correctly signed")
+    scene.step(f"charge_json: {len(sent.body)} bytes as Ping++ answered, correctly signed")
     link = json.loads(answer.charge_json)["credential"]["wx_pub_qr"]
     page = scene.lookalike.open(link)
     scene.step(f"the payer opens {link} → {page.status}")

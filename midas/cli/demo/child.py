@@ -1,0 +1,68 @@
+"""A process of the demo: a `midas` command that gets ready early, and that ends with the demo.
+
+The demo holds the other end of this process's standard input. It writes one line to it, the
+arguments and settings as JSON, and closes it when it is gone, however it ended.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from importlib import import_module
+
+STDIN = 0
+READ_BYTES = 65_536
+END_TIMEOUT_S = 5.0
+"""For a clean end once the demo is gone."""
+
+
+def main() -> None:
+    """Import the module named on the command line, then run the command that the demo sends."""
+    import_module(sys.argv[1])
+    line = _line()
+    if line is None:
+        return
+    told = json.loads(line)
+    threading.Thread(target=_end_with_the_demo, name="demo-watch", daemon=True).start()
+    if told["settings"]:
+        _put_in_place(told["settings"])
+    from midas.cli.app import cli
+
+    cli(told["arguments"], prog_name="midas")
+
+
+def _line() -> bytes | None:
+    """The demo's line, or None when the demo has gone."""
+    line = b""
+    while not line.endswith(b"\n"):
+        read = os.read(STDIN, READ_BYTES)
+        if not read:
+            return None
+        line += read
+    return line
+
+
+def _end_with_the_demo() -> None:
+    # os.read, because a thread that holds sys.stdin would break a clean end of the process
+    while os.read(STDIN, READ_BYTES):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(END_TIMEOUT_S)
+    os._exit(1)
+
+
+def _put_in_place(settings: Mapping[str, str]) -> None:
+    """These settings, and of the caller's environment only what is not a setting of Midas."""
+    from midas.config import Settings
+
+    ours = {name.upper() for name in Settings.model_fields}
+    for name in [name for name in os.environ if name.upper() in ours]:
+        del os.environ[name]
+    os.environ.update(settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Plays the rows on the stage and tells what came of them."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from midas.cli.demo.launch import Launched
+from midas.cli.demo.lookalike import ControlRefused
+from midas.cli.demo.report import Report, Result, as_data
+from midas.cli.demo.rows import Row
+from midas.cli.demo.scene import NotHeld, Scene
+from midas.cli.demo.stage import Stage, put_up
+
+
+class Play:
+    """One run of the demo, which began at `started` of the monotonic clock."""
+
+    def __init__(self, quiet: bool, started: float) -> None:
+        self._report = Report(quiet)
+        self._started = started
+        self._results: list[Result] = []
+
+    def rows(
+        self, rows: Sequence[Row], processes: Launched, faults: Sequence[dict[str, Any]]
+    ) -> None:
+        """Play these. Raises Failed when the stage cannot be put up."""
+        self._report.stage("Starting a local Ping++ look-alike and Midas …")
+        with put_up(processes) as stage:
+            where = f"Midas at {stage.target}, the look-alike at {stage.lookalike.url}"
+            self._report.stage(f"{where}, ready after {self._seconds():.1f} s")
+            _add(faults, stage)
+            for row in rows:
+                self._results.append(_play(row, stage, self._report))
+
+    def tell(self, kept: Path | None, as_json: bool) -> bool:
+        """Tell what came of all rows, and return whether all held."""
+        seconds = self._seconds()
+        self._report.ends_all(self._results, seconds)
+        told = as_data(self._results, seconds, None if kept is None else str(kept))
+        if as_json:
+            click.echo(json.dumps(told, ensure_ascii=False))
+        elif kept is not None:
+            click.echo(f"Logs, ledger and database are in {kept}.")
+        return bool(told["ok"])
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+
+def _add(faults: Sequence[dict[str, Any]], stage: Stage) -> None:
+    for fault in faults:
+        try:
+            stage.lookalike.add_fault(fault)
+        except ControlRefused as refused:
+            raise click.UsageError(f"--fault: {refused}") from None
+
+
+def _play(row: Row, stage: Stage, report: Report) -> Result:
+    report.begins(row.number, row.happens)
+    scene = Scene(stage, f"ORDER-{row.number}", report.step)
+    started = time.monotonic()
+    held, seen = True, ""
+    try:
+        seen = row.play(scene)
+    except NotHeld as failure:
+        held, seen = False, str(failure)
+    except Exception as failure:  # whatever broke, the row did not hold; the others are played
+        held, seen = False, f"{type(failure).__name__}: {failure}"
+    result = Result(
+        row.number,
+        row.happens,
+        row.must_be_seen,
+        held,
+        seen,
+        round(time.monotonic() - started, 3),
+        **scene.told(),
+    )
+    report.ends(result)
+    return result
