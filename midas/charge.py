@@ -191,8 +191,9 @@ def observe(charge: Charge, seen: ChargeObservation, *, order_paid: bool) -> Cha
     `order_paid`: another charge of the order holds the order's money already. An observation that
     does not match what was asked is quarantined: the state stays and a person is called.
     """
-    if seen.facts is not None and mismatches(charge, seen.facts):
-        return _quarantined(charge, seen, seen.facts)
+    facts = seen.facts
+    if facts is not None and (wrong := mismatches(charge, facts)):
+        return _quarantined(charge, seen, facts, wrong)
     target = TRANSITIONS[charge.state].get(seen.said)
     if target is None:
         return _unchanged(charge, seen)
@@ -242,20 +243,20 @@ CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeSaid]] = frozenset(
 
 def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
     """Names of the fields in which Ping++'s charge is not the one that was asked for."""
-    pairs = {
-        "out_trade_no": (charge.out_trade_no, facts.out_trade_no),
-        "amount": (charge.amount, facts.amount),
-        "currency": (charge.currency, facts.currency),
-        "app": (charge.app_id, facts.app_id),
-        "livemode": (charge.livemode, facts.livemode),
-    }
-    if charge.charge_id is not None:
-        pairs["charge_id"] = (charge.charge_id, facts.charge_id)
-    return tuple(name for name, (asked, told) in pairs.items() if asked != told)
+    pairs = (
+        ("out_trade_no", charge.out_trade_no, facts.out_trade_no),
+        ("amount", charge.amount, facts.amount),
+        ("currency", charge.currency, facts.currency),
+        ("app", charge.app_id, facts.app_id),
+        ("livemode", charge.livemode, facts.livemode),
+        ("charge_id", charge.charge_id or facts.charge_id, facts.charge_id),
+    )
+    return tuple([name for name, asked, told in pairs if asked != told])
 
 
-def _quarantined(charge: Charge, seen: ChargeObservation, facts: ChargeFacts) -> ChargeOutcome:
-    wrong = mismatches(charge, facts)
+def _quarantined(
+    charge: Charge, seen: ChargeObservation, facts: ChargeFacts, wrong: tuple[str, ...]
+) -> ChargeOutcome:
     told = {
         "fields": list(wrong),
         "charge_id": facts.charge_id,

@@ -206,8 +206,9 @@ class Draft:
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
             self._notify(outcome.notice, seen.at, seen.by, outcome.charge)
-        if seen.facts is not None and not charges.mismatches(outcome.charge, seen.facts):
-            self.observe_refund_list(out_trade_no, seen.facts.refunds, seen.by, seen.at)
+        facts = seen.facts
+        if facts is not None and facts.refunds and not charges.mismatches(outcome.charge, facts):
+            self.observe_refund_list(out_trade_no, facts.refunds, seen.by, seen.at)
         return self._charges[out_trade_no]
 
     def observe_refund(self, refund_no: str, seen: RefundObservation) -> Refund:

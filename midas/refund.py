@@ -138,8 +138,9 @@ def observe(refund: Refund, seen: RefundObservation) -> RefundOutcome:
     An observation that does not match what was asked is quarantined: the state stays and a person
     is called.
     """
-    if seen.facts is not None and mismatches(refund, seen.facts):
-        return _quarantined(refund, seen, seen.facts)
+    facts = seen.facts
+    if facts is not None and (wrong := mismatches(refund, facts)):
+        return _quarantined(refund, seen, facts, wrong)
     target = TRANSITIONS[refund.state].get(seen.said)
     if target is None:
         return _unchanged(refund, seen)
@@ -197,8 +198,9 @@ def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
     return tuple(name for name, (asked, told) in pairs.items() if asked != told)
 
 
-def _quarantined(refund: Refund, seen: RefundObservation, facts: RefundFacts) -> RefundOutcome:
-    wrong = mismatches(refund, facts)
+def _quarantined(
+    refund: Refund, seen: RefundObservation, facts: RefundFacts, wrong: tuple[str, ...]
+) -> RefundOutcome:
     told = {
         "fields": list(wrong),
         "refund_id": facts.refund_id,

@@ -115,8 +115,10 @@ def refund_digest(terms: RefundTerms, out_trade_no: str) -> str:
 
 
 def _digest(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(parts).encode()).hexdigest()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _matches(pattern: re.Pattern[str], value: str, longest: int) -> bool:

@@ -6,8 +6,7 @@ with the first good answer, whoever got it. Refusals of Ping++ or a channel are 
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -121,18 +120,30 @@ class Gate:
 
     def __init__(self, breaker: Breaker, concurrent_flows: int) -> None:
         self.breaker = breaker
-        self._places = concurrent_flows
+        self.places = concurrent_flows
 
-    @asynccontextmanager
-    async def admit(self) -> AsyncIterator[None]:
-        """Hold a place. Raises Overloaded or PspUnavailable at once; nobody waits here."""
-        if self._places <= 0:
+    def admit(self) -> "Place":
+        """A place to be held. Entering raises Overloaded or PspUnavailable; nobody waits here."""
+        return Place(self)
+
+
+class Place:
+    """A flow's place while it is under way. A class of its own: this is on every charge's way."""
+
+    __slots__ = ("_gate", "_probing")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._probing = False
+
+    async def __aenter__(self) -> None:
+        gate = self._gate
+        if gate.places <= 0:
             raise Overloaded
-        probing = self.breaker.enter()
-        self._places -= 1
-        try:
-            yield
-        finally:
-            self._places += 1
-            if probing:
-                self.breaker.leave()
+        self._probing = gate.breaker.enter()
+        gate.places -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.places += 1
+        if self._probing:
+            self._gate.breaker.leave()

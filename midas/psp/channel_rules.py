@@ -97,7 +97,7 @@ def _body(channel: Channel, body: str) -> Iterator[FieldViolation]:
 
 
 def _plane(channel: Channel, name: str, text: str) -> Iterator[FieldViolation]:
-    if channel.bmp_only and any(ord(character) > 0xFFFF for character in text):
+    if channel.bmp_only and not text.isascii() and max(text) > "\uffff":
         yield FieldViolation(name, "WeChat refuses emoji and other characters beyond U+FFFF")
 
 

@@ -35,7 +35,7 @@ _EVERY = settings(
     suppress_health_check=list(HealthCheck),
 )
 PROFILES = {
-    "default": settings(_EVERY, max_examples=14, stateful_step_count=25),
+    "default": settings(_EVERY, max_examples=11, stateful_step_count=25),
     "nightly": settings(_EVERY, max_examples=600, stateful_step_count=40),
 }
 """Examples are counted for each prelude."""
@@ -169,7 +169,7 @@ CAUGHT: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[str, ...], str]] 
     (m2_timeout_is_failure, ANY, "I5"),
     (m2_timeout_is_failed_refund, ("refund late",), "I5"),
     (m12_any_amount, ("lied to",), "I4"),
-    (regressing_charge, ANY, "I6"),
+    (regressing_charge, ANY, "I1|I4|I6"),
     (regressing_refund, ANY, "I5|I6"),
     (unknown_is_unsent, ("refund late",), "I2"),
     (silent_duplicate, ("paid twice",), "I1"),
