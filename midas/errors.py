@@ -122,14 +122,23 @@ class ChargeStillOpen(MidasError):
 
 @dataclass(eq=False)
 class Throttled(MidasError):
-    """Ping++ answered that its limit of calls is reached. It did nothing."""
+    """Ping++ answered that its limit of calls is reached. It did nothing.
+
+    `queued`: a refund stays written down and goes out by itself.
+    """
 
     retry_after: timedelta = field(default=timedelta(seconds=2))
+    queued: bool = False
 
 
 @dataclass(eq=False)
 class PspRejectsMidas(MidasError):
-    """Ping++ refused Midas's key or signature. It did nothing; an operator has to act."""
+    """Ping++ refused Midas's key or signature. It did nothing; an operator has to act.
+
+    `queued`: a refund stays written down and goes out by itself once the key is right.
+    """
+
+    queued: bool = False
 
 
 @dataclass(eq=False)

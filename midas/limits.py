@@ -18,12 +18,14 @@ PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 REQUEST_BYTES = 256 * 1024
 CONCURRENT_RPCS = 1000
+FLOWS_UNDER_WAY = 2 * CONCURRENT_RPCS
+"""Flows outlive their callers, so they have a bound of their own."""
 
 # Ping++
 PSP_CONNECT_TIMEOUT = timedelta(seconds=5)
 PSP_TOTAL_TIMEOUT = timedelta(seconds=30)
 PSP_CONCURRENT_CALLS = 256
-PSP_ANSWER_BYTES = 1024 * 1024
+PSP_ANSWER_BYTES = 4 * 1024 * 1024
 PSP_LIST_PAGES = 50
 """100 objects each; a list that is longer proves the absence of nothing."""
 
@@ -33,8 +35,10 @@ SETTLE_WINDOW = timedelta(minutes=15)
 Not documented (pingpp.md section 13): chosen generously."""
 EXPIRY_GRACE = timedelta(minutes=2)
 """A payment made just before the expiry may become visible this much later."""
-CLOCK_SKEW = timedelta(minutes=2)
+CLOCK_SKEW = timedelta(minutes=15)
 """How far Ping++'s clock may be from ours when we look up a charge by its time of creation."""
+UNKNOWN_PATIENCE = timedelta(days=1)
+"""An outcome that is still unknown after this long is given to a person."""
 REPOST_MARGIN = timedelta(seconds=15)
 """A charge is posted again only while the window in which Ping++ takes it for the same one stays
 open at least this long."""

@@ -36,7 +36,7 @@ FIELDS = frozenset(
 TEXT_CHARACTERS = 200
 LINES_WAITING = 10_000
 """Lines that wait for a slow reader; further ones are counted and dropped: payments go first."""
-WRITE_PAUSE_S = 0.02
+WRITE_PAUSE_S = 0.1
 """How long lines gather for one write."""
 LAST_WRITE_S = 2.0
 """How long the end of the process waits for a slow reader."""

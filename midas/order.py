@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from midas import charge as charges
 from midas import refund as refunds
+from midas import schedule
 from midas.charge import Charge, ChargeObservation, ChargeState
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 
@@ -122,8 +123,10 @@ class Change:
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, *, adopt: bool = True) -> None:
+        """`adopt`: refunds found at Ping++ under a refund_no of ours are booked under that key."""
         self.base = order
+        self._adopt = adopt
         self._charges = {each.out_trade_no: each for each in order.charges}
         self._refunds = {each.refund_no: each for each in order.refunds}
         self._journal: list[JournalEntry] = []
@@ -201,7 +204,7 @@ class Draft:
         before = self._charges[out_trade_no]
         outcome = charges.observe(before, seen, order_paid=self._paid_by_another(out_trade_no))
         self._charges[out_trade_no] = outcome.charge
-        if outcome.charge != before or outcome.event not in _QUIET:
+        if outcome.charge != before or not _is_quiet(outcome.event, before.looks):
             states = (before.state, outcome.charge.state)
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -216,7 +219,7 @@ class Draft:
         before = self._refunds[refund_no]
         outcome = refunds.observe(before, seen)
         self._refunds[refund_no] = outcome.refund
-        if outcome.refund != before or outcome.event not in _QUIET:
+        if outcome.refund != before or not _is_quiet(outcome.event, before.looks):
             states = (before.state, outcome.refund.state)
             self._note(refund_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -249,14 +252,19 @@ class Draft:
         return None
 
     def _take_in(self, out_trade_no: str, facts: RefundFacts, by: str, at: datetime) -> Refund:
+        """Book a refund that is not known here, under our own key if it carries a free one.
+
+        With our key it is ours, and the database lost it: a repeated call must find it.
+        """
         twin = self._refunds.get(facts.refund_no) if facts.refund_no else None
+        doubled = f"Ping++ holds another refund under the refund_no {facts.refund_no}"
         if twin is not None:
-            reason = f"Ping++ holds a second refund, {facts.refund_id}, under this refund_no"
-            raised = replace(twin, operator_reason=reason, updated_at=at)
+            raised = replace(twin, operator_reason=doubled, updated_at=at)
             self.put_refund(raised, "refund_doubled", at, by)
+        ours = self._adopt and bool(facts.refund_no) and twin is None
         charge = self._charges[out_trade_no]
         refund = Refund(
-            refund_no=facts.refund_id,
+            refund_no=facts.refund_no if ours else facts.refund_id,
             order_no=charge.order_no,
             out_trade_no=out_trade_no,
             charge_id=facts.charge_id,
@@ -268,7 +276,11 @@ class Draft:
             content_digest="",
             created_at=facts.created_at,
             updated_at=at,
-            external=True,
+            state=RefundState.PENDING,
+            refund_id=facts.refund_id,
+            external=not ours,
+            operator_reason="" if twin is None else doubled,
+            due_at=schedule.next_poll(at, 0),
         )
         self.add_refund(refund, by, "refund_found_at_psp")
         return refund
@@ -324,8 +336,14 @@ class Draft:
 
 _Row = TypeVar("_Row")
 
-_QUIET = frozenset({"charge_still_pending", "refund_still_pending", "refund_observation_stale"})
-"""Events that are journaled only when they changed the record: they recur with every look."""
+_RECURRING = frozenset({"charge_still_pending", "refund_still_pending", "refund_observation_stale"})
+_UNKNOWN = frozenset({"charge_outcome_unknown", "refund_outcome_unknown"})
+_UNKNOWN_LINES = 10
+
+
+def _is_quiet(event: str, looks: int) -> bool:
+    """Whether it is journaled only if it changed the record, because it recurs with every look."""
+    return event in _RECURRING or (event in _UNKNOWN and looks >= _UNKNOWN_LINES)
 
 
 def _new(now: Mapping[str, _Row], was: Mapping[str, _Row]) -> tuple[_Row, ...]:

@@ -66,10 +66,16 @@ Verdict = Done[Answer] | NotDone | Unknown
 
 @dataclass(frozen=True, slots=True)
 class ChargePage:
-    """One page of charges, newest first. `more` says that older ones follow."""
+    """One page of charges, newest first. `more` says that older ones follow.
+
+    A row that cannot be read does not spoil the others: `unread` has its out_trade_no. `last_id` is
+    that of the last row, read or not.
+    """
 
     charges: tuple[ChargeFacts, ...]
     more: bool
+    unread: tuple[str, ...] = ()
+    last_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +230,8 @@ class Store(Protocol):
         """Take orders with a charge or refund whose `due_at` has passed, earliest first.
 
         Only SUBMITTING rows, and PENDING charges that are superseded, are looked for. The due_at of
-        those rows moves by `hold` in the same statement, so that of several processes one gets them
-        (`FOR UPDATE SKIP LOCKED` on PostgreSQL). The order's version does not change.
+        those rows becomes now + `hold` in the same statement, so that of several processes one gets
+        them (`FOR UPDATE SKIP LOCKED` on PostgreSQL). The order's version does not change.
         """
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:

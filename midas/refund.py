@@ -99,8 +99,11 @@ class Refund:
 
     @property
     def holds_money(self) -> bool:
-        """Whether its amount counts against what was paid: all but FAILED do."""
-        return self.state is not RefundState.FAILED
+        """Whether its amount counts against what was paid.
+
+        A refund that failed does not, unless Ping++ contradicted that and a person has to look.
+        """
+        return self.state is not RefundState.FAILED or bool(self.operator_reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +229,20 @@ def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
         reason = "Ping++ lists no such refund, and it may still have received the request"
         raised = replace(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
         return RefundOutcome(raised, "refund_needs_operator", detail=detail)
-    if (refund.state, seen.said) in CONTRADICTIONS:
+    if (refund.state, seen.said) in CONTRADICTIONS or _made_after_all(refund, seen):
         reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
-        raised = replace(refund, operator_reason=reason, updated_at=seen.at)
+        known_now = replace(refund, refund_id=seen.facts.refund_id) if seen.facts else refund
+        raised = replace(known_now, operator_reason=reason, updated_at=seen.at)
         return RefundOutcome(raised, "refund_contradicted", detail=detail)
     if refund.state is RefundState.PENDING and seen.said is RefundSaid.WORKING:
         return RefundOutcome(_with_facts(refund, seen), "refund_still_pending", detail=detail)
     return RefundOutcome(refund, "refund_observation_stale", detail=detail)
+
+
+def _made_after_all(refund: Refund, seen: RefundObservation) -> bool:
+    """FAILED was concluded from a refusal, and now Ping++ works on such a refund."""
+    concluded = refund.state is RefundState.FAILED and refund.refund_id is None
+    return concluded and seen.said is RefundSaid.WORKING
 
 
 def _moved(refund: Refund, seen: RefundObservation, target: RefundState) -> RefundOutcome:
@@ -254,7 +264,9 @@ def _moved(refund: Refund, seen: RefundObservation, target: RefundState) -> Refu
             failure_message=seen.message or moved.failure_message,
         )
     if target is RefundState.SUCCEEDED:
-        moved = replace(moved, failure_code="", failure_message="", operator_reason="")
+        moved = replace(moved, failure_code="", failure_message="")
+    if refund.state is RefundState.SUBMITTING:
+        moved = replace(moved, operator_reason="")  # it was missing, and now it is there
     notice = {
         RefundState.SUCCEEDED: RefundNotice.SUCCESS,
         RefundState.FAILED: RefundNotice.FAILED,

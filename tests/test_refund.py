@@ -178,3 +178,19 @@ def test_the_link_comes_and_goes() -> None:
     fresh = machine.observe(pending, replace(seen(RefundSaid.WORKING), facts=again)).refund
     assert fresh.action_url == "https://example.test/fresh"
     assert machine.observe(fresh, seen(RefundSaid.DONE)).refund.action_url == ""
+
+
+def test_a_refusal_that_was_none_keeps_its_amount() -> None:
+    """A refund taken for refused that Ping++ works on after all counts as spent, and is raised."""
+    refused = machine.observe(a_refund(), seen(RefundSaid.REFUSED)).refund
+    assert not refused.holds_money
+    told = machine.observe(refused, seen(RefundSaid.WORKING))
+    assert told.event == "refund_contradicted"
+    assert told.refund.holds_money
+    assert told.refund.refund_id == "re_1"
+
+
+def test_an_alarm_outlives_the_success() -> None:
+    """What a person has to look at is not taken back because the refund went through."""
+    alarmed = replace(a_refund(RefundState.PENDING), operator_reason="doubled")
+    assert machine.observe(alarmed, seen(RefundSaid.DONE)).refund.operator_reason == "doubled"

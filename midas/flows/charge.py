@@ -8,7 +8,7 @@ look at the order ─┬─ paid ───────────────�
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from midas import schedule
 from midas.charge import (
@@ -22,10 +22,12 @@ from midas.charge import (
 )
 from midas.errors import (
     ChargeRefused,
+    ChargeStillOpen,
     InvalidRequest,
     MidasError,
     OrderAlreadyPaid,
     OutcomeUnknown,
+    Overloaded,
     PspRejectsMidas,
     PspUnavailable,
     StorageUnavailable,
@@ -79,18 +81,31 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
             started, order = await _intend(ports, order, terms, digest)
             if started is not None:
                 return await _submit(ports, order, started)
-        elif blocking.operator_reason:
-            raise _stuck(blocking)
-        elif blocking.state is ChargeState.SUBMITTING:
-            order = await _find_out(ports, order, blocking)
-        elif blocking.terms_digest == digest and not _over(ports, blocking):
+        else:
+            met = await _meet(ports, order, blocking, digest)
+            if isinstance(met, ChargeResult):
+                return met
+            order = met
+    raise OutcomeUnknown(terms.order_no)
+
+
+async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> ChargeResult | Order:
+    """Hand the open charge out again, or give the order in which it is no longer in the way."""
+    if blocking.operator_reason:
+        raise _stuck(blocking)
+    try:
+        if blocking.state is ChargeState.SUBMITTING:
+            return await _find_out(ports, order, blocking)
+        if blocking.terms_digest == digest and not _over(ports, blocking):
             again = await _hand_out_again(ports, order, blocking)
             if again is not None:
                 return again
-            order = await close(ports, order, blocking.out_trade_no)
-        else:
-            order = await close(ports, order, blocking.out_trade_no)
-    raise OutcomeUnknown(terms.order_no)
+        return await close(ports, order, blocking.out_trade_no)
+    except (StorageUnavailable, Overloaded):
+        # Something may have been sent by now, so UNAVAILABLE would be a lie.
+        if blocking.state is ChargeState.SUBMITTING:
+            raise _stuck(blocking) from None
+        raise ChargeStillOpen(order.order_no, blocking.out_trade_no) from None
 
 
 async def _intend(
@@ -111,9 +126,11 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     seen = created(ports, verdict)
     try:
         order = await charge_seen(ports, order, charge.out_trade_no, seen)
-    except StorageUnavailable:
+    except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no) from None
     after = order.charge(charge.out_trade_no)
+    if after.superseded:
+        raise ChargeStillOpen(order.order_no, after.out_trade_no)
     if isinstance(verdict, Done) and after.state in _HANDED_OUT and not after.operator_reason:
         return ChargeResult(order, after, verdict.answer.raw, reused=False)
     raise _why_not(verdict, after)
@@ -129,10 +146,10 @@ def created(ports: Ports, verdict: Verdict[ChargeFacts]) -> ChargeObservation:
     if isinstance(verdict, Unknown):
         return charge_silent(ports, verdict, ObservedBy.CREATE)
     code = verdict.code or verdict.refusal.lower()
+    # What Ping++ says of our own key is for nobody else to read.
+    message = verdict.message if verdict.refusal is Refusal.REFUSED else ""
     at = ports.store.now()
-    return ChargeObservation(
-        ChargeSaid.REFUSED, ObservedBy.CREATE, at, code=code, message=verdict.message
-    )
+    return ChargeObservation(ChargeSaid.REFUSED, ObservedBy.CREATE, at, code=code, message=message)
 
 
 def _why_not(verdict: Verdict[ChargeFacts], after: Charge) -> MidasError:
@@ -182,9 +199,11 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if charge.answer is not None:
         return ChargeResult(order, charge, charge.answer, reused=True)
     verdict = await _fresh_answer(ports, charge)
-    if verdict is None:
+    if verdict is None or _turned_down(verdict):
         return None
-    if not isinstance(verdict, Done):
+    if isinstance(verdict, Unknown):
+        raise OutcomeUnknown(charge.order_no, charge.out_trade_no)
+    if isinstance(verdict, NotDone):
         raise failed_read(verdict)
     seen = charge_told(ports, verdict.answer, ObservedBy.QUERY)
     order = await charge_seen(ports, order, charge.out_trade_no, seen)
@@ -194,6 +213,11 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if after.state is not ChargeState.PENDING:
         return None
     return ChargeResult(order, after, verdict.answer.raw, reused=True)
+
+
+def _turned_down(verdict: Verdict[ChargeFacts]) -> bool:
+    told_no = (Refusal.REFUSED, Refusal.NOT_FOUND)
+    return isinstance(verdict, NotDone) and verdict.refusal in told_no
 
 
 async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | None:
@@ -207,7 +231,7 @@ async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | 
 
 def _new_charge(ports: Ports, terms: ChargeTerms, digest: str) -> Charge:
     now = ports.store.now()
-    asked = None if terms.expires_in is None else _whole_second(now + terms.expires_in)
+    asked = None if terms.expires_in is None else _expiry(now, terms.expires_in)
     return Charge(
         out_trade_no=ports.new_out_trade_no(),
         order_no=terms.order_no,
@@ -229,5 +253,12 @@ def _new_charge(ports: Ports, terms: ChargeTerms, digest: str) -> Charge:
     )
 
 
-def _whole_second(moment: datetime) -> datetime:
-    return moment.replace(microsecond=0)
+def _expiry(now: datetime, expires_in: timedelta) -> datetime:
+    """Whole seconds, and never under Ping++'s one minute by the time the request arrives there."""
+    least = SHORTEST_EXPIRY + ON_THE_WAY
+    return (now + max(expires_in, least)).replace(microsecond=0)
+
+
+SHORTEST_EXPIRY = timedelta(minutes=1)
+"""pingpp.md section 2."""
+ON_THE_WAY = timedelta(seconds=5)

@@ -14,12 +14,20 @@ from midas.charge import (
     Charge,
     ChargeFacts,
     ChargeObservation,
+    ChargeSaid,
     ChargeState,
     ObservedBy,
     mismatches,
 )
 from midas.errors import ChargeStillOpen
-from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
+from midas.flows.observe import (
+    Ports,
+    change,
+    charge_seen,
+    charge_told,
+    failed_read,
+    see_charge,
+)
 from midas.order import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Verdict
 
@@ -34,14 +42,30 @@ async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
     if charge.charge_id is None:
         raise ChargeStillOpen(order.order_no, out_trade_no)
     told = await ports.psp.retrieve_charge(charge.charge_id)
+    if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
+        gone = ChargeObservation(ChargeSaid.ABSENT, ObservedBy.QUERY, ports.store.now())
+        return await charge_seen(ports, order, out_trade_no, gone)
     if not isinstance(told, Done):
         raise failed_read(told)
-    if ports.psp.can_reverse(charge.channel) and not told.answer.paid:
+    if ports.psp.can_reverse(charge.channel) and not (told.answer.paid or told.answer.reversed):
+        order = await change(ports, order, _not_handed_out_again(ports, out_trade_no))
         told = await _reverse(ports, charge.charge_id)
         if not isinstance(told, Done):
             raise ChargeStillOpen(order.order_no, out_trade_no)
     seen = charge_told(ports, told.answer, ObservedBy.QUERY)
     return await change(ports, order, _make_way(out_trade_no, seen))
+
+
+def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], None]:
+    """Before the reversal leaves: its answer may be lost, and nobody can pay this charge then."""
+
+    def decide(draft: Draft) -> None:
+        charge = draft.charge(out_trade_no)
+        if charge.state is ChargeState.PENDING and charge.answer is not None:
+            closing = replace(charge, answer=None)
+            draft.put_charge(closing, "charge_closing", ports.store.now(), ObservedBy.QUERY)
+
+    return decide
 
 
 async def _reverse(ports: Ports, charge_id: str) -> Verdict[ChargeFacts]:

@@ -6,7 +6,7 @@ Nothing here calls Ping++; what it said is brought in.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from midas import limits, schedule
 from midas.charge import (
@@ -25,9 +25,11 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
-from midas.order import Draft, Order
-from midas.ports import Clock, NotDone, Psp, Refusal, Store, Unknown, Verdict
+from midas.order import Change, Draft, Order
+from midas.ports import Clock, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+
+_Row = TypeVar("_Row", Charge, Refund)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,26 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
     What `decide` raises ends it with nothing written. Raises StorageUnavailable; the change may
     then be on disk if its `may_have_written` says so.
     """
+    adopt = True
     for _ in range(limits.CONFLICT_RETRIES):
-        draft = Draft(order)
+        draft = Draft(order, adopt=adopt)
         decide(draft)
         wanted = draft.change()
         if wanted is None:
             return order
-        if await ports.store.commit(wanted):
-            return draft.order
+        try:
+            if await ports.store.commit(wanted):
+                return draft.order
+        except KeyTaken:
+            if not adopt or not _adopts(wanted):
+                raise
+            adopt = False  # the key that Ping++ shows belongs to a refund of another order
         order = await ports.store.load(order.order_no)
     raise StorageUnavailable
+
+
+def _adopts(wanted: Change) -> bool:
+    return any(not each.content_digest and not each.external for each in wanted.new_refunds)
 
 
 async def charge_seen(
@@ -73,6 +85,9 @@ def see_charge(draft: Draft, out_trade_no: str, seen: ChargeObservation) -> Char
     after = draft.observe_charge(out_trade_no, seen)
     if seen.by is ObservedBy.QUERY and after.state is before.state:
         return after
+    if _unknown_too_long(after.state is ChargeState.SUBMITTING, after.created_at, seen.at):
+        after = _call_a_person(after)
+        draft.put_charge(after, "charge_needs_operator", seen.at, seen.by)
     due_at = _next_charge_look(after, seen)
     if due_at != after.due_at:
         after = replace(after, due_at=due_at, looks=after.looks + 1)
@@ -86,11 +101,25 @@ def see_refund(draft: Draft, refund_no: str, seen: RefundObservation) -> Refund:
     after = draft.observe_refund(refund_no, seen)
     if seen.by == ObservedBy.QUERY and after.state is before.state:
         return after
+    if _unknown_too_long(after.state is RefundState.SUBMITTING, after.created_at, seen.at):
+        after = _call_a_person(after)
+        draft.put_refund(after, "refund_needs_operator", seen.at, seen.by)
     due_at = _next_refund_look(after, seen)
     if due_at != after.due_at:
         after = replace(after, due_at=due_at, looks=after.looks + 1)
         draft.reschedule_refund(after)
     return after
+
+
+def _unknown_too_long(unknown: bool, since: datetime, now: datetime) -> bool:
+    return unknown and now >= since + limits.UNKNOWN_PATIENCE
+
+
+def _call_a_person(row: _Row) -> _Row:
+    if row.operator_reason:
+        return row
+    reason = "Ping++ has not told for a day how this ended"
+    return replace(row, operator_reason=reason, due_at=None)
 
 
 def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from midas import limits
 from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
-from midas.errors import MidasError
+from midas.errors import MidasError, Overloaded
 from midas.flows import charge as charge_flow
 from midas.flows import query as query_flow
 from midas.flows import refund as refund_flow
@@ -123,7 +123,8 @@ class Payments:
         due = await self._ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
         for first in range(0, len(due), limits.RESOLVE_AT_ONCE):
             some = due[first : first + limits.RESOLVE_AT_ONCE]
-            await asyncio.gather(*(self._outlive(self._resolve(each)) for each in some))
+            looks = (self._outlive(self._resolve(each)) for each in some)
+            await asyncio.gather(*looks)
         return len(due)
 
     async def drain(self, timeout: timedelta) -> bool:
@@ -159,12 +160,15 @@ class Payments:
             async with self._turn(order_no):
                 order = await self._ports.store.load(order_no)
                 await resolve_order(self._ports, order, ObservedBy.RESOLVE)
-        except MidasError as error:
+        except Exception as error:
             reason = type(error).__name__
             logger.warning("resolve_failed", extra={"order_no": order_no, "reason": reason})
 
     async def _outlive(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run it to its end even if the caller is cancelled meanwhile."""
+        if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
+            work.close()
+            raise Overloaded
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

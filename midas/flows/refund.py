@@ -15,6 +15,7 @@ from midas.errors import (
     InvalidRequest,
     NotFound,
     OutcomeUnknown,
+    Overloaded,
     PspRejectsMidas,
     PspUnavailable,
     RefundExceedsRemaining,
@@ -23,13 +24,9 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
+from midas.flows.listing import list_all_refunds
 from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
-from midas.flows.resolve import (
-    list_all_refunds,
-    resolve_refund,
-    submit_refund,
-    wait_while_in_flight,
-)
+from midas.flows.resolve import resolve_refund, submit_refund, wait_while_in_flight
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
 from midas.order import Draft, Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown, Verdict
@@ -77,6 +74,9 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
         return await _same_again(ports, known, terms)
     charge = _target(order, terms)
     order, charge = await _fetch(ports, order, charge)
+    if any(each.refund_no == terms.refund_no for each in order.refunds):
+        # Ping++ knows this key although the database did not: it lost its last commits.
+        return await _same_again(ports, order, terms)
     planned = _plan(ports, order, charge, terms)
     violations = ports.psp.check_refund(charge.channel, planned)
     if violations:
@@ -97,7 +97,7 @@ async def _submit(ports: Ports, order: Order, refund_no: str) -> RefundResult:
     charge_no = order.refund(refund_no).out_trade_no
     try:
         order, verdict = await submit_refund(ports, order, refund_no, ObservedBy.CREATE)
-    except StorageUnavailable:
+    except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(order.order_no, charge_no, refund_no) from None
     return _answer(order, refund_no, verdict)
 
@@ -111,9 +111,9 @@ def _answer(
     if refund.unsent:
         refusal = verdict.refusal if isinstance(verdict, NotDone) else Refusal.NOT_SENT
         if refusal is Refusal.MIDAS_REJECTED:
-            raise PspRejectsMidas
+            raise PspRejectsMidas(queued=True)
         if refusal is Refusal.THROTTLED:
-            raise Throttled
+            raise Throttled(queued=True)
         raise PspUnavailable(queued=True)
     raise OutcomeUnknown(
         order.order_no,
@@ -128,7 +128,7 @@ async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundR
     refund = order.refund(terms.refund_no)
     names_another = terms.order_no not in ("", order.order_no)
     names_another = names_another or terms.charge_id not in ("", refund.charge_id)
-    if names_another or refund.content_digest != refund_digest(terms, refund.out_trade_no):
+    if names_another or not _same_content(refund, terms):
         raise RefundNoReused(terms.refund_no)
     key = terms.refund_no
     order = await wait_while_in_flight(ports, order, lambda now: now.refund(key))
@@ -137,10 +137,17 @@ async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundR
     if unknown and not terms.validate_only:
         try:
             order = await resolve_refund(ports, order, terms.refund_no, ObservedBy.RESOLVE)
-        except StorageUnavailable:
+        except (StorageUnavailable, Overloaded):
             charge_no = refund.out_trade_no
             raise OutcomeUnknown(order.order_no, charge_no, terms.refund_no) from None
     return _answer(order, terms.refund_no)
+
+
+def _same_content(refund: Refund, terms: RefundTerms) -> bool:
+    """A refund that was learnt from Ping++ has no digest; of that one the amount decides."""
+    if not refund.content_digest:
+        return terms.amount in (0, refund.amount)
+    return refund.content_digest == refund_digest(terms, refund.out_trade_no)
 
 
 def _target(order: Order, terms: RefundTerms) -> Charge:

@@ -5,18 +5,20 @@
     refund   look through the refunds of its charge; send only what certainly never went out
 
 What is not there may still be on its way, so absence counts only when two complete lists do not
-show it and the later one was made after the settle window. An absent charge has then failed: its
-number is never used again. An absent refund goes to an operator, because Ping++ cannot
-de-duplicate refunds (reliability.md section 3).
+show it and the later one was made after the settle window. An absent charge has then failed, since
+nobody was given anything to pay it with and its number is never used again; where the call itself
+takes the money (bar codes, balance) it goes to an operator. An absent refund goes there too,
+because Ping++ cannot de-duplicate refunds (reliability.md section 3).
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from midas import limits, schedule
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.flows.listing import as_unknown, find_charge, list_all_refunds
 from midas.flows.observe import (
     Ports,
     change,
@@ -60,7 +62,7 @@ async def resolve_charge(ports: Ports, order: Order, out_trade_no: str, by: Obse
             seen = charge_told(ports, verdict.answer, by)
             return await charge_seen(ports, order, out_trade_no, seen)
         if not _refused(verdict):
-            silent = charge_silent(ports, _as_unknown(verdict), by)
+            silent = charge_silent(ports, as_unknown(verdict), by)
             return await change(ports, order, _posted_in_vain(out_trade_no, silent, verdict))
     # A refusal tells of the repetition alone: the request before it may be done, or still come.
     found = await find_charge(ports, charge)
@@ -82,29 +84,6 @@ def may_post_again(ports: Ports, charge: Charge) -> bool:
     return ports.store.now() + limits.REPOST_MARGIN <= charge.created_at + window
 
 
-async def find_charge(ports: Ports, charge: Charge) -> ChargeFacts | Unknown | None:
-    """The charge as Ping++ lists it; None if a complete list does not show it.
-
-    The window reaches to the last moment at which a post, or its repetition, can have arrived.
-    """
-    earliest = charge.created_at - limits.CLOCK_SKEW
-    posting = max(ports.psp.total_timeout, ports.psp.repost_window(charge.channel))
-    arrived = charge.created_at + posting + ports.settle_window
-    latest = min(arrived, ports.store.now()) + limits.CLOCK_SKEW
-    after: str | None = None
-    for _ in range(limits.PSP_LIST_PAGES):
-        page = await ports.psp.list_charges(earliest, latest, charge.channel, after)
-        if not isinstance(page, Done):
-            return _as_unknown(page)
-        ours = [c for c in page.answer.charges if c.out_trade_no == charge.out_trade_no]
-        if ours:
-            return min(ours, key=lambda each: not each.paid)
-        if not page.answer.more or not page.answer.charges:
-            return None
-        after = page.answer.charges[-1].charge_id
-    return Unknown("list_too_long")
-
-
 async def finish_superseded(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:
     """Ask how a charge stands that made way for another one, and try again to close it."""
     if charge.charge_id is None:
@@ -118,7 +97,7 @@ async def finish_superseded(ports: Ports, order: Order, charge: Charge, by: Obse
     if isinstance(told, Done):
         seen = charge_told(ports, told.answer, by)
     else:
-        seen = charge_silent(ports, _as_unknown(told), by)
+        seen = charge_silent(ports, as_unknown(told), by)
     return await charge_seen(ports, order, charge.out_trade_no, seen)
 
 
@@ -191,23 +170,6 @@ async def _refused_refund(
     return RefundObservation(RefundSaid.REFUSED, by, at, code=code, message=verdict.message)
 
 
-async def list_all_refunds(
-    ports: Ports, charge_id: str, timeout: timedelta | None = None
-) -> tuple[RefundFacts, ...] | Unknown:
-    """Every refund of a charge; Unknown unless the list is complete."""
-    found: list[RefundFacts] = []
-    after: str | None = None
-    for _ in range(limits.PSP_LIST_PAGES):
-        page = await ports.psp.list_refunds(charge_id, after, timeout)
-        if not isinstance(page, Done):
-            return _as_unknown(page)
-        found += page.answer.refunds
-        if not page.answer.more or not page.answer.refunds:
-            return tuple(found)
-        after = page.answer.refunds[-1].refund_id
-    return Unknown("list_too_long")
-
-
 def in_flight(ports: Ports, row: Charge | Refund) -> bool:
     """Whether some process may still be waiting for the answer to the call that makes this row.
 
@@ -257,6 +219,9 @@ def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Calla
         now = ports.store.now()
         # It may have been posted again until shortly before the first list.
         if _long_absent(ports, charge.absent_since, charge.absent_since or now, now):
+            if ports.psp.pays_at_create(charge.channel):
+                draft.put_charge(_maybe_paid(charge), "charge_needs_operator", now, by)
+                return
             seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
         else:
             seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code="not_listed")
@@ -265,6 +230,12 @@ def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Calla
         see_charge(draft, out_trade_no, seen)
 
     return decide
+
+
+def _maybe_paid(charge: Charge) -> Charge:
+    """Where the call itself takes the money, absence from a list is not enough to call it over."""
+    reason = "Ping++ lists no such charge, and the payer may have paid it all the same"
+    return replace(charge, operator_reason=reason, due_at=None)
 
 
 def _refund_listed(
@@ -300,9 +271,3 @@ def _refused(verdict: Verdict[Any]) -> bool:
         Refusal.REFUSED,
         Refusal.NOT_FOUND,
     )
-
-
-def _as_unknown(verdict: Verdict[Any]) -> Unknown:
-    if isinstance(verdict, NotDone):
-        return Unknown(verdict.refusal.lower())
-    return verdict if isinstance(verdict, Unknown) else Unknown("unexpected_answer")

@@ -63,7 +63,15 @@ def find(name: str) -> Channel | None:
     """The channel, or None if the documentation does not name it."""
     known = CHANNELS.get(name)
     if known is None and _SEEN_ONLY.fullmatch(name):
-        return Channel(name, reversible=name.startswith("yeepay_"))
+        # A bar code that we know nothing of takes the money at once, as all others do (P5).
+        at_once = "_scan" in name
+        window = timedelta(0) if at_once else timedelta(minutes=1)
+        return Channel(
+            name,
+            repost_window=window,
+            pays_at_create=at_once,
+            reversible=name.startswith("yeepay_"),
+        )
     return known
 
 

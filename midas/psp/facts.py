@@ -38,9 +38,21 @@ def read_refund(text: str) -> RefundFacts:
 
 
 def read_charge_page(text: str) -> ChargePage:
-    """A list of charges, each with its own text. Raises Unreadable."""
+    """A list of charges, each with its own text. Raises Unreadable.
+
+    A row without a readable id and number spoils the page: it might be the one that is looked for.
+    """
     envelope, items = parse_list(text)
-    return ChargePage(tuple(charge_facts(item, raw) for item, raw in items), _more(envelope))
+    charges: list[ChargeFacts] = []
+    unread: list[str] = []
+    last_id = ""
+    for item, raw in items:
+        last_id = _id(item, "id")
+        try:
+            charges.append(charge_facts(item, raw))
+        except Unreadable:
+            unread.append(_id(item, "order_no"))
+    return ChargePage(tuple(charges), _more(envelope), tuple(unread), last_id)
 
 
 def read_refund_page(text: str) -> RefundPage:

@@ -78,6 +78,19 @@ _QUEUED = Row(
     pb.RETRY_SAME_KEY,
     pb.MONEY_MOVED_UNKNOWN,
 )
+_GOES_OUT_LATER = "; the refund is written down and goes out by itself"
+_THROTTLED = Row(
+    StatusCode.RESOURCE_EXHAUSTED,
+    "PSP_THROTTLED",
+    "Ping++ refused because its limit of calls is reached",
+    pb.RETRY_SAME_KEY,
+)
+_REJECTED = Row(
+    StatusCode.INTERNAL,
+    "PSP_REJECTS_MIDAS",
+    "Ping++ refused Midas's own key or signature; an operator has to act",
+    pb.RETRY_NEVER,
+)
 _MAYBE_WRITTEN = Row(
     StatusCode.UNAVAILABLE,
     "STORAGE_UNAVAILABLE",
@@ -85,6 +98,14 @@ _MAYBE_WRITTEN = Row(
     pb.RETRY_SAME_KEY,
     pb.MONEY_MOVED_UNKNOWN,
 )
+
+
+def _queued(row: Row) -> Row:
+    """The same where a refund stays queued: it may move money yet, and the same key finds it."""
+    unknown = pb.MONEY_MOVED_UNKNOWN
+    sentence = row.sentence + _GOES_OUT_LATER
+    return replace(row, sentence=sentence, money_moved=unknown, retry=pb.RETRY_SAME_KEY)
+
 
 TABLE: Mapping[type[MidasError], Row] = {
     errors.InvalidRequest: Row(
@@ -152,18 +173,8 @@ TABLE: Mapping[type[MidasError], Row] = {
         pb.RETRY_SAME_KEY,
         ids=_ORDER,
     ),
-    errors.Throttled: Row(
-        StatusCode.RESOURCE_EXHAUSTED,
-        "PSP_THROTTLED",
-        "Ping++ refused because its limit of calls is reached",
-        pb.RETRY_SAME_KEY,
-    ),
-    errors.PspRejectsMidas: Row(
-        StatusCode.INTERNAL,
-        "PSP_REJECTS_MIDAS",
-        "Ping++ refused Midas's own key or signature; an operator has to act",
-        pb.RETRY_NEVER,
-    ),
+    errors.Throttled: replace(_THROTTLED, instead=("queued", _queued(_THROTTLED))),
+    errors.PspRejectsMidas: replace(_REJECTED, instead=("queued", _queued(_REJECTED))),
     errors.PspUnavailable: Row(
         StatusCode.UNAVAILABLE,
         "PSP_UNAVAILABLE",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from midas.storage.rows import Codec, Row, Values
+from midas.storage.rows import Codec, Row
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Batch:
     """The rows of several changes, each of another order, sorted by order_no."""
 
     heads: list[Head]
-    rows: dict[str, list[Values]] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
     """By the name of the part (`rows.PARTS`)."""
 
 

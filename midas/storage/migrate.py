@@ -77,13 +77,15 @@ async def _migrate_postgres(url: URL) -> tuple[str, str]:
 
 
 def _upgrade(connection: Connection) -> tuple[str, str]:
-    # Alembic is needed here alone, and costs most of a second to import.
+    before = revision(connection)
+    if before == SCHEMA:
+        return before, before
+    if before > SCHEMA:
+        raise SettingsError(refusal(before))
+    # Alembic costs half a second to import, and is needed for a change of the schema alone.
     from alembic import command
     from alembic.config import Config
 
-    before = revision(connection)
-    if before > SCHEMA:
-        raise SettingsError(refusal(before))
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

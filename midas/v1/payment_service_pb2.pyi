@@ -193,7 +193,7 @@ class RefundRequest(_message.Message):
     """Which balance pays; WeChat Pay and QQ Wallet only."""
     validate_only: _builtins.bool
     """Only check: every refusal that the real call would meet, and otherwise the refund as it would
-    be. Nothing is written and nothing is sent but the fetch of the charge.
+    be. Nothing is sent but the fetch of the charge, and nothing is written but what that showed.
     """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

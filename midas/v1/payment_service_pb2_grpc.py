@@ -113,9 +113,9 @@ class PaymentServiceServicer:
         """Tells what is known of an order, a charge or a refund.
 
         Promise: every charge of the order with all its refunds, oldest first.
-        Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about all that
-        is not final; if Ping++ cannot be asked, the call fails and says so instead of returning old
-        data as if it were new.
+        Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
+        and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
+        returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
         Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

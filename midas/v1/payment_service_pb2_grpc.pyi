@@ -67,9 +67,9 @@ class PaymentServiceStub:
     """Tells what is known of an order, a charge or a refund.
 
     Promise: every charge of the order with all its refunds, oldest first.
-    Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about all that
-    is not final; if Ping++ cannot be asked, the call fails and says so instead of returning old
-    data as if it were new.
+    Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
+    and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
+    returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
     Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
     """
     ListCharges: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]
@@ -116,9 +116,9 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Tells what is known of an order, a charge or a refund.
 
     Promise: every charge of the order with all its refunds, oldest first.
-    Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about all that
-    is not final; if Ping++ cannot be asked, the call fails and says so instead of returning old
-    data as if it were new.
+    Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
+    and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
+    returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
     Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
     """
     ListCharges: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]  # type: ignore[assignment]
@@ -180,9 +180,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tells what is known of an order, a charge or a refund.
 
         Promise: every charge of the order with all its refunds, oldest first.
-        Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about all that
-        is not final; if Ping++ cannot be asked, the call fails and says so instead of returning old
-        data as if it were new.
+        Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
+        and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
+        returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
         Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
         """
 

@@ -40,7 +40,7 @@ PROFILES = {
 }
 """Examples are counted for each prelude."""
 PROFILE = PROFILES.get(os.environ.get("HYPOTHESIS_PROFILE", ""), PROFILES["default"])
-LONGEST_S = 300 if PROFILE is PROFILES["default"] else 3600
+LONGEST_S = 900 if PROFILE is PROFILES["default"] else 3600
 
 SOMETIMES = frozenset(
     {
@@ -164,17 +164,17 @@ def untold_refund(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(refund_machine, "observe", untold)
 
 
-ANY = tuple(PRELUDES)
-CAUGHT: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[str, ...], str]] = [
-    (m2_timeout_is_failure, ANY, "I5"),
-    (m2_timeout_is_failed_refund, ("refund late",), "I5"),
-    (m12_any_amount, ("lied to",), "I4"),
-    (regressing_charge, ANY, "I1|I4|I6"),
-    (regressing_refund, ANY, "I5|I6"),
-    (unknown_is_unsent, ("refund late",), "I2"),
-    (silent_duplicate, ("paid twice",), "I1"),
-    (untold_refund, ANY, "I7|I8"),
+CAUGHT: list[tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = [
+    (m2_timeout_is_failure, "charge unanswered", "I5"),
+    (m2_timeout_is_failed_refund, "refund late", "I5"),
+    (m12_any_amount, "lied to", "I4"),
+    (regressing_charge, "paid", "I1|I4|I6|I8"),
+    (regressing_refund, "refund not sent", "I5|I6|I8"),
+    (unknown_is_unsent, "refund late", "I2"),
+    (silent_duplicate, "paid twice", "I1"),
+    (untold_refund, "refund not sent", "I7|I8"),
 ]
+"""The defect, where the stories begin that show it, and what it breaks."""
 QUICK = settings(
     _EVERY,
     max_examples=12,
@@ -186,11 +186,11 @@ QUICK = settings(
 
 
 @pytest.mark.parametrize(
-    ("seed", "preludes", "invariant"), CAUGHT, ids=[seed.__name__ for seed, *_ in CAUGHT]
+    ("seed", "prelude", "invariant"), CAUGHT, ids=[seed.__name__ for seed, *_ in CAUGHT]
 )
 def test_the_stories_catch(
     seed: Callable[[pytest.MonkeyPatch], None],
-    preludes: tuple[str, ...],
+    prelude: str,
     invariant: str,
     sqlite_stage: SqliteStage,
     monkeypatch: pytest.MonkeyPatch,
@@ -198,4 +198,4 @@ def test_the_stories_catch(
     """With the defect in, one of a fixed handful of stories breaks an invariant."""
     seed(monkeypatch)
     with pytest.raises(AssertionError, match=invariant):
-        run(sqlite_stage, QUICK, preludes)
+        run(sqlite_stage, QUICK, [prelude])

@@ -261,6 +261,19 @@ JSON = st.recursive(
 )
 
 
+def _one_row(text: str) -> str:
+    return f'{{"object": "list", "has_more": false, "data": [{text}]}}'
+
+
+def test_a_row_that_cannot_be_read_does_not_spoil_the_page() -> None:
+    """Its number is told beside the others, so that nobody takes it for absent."""
+    good, bad = made.charge_data(), made.charge_data() | {"amount": 0, "order_no": "T9"}
+    page = facts.read_charge_page(_one_row(json.dumps(good) + "," + json.dumps(bad)))
+    assert [each.out_trade_no for each in page.charges] == [good["order_no"]]
+    assert page.unread == ("T9",)
+    assert page.last_id == bad["id"]
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(made.charge_data())), JSON), st.booleans())
 def test_reading_a_charge_never_raises_otherwise(changes: dict[str, Any], listed: bool) -> None:
@@ -268,8 +281,11 @@ def test_reading_a_charge_never_raises_otherwise(changes: dict[str, Any], listed
     text = json.dumps(made.charge_data() | changes)
     try:
         if listed:
-            page = f'{{"object": "list", "has_more": false, "data": [{text}]}}'
-            told = facts.read_charge_page(page).charges[0]
+            page = facts.read_charge_page(_one_row(text))
+            if page.unread:
+                assert page.unread == (json.loads(text)["order_no"],)
+                return
+            told = page.charges[0]
         else:
             told = facts.read_charge(text)
     except Unreadable:

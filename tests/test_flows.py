@@ -1,0 +1,227 @@
+"""The flows at the places where money was once nearly lost, each on the in-memory world."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from midas import limits
+from midas.charge import ChargeState
+from midas.errors import (
+    OutcomeUnknown,
+    Overloaded,
+    PspRejectsMidas,
+    RefundNoReused,
+)
+from midas.flows.terms import RefundTerms
+from midas.ports import KeyKind
+from midas.psp.transport import Answer, Lost
+from midas.refund import RefundState
+from tests.fakes.store import Disk
+from tests.faults.chooser import Chooser
+from tests.faults.scenarios import BAR_CODE, TERMS, a_part, insist_on_charge
+from tests.faults.world import Failed, FaultyWire, World
+
+REJECTED = Answer(
+    401, b'{"error":{"type":"invalid_request_error","message":"sk_test_secret is wrong"}}', ""
+)
+
+
+@pytest.fixture
+def world() -> World:
+    """Nothing goes wrong by itself."""
+    return World(Chooser((), most_faults=0), TERMS)
+
+
+async def paid(world: World) -> None:
+    """The order is charged and paid."""
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+
+
+async def test_commits_that_were_lost_make_no_second_refund(world: World) -> None:
+    """After a failover that lost the refund, its key is recognised in Ping++'s list (D3, I2)."""
+    await paid(world)
+    key = world.terms.order_no
+    await world.payments.query(KeyKind.ORDER_NO, key, refresh=True)
+    before: Disk = world.disk.disk.copy()
+    await world.payments.refund(a_part(world))
+    world.disk.disk = before
+    again = await world.payments.refund(a_part(world))
+    assert again.refund.state is RefundState.SUCCEEDED
+    assert again.refund.refund_no == "r1"
+    made = world.lookalike.refunds_of(again.refund.charge_id)
+    assert len(made) == 1
+    with pytest.raises(RefundNoReused):
+        await world.payments.refund(replace(a_part(world), amount=41))
+
+
+async def test_a_refund_that_stays_queued_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ping++ refusing our key leaves the refund to go out later, and the caller is told."""
+    await paid(world)
+    answer_posts(monkeypatch, REJECTED)
+    with pytest.raises(PspRejectsMidas) as told:
+        await world.payments.refund(a_part(world))
+    assert told.value.queued
+    monkeypatch.undo()
+    await world.settle()
+    assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
+
+
+async def test_words_about_our_key_are_kept_from_everybody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Ping++ says of the API key is neither stored nor told (I15)."""
+    answer_posts(monkeypatch, REJECTED)
+    with pytest.raises(PspRejectsMidas):
+        await world.payments.charge(world.terms)
+    assert "secret" not in repr(await world.order())
+
+
+async def test_an_absent_bar_code_charge_goes_to_a_person() -> None:
+    """Where the call itself takes the money, absence is no proof that it was not taken (P5)."""
+    world = World(Chooser((), most_faults=0), BAR_CODE)
+    world.chooser = Chooser((0, 2), most_faults=1)  # the commit is well, the request is lost
+    await world.ask(lambda payments: payments.charge(BAR_CODE))
+    await world.settle()
+    charge = (await world.order()).charges[0]
+    assert charge.state is ChargeState.SUBMITTING
+    assert charge.operator_reason
+
+
+async def test_a_reversed_charge_is_not_handed_out_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the reversal is lost; the old terms again make a charge that can be paid."""
+    await insist_on_charge(world, world.terms)
+    lose_answers(monkeypatch, after="reverse")
+    other = replace(world.terms, amount=200)
+    assert isinstance(await world.ask(lambda p: p.charge(other)), Failed)
+    monkeypatch.undo()
+    again = await world.payments.charge(world.terms)
+    told = world.lookalike.charge(again.charge.charge_id or "")
+    assert not told["reversed"]
+
+
+async def test_a_charge_that_ping_does_not_know_any_more_calls_a_person(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """404 for a charge that was there blocks the order and says why."""
+    await insist_on_charge(world, world.terms)
+    gone = b'{"error":{"type":"invalid_request_error","message":"gone","param":"id"}}'
+    answer_gets(monkeypatch, Answer(404, gone, ""))
+    result = await world.ask(lambda p: p.charge(replace(world.terms, amount=200)))
+    assert isinstance(result, Failed)
+    assert isinstance(result.error, OutcomeUnknown)
+    assert result.error.needs_operator
+
+
+async def test_unknown_for_a_day_calls_a_person(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refund of which Ping++ never tells anything is not asked about for ever (I13)."""
+    await paid(world)
+    world.chooser = Chooser((), most_faults=0)
+    lose_answers(monkeypatch, after="refunds")
+    assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    answer_gets(monkeypatch, Answer(500, b"", ""))
+    for _ in range(400):
+        world.pass_time(300)
+        await world.payments.resolve_due()
+    refund = (await world.order()).refund("r1")
+    assert refund.operator_reason
+    assert refund.holds_money
+    assert len(await world.disk.journal(world.terms.order_no)) < 50
+
+
+async def test_flows_that_outlive_their_callers_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that come and go faster than Ping++ answers meet a bound by name (I14)."""
+    monkeypatch.setattr(limits, "FLOWS_UNDER_WAY", 3)
+    world.on_post = asyncio.Event().wait  # type: ignore[assignment]
+    waiting = [asyncio.ensure_future(world.payments.charge(world.terms)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await world.payments.charge(world.terms)
+    for task in (*waiting, *world.payments._tasks):
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_the_shortest_expiry_survives_the_way_to_ping(world: World) -> None:
+    """One minute asked for is still one minute when the request arrives."""
+    terms = replace(world.terms, expires_in=timedelta(minutes=1))
+    made = (await world.payments.charge(terms)).charge
+    assert made.asked_expires_at is not None
+    assert made.asked_expires_at - made.created_at >= timedelta(minutes=1, seconds=4)
+
+
+async def test_a_busy_channel_is_searched_nearby_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of later charges of the channel do not hide the one that is looked for."""
+    bar_code = replace(BAR_CODE, order_no="order-2")
+    lose_answers(monkeypatch, after="charges")
+    assert isinstance(await world.ask(lambda p: p.charge(bar_code)), Failed)
+    monkeypatch.undo()
+    for number in range(400):
+        world.pass_time(2)
+        other = replace(BAR_CODE, order_no=f"other-{number}")
+        await world.payments.charge(other)
+    monkeypatch.setattr(limits, "PSP_LIST_PAGES", 3)
+    result = await world.ask(lambda p: p.query(KeyKind.ORDER_NO, "order-2", refresh=True))
+    assert not isinstance(result, Failed)
+    assert result[1][0].state is ChargeState.SUCCEEDED
+
+
+async def test_a_refund_no_of_another_order_is_not_taken_over(world: World) -> None:
+    """A key that Ping++ shows on this charge but that is another order's stays with that order."""
+    await paid(world)
+    await world.payments.refund(a_part(world))
+    second = replace(world.terms, order_no="order-2")
+    world.terms = second
+    await paid(world)
+    charge_id = (await world.order()).charges[0].charge_id or ""
+    body = b'{"amount": 10, "description": "x", "metadata": {"refund_no": "r1"}}'
+    world.lookalike.handle("POST", f"/v1/charges/{charge_id}/refunds", (), body)
+    order, _ = await world.payments.query(KeyKind.ORDER_NO, "order-2", refresh=True)
+    assert [each.external for each in order.refunds] == [True]
+    rest = RefundTerms("r9", order_no="order-2", amount=0, description="the rest")
+    assert (await world.payments.refund(rest)).refund.amount == 90
+
+
+def answer_posts(patch: pytest.MonkeyPatch, answer: Answer) -> None:
+    """Ping++ answers every POST like this, and does nothing."""
+    _answer(patch, "POST", answer)
+
+
+def answer_gets(patch: pytest.MonkeyPatch, answer: Answer) -> None:
+    """Ping++ answers every GET like this."""
+    _answer(patch, "GET", answer)
+
+
+def _answer(patch: pytest.MonkeyPatch, method: str, answer: Answer) -> None:
+    send = FaultyWire.send
+
+    async def send_or_answer(self, request, limit):  # type: ignore[no-untyped-def]
+        return answer if request.method == method else await send(self, request, limit)
+
+    patch.setattr(FaultyWire, "send", send_or_answer)
+
+
+def lose_answers(patch: pytest.MonkeyPatch, after: str) -> None:
+    """What Ping++ answers to a POST whose path ends like this is lost, and to all that follows."""
+    send = FaultyWire.send
+    lost: list[bool] = []
+
+    async def send_and_lose(self, request, limit):  # type: ignore[no-untyped-def]
+        answer = await send(self, request, limit)
+        if request.method == "POST" and request.url.endswith(after):
+            lost.append(True)
+        return Lost("timeout") if lost else answer
+
+    patch.setattr(FaultyWire, "send", send_and_lose)
