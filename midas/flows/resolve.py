@@ -5,10 +5,9 @@
     refund   look through the refunds of its charge; send only what certainly never went out
 
 What is not there may still be on its way, so absence counts only when two complete lists do not
-show it and the later one was made after the settle window. An absent charge has then failed, since
-nobody was given anything to pay it with and its number is never used again; where the call itself
-takes the money (bar codes, balance) it goes to an operator. An absent refund goes there too,
-because Ping++ cannot de-duplicate refunds (reliability.md section 3).
+show it and the later one was made after the settle window. An absent charge has then failed: its
+number is never used again, and money that comes all the same is announced as late. An absent
+refund goes to an operator, because Ping++ cannot de-duplicate refunds (reliability.md section 3).
 """
 
 from collections.abc import Callable
@@ -219,9 +218,6 @@ def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Calla
         now = ports.store.now()
         # It may have been posted again until shortly before the first list.
         if _long_absent(ports, charge.absent_since, charge.absent_since or now, now):
-            if ports.psp.pays_at_create(charge.channel):
-                draft.put_charge(_maybe_paid(charge), "charge_needs_operator", now, by)
-                return
             seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
         else:
             seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code="not_listed")
@@ -230,12 +226,6 @@ def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Calla
         see_charge(draft, out_trade_no, seen)
 
     return decide
-
-
-def _maybe_paid(charge: Charge) -> Charge:
-    """Where the call itself takes the money, absence from a list is not enough to call it over."""
-    reason = "Ping++ lists no such charge, and the payer may have paid it all the same"
-    return replace(charge, operator_reason=reason, due_at=None)
 
 
 def _refund_listed(

@@ -33,8 +33,6 @@ from midas.storage.rows import storable
 
 _log = logging.getLogger(__name__)
 
-GATHERING = timedelta(milliseconds=1)
-"""What a batch waits for company, after one that had some: a caller alone never waits."""
 FIRST_PAUSE = timedelta(milliseconds=10)
 LONGEST_PAUSE = timedelta(seconds=1)
 LAST_ATTEMPT = timedelta(seconds=2)
@@ -95,9 +93,8 @@ class Commits:
         taken: list[_Waiting] = []
         try:
             while True:
-                # Callers that were answered just now get to submit what follows. Where several
-                # write, a moment more brings more of them into a batch, which costs the same.
-                await asyncio.sleep(GATHERING.total_seconds() if len(taken) > 1 else 0)
+                # Callers that were answered just now get to submit what follows.
+                await asyncio.sleep(0)
                 taken = self._take()
                 if not taken:
                     return

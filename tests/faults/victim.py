@@ -54,7 +54,7 @@ class Fate:
             raise ValueError(point)
         self._inside = False
         self._writing = False
-        event.listen(Engine, "before_cursor_execute", self._on_statement)
+        event.listen(Engine, "connect", self._on_connect)
 
     async def around(
         self, steps: set[str], order_no: str, call: Callable[[], Awaitable[Result]]
@@ -90,7 +90,11 @@ class Fate:
             await asyncio.sleep(0)
         die()
 
-    def _on_statement(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _on_connect(self, connection: Any, _record: Any) -> None:
+        if _ON_SQLITE:
+            connection.set_trace_callback(self._on_statement)
+
+    def _on_statement(self, statement: str) -> None:
         """On SQLite: everything is written, and COMMIT is next."""
         if statement.startswith("BEGIN"):
             self._writing = False
