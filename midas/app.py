@@ -88,7 +88,8 @@ async def serve(
     Raises SettingsError when something of it cannot be started as configured.
     """
     async with AsyncExitStack() as stack:
-        opened = await open_store(settings.database_url.get_secret_value())
+        patience = timedelta(seconds=settings.commit_patience_s)
+        opened = await open_store(settings.database_url.get_secret_value(), patience)
         stack.push_async_callback(opened.close)
         store = wrap_store(opened)
         psp = await stack.enter_async_context(PingppClient(_psp_options(settings)))

@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     """How long Ping++ may still carry out a request that got no answer. Nothing counts as not done
     before this has passed."""
 
+    commit_patience_s: Seconds = limits.COMMIT_PATIENCE.total_seconds()
+    """How long a write is tried again while the database is locked, restarting or failing over."""
+
     expiry_grace_s: Seconds = limits.EXPIRY_GRACE.total_seconds()
     """How long after its expiry a charge may still turn out to be paid before it is closed."""
 

@@ -80,6 +80,8 @@ def _place(token: str, filters: bytes) -> tuple[datetime, str]:
     if whole[:1] != TOKEN_VERSION or digest != _digest(filters, place) or token != _text(whole):
         raise ValueError
     microseconds = int.from_bytes(place[:8], "big", signed=True)
+    if not place[8:].decode().isprintable():
+        raise ValueError
     return _EPOCH + timedelta(microseconds=microseconds), place[8:].decode()
 
 

@@ -30,6 +30,9 @@ _DRIVER_ERRORS = (
     TimeoutError,
 )
 
+CLOCK_VAGUENESS_S = 1.0
+"""The longest statement that the server's clock is read from."""
+
 
 class PostgresDatabase:
     """A PostgreSQL server behind `engine`, in autocommit mode: each statement is a transaction."""
@@ -40,6 +43,7 @@ class PostgresDatabase:
         self.codec = Codec(plain=False)
         self._engine = engine
         self._ahead = time.time() - time.monotonic()
+        self._clock_read = False
 
     def now(self) -> datetime:
         """The server's clock, carried on by ours that never steps since the last write or ping."""
@@ -95,7 +99,11 @@ class PostgresDatabase:
         await self._engine.dispose()
 
     def _set_clock(self, told: datetime, began: float) -> None:
-        self._ahead = told.timestamp() - (began + time.monotonic()) / 2
+        """Read the server's clock, unless the statement waited: its moment is too vague then."""
+        ended = time.monotonic()
+        if ended - began <= CLOCK_VAGUENESS_S or not self._clock_read:
+            self._clock_read = True
+            self._ahead = told.timestamp() - (began + ended) / 2
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

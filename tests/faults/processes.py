@@ -218,6 +218,7 @@ class Harness:
             "PSP_CONNECT_TIMEOUT_S": "1",
             "PSP_TOTAL_TIMEOUT_S": "2",
             "SETTLE_WINDOW_S": "2",
+            "COMMIT_PATIENCE_S": "4",
             "DRAIN_TIMEOUT_S": "1",
         } | changes
 
