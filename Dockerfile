@@ -1,6 +1,9 @@
-# The servers of Midas. Build: docker build -t midas .   Run: docker run -p 6011:6011 --env-file … midas
+# The server of Midas.
+# Build: docker build -t midas .
+# Run:   docker run -p 6011:6011 -v midas:/var/lib/midas --env-file … midas
+# The volume keeps the default SQLite file: without it the payments are gone with the container.
 FROM python:3.13-slim AS build
-RUN pip install --no-cache-dir uv
+RUN python -m pip install --no-cache-dir uv
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY midas ./midas

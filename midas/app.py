@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
@@ -36,9 +35,10 @@ READINESS_TIMEOUT_S = 3.0
 """How long it may take to give one."""
 RESTART_PAUSE_S = 1.0
 """Before background work that broke is started again."""
-GARBAGE_THRESHOLD = 10_000
-"""New objects between two looks for garbage cycles. A charge makes a few hundred and few cycles."""
-EXIT_SETTINGS = 2
+GARBAGE_THRESHOLD = 100_000
+"""New objects between two looks for garbage cycles: some ten megabytes at the most.
+
+A charge makes a few hundred of them, and hardly a cycle."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class Background(Flows, Protocol):
 def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
     """Load the settings, run `main` on the fastest event loop there is, give the exit status.
 
-    0 after an orderly end, 1 after a crash, 2 when a setting keeps it from starting; the sentence
-    that says what to set is then on standard error.
+    0 after an orderly end, 1 after a crash. Raises SettingsError, with the sentence that says what
+    to set, when a setting keeps it from starting; the logs are closed then.
     """
     logs = None
     try:
@@ -65,9 +65,8 @@ def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
         logs = configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main(settings))
-    except SettingsError as error:
-        print(f"midas: {error}", file=sys.stderr)
-        return EXIT_SETTINGS
+    except SettingsError:
+        raise
     except Exception as error:
         _log.critical("crashed", extra=failure(error))
         return 1

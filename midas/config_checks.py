@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from midas.errors import SettingsError
+
 if TYPE_CHECKING:
     from midas.config import Settings
 
@@ -54,6 +56,15 @@ def _account(settings: "Settings") -> None:
         raise ValueError("PINGPP_API_KEY must begin with sk_test_ or sk_live_, without spaces")
     if not settings.pingpp_app_id.strip():
         raise ValueError("PINGPP_APP_ID is not set: give the id of the Ping++ application (app_…)")
+
+
+def _database(settings: "Settings") -> None:
+    from midas.storage.engine import parse  # only a start needs SQLAlchemy, no help text does
+
+    try:
+        parse(settings.database_url.get_secret_value())
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
 
 
 def _api_base(settings: "Settings") -> None:
@@ -149,6 +160,7 @@ def _production(settings: "Settings") -> None:
 _CHECKS: tuple[Callable[["Settings"], None], ...] = (
     _ip,
     _account,
+    _database,
     _api_base,
     _keys,
     _tls,

@@ -51,7 +51,8 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
     Midas's own events are kept from `level` on, those of other libraries from WARNING on. The
     answer's `close()` writes what waits and takes the handler away again.
     """
-    logs = Logs(stream or sys.stderr)
+    global _active  # noqa: PLW0603 - there is one standard error
+    logs = _active = Logs(stream or sys.stderr)
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
@@ -62,6 +63,23 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
     logging.getLogger("midas").setLevel(level)
     logging.captureWarnings(True)
     return logs
+
+
+def say(event: str, fields: Mapping[str, object]) -> None:
+    """Log an event of Midas's own at INFO: one for each call, hence without a LogRecord.
+
+    The line is the same as `logging.getLogger("midas").info(event, extra=fields)` would make.
+    """
+    logger = logging.getLogger("midas")
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    if _active is None:
+        logger.info(event, extra=dict(fields))
+    else:
+        _active.queue(_line_of(time.time(), "info", event, fields))
+
+
+_active: "Logs | None" = None
 
 
 def failure(error: BaseException) -> dict[str, str]:
@@ -87,15 +105,18 @@ class Logs(logging.Handler):
         atexit.register(self.close)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue one line."""
+        """Queue a record."""
+        try:
+            self.queue(self.format(record))
+        except Exception:
+            self.dropped += 1  # a line that cannot be made must not stop a payment
+
+    def queue(self, line: str) -> None:
+        """Queue one line; drop it when too many wait."""
         if len(self._lines) >= LINES_WAITING:
             self.dropped += 1
             return
-        try:
-            self._lines.append(self.format(record))
-        except Exception:
-            self.dropped += 1  # a line that cannot be made must not stop a payment
-            return
+        self._lines.append(line)
         if not self._some.is_set():
             self._some.set()
 
@@ -106,8 +127,11 @@ class Logs(logging.Handler):
 
     def close(self) -> None:
         """Write what waits, within LAST_WRITE_S, and leave the root logger."""
+        global _active  # noqa: PLW0603
         if self._closing.is_set():
             return
+        if _active is self:
+            _active = None
         self._closing.set()
         self._some.set()
         self._thread.join(timeout=LAST_WRITE_S)
@@ -141,24 +165,34 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON, without anything that `FIELDS` does not name."""
+        level = record.levelname.lower()
+        if record.name.partition(".")[0] == "midas" and _EVENT.fullmatch(str(record.msg)):
+            told = record.__dict__
+            if record.exc_info and record.exc_info[1] is not None:
+                told = {**told, **failure(record.exc_info[1])}
+            return _line_of(record.created, level, str(record.msg), told)
         line: dict[str, object] = {
             "time": _timestamp(record.created),
-            "level": record.levelname.lower(),
-            "event": "",
+            "level": level,
+            "event": "log",
+            "logger": record.name,
+            "text": _template(record),
+            "at": f"{_short(record.pathname)}:{record.lineno}",
         }
-        if record.name.partition(".")[0] == "midas" and _EVENT.fullmatch(str(record.msg)):
-            line["event"] = record.msg
-            line.update(_allowed(record.__dict__))
-        else:
-            line["event"] = "log"
-            line["logger"] = record.name
-            line["text"] = _template(record)
-            line["at"] = f"{_short(record.pathname)}:{record.lineno}"
         if record.exc_info and record.exc_info[1] is not None:
             line.update(failure(record.exc_info[1]))
-        text = _to_json(line)
-        suspicious = "sk_" in text or "PRIVATE KEY" in text
-        return _SECRET.sub("[secret]", text) if suspicious else text
+        return _without_secrets(_to_json(line))
+
+
+def _line_of(created: float, level: str, event: str, told: Mapping[str, object]) -> str:
+    line: dict[str, object] = {"time": _timestamp(created), "level": level, "event": event}
+    line.update(_allowed(told))
+    return _without_secrets(_to_json(line))
+
+
+def _without_secrets(text: str) -> str:
+    suspicious = "sk_" in text or "PRIVATE KEY" in text
+    return _SECRET.sub("[secret]", text) if suspicious else text
 
 
 def _to_json(line: Mapping[str, object]) -> str:

@@ -154,6 +154,8 @@ _REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
     "no RSA": ("PINGPP_PRIVATE_KEY_PATH", {"PINGPP_PRIVATE_KEY_PATH": "{files}/ec.pem"}),
     "key text": ("PINGPP_PRIVATE_KEY", {"PINGPP_PRIVATE_KEY": "garbage"}),
     "public key": ("PINGPP_PUBLIC_KEY_PATHS", {"PINGPP_PUBLIC_KEY_PATHS": "{files}/garbage.pem"}),
+    "no database URL": ("DATABASE_URL", {"DATABASE_URL": "garbage"}),
+    "other database": ("DATABASE_URL", {"DATABASE_URL": f"mysql://u:{TEST_KEY}@h/d"}),
     "base in the clear": ("PINGPP_API_BASE", {"PINGPP_API_BASE": "http://api.pingxx.com"}),
     "base with a user": ("PINGPP_API_BASE", {"PINGPP_API_BASE": "https://u@api.pingxx.com"}),
     "base is no URL": ("PINGPP_API_BASE", {"PINGPP_API_BASE": "api.pingxx.com"}),

@@ -1,5 +1,6 @@
 """`midas`: the commands, and how their failures are told."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
@@ -46,7 +47,8 @@ class Commands(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
         """Run and exit."""
-        given = list(sys.argv[1:] if args is None else args)
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between ours
+        given = list(sys.argv[1:] if args is None else args) or ["--help"]
         extra["standalone_mode"] = False
         try:
             status = super().main(given, prog_name or "midas", **extra)
@@ -89,10 +91,10 @@ def _trouble(error: Exception) -> Trouble | None:
 def cli() -> None:
     """Charges, refunds and queries payments through Ping++, over gRPC.
 
-    New here?           midas demo
-    A server:           midas serve          (settings: midas serve --help)
-    Without Ping++:     midas sandbox        (a local look-alike, no real money)
-    By hand:            midas charge | refund | query
+      New here?           midas demo
+      A server:           midas serve          (settings: midas serve --help)
+      Without Ping++:     midas sandbox        (a local look-alike, no real money)
+      By hand:            midas charge | refund | query
 
     Amounts are in minor units: 1234 means 12.34 CNY. Every command takes --json for one JSON
     object on standard output, also when it fails.

@@ -21,7 +21,8 @@ def migrate(database: str, as_json: bool) -> None:
     """Bring the database to the schema that this version needs.
 
     All or nothing, and safe to run twice or by several at once. `midas serve` does it by itself on
-    SQLite; on PostgreSQL run this before the new version starts.
+    SQLite; on PostgreSQL run this before the new version starts. DATABASE_URL is read from the
+    environment only, not from the config server.
 
     When it fails (status 2), the sentence says what to change, and the database is as it was.
 

@@ -26,7 +26,7 @@ def query(wire: Wire, as_json: bool, refresh: bool, **keys: str | None) -> None:
     """Show what is known of an order, a charge or a refund.
 
     Prints every charge that the key names, with all its refunds. Moves no money. With --refresh,
-    Ping++ is asked, and what it says is recorded and announced to the order service.
+    Ping++ is asked, and what it says is recorded, and queued for the order service.
 
     When it fails (status 1): nothing is stored under this key, or Midas or Ping++ could not be
     asked. Old data is never shown as if it were new.

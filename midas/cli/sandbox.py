@@ -75,7 +75,7 @@ def sandbox(as_json: bool, **options: Any) -> None:
     For example:
       midas sandbox
       midas sandbox --port 0 --latency 0.2 --time-scale 60 --json
-      curl -X POST -d '{"order_no": "…"}' 127.0.0.1:6020/_sandbox/pay
+      curl -X POST -d '{"charge_id": "ch_…"}' 127.0.0.1:6020/_sandbox/pay
     """
     from midas.sandbox.app import run_sandbox
     from midas.sandbox.errors import SandboxError

@@ -15,9 +15,21 @@ class _WithSettings(Taught):
         rows = []
         for name, field in Settings.model_fields.items():
             text = " ".join((field.description or "").split())
-            rows.append((name.upper(), text))
+            rows.append(
+                (name.upper(), text + _default(field.get_default(call_default_factory=True)))
+            )
         with formatter.section("Settings, from the environment or the config server"):
             formatter.write_dl(rows)
+
+
+def _default(value: object) -> str:
+    """The default as it would be written in the environment, where there is one to write."""
+    value = getattr(value, "get_secret_value", lambda: value)()
+    if isinstance(value, bool):
+        return f"  [default: {str(value).lower()}]"
+    if isinstance(value, float):
+        return f"  [default: {value:g}]"
+    return f"  [default: {value}]" if isinstance(value, int | str) and value != "" else ""
 
 
 @click.command(cls=_WithSettings)
@@ -41,11 +53,10 @@ def serve(check: bool, as_json: bool) -> int:
     """
     from midas import app, config
 
-    if check or as_json:
+    if check:
         settings = config.load()
-        if check:
-            _say_fine(settings.env, settings.livemode, as_json)
-            return 0
+        _say_fine(settings.env, settings.livemode, as_json)
+        return 0
     return app.run(app.serve)
 
 

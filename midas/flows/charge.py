@@ -57,8 +57,8 @@ class ChargeResult:
 def check(ports: Ports, terms: ChargeTerms) -> None:
     """Raise InvalidRequest with every field that Midas or the channel would not accept."""
     violations = charge_violations(terms)
-    if not violations:
-        violations = list(ports.psp.check_charge(terms))
+    wrong = {each.field for each in violations}
+    violations += [each for each in ports.psp.check_charge(terms) if each.field not in wrong]
     if violations:
         raise InvalidRequest(tuple(violations))
 

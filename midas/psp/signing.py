@@ -6,7 +6,6 @@ PKCS#1 v1.5 with SHA-256, standard base64. Keys are parsed once.
 import base64
 import binascii
 from collections.abc import Iterable
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -67,17 +66,6 @@ class Verifier:
         except InvalidSignature:
             return False
         return True
-
-
-def read_pem(path: str, setting: str) -> str:
-    """The text of a key file. Raises SettingsError that names the setting and the path."""
-    try:
-        return Path(path).read_text("ascii")
-    except FileNotFoundError:
-        problem = "there is no such file"
-    except (OSError, ValueError) as failure:
-        problem = f"it cannot be read ({type(failure).__name__})"
-    raise SettingsError(f"{setting} points to {path}, but {problem}. {_WANTED}")
 
 
 def _private_key(pem: str, setting: str) -> rsa.RSAPrivateKey:

@@ -146,7 +146,7 @@ TABLE: Mapping[type[MidasError], Row] = {
     errors.RefundExceedsRemaining: Row(
         StatusCode.FAILED_PRECONDITION,
         "REFUND_EXCEEDS_REMAINING",
-        "{amount} is more than the {remaining} that may still be refunded",
+        "{remaining} may still be refunded, which does not cover this refund",
         pb.RETRY_NEVER,
         ids=(*_ORDER, "amount", "remaining"),
     ),

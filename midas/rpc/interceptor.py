@@ -21,7 +21,7 @@ from grpc import aio
 
 from midas import limits
 from midas.errors import MidasError, Overloaded
-from midas.observability import failure
+from midas.observability import failure, say
 from midas.rpc import errors
 from midas.rpc.callers import ANYBODY, Callers
 from midas.v1 import errors_pb2 as pb
@@ -194,8 +194,7 @@ def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors
 
 def _note(method: Method[Any], call: Call, started: float, code: str = "OK") -> None:
     took = round((perf_counter() - started) * 1000, 3)
-    extra = {"method": method.name, "code": code, "duration_ms": took, **call.ids}
-    _log.info("call", extra=extra)
+    say("call", {"method": method.name, "code": code, "duration_ms": took, **call.ids})
 
 
 def _note_failure(

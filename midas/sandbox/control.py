@@ -19,6 +19,8 @@
 | GET  /_sandbox/public-key              | PEM                                                     |
 | POST /_sandbox/reset                   | forget everything but the keys and the clock            |
 
+`order_no` is Ping++'s name: what Midas calls `out_trade_no`, not the number of the shop's order.
+
 Answers are JSON; 409 with `{"error": "<sentence>"}` when the control makes no sense now, 400 when
 it cannot be read.
 """

@@ -85,14 +85,6 @@ class Ledger:
         """All that was ever paid under this `order_no`, over all its charges, in minor units."""
         return self._paid[out_trade_no]
 
-    def paid_charges(self, out_trade_no: str) -> list[str]:
-        """The ids of the charges of this `order_no` that were paid; two are a double payment."""
-        return [
-            entry.charge_id
-            for entry in self._entries
-            if entry.kind == "charge_paid" and entry.order_no == out_trade_no and entry.charge_id
-        ]
-
     def refunded(self, charge_id: str) -> int:
         """What went back by refunds that succeeded, in minor units."""
         return self._refunded[charge_id]

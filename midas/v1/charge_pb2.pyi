@@ -85,15 +85,15 @@ class _ObservedByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObservedBy
     OBSERVED_BY_CREATE: _ObservedBy.ValueType  # 1
     """The answer to the call that created it."""
     OBSERVED_BY_WEBHOOK: _ObservedBy.ValueType  # 2
-    """A webhook of Ping++."""
+    """A webhook of Ping++ (not produced yet)."""
     OBSERVED_BY_QUERY: _ObservedBy.ValueType  # 3
     """A caller asked Midas to look (Query with refresh, or the check before a refund)."""
     OBSERVED_BY_POLL: _ObservedBy.ValueType  # 4
-    """The timer's PollPending."""
+    """The timer's PollPending (not produced yet)."""
     OBSERVED_BY_RESOLVE: _ObservedBy.ValueType  # 5
     """Midas finished an unknown outcome by itself."""
     OBSERVED_BY_RECONCILE: _ObservedBy.ValueType  # 6
-    """A comparison with Ping++'s own lists."""
+    """A comparison with Ping++'s own lists (not produced yet)."""
 
 class ObservedBy(_ObservedBy, metaclass=_ObservedByEnumTypeWrapper):
     """How Midas came to know something from Ping++."""
@@ -103,15 +103,15 @@ OBSERVED_BY_UNSPECIFIED: ObservedBy.ValueType  # 0
 OBSERVED_BY_CREATE: ObservedBy.ValueType  # 1
 """The answer to the call that created it."""
 OBSERVED_BY_WEBHOOK: ObservedBy.ValueType  # 2
-"""A webhook of Ping++."""
+"""A webhook of Ping++ (not produced yet)."""
 OBSERVED_BY_QUERY: ObservedBy.ValueType  # 3
 """A caller asked Midas to look (Query with refresh, or the check before a refund)."""
 OBSERVED_BY_POLL: ObservedBy.ValueType  # 4
-"""The timer's PollPending."""
+"""The timer's PollPending (not produced yet)."""
 OBSERVED_BY_RESOLVE: ObservedBy.ValueType  # 5
 """Midas finished an unknown outcome by itself."""
 OBSERVED_BY_RECONCILE: ObservedBy.ValueType  # 6
-"""A comparison with Ping++'s own lists."""
+"""A comparison with Ping++'s own lists (not produced yet)."""
 Global___ObservedBy: _TypeAlias = ObservedBy  # noqa: Y015
 
 @_typing.final

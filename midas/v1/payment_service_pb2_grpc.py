@@ -31,8 +31,10 @@ class PaymentServiceStub:
     Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
     themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it blindly. An unknown outcome is the status UNKNOWN with the reason
-    OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
+    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
+    operator has been called, and repeating does not help.
     """
 
     def __init__(self, channel):
@@ -74,8 +76,10 @@ class PaymentServiceServicer:
     Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
     themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it blindly. An unknown outcome is the status UNKNOWN with the reason
-    OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
+    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
+    operator has been called, and repeating does not help.
     """
 
     def Charge(self, request, context):
@@ -104,6 +108,8 @@ class PaymentServiceServicer:
         exceed what was paid: FAILED_PRECONDITION (REFUND_EXCEEDS_REMAINING) with the remaining amount.
         Effect: as for Charge. An OK answer does not mean that the money is back: read `state`.
         A refund that the channel refused is an OK answer with the state FAILED and the reason.
+        A refund that could not leave stays SUBMITTING and is sent by Midas itself; the answer is then
+        an error with `money_moved` UNKNOWN: repeat it with the same refund_no, never with a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +122,8 @@ class PaymentServiceServicer:
         Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
         and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
         returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
-        Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
+        Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
+        the order service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,8 +185,10 @@ class PaymentService:
     Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
     themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it blindly. An unknown outcome is the status UNKNOWN with the reason
-    OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
+    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
+    operator has been called, and repeating does not help.
     """
 
     @staticmethod

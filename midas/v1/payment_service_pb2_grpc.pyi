@@ -32,8 +32,10 @@ class PaymentServiceStub:
     Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
     themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it blindly. An unknown outcome is the status UNKNOWN with the reason
-    OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
+    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
+    operator has been called, and repeating does not help.
     """
 
     @_typing.overload
@@ -62,6 +64,8 @@ class PaymentServiceStub:
     exceed what was paid: FAILED_PRECONDITION (REFUND_EXCEEDS_REMAINING) with the remaining amount.
     Effect: as for Charge. An OK answer does not mean that the money is back: read `state`.
     A refund that the channel refused is an OK answer with the state FAILED and the reason.
+    A refund that could not leave stays SUBMITTING and is sent by Midas itself; the answer is then
+    an error with `money_moved` UNKNOWN: repeat it with the same refund_no, never with a new one.
     """
     Query: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.QueryRequest, _payment_service_pb2.QueryResponse]
     """Tells what is known of an order, a charge or a refund.
@@ -70,7 +74,8 @@ class PaymentServiceStub:
     Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
     and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
     returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
-    Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
+    Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
+    the order service.
     """
     ListCharges: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]
     """Lists charges, newest first. No effect."""
@@ -84,8 +89,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
     themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it blindly. An unknown outcome is the status UNKNOWN with the reason
-    OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
+    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
+    operator has been called, and repeating does not help.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -111,6 +118,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     exceed what was paid: FAILED_PRECONDITION (REFUND_EXCEEDS_REMAINING) with the remaining amount.
     Effect: as for Charge. An OK answer does not mean that the money is back: read `state`.
     A refund that the channel refused is an OK answer with the state FAILED and the reason.
+    A refund that could not leave stays SUBMITTING and is sent by Midas itself; the answer is then
+    an error with `money_moved` UNKNOWN: repeat it with the same refund_no, never with a new one.
     """
     Query: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.QueryRequest, _payment_service_pb2.QueryResponse]  # type: ignore[assignment]
     """Tells what is known of an order, a charge or a refund.
@@ -119,7 +128,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
     and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
     returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
-    Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
+    Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
+    the order service.
     """
     ListCharges: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]  # type: ignore[assignment]
     """Lists charges, newest first. No effect."""
@@ -132,8 +142,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
     themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it blindly. An unknown outcome is the status UNKNOWN with the reason
-    OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
+    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
+    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
+    operator has been called, and repeating does not help.
     """
 
     @_abc_1.abstractmethod
@@ -169,6 +181,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         exceed what was paid: FAILED_PRECONDITION (REFUND_EXCEEDS_REMAINING) with the remaining amount.
         Effect: as for Charge. An OK answer does not mean that the money is back: read `state`.
         A refund that the channel refused is an OK answer with the state FAILED and the reason.
+        A refund that could not leave stays SUBMITTING and is sent by Midas itself; the answer is then
+        an error with `money_moved` UNKNOWN: repeat it with the same refund_no, never with a new one.
         """
 
     @_abc_1.abstractmethod
@@ -183,7 +197,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
         and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
         returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
-        Effect: none without `refresh`. With it, what Ping++ says is recorded and announced.
+        Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
+        the order service.
         """
 
     @_abc_1.abstractmethod

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,19 @@ def test_every_command_teaches(command: str) -> None:
     assert "\\b" not in text
 
 
+def test_without_a_command_there_is_help() -> None:
+    """A bare `midas` says what there is, as `midas --help` does."""
+    bare = run_alone()
+    assert bare.exit_code == 0
+    assert bare.stdout == run_alone("--help").stdout
+
+
+def test_a_table_keeps_its_lines() -> None:
+    """What is laid out in the source is laid out in the help."""
+    lines = run_alone("--help").stdout.splitlines()
+    assert any(line.split() == ["New", "here?", "midas", "demo"] for line in lines)
+
+
 def test_the_exit_statuses_are_documented() -> None:
     """The top help names every command and every exit status."""
     text = run_alone("--help").stdout
@@ -66,6 +80,8 @@ def test_the_help_of_serve_is_the_manual_of_settings() -> None:
     text = run_alone("serve", "--help").stdout
     assert "PINGPP_PRIVATE_KEY_PATH" in text
     assert "DRAIN_TIMEOUT_S" in text
+    words = " ".join(text.split())
+    assert all(f"[default: {value}]" in words for value in ("6011", "false", "20", "development"))
 
 
 def test_unknown_command() -> None:
@@ -91,6 +107,23 @@ def test_serve_without_settings() -> None:
     told = json.loads(midas("serve", "--json").stdout)
     assert told["error"]["reason"] == "SETTINGS"
     assert "PINGPP_API_KEY" in told["error"]["message"]
+
+
+def test_serve_that_cannot_listen_is_told_in_one_way(tmp_path: Path) -> None:
+    """A start that fails after the settings are read is one JSON object too, with status 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = {
+            "PINGPP_API_KEY": "sk_test_x",
+            "PINGPP_APP_ID": "app_x",
+            "PORT": str(taken.getsockname()[1]),
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'midas.sqlite3'}",
+        }
+        done = midas("serve", "--json", **settings)
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert told["error"]["reason"] == "SETTINGS"
+    assert "PORT" in told["error"]["message"]
+    assert "cannot listen" not in done.stderr
 
 
 def test_serve_check_starts_nothing() -> None:

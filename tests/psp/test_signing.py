@@ -1,7 +1,5 @@
 """Keys are read once and with clear words; signatures of answers cover every byte."""
 
-from pathlib import Path
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -13,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from midas.errors import SettingsError
-from midas.psp.signing import Signer, Verifier, read_pem
+from midas.psp.signing import Signer, Verifier
 from tests.psp import made
 
 
@@ -67,19 +65,6 @@ def test_a_useless_public_key_is_refused(pem: str) -> None:
     """A verifier never starts with a key that could not verify anything."""
     with pytest.raises(SettingsError, match="PINGPP_PUBLIC_KEY_PATHS"):
         Verifier([pem])
-
-
-def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Missing, a directory, not text: the sentence names the setting and the path."""
-    binary = tmp_path / "binary"
-    binary.write_bytes(b"\xff\xfe")
-    for path in (tmp_path / "missing", tmp_path, binary):
-        with pytest.raises(SettingsError, match="PINGPP_PRIVATE_KEY_PATH") as caught:
-            read_pem(str(path), "PINGPP_PRIVATE_KEY_PATH")
-        assert str(path) in str(caught.value)
-    good = tmp_path / "key.pem"
-    good.write_text(made.private_pem())
-    assert read_pem(str(good), "X") == made.private_pem()
 
 
 def test_any_of_several_keys_will_do() -> None:

@@ -22,9 +22,9 @@ class Books:
     path: Path
 
     def queued(self, order_no: str) -> list[str]:
-        """The notifications for the order service in sequence, such as `1 PayOrderSuccess`."""
+        """The notifications for the order service in sequence, such as `#1 PayOrderSuccess`."""
         sql = "SELECT sequence, kind FROM notifications WHERE order_no = ? ORDER BY sequence"
-        return [f"{number} {NAMES.get(kind, kind)}" for number, kind in self._read(sql, order_no)]
+        return [f"#{number} {NAMES.get(kind, kind)}" for number, kind in self._read(sql, order_no)]
 
     def journal(self, subject: str) -> list[tuple[str, str]]:
         """Each journal entry of a charge or refund: the event and its detail as JSON."""

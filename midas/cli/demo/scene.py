@@ -158,7 +158,7 @@ class Scene:
         seen = self.stage.books.queued(self.order_no)
         told = ", ".join(seen) or "nothing"
         self.step(f"queued for the order service: {told}")
-        numbered = [f"{number} {name}" for number, name in enumerate(wanted, 1)]
+        numbered = [f"#{number} {name}" for number, name in enumerate(wanted, 1)]
         self.hold("queued for the order service", seen, numbered)
         return told
 
