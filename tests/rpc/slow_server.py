@@ -4,6 +4,7 @@ Charges take S seconds.
 """
 
 import asyncio
+import logging
 import sys
 from datetime import timedelta
 
@@ -16,7 +17,12 @@ from tests.rpc.scripted import ScriptedFlows
 async def main(settings: Settings) -> None:
     """Serve until a signal comes."""
     length = float(sys.argv[1])
-    flows = ScriptedFlows(before=lambda: asyncio.sleep(length))
+
+    async def take_long() -> None:
+        logging.getLogger("midas.tests").info("charge_under_way")
+        await asyncio.sleep(length)
+
+    flows = ScriptedFlows(before=take_long)
 
     async def check() -> None:
         return None

@@ -94,7 +94,7 @@ async def test_sigterm_lets_calls_end() -> None:
             watch = health.Watch(health_pb2.HealthCheckRequest())
             await serving(watch)
             call = asyncio.ensure_future(PaymentServiceStub(channel).Charge(charge_request()))
-            await asyncio.wait([call], timeout=0.2)
+            await midas.logged("charge_under_way")
             midas.process.send_signal(signal.SIGTERM)
             assert (await watch.read()).status == NOT_SERVING
             assert not call.done()
@@ -111,7 +111,7 @@ async def test_the_drain_is_bounded() -> None:
         port = (await midas.logged("serving"))["port"]
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = asyncio.ensure_future(PaymentServiceStub(channel).Charge(charge_request()))
-            await asyncio.wait([call], timeout=0.2)
+            await midas.logged("charge_under_way")
             midas.process.send_signal(signal.SIGINT)
             told = await told_by(call)
             assert told.code is StatusCode.UNKNOWN
@@ -126,7 +126,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
         port = (await midas.logged("serving"))["port"]
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = asyncio.ensure_future(PaymentServiceStub(channel).Charge(charge_request()))
-            await asyncio.wait([call], timeout=0.2)
+            await midas.logged("charge_under_way")
             midas.process.send_signal(signal.SIGTERM)
             await midas.logged("draining")
             midas.process.send_signal(signal.SIGTERM)
