@@ -47,6 +47,7 @@ class PostgresServer:
         if self._user is not None:
             ensure_user_exists(self._user)
             shutil.chown(self._folder, self._user)
+            self._bin = _within_reach(self._bin, self._user, self._folder)
         self._run("initdb", "--no-sync", "-A", "trust", "-E", "utf8", "-U", "postgres")
         self.port = _free_port()
         self.start()
@@ -119,6 +120,21 @@ class PostgresServer:
         subprocess.run(
             command, check=True, user=self._user, cwd=self._folder, stdout=subprocess.DEVNULL
         )
+
+
+def _within_reach(programs: Path, user: str, folder: Path) -> Path:
+    """The programs where `user` may run them: a copy if they lie in a folder of root's own."""
+    try:
+        asking = [programs / "postgres", "--version"]
+        subprocess.run(asking, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    except PermissionError:
+        # They find their libraries beside the package, so both are copied as they lie.
+        package = programs.parent.parent
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, folder / part.name)
+        return folder / package.name / programs.parent.name / programs.name
+    return programs
 
 
 def _free_port() -> int:

@@ -49,9 +49,9 @@ class SqliteDatabase:
         """See `Database`."""
         return " IN (SELECT value FROM json_each(?))"
 
-    def parameter(self, position: int) -> str:
+    def parameter(self, position: int) -> str:  # noqa: ARG002
         """See `Database`."""
-        return f"?{position}"
+        return "?"  # from Python 3.14 on, numbered ones would have to be named
 
     async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
         """See `Database`."""
@@ -129,6 +129,8 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> set[str]:
         rows = batch.rows.get(part.name)
         if rows and not every_one:
             rows = [row for row in rows if row[part.order_no] in won]
+        if rows and part.changes:
+            rows = [(*row[2:], *row[:2]) for row in rows]
         if rows:
             connection.executemany(_STATEMENTS[part.name], rows)
     return won
@@ -164,40 +166,38 @@ _CHANGED_ORDER = (
 
 
 def _statement(part: Part) -> str:
-    """SQL for one row. Parameters are numbered, since an update names its key last."""
-    marks = [f"?{n}" for n, _ in enumerate(part.columns, 1)]
+    """SQL for one row. An update takes the key and the order_no, which lead the row, last."""
     if not part.changes:
-        return f"INSERT INTO {part.table.name} VALUES ({', '.join(marks)})"  # noqa: S608
-    sets = ", ".join(
-        f"{column} = {mark}" for column, mark in zip(part.columns[2:], marks[2:], strict=True)
-    )
-    key, order_no = part.columns[:2]
-    return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ?1 AND {order_no} = ?2"  # noqa: S608
+        marks = ", ".join("?" for _ in part.columns)
+        return f"INSERT INTO {part.table.name} VALUES ({marks})"  # noqa: S608
+    key, order_no, *changed = part.columns
+    sets = ", ".join(f"{column} = ?" for column in changed)
+    return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ? AND {order_no} = ?"  # noqa: S608
 
 
 _STATEMENTS = {part.name: _statement(part) for part in PARTS}
 
 _NOW = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"
-_LATER = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ?1)"
+_LATER = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ?)"
 _DUE = f"""
 SELECT order_no FROM (
     SELECT * FROM (SELECT order_no, due_at FROM charges
-        WHERE {CLAIMABLE_CHARGE} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?1)
+        WHERE {CLAIMABLE_CHARGE} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
     UNION ALL
     SELECT * FROM (SELECT order_no, due_at FROM refunds
-        WHERE {CLAIMABLE_REFUND} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?1)
-) GROUP BY order_no ORDER BY min(due_at) LIMIT ?1
+        WHERE {CLAIMABLE_REFUND} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
+) GROUP BY order_no ORDER BY min(due_at) LIMIT ?
 """  # noqa: S608
 _HOLD = tuple(
     f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {_NOW}"  # noqa: S608
-    " AND order_no IN (SELECT value FROM json_each(?2))"
+    " AND order_no IN (SELECT value FROM json_each(?))"
     for table, claimable in (("charges", CLAIMABLE_CHARGE), ("refunds", CLAIMABLE_REFUND))
 )
 
 
 def _claim(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) -> list[str]:
     limit, hold = wanted
-    found = [row[0] for row in connection.execute(_DUE, (limit,))]
+    found = [row[0] for row in connection.execute(_DUE, (limit,) * 3)]
     if found:
         later = f"{hold.total_seconds():+.3f} seconds"
         for statement in _HOLD:
