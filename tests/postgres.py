@@ -125,7 +125,7 @@ class PostgresServer:
 def _within_reach(programs: Path, user: str, folder: Path) -> Path:
     """The programs where `user` may run them: a copy if they lie in a folder of root's own."""
     try:
-        asking = [programs / "postgres", "--version"]
+        asking = [str(programs / "postgres"), "--version"]
         subprocess.run(asking, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     except PermissionError:
         # They find their libraries beside the package, so both are copied as they lie.
