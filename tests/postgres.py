@@ -1,6 +1,7 @@
 """A real PostgreSQL server for tests: made, started, stopped and started again in one folder."""
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -41,13 +42,14 @@ class PostgresServer:
         self._bin = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
         self._folder = Path(tempfile.mkdtemp(prefix="midas-postgres-"))
         self._data = self._folder / "data"
-        self._user = USER if os.geteuid() == 0 else None
+        self._as_user: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
-        if self._user is not None:
-            ensure_user_exists(self._user)
-            shutil.chown(self._folder, self._user)
-            self._bin = _within_reach(self._bin, self._user, self._folder)
+        if os.geteuid() == 0:
+            ensure_user_exists(USER)
+            shutil.chown(self._folder, USER)
+            self._as_user = _becoming(USER)
+            self._bin = _within_reach(self._bin, self._as_user, self._folder)
         self._run("initdb", "--no-sync", "-A", "trust", "-E", "utf8", "-U", "postgres")
         self.port = _free_port()
         self.start()
@@ -63,11 +65,10 @@ class PostgresServer:
         command = [str(self._bin / "postgres"), "-D", str(self._data), "-k", "", *options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _GUARDED, "sh", *command],
+                [*self._as_user, "sh", "-c", _GUARDED, "sh", *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                user=self._user,
                 cwd=self._folder,
                 start_new_session=True,
             )
@@ -116,25 +117,30 @@ class PostgresServer:
         subprocess.run([*command, "-c", statement], check=True, capture_output=True)
 
     def _run(self, program: str, *options: str) -> None:
-        command = [str(self._bin / program), "-D", str(self._data), *options]
-        subprocess.run(
-            command, check=True, user=self._user, cwd=self._folder, stdout=subprocess.DEVNULL
-        )
+        command = [*self._as_user, str(self._bin / program), "-D", str(self._data), *options]
+        subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
 
 
-def _within_reach(programs: Path, user: str, folder: Path) -> Path:
-    """The programs where `user` may run them: a copy if they lie in a folder of root's own."""
-    try:
-        asking = [str(programs / "postgres"), "--version"]
-        subprocess.run(asking, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    except PermissionError:
-        # They find their libraries beside the package, so both are copied as they lie.
-        package = programs.parent.parent
-        for part in (package, package.with_name(f"{package.name}.libs")):
-            if part.exists():
-                shutil.copytree(part, folder / part.name)
-        return folder / package.name / programs.parent.name / programs.name
-    return programs
+def _becoming(user: str) -> list[str]:
+    """The words before a command that run it as `user`.
+
+    Not `subprocess`'s own `user=`: that forks this process, and gRPC's threads do not survive it.
+    """
+    group = pwd.getpwnam(user).pw_gid
+    return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+
+
+def _within_reach(programs: Path, as_user: list[str], folder: Path) -> Path:
+    """The programs where the user may run them: a copy if they lie in a folder of root's own."""
+    asking = [*as_user, str(programs / "postgres"), "--version"]
+    if subprocess.run(asking, cwd=folder, capture_output=True).returncode == 0:
+        return programs
+    # They find their libraries beside the package, so both are copied as they lie.
+    package = programs.parent.parent
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.exists():
+            shutil.copytree(part, folder / part.name)
+    return folder / package.name / programs.parent.name / programs.name
 
 
 def _free_port() -> int:
