@@ -132,7 +132,8 @@ def _becoming(user: str) -> list[str]:
 
 def _within_reach(programs: Path, as_user: list[str], folder: Path) -> Path:
     """The programs where the user may run them: a copy if they lie in a folder of root's own."""
-    asking = [*as_user, str(programs / "postgres"), "--version"]
+    # initdb needs the libraries beside the package, too
+    asking = [*as_user, str(programs / "initdb"), "--version"]
     if subprocess.run(asking, cwd=folder, capture_output=True).returncode == 0:
         return programs
     # They find their libraries beside the package, so both are copied as they lie.
