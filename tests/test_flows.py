@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from midas import limits
-from midas.charge import ChargeState
+from midas.charge import ChargeState, ChargeTerms
 from midas.errors import (
     OutcomeUnknown,
     Overloaded,
@@ -180,6 +180,27 @@ async def test_a_busy_channel_is_searched_nearby_first(
     result = await world.ask(lambda p: p.query(KeyKind.ORDER_NO, "order-2", refresh=True))
     assert not isinstance(result, Failed)
     assert result[1][0].state is ChargeState.SUCCEEDED
+
+
+@pytest.mark.parametrize("terms", [TERMS, BAR_CODE], ids=["refund", "charge"])
+async def test_a_list_that_stops_short_proves_no_absence(
+    terms: ChargeTerms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty page that promises more is no answer: nothing is called absent on its word (I5)."""
+    world = World(Chooser((), most_faults=0), terms)
+    if terms is TERMS:
+        await paid(world)
+    lose_answers(monkeypatch, after="refunds" if terms is TERMS else "charges")
+    work = a_part(world)
+    await world.ask(lambda p: p.refund(work) if terms is TERMS else p.charge(terms))
+    answer_gets(monkeypatch, Answer(200, b'{"object":"list","has_more":true,"data":[]}', ""))
+    for _ in range(40):
+        world.pass_time(300)
+        await world.payments.resolve_due()
+    order = await world.order()
+    unknown = order.refunds[0] if terms is TERMS else order.charges[0]
+    assert unknown.state == "SUBMITTING"
+    assert not unknown.operator_reason
 
 
 async def test_a_refund_no_of_another_order_is_not_taken_over(world: World) -> None:

@@ -13,6 +13,9 @@ from midas.refund import RefundFacts
 SLICES = tuple(timedelta(seconds=seconds) for seconds in (15, 60, 300, 86_400))
 """Distances from the moment of our call at which the search through a busy channel is cut."""
 
+_INCOMPLETE = Unknown("incomplete_list")
+"""A page that promises more and gives nothing to go on from: it proves the absence of nothing."""
+
 
 async def find_charge(ports: Ports, charge: Charge) -> ChargeFacts | Unknown | None:
     """The charge as Ping++ lists it; None if complete lists of that time do not show it.
@@ -52,7 +55,9 @@ class _Search:
                 return min(ours, key=lambda each: not each.paid)
             if self._charge.out_trade_no in page.unread:
                 return Unknown("unreadable_answer")
-            if not page.more or not page.last_id:
+            if page.more and not page.last_id:
+                return _INCOMPLETE
+            if not page.more:
                 self.whole_window_seen = self._slices_seen == 1
                 return None
             if self._slices_seen == 1:
@@ -97,8 +102,10 @@ async def list_all_refunds(
         if not isinstance(page, Done):
             return as_unknown(page)
         found += page.answer.refunds
-        if not page.answer.more or not page.answer.refunds:
+        if not page.answer.more:
             return tuple(found)
+        if not page.answer.refunds:
+            return _INCOMPLETE
         after = page.answer.refunds[-1].refund_id
     return Unknown("list_too_long")
 
