@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from midas.charge import Charge, ChargeFacts, ChargeState, ChargeTerms
 from midas.errors import FieldViolation
-from midas.order import Change, JournalEntry, Notification, Order
+from midas.payment import Change, JournalEntry, Notification, Order
 from midas.refund import Refund, RefundFacts, RefundState
 
 Answer = TypeVar("Answer", covariant=True)

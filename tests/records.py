@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ObservedBy
-from midas.order import Change, Draft, Order
+from midas.payment import Change, Draft, Order
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid
 
 NOON = datetime(2030, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -26,7 +26,7 @@ ONLY_IN = {
 }
 """Which files may import what. `midas/app.py` is the composition root."""
 
-DOMAIN = {"charge", "refund", "order", "errors", "limits", "schedule"}
+DOMAIN = {"charge", "refund", "payment", "errors", "limits", "schedule"}
 MAY_USE = {
     "domain": {"domain"},
     "ports": {"domain", "ports"},

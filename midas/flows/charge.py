@@ -37,7 +37,7 @@ from midas.flows.close import close
 from midas.flows.observe import Ports, charge_seen, charge_silent, charge_told, failed_read
 from midas.flows.resolve import may_post_again, resolve_charge, wait_while_in_flight
 from midas.flows.terms import charge_digest, charge_violations
-from midas.order import Draft, Order
+from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
 
 ROUNDS = 8

@@ -28,7 +28,7 @@ from midas.flows.observe import (
     failed_read,
     see_charge,
 )
-from midas.order import Draft, Order
+from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Verdict
 
 

@@ -25,7 +25,7 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
-from midas.order import Change, Draft, Order
+from midas.payment import Change, Draft, Order
 from midas.ports import Clock, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 

@@ -27,7 +27,7 @@ from midas.flows.observe import Ports
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
 from midas.flows.terms import RefundTerms
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import Clock, KeyKind, Listing, Psp, Store
 from midas.refund import Refund, RefundState
 

@@ -15,7 +15,7 @@ from midas.flows.observe import (
 )
 from midas.flows.resolve import in_flight, resolve_charge, resolve_refund
 from midas.flows.terms import key_violations
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import Done, KeyKind, NotDone, Refusal
 from midas.refund import Refund, RefundState
 

@@ -29,7 +29,7 @@ from midas.flows.observe import (
     see_charge,
     see_refund,
 )
-from midas.order import Draft, Order
+from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 

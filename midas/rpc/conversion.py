@@ -17,7 +17,7 @@ from midas import refund as refunds
 from midas.charge import ChargeTerms
 from midas.errors import FieldViolation, InvalidRequest
 from midas.flows.terms import RefundTerms
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.refund import FundingSource
 from midas.v1 import charge_pb2, payment_service_pb2, refund_pb2

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.flows.terms import RefundTerms
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState
 from midas.rpc import conversion

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from midas import limits
 from midas.errors import Overloaded, StorageUnavailable
-from midas.order import Change
+from midas.payment import Change
 from midas.ports import KeyTaken
 from midas.storage.database import Batch, Database, Head
 from midas.storage.faults import (

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from midas.charge import Charge
 from midas.errors import Overloaded, StorageUnavailable
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.refund import Refund
 from midas.storage.database import Database

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, Column, DateTime, Table
 
 from midas.charge import Charge, ChargeState, ObservedBy
-from midas.order import Change, JournalEntry, Notification
+from midas.payment import Change, JournalEntry, Notification
 from midas.refund import FundingSource, Refund, RefundState
 from midas.storage import tables
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from midas import limits
 from midas.charge import ChargeState
 from midas.errors import SettingsError, StorageUnavailable
-from midas.order import Change, JournalEntry, Notification, Order
+from midas.payment import Change, JournalEntry, Notification, Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState
 from midas.storage.commits import Commits

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from midas.charge import ChargeState
-from midas.order import Draft, JournalEntry, Order
+from midas.payment import Draft, JournalEntry, Order
 from midas.ports import KeyKind, KeyTaken, Listing, Store
 from midas.refund import RefundState
 from midas.storage import open_store

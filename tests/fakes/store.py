@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from midas.charge import Charge, ChargeState
-from midas.order import Change, JournalEntry, Notification, Order
+from midas.payment import Change, JournalEntry, Notification, Order
 from midas.ports import KeyKind, KeyTaken, Listing
 from midas.refund import Refund, RefundState
 from midas.storage.rows import FIXED_CHARGE, FIXED_REFUND

@@ -1,6 +1,6 @@
 """The books of real processes: what a database holds against what the sandbox did."""
 
-from midas.order import Order
+from midas.payment import Order
 from midas.sandbox.ledger import Lookalike
 from midas.storage import open_store
 from tests.faults.conservation import (

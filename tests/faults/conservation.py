@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from midas.charge import Charge, ChargeState
-from midas.order import Change, Order
+from midas.payment import Change, Order
 from midas.refund import RefundState
 from midas.sandbox.ledger import Lookalike
 

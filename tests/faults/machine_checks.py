@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from midas.charge import Charge, ChargeState
-from midas.order import JournalEntry, Notification, Order
+from midas.payment import JournalEntry, Notification, Order
 from midas.refund import Refund, RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.faults.conservation import EVERYTHING, check_refunds

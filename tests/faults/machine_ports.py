@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from midas.errors import StorageUnavailable
-from midas.order import Change, Order
+from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent

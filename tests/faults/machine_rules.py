@@ -23,7 +23,7 @@ from midas.flows.charge import ChargeResult
 from midas.flows.payments import Payments
 from midas.flows.refund import RefundResult
 from midas.flows.terms import RefundTerms, charge_digest, refund_digest
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.refund import Refund
 from midas.sandbox.errors import ControlError

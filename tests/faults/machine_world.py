@@ -13,7 +13,7 @@ from midas.charge import ChargeState
 from midas.errors import MidasError
 from midas.flows.charge import ChargeResult
 from midas.flows.payments import Payments
-from midas.order import Change, Order
+from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.breaker import BreakerLimits
 from midas.psp.client import PingppClient

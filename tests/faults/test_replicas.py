@@ -16,7 +16,7 @@ from midas.flows.charge import ChargeResult
 from midas.flows.payments import Payments
 from midas.flows.refund import RefundResult
 from midas.flows.terms import RefundTerms
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.refund import RefundState
 from tests.faults.chooser import Chooser, Odometer

@@ -21,7 +21,7 @@ from midas.flows.charge import ChargeResult
 from midas.flows.observe import Ports, change, see_charge
 from midas.flows.payments import Payments
 from midas.flows.terms import charge_digest
-from midas.order import Change, Draft, Order
+from midas.payment import Change, Draft, Order
 from midas.ports import Done, Unknown
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Sent

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, event
 
 from midas.app import run, serve
 from midas.config import Settings
-from midas.order import Change
+from midas.payment import Change
 
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.errors import MidasError, StorageUnavailable
 from midas.flows.payments import Payments
-from midas.order import Change, Order
+from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent

@@ -14,7 +14,7 @@ from grpc import aio
 
 from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
 from midas.flows.terms import RefundTerms
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState
 from midas.rpc.server import Binding, Server, build_server

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from midas.charge import ChargeState, ChargeTerms
 from midas.flows.terms import RefundTerms
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.refund import FundingSource, RefundState
 from midas.rpc import payment_service

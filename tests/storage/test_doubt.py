@@ -7,7 +7,7 @@ import pytest
 
 from midas import limits
 from midas.errors import Overloaded, StorageUnavailable
-from midas.order import Order
+from midas.payment import Order
 from midas.ports import KeyTaken
 from midas.storage import open_store
 from midas.storage.faults import InDoubt, NotWritten

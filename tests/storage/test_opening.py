@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from midas.charge import Charge
 from midas.errors import SettingsError, StorageUnavailable
-from midas.order import Notification
+from midas.payment import Notification
 from midas.refund import Refund
 from midas.storage import migrate, open_store, tables
 from midas.storage.migrate import SCHEMA

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from midas.errors import StorageUnavailable
-from midas.order import Order
+from midas.payment import Order
 from midas.storage import engine as engine_module
 from midas.storage import open_store
 from midas.storage.store import SqlStore
