@@ -1,1 +1,1 @@
-"""The webhook gateway: takes in Ping++'s webhooks, and delivers what follows to the order service."""
+"""The webhook gateway: webhooks of Ping++ come in, notifications to the order service go out."""
