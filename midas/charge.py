@@ -8,11 +8,12 @@ SUBMITTING means "we do not know". Only an answer of Ping++ ends it; time alone 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from midas.records import changed
 from midas.refund import RefundFacts
 
 
@@ -94,7 +95,7 @@ class ChargeFacts:
     """The JSON as it came, byte for byte."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Charge:
     """One attempt at Ping++ to collect the money of an order, as stored."""
 
@@ -268,7 +269,7 @@ def _quarantined(
         "said": seen.said.value,
     }
     reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
-    raised = replace(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
+    raised = changed(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
     return ChargeOutcome(raised, "charge_quarantined", detail=told)
 
 
@@ -278,7 +279,7 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
         return ChargeOutcome(charge, "charge_outcome_unknown", detail=detail)
     if (charge.state, seen.said) in CONTRADICTIONS:
         reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
-        raised = replace(charge, operator_reason=reason, updated_at=seen.at)
+        raised = changed(charge, operator_reason=reason, updated_at=seen.at)
         return ChargeOutcome(raised, "charge_contradicted", detail=detail)
     if seen.said is ChargeSaid.WAITING and charge.state is ChargeState.PENDING:
         return ChargeOutcome(_with_facts(charge, seen), "charge_still_pending", detail=detail)
@@ -308,14 +309,13 @@ def _moved(
         said = seen.said.value.lower()
         told["failure_code"] = seen.code or told.get("failure_code") or charge.failure_code or said
         told["failure_message"] = seen.message or told.get("failure_message", "")
-    moved = replace(charge, **told)
+    moved = changed(charge, **told)
     detail = {"said": seen.said.value, "code": moved.failure_code}
     return ChargeOutcome(moved, f"charge_{target.lower()}", _notice(charge, moved, seen), detail)
 
 
 def _with_facts(charge: Charge, seen: ChargeObservation) -> Charge:
-    told = _told(charge, seen)
-    return replace(charge, **told) if told else charge
+    return changed(charge, **_told(charge, seen))
 
 
 def _told(charge: Charge, seen: ChargeObservation) -> dict[str, Any]:

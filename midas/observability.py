@@ -70,16 +70,16 @@ def say(event: str, fields: Mapping[str, object]) -> None:
 
     The line is the same as `logging.getLogger("midas").info(event, extra=fields)` would make.
     """
-    logger = logging.getLogger("midas")
-    if not logger.isEnabledFor(logging.INFO):
+    if not _logger.isEnabledFor(logging.INFO):
         return
     if _active is None:
-        logger.info(event, extra=dict(fields))
+        _logger.info(event, extra=dict(fields))
     else:
         _active.queue(_line_of(time.time(), "info", event, fields))
 
 
 _active: "Logs | None" = None
+_logger = logging.getLogger("midas")
 
 
 def failure(error: BaseException) -> dict[str, str]:
@@ -206,7 +206,7 @@ def _allowed(attributes: Mapping[str, object]) -> dict[str, object]:
     return {
         name: value[:TEXT_CHARACTERS] if isinstance(value, str) else value
         for name, value in attributes.items()
-        if name in FIELDS and value != ""
+        if value != "" and name in FIELDS
     }
 
 

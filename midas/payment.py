@@ -7,7 +7,7 @@ reading one loses and is decided anew.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from midas import charge as charges
 from midas import refund as refunds
 from midas import schedule
 from midas.charge import Charge, ChargeObservation, ChargeState
+from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 
 
@@ -127,16 +128,18 @@ class Draft:
         """`adopt`: refunds found at Ping++ under a refund_no of ours are booked under that key."""
         self.base = order
         self._adopt = adopt
-        self._charges = {each.out_trade_no: each for each in order.charges}
-        self._refunds = {each.refund_no: each for each in order.refunds}
+        self._was_charges = {each.out_trade_no: each for each in order.charges}
+        self._was_refunds = {each.refund_no: each for each in order.refunds}
+        self._charges = self._was_charges.copy()
+        self._refunds = self._was_refunds.copy()
         self._journal: list[JournalEntry] = []
         self._notifications: list[Notification] = []
 
     @property
     def order(self) -> Order:
         """The order as it would be after the commit."""
-        return replace(
-            self.base,
+        return Order(
+            order_no=self.base.order_no,
             version=self.base.version + 1,
             last_sequence=self.base.last_sequence + len(self._notifications),
             charges=tuple(self._charges.values()),
@@ -153,18 +156,18 @@ class Draft:
 
     def change(self) -> Change | None:
         """What to commit; None when nothing changed."""
-        if not self._journal and self._rows_unchanged():
+        new_charges, changed_charges = _written(self._charges, self._was_charges)
+        new_refunds, changed_refunds = _written(self._refunds, self._was_refunds)
+        if not (self._journal or new_charges or changed_charges or new_refunds or changed_refunds):
             return None
-        was_charges = {each.out_trade_no: each for each in self.base.charges}
-        was_refunds = {each.refund_no: each for each in self.base.refunds}
         return Change(
             order_no=self.base.order_no,
             expected_version=self.base.version,
             last_sequence=self.base.last_sequence + len(self._notifications),
-            new_charges=_new(self._charges, was_charges),
-            changed_charges=_changed(self._charges, was_charges),
-            new_refunds=_new(self._refunds, was_refunds),
-            changed_refunds=_changed(self._refunds, was_refunds),
+            new_charges=new_charges,
+            changed_charges=changed_charges,
+            new_refunds=new_refunds,
+            changed_refunds=changed_refunds,
             journal=tuple(self._journal),
             notifications=tuple(self._notifications),
         )
@@ -204,7 +207,7 @@ class Draft:
         before = self._charges[out_trade_no]
         outcome = charges.observe(before, seen, order_paid=self._paid_by_another(out_trade_no))
         self._charges[out_trade_no] = outcome.charge
-        if outcome.charge != before or not _is_quiet(outcome.event, before.looks):
+        if outcome.charge is not before or not _is_quiet(outcome.event, before.looks):
             states = (before.state, outcome.charge.state)
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -219,7 +222,7 @@ class Draft:
         before = self._refunds[refund_no]
         outcome = refunds.observe(before, seen)
         self._refunds[refund_no] = outcome.refund
-        if outcome.refund != before or not _is_quiet(outcome.event, before.looks):
+        if outcome.refund is not before or not _is_quiet(outcome.event, before.looks):
             states = (before.state, outcome.refund.state)
             self._note(refund_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -259,7 +262,7 @@ class Draft:
         twin = self._refunds.get(facts.refund_no) if facts.refund_no else None
         doubled = f"Ping++ holds another refund under the refund_no {facts.refund_no}"
         if twin is not None:
-            raised = replace(twin, operator_reason=doubled, updated_at=at)
+            raised = changed(twin, operator_reason=doubled, updated_at=at)
             self.put_refund(raised, "refund_doubled", at, by)
         ours = self._adopt and bool(facts.refund_no) and twin is None
         charge = self._charges[out_trade_no]
@@ -327,12 +330,6 @@ class Draft:
             )
         )
 
-    def _rows_unchanged(self) -> bool:
-        return (
-            tuple(self._charges.values()) == self.base.charges
-            and tuple(self._refunds.values()) == self.base.refunds
-        )
-
 
 _Row = TypeVar("_Row")
 
@@ -346,9 +343,15 @@ def _is_quiet(event: str, looks: int) -> bool:
     return event in _RECURRING or (event in _UNKNOWN and looks >= _UNKNOWN_LINES)
 
 
-def _new(now: Mapping[str, _Row], was: Mapping[str, _Row]) -> tuple[_Row, ...]:
-    return tuple(row for key, row in now.items() if key not in was)
-
-
-def _changed(now: Mapping[str, _Row], was: Mapping[str, _Row]) -> tuple[_Row, ...]:
-    return tuple(row for key, row in now.items() if key in was and was[key] != row)
+def _written(
+    now: Mapping[str, _Row], was: Mapping[str, _Row]
+) -> tuple[tuple[_Row, ...], tuple[_Row, ...]]:
+    """The records that are new, and those that are not the ones that there were."""
+    new, changed_ones = [], []
+    for key, row in now.items():
+        before = was.get(key)
+        if before is None:
+            new.append(row)
+        elif before is not row:
+            changed_ones.append(row)
+    return tuple(new), tuple(changed_ones)

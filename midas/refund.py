@@ -8,10 +8,12 @@ SUBMITTING means "we do not know": the amount stays reserved, and nothing is sen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from midas.records import changed
 
 
 class RefundState(StrEnum):
@@ -63,7 +65,7 @@ class RefundFacts:
     failure_message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Refund:
     """One giving back of all or a part of a charge, as stored. Amount in minor units."""
 
@@ -214,7 +216,7 @@ def _quarantined(
         "said": seen.said.value,
     }
     reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
-    raised = replace(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
+    raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
     return RefundOutcome(raised, "refund_quarantined", detail=told)
 
 
@@ -223,16 +225,16 @@ def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
     if seen.said is RefundSaid.NO_ANSWER:
         return RefundOutcome(refund, "refund_outcome_unknown", detail=detail)
     if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.UNSENT:
-        unsent = replace(refund, unsent=True, updated_at=seen.at)
+        unsent = changed(refund, unsent=True, updated_at=seen.at)
         return RefundOutcome(unsent, "refund_unsent", detail=detail)
     if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.ABSENT:
         reason = "Ping++ lists no such refund, and it may still have received the request"
-        raised = replace(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
+        raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
         return RefundOutcome(raised, "refund_needs_operator", detail=detail)
     if (refund.state, seen.said) in CONTRADICTIONS or _made_after_all(refund, seen):
         reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
-        known_now = replace(refund, refund_id=seen.facts.refund_id) if seen.facts else refund
-        raised = replace(known_now, operator_reason=reason, updated_at=seen.at)
+        known_now = changed(refund, refund_id=seen.facts.refund_id) if seen.facts else refund
+        raised = changed(known_now, operator_reason=reason, updated_at=seen.at)
         return RefundOutcome(raised, "refund_contradicted", detail=detail)
     if refund.state is RefundState.PENDING and seen.said is RefundSaid.WORKING:
         return RefundOutcome(_with_facts(refund, seen), "refund_still_pending", detail=detail)
@@ -246,7 +248,7 @@ def _made_after_all(refund: Refund, seen: RefundObservation) -> bool:
 
 
 def _moved(refund: Refund, seen: RefundObservation, target: RefundState) -> RefundOutcome:
-    moved = replace(
+    moved = changed(
         _with_facts(refund, seen),
         state=target,
         observed_by=seen.by,
@@ -256,17 +258,17 @@ def _moved(refund: Refund, seen: RefundObservation, target: RefundState) -> Refu
         absent_since=None,
     )
     if target is not RefundState.PENDING:
-        moved = replace(moved, due_at=None, action_url="")
+        moved = changed(moved, due_at=None, action_url="")
     if target is RefundState.FAILED:
-        moved = replace(
+        moved = changed(
             moved,
             failure_code=seen.code or moved.failure_code or seen.said.value.lower(),
             failure_message=seen.message or moved.failure_message,
         )
     if target is RefundState.SUCCEEDED:
-        moved = replace(moved, failure_code="", failure_message="")
+        moved = changed(moved, failure_code="", failure_message="")
     if refund.state is RefundState.SUBMITTING:
-        moved = replace(moved, operator_reason="")  # it was missing, and now it is there
+        moved = changed(moved, operator_reason="")  # it was missing, and now it is there
     notice = {
         RefundState.SUCCEEDED: RefundNotice.SUCCESS,
         RefundState.FAILED: RefundNotice.FAILED,
@@ -281,7 +283,7 @@ def _with_facts(refund: Refund, seen: RefundObservation) -> Refund:
     facts = seen.facts
     if facts is None:
         return refund
-    return replace(
+    return changed(
         refund,
         refund_id=facts.refund_id,
         action_url=facts.action_url,

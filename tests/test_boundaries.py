@@ -17,7 +17,7 @@ ONLY_IN = {
     "pingpp": ("midas/psp/",),
     "sqlalchemy": ("midas/storage/",),
     "alembic": ("midas/storage/",),
-    "grpc": ("midas/rpc/", "midas/cli/", "midas/app.py"),
+    "grpc": ("midas/rpc/", "midas/cli/", "midas/app.py", "midas/sandbox/orders/"),
     "signal": ("midas/app.py", "midas/sandbox/app.py", "midas/cli/"),
     "pydantic": ("midas/config",),
     "aiohttp": ("midas/psp/", "midas/sandbox/"),
@@ -26,7 +26,7 @@ ONLY_IN = {
 }
 """Which files may import what. `midas/app.py` is the composition root."""
 
-DOMAIN = {"charge", "refund", "payment", "errors", "limits", "schedule"}
+DOMAIN = {"charge", "refund", "payment", "records", "errors", "limits", "schedule"}
 MAY_USE = {
     "domain": {"domain"},
     "ports": {"domain", "ports"},
@@ -34,7 +34,7 @@ MAY_USE = {
     "psp": {"domain", "ports", "psp"},
     "storage": {"domain", "ports", "storage"},
     "rpc": {"domain", "ports", "flows", "rpc", "v1", "observability"},
-    "sandbox": {"sandbox"},
+    "sandbox": {"sandbox", "v1", "order"},
 }
 """Imports point one way: rpc → flows → ports → domain; psp and storage implement ports."""
 

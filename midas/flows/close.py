@@ -8,7 +8,6 @@ announced as a duplicate payment.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from midas.charge import (
     Charge,
@@ -30,6 +29,7 @@ from midas.flows.observe import (
 )
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Verdict
+from midas.records import changed
 
 
 async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
@@ -62,7 +62,7 @@ def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], 
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
         if charge.state is ChargeState.PENDING and charge.answer is not None:
-            closing = replace(charge, answer=None)
+            closing = changed(charge, answer=None)
             draft.put_charge(closing, "charge_closing", ports.store.now(), ObservedBy.QUERY)
 
     return decide
@@ -84,7 +84,7 @@ def _make_way(out_trade_no: str, seen: ChargeObservation) -> Callable[[Draft], N
         charge = draft.charge(out_trade_no)
         makes_way = charge.state is ChargeState.PENDING and not charge.superseded
         if makes_way and _is_ours_and_unpaid(charge, seen.facts):
-            superseded = replace(charge, superseded=True)
+            superseded = changed(charge, superseded=True)
             draft.put_charge(superseded, "charge_superseded", seen.at, seen.by)
         see_charge(draft, out_trade_no, seen)
 

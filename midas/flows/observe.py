@@ -4,7 +4,7 @@ Nothing here calls Ping++; what it said is brought in.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from midas.errors import (
 )
 from midas.payment import Change, Draft, Order
 from midas.ports import Clock, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
+from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 
 _Row = TypeVar("_Row", Charge, Refund)
@@ -90,7 +91,7 @@ def see_charge(draft: Draft, out_trade_no: str, seen: ChargeObservation) -> Char
         draft.put_charge(after, "charge_needs_operator", seen.at, seen.by)
     due_at = _next_charge_look(after, seen)
     if due_at != after.due_at:
-        after = replace(after, due_at=due_at, looks=after.looks + 1)
+        after = changed(after, due_at=due_at, looks=after.looks + 1)
         draft.reschedule_charge(after)
     return after
 
@@ -106,7 +107,7 @@ def see_refund(draft: Draft, refund_no: str, seen: RefundObservation) -> Refund:
         draft.put_refund(after, "refund_needs_operator", seen.at, seen.by)
     due_at = _next_refund_look(after, seen)
     if due_at != after.due_at:
-        after = replace(after, due_at=due_at, looks=after.looks + 1)
+        after = changed(after, due_at=due_at, looks=after.looks + 1)
         draft.reschedule_refund(after)
     return after
 
@@ -119,7 +120,7 @@ def _call_a_person(row: _Row) -> _Row:
     if row.operator_reason:
         return row
     reason = "Ping++ has not told for a day how this ended"
-    return replace(row, operator_reason=reason, due_at=None)
+    return changed(row, operator_reason=reason, due_at=None)
 
 
 def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:

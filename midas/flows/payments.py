@@ -6,7 +6,6 @@ processes the order's version decides.
 """
 
 import asyncio
-import base64
 import logging
 import secrets
 import time
@@ -245,5 +244,8 @@ def new_out_trade_no() -> str:
     """
     milliseconds = (time.time_ns() // 1_000_000 - _EPOCH_MILLISECONDS) % (1 << _TIME_BITS)
     number = milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-    # 100 bits and 20 more: base 32 works on whole groups of 40 bits
-    return base64.b32hexencode((number << 20).to_bytes(15))[:20].decode()
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(90, -1, -10)])
+
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]

@@ -11,7 +11,6 @@ refund goes to an operator, because Ping++ cannot de-duplicate refunds (reliabil
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +30,7 @@ from midas.flows.observe import (
 )
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
+from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 
 FIRST_PAUSE_S = 0.02
@@ -123,7 +123,7 @@ async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy
         if claimed:
             now = ports.store.now()
             due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
-            taken = replace(refund, unsent=False, due_at=due_at, updated_at=now)
+            taken = changed(refund, unsent=False, due_at=due_at, updated_at=now)
             draft.put_refund(taken, "refund_sent_again", now, by)
 
     order = await change(ports, order, claim)
@@ -204,7 +204,7 @@ def _posted_in_vain(
         """What may be on its way again is not absent because it was not listed before."""
         if isinstance(verdict, Unknown):
             charge = draft.charge(out_trade_no)
-            draft.reschedule_charge(replace(charge, absent_since=None))
+            draft.reschedule_charge(changed(charge, absent_since=None))
         see_charge(draft, out_trade_no, silent)
 
     return decide
@@ -222,7 +222,7 @@ def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Calla
         else:
             seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code="not_listed")
             first = charge.absent_since or now
-            draft.reschedule_charge(replace(charge, absent_since=first))
+            draft.reschedule_charge(changed(charge, absent_since=first))
         see_charge(draft, out_trade_no, seen)
 
     return decide
@@ -242,7 +242,7 @@ def _refund_listed(
         else:
             seen = RefundObservation(RefundSaid.NO_ANSWER, by, now, code="not_listed")
             first = current.absent_since or now
-            draft.reschedule_refund(replace(current, absent_since=first))
+            draft.reschedule_refund(changed(current, absent_since=first))
         see_refund(draft, refund.refund_no, seen)
 
     return decide

@@ -141,18 +141,22 @@ def _text(name: str, value: str, longest: int = 1000) -> Iterator[FieldViolation
         yield FieldViolation(name, "must not be empty")
     elif len(value) > longest:
         yield FieldViolation(name, f"give at most {longest} characters")
-    if not value.isprintable() and _CONTROL.search(value):
+    if not _is_clean(value):
         yield FieldViolation(name, "must not hold control characters")
+
+
+def _is_clean(value: str) -> bool:
+    return value.isprintable() or not _CONTROL.search(value)
 
 
 def _metadata(metadata: Mapping[str, str]) -> Iterator[FieldViolation]:
     if len(metadata) > limits.METADATA_PAIRS:
         yield FieldViolation("metadata", f"give at most {limits.METADATA_PAIRS} pairs")
-    size = sum(len(key) + len(value) for key, value in metadata.items())
+    size = sum(map(len, metadata)) + sum(map(len, metadata.values()))
     if size > limits.METADATA_CHARACTERS:
         rule = f"give at most {limits.METADATA_CHARACTERS} characters in all"
         yield FieldViolation("metadata", rule)
-    if any(not key or _CONTROL.search(key + value) for key, value in metadata.items()):
+    if not all(key and _is_clean(key) and _is_clean(value) for key, value in metadata.items()):
         yield FieldViolation("metadata", "must not hold empty names or control characters")
 
 
@@ -166,14 +170,14 @@ def _extra(extra: Mapping[str, Any]) -> Iterator[FieldViolation]:
         if size > limits.EXTRA_BYTES:
             yield FieldViolation("extra", f"give at most {limits.EXTRA_BYTES} bytes")
             return
-        if not text.isprintable() and _CONTROL.search(text):
+        if not _is_clean(text):
             yield FieldViolation("extra", "must not hold control characters")
             return
 
 
 def _texts(value: Any, level: int = 0) -> Iterator[tuple[int, str]]:
     """Every name and scalar with its depth, and no deeper than one level too deep."""
-    if isinstance(value, Mapping) and level <= limits.EXTRA_DEPTH:
+    if isinstance(value, dict) and level <= limits.EXTRA_DEPTH:
         for name, each in value.items():
             yield level + 1, name
             yield from _texts(each, level + 1)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Protocol
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.client import ClientTimeout
 from yarl import URL
 
@@ -141,6 +142,9 @@ class Transport:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The body after decompression; None if it is longer than allowed."""
+        said = response.content_length
+        if said is not None and said <= self._answer_bytes and not _is_coded(response):
+            return await response.read()
         chunks: list[bytes] = []
         room = self._answer_bytes
         async for chunk in response.content.iter_any():
@@ -149,6 +153,11 @@ class Transport:
                 return None
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+def _is_coded(response: aiohttp.ClientResponse) -> bool:
+    """Whether the body may be longer than the number of its bytes on the wire."""
+    return hdrs.CONTENT_ENCODING in response.headers
 
 
 class _SecondAttempt(Exception):

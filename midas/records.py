@@ -1,0 +1,26 @@
+"""Changed copies of charges and refunds."""
+
+from typing import Any, TypeVar
+
+_Record = TypeVar("_Record")
+
+
+def changed(record: _Record, **fields: Any) -> _Record:
+    """A copy with these fields, or the very same record if it has them already.
+
+    So whoever wants to know whether anything changed asks with `is`. Does what
+    `dataclasses.replace` does for a frozen dataclass without slots, in a tenth of the time: every
+    charge is copied twice. Raises TypeError for a field that there is not.
+    """
+    known = record.__dict__
+    if not fields.keys() <= known.keys():
+        raise TypeError(f"{type(record).__name__} has no {sorted(fields.keys() - known.keys())}")
+    for name, value in fields.items():
+        if known[name] != value:
+            break
+    else:
+        return record
+    copy: _Record = object.__new__(type(record))
+    copy.__dict__.update(known)
+    copy.__dict__.update(fields)
+    return copy
