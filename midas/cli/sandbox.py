@@ -61,13 +61,23 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     show_default=True,
     help="Seconds that pass in the sandbox for each real one.",
 )
+@click.option(
+    "--webhook-url",
+    "webhook_urls",
+    multiple=True,
+    metavar="URL",
+    help="Where every event is POSTed, signed and repeated as Ping++ does. May be repeated.",
+)
 @json_option
 def sandbox(as_json: bool, **options: Any) -> None:
     """Run a local Ping++ look-alike. No real money moves.
 
     Prints what to export for a Midas that uses it, then serves until Ctrl-C or SIGTERM. Open its
     address in a browser to pay or cancel charges; /_sandbox/ledger says what money really moved,
-    and /_sandbox/faults takes faults on demand (lost answers, delays, wrong amounts and others).
+    and /_sandbox/faults takes faults on demand (lost answers, delays, wrong amounts and others),
+    of webhooks too (lost, doubled, late, out of order, forged); /_sandbox/deliveries tells what
+    became of each webhook. A webhook gateway needs PINGPP_PUBLIC_KEY_PATHS, the key that webhooks
+    are signed with, and nothing else of what is printed.
 
     Keys that are not given are made for this run and removed with it. Without --ledger everything
     is forgotten at the end. When it cannot start: status 1 and a sentence that says why.
@@ -75,6 +85,7 @@ def sandbox(as_json: bool, **options: Any) -> None:
     For example:
       midas sandbox
       midas sandbox --port 0 --latency 0.2 --time-scale 60 --json
+      midas sandbox --webhook-url http://127.0.0.1:6013/pingpp/webhooks
       curl -X POST -d '{"charge_id": "ch_…"}' 127.0.0.1:6020/_sandbox/pay
     """
     from midas.sandbox.app import run_sandbox
@@ -136,8 +147,15 @@ def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer],
             click.echo(f"export {name}={shlex.quote(value)}")
         if private_key is None:
             click.echo("# and PINGPP_PRIVATE_KEY_PATH, the private half of your merchant key.")
+        click.echo(f"# {_webhooks(server.webhooks.urls)}")
 
     return say
+
+
+def _webhooks(urls: tuple[str, ...]) -> str:
+    if not urls:
+        return "No webhooks are sent: give --webhook-url, or set urls at /_sandbox/webhooks."
+    return f"Webhooks go to {', '.join(urls)}; a gateway needs PINGPP_PUBLIC_KEY_PATHS only."
 
 
 def _checked(api_key: str) -> str:

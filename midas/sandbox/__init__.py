@@ -14,5 +14,15 @@ HTTP with authentication, signatures, faults on demand, control API and payment 
         assert server.lookalike.ledger.paid("ORDER001") == 100
         assert server.requests.count("POST", "/v1/charges") == 1
 
-From another process the same things are under `/_sandbox/` (see `midas.sandbox.control`).
+Webhooks go to `webhook_urls`, signed and repeated as Ping++ does it; faults spoil them too:
+
+    server.webhooks.urls = (gateway_url,)
+    server.faults.add({"match": {"event": "charge.succeeded"}, "action": {"kind": "webhook_drop"}})
+    server.lookalike.pay(charge["id"])
+    server.clock.advance(5)                           # the first one is lost, the second is due
+    await server.webhooks.log.until(Match(event_id=..., outcome="accepted"))
+
+`midas.sandbox.faults` and `midas.sandbox.webhook_faults` list the faults, `midas.sandbox.forgery`
+the forgeries. From another process the same things are under `/_sandbox/` (see
+`midas.sandbox.control` and `midas.sandbox.webhook_control`).
 """

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from midas.sandbox.entries import Entry, EntryKind, Ledger
+from midas.sandbox.entries import EVENT_KINDS, Entry, EntryKind, Ledger
 from midas.sandbox.errors import Json
 from midas.sandbox.ids import Ids
 from midas.sandbox.records import Charge, Refund, charge_json, refund_json
 
 
 class Books:
-    """Charges, refunds and events, and the ledger that they can be rebuilt from.
+    """Charges, refunds, events and owed webhooks, and the ledger that they can be rebuilt from.
 
     Change things only inside `change()`: what was recorded in it is on disk, as one line, before it
     returns, and only then are the new events announced through `on_event`.
@@ -35,6 +35,7 @@ class Books:
         self.ids = Ids(livemode, rng_seed)
         self.public_url = ""
         self.on_event: Callable[[Json], None] | None = None
+        self.webhook_urls: tuple[str, ...] = ()
         self._pending: list[Entry] = []
         self._forget()
         for entry in ledger.entries:
@@ -45,6 +46,7 @@ class Books:
         self.charges_oldest_first: list[Charge] = []
         self.refunds: dict[str, Refund] = {}
         self.events: dict[str, Json] = {}
+        self.owed: dict[tuple[str, str], None] = {}
         self._by_order_no: dict[str, list[Charge]] = {}
         self._by_charge: dict[str, list[Refund]] = {}
 
@@ -54,13 +56,16 @@ class Books:
         self.ledger.clear()
 
     @contextmanager
-    def change(self) -> Iterator[None]:
-        """Everything recorded inside becomes durable together when the block ends."""
+    def change(self, *, durable: bool = True) -> Iterator[None]:
+        """Everything recorded inside becomes durable together when the block ends.
+
+        Not `durable`: it survives the end of the process, but perhaps not that of the machine.
+        """
         try:
             yield
         finally:
             batch, self._pending = self._pending, []
-            self.ledger.append(batch)
+            self.ledger.append(batch, durable=durable)
         for entry in batch:
             if entry.kind == "event_created" and self.on_event is not None:
                 self.on_event(self.events[entry.state["id"]])
@@ -102,7 +107,11 @@ class Books:
         self._record(kind, charge, refund_id=refund.id, amount=amount, state=asdict(refund))
 
     def add_event(self, kind: str, charge: Charge, refund: Refund | None = None) -> None:
-        """An Event object (pingpp.md section 4) with the object as it is at this moment."""
+        """An Event object (pingpp.md section 4) with the object as it is at this moment.
+
+        `pending_webhooks` stays 0: so say all recorded ones since 2017, and a repeated webhook must
+        have the same bytes. Every webhook that it owes is recorded with it.
+        """
         about = (
             refund_json(refund)
             if refund is not None
@@ -121,6 +130,22 @@ class Books:
         self.events[event["id"]] = event
         refund_id = refund.id if refund is not None else None
         self._record("event_created", charge, refund_id=refund_id, state=event)
+        for url in self.webhook_urls:
+            self.owed[event["id"], url] = None
+            state = {"id": event["id"], "url": url}
+            self._record("webhook_owed", charge, refund_id=refund_id, state=state)
+
+    def settle_webhook(self, event_id: str, url: str, outcome: str) -> None:
+        """A webhook came to its end; nothing when it was not owed (any more)."""
+        if (event_id, url) not in self.owed:
+            return
+        del self.owed[event_id, url]
+        about = self.events[event_id]["data"]["object"]
+        charge = self.charges[about.get("charge", about["id"])]
+        state = {"id": event_id, "url": url, "outcome": outcome}
+        # Lost with the machine it would mean one webhook too many, which Ping++ may send anyway.
+        with self.change(durable=False):
+            self._record("webhook_settled", charge, state=state)
 
     def _record(
         self,
@@ -138,7 +163,7 @@ class Books:
             order_no=charge.order_no,
             charge_id=charge.id,
             refund_id=refund_id,
-            event_id=state["id"] if kind == "event_created" else None,
+            event_id=state["id"] if kind in EVENT_KINDS else None,
             channel=charge.channel,
             amount=amount,
             currency=charge.currency,
@@ -158,6 +183,10 @@ class Books:
     def _restore(self, entry: Entry) -> None:
         if entry.kind == "event_created":
             self.events[entry.state["id"]] = entry.state
+        elif entry.kind == "webhook_owed":
+            self.owed[entry.state["id"], entry.state["url"]] = None
+        elif entry.kind == "webhook_settled":
+            self.owed.pop((entry.state["id"], entry.state["url"]), None)
         elif entry.kind == "charge_created":
             self._index_charge(Charge(**entry.state))
         elif entry.kind == "refund_created":

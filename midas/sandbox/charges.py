@@ -19,6 +19,7 @@ from midas.sandbox.fields import Terms, read_terms
 from midas.sandbox.records import Charge
 
 UNIONPAY_DAY_STARTS_AT_HOUR = 23
+FAILED_AT_CHANNEL = "channel_response_code_fail"
 
 
 def create_charge(books: Books, request: Json) -> Charge:
@@ -44,15 +45,35 @@ def find_charge(books: Books, charge_id: str) -> Charge:
 
 
 def pay_charge(books: Books, charge: Charge, *, late: bool = False) -> Charge:
-    """The payer confirms. Paying twice moves no money; `late` pays after `time_expire` too."""
+    """The payer confirms. Paying twice moves no money.
+
+    `late` pays also after `time_expire`, and after the channel had told of a failure.
+    """
     if charge.paid:
         return charge
     if charge.reversed:
         raise ControlError(f"{charge.id} was reversed and cannot be paid any more")
     if charge.expired(books.now()) and not late:
         raise ControlError(f"{charge.id} has expired; use a late payment to force it")
+    if charge.failure_code and not late:
+        raise ControlError(f"{charge.id} has failed; use a late payment to force it")
     with books.change():
         _take_money(books, charge)
+    return charge
+
+
+def fail_charge(books: Books, charge: Charge, code: str | None, msg: str | None) -> Charge:
+    """The channel says that the payment failed: charge.failed, no money. Again: no second event."""
+    if charge.paid or charge.reversed:
+        state = "paid" if charge.paid else "reversed"
+        raise ControlError(f"{charge.id} is {state}, only an unpaid charge can fail")
+    if charge.failure_code is not None:
+        return charge
+    charge.failure_code = code or FAILED_AT_CHANNEL
+    charge.failure_msg = msg or f"支付渠道 {charge.channel} 返回支付失败。"
+    with books.change():
+        books.record_charge("charge_failed", charge)
+        books.add_event("charge.failed", charge)
     return charge
 
 
@@ -155,6 +176,7 @@ def _take_money(books: Books, charge: Charge) -> None:
     charge.time_paid = int(books.now())
     charge.transaction_no = books.ids.transaction(books.now())
     charge.extra = {**charge.extra, **_added_by_channel(charge)}
+    charge.failure_code = charge.failure_msg = None
     books.record_charge("charge_paid", charge, amount=charge.amount)
     books.add_event("charge.succeeded", charge)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from midas.sandbox.errors import ControlError
 
@@ -16,6 +17,7 @@ class SandboxClock:
         self._scale = scale
         self._started_at = time.monotonic()
         self._starts_with = time.time()
+        self._watchers: list[Callable[[], None]] = []
 
     def now(self) -> float:
         """Unix seconds."""
@@ -26,8 +28,22 @@ class SandboxClock:
         if not 0 <= seconds < float("inf"):
             raise ControlError("the clock only moves forward")
         self._starts_with += seconds
+        for moved in self._watchers:
+            moved()
         return self.now()
 
     def not_before(self, moment: float) -> None:
         """Move forward to a moment that has been seen already, if that is ahead."""
         self._starts_with += max(0.0, moment - self.now())
+
+    def watch(self, moved: Callable[[], None]) -> None:
+        """Call `moved` after every `advance`, before `advance` returns."""
+        self._watchers.append(moved)
+
+    def to_real(self, seconds: float) -> float:
+        """How many real seconds these seconds of the sandbox take when nobody moves the clock."""
+        return seconds / self._scale
+
+    def from_real(self, seconds: float) -> float:
+        """How many seconds pass in the sandbox during these real ones."""
+        return seconds * self._scale

@@ -7,17 +7,21 @@
 | GET  /_sandbox/charge                  | ?charge_id= or ?order_no=                               |
 | GET  /_sandbox/events                  |                                                         |
 | POST /_sandbox/pay                     | charge_id or order_no; late=true                        |
+| POST /_sandbox/fail-payment            | charge_id or order_no; code, msg                        |
 | POST /_sandbox/cancel                  | charge_id or order_no                                   |
 | POST /_sandbox/approve                 | refund_id, or charge_id or order_no (newest pending)    |
 | POST /_sandbox/fail                    | the same; code, msg                                     |
 | POST /_sandbox/refund-at-dashboard     | charge_id or order_no; amount                           |
 | POST, DELETE /_sandbox/plan_refund     | outcome, times, channel, order_no, code, msg            |
-| GET, POST, DELETE /_sandbox/faults     | one fault or a list of them (`midas.sandbox.faults`)    |
+| GET, POST, DELETE /_sandbox/faults     | one fault or a list of them (`midas.sandbox.faults`,    |
+|                                        | `midas.sandbox.webhook_faults`)                         |
 | DELETE /_sandbox/faults/{id}           |                                                         |
 | GET, POST /_sandbox/clock              | advance_s                                               |
 | GET, DELETE /_sandbox/requests         | ?method=&path=&order_no=                                |
 | GET  /_sandbox/public-key              | PEM                                                     |
-| POST /_sandbox/reset                   | forget everything but the keys and the clock            |
+| POST /_sandbox/reset                   | forget all but the keys, the clock and the webhook URLs |
+
+Those of webhooks and keys are in `midas.sandbox.webhook_control`.
 
 `order_no` is Ping++'s name: what Midas calls `out_trade_no`, not the number of the shop's order.
 
@@ -27,6 +31,7 @@ it cannot be read.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -54,6 +59,7 @@ def add_routes(application: web.Application, server: SandboxServer) -> None:
         ("GET", "/charge", controls.charge),
         ("GET", "/events", controls.events),
         ("POST", "/pay", controls.pay),
+        ("POST", "/fail-payment", controls.fail_payment),
         ("POST", "/cancel", controls.cancel),
         ("POST", "/approve", controls.approve),
         ("POST", "/fail", controls.fail),
@@ -71,10 +77,15 @@ def add_routes(application: web.Application, server: SandboxServer) -> None:
         ("GET", "/public-key", controls.public_key),
         ("POST", "/reset", controls.reset),
     ):
-        application.router.add_route(method, PREFIX + path, _serving(handler))
+        add_route(application, method, path, handler)
 
 
 Handler = Callable[[web.Request, Any], Any]
+
+
+def add_route(application: web.Application, method: str, path: str, handler: Handler) -> None:
+    """Serve a control, which gets the request and its JSON; it may be a coroutine function."""
+    application.router.add_route(method, PREFIX + path, _serving(handler))
 
 
 def _serving(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -83,6 +94,8 @@ def _serving(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamRe
             body = await request.read()
             sent = json.loads(body) if body else {}
             answer = handler(request, sent)
+            if inspect.isawaitable(answer):
+                answer = await answer
         except ControlError as error:
             return _json({"error": str(error)}, 409)
         except (ValueError, TypeError, LookupError, AttributeError, re.error) as error:
@@ -145,6 +158,10 @@ class _Controls:
         late = sent.get("late", False)
         return self._lookalike.pay_late(charge_id) if late else self._lookalike.pay(charge_id)
 
+    def fail_payment(self, _: web.Request, sent: Json) -> Json:
+        charge_id = self._charge_id(sent)
+        return self._lookalike.fail_payment(charge_id, sent.get("code"), sent.get("msg"))
+
     def cancel(self, _: web.Request, sent: Json) -> Json:
         return self._lookalike.cancel(self._charge_id(sent))
 
@@ -203,6 +220,7 @@ class _Controls:
 
     def reset(self, _: web.Request, __: Json) -> Json:
         self._lookalike.reset()
+        self._server.webhooks.clear()
         self._server.faults.clear()
         self._server.requests.clear()
         return {"reset": True}

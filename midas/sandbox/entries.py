@@ -18,6 +18,7 @@ from midas.sandbox.errors import Json, SandboxError
 EntryKind = Literal[
     "charge_created",
     "charge_paid",
+    "charge_failed",
     "charge_reversed",
     "charge_opened",
     "refund_created",
@@ -25,7 +26,10 @@ EntryKind = Literal[
     "refund_failed",
     "refund_relinked",
     "event_created",
+    "webhook_owed",
+    "webhook_settled",
 ]
+EVENT_KINDS: frozenset[EntryKind] = frozenset({"event_created", "webhook_owed", "webhook_settled"})
 MONEY_KINDS: frozenset[EntryKind] = frozenset(
     {"charge_paid", "charge_reversed", "refund_succeeded"}
 )
@@ -37,7 +41,9 @@ class Entry:
 
     `amount` is the money that moved with it, in minor units: to the merchant for `charge_paid`,
     back to the payer for `refund_succeeded` and `charge_reversed` (0 when nothing had been paid),
-    and 0 for every other kind. `state` is the object as it stood right after.
+    and 0 for every other kind. `state` is the object as it stood right after; for the `webhook_`
+    kinds, which say that an event is to be sent to a URL and how that ended, it is
+    `{id, url, outcome?}`.
     """
 
     seq: int
@@ -93,15 +99,16 @@ class Ledger:
         """What went back by reversing a paid charge, in minor units."""
         return self._reversed[charge_id]
 
-    def append(self, batch: Sequence[Entry]) -> None:
-        """Add all or none; with a path, flushed and fsynced when this returns."""
+    def append(self, batch: Sequence[Entry], *, durable: bool = True) -> None:
+        """Add all or none; with a path, written when this returns, and fsynced if `durable`."""
         if not batch:
             return
         if self._file is not None:
             line = json.dumps([asdict(entry) for entry in batch], ensure_ascii=False)
             self._file.write(line.encode() + b"\n")
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if durable:
+                os.fsync(self._file.fileno())
         self._remember(batch)
 
     def clear(self) -> None:

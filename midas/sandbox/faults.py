@@ -1,4 +1,4 @@
-"""Faults on demand: which request goes wrong, and how (reliability.md section 5.1).
+"""Faults on demand: which request or webhook goes wrong, and how (reliability.md section 5).
 
     {"match": {"method": "POST", "path": "/refunds$", "order_no": "...", "channel": "wx",
                "nth": 2},
@@ -25,6 +25,8 @@ for all). On each request every matching delay and the first other matching faul
 | stall           |                         | no       | nothing, until it gives up               |
 
 `body` is json, html or empty; `error` replaces members of the JSON envelope (type, code, message).
+The kinds that begin with `webhook_` are told in `midas.sandbox.webhook_faults`; they take one more
+member of `match`, the type of the `event`.
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from midas.sandbox import webhook_faults
 from midas.sandbox.errors import ControlError, Json
+from midas.sandbox.webhook_faults import EventFaultKind, Moment, SendFaultKind
 
 FAULTS_MOST = 100
 DELAY_MOST_S = 600.0
-FaultKind = Literal[
+RequestFaultKind = Literal[
     "lose_request",
     "lose_response",
     "delay",
@@ -52,18 +56,23 @@ FaultKind = Literal[
     "wrong_signature",
     "stall",
 ]
+FaultKind = Literal[RequestFaultKind, EventFaultKind, SendFaultKind]
+DELAYS: tuple[FaultKind, ...] = ("delay", "webhook_delay")
+"""Kinds that apply beside others."""
 ANSWER_BODIES = ("json", "html", "empty")
 """The bodies that `status` and `status_after` can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The request that a fault may apply to."""
+    """The request that a fault may apply to, or the event or send, whose `path` is the URL."""
 
     method: str
     path: str
     order_no: str | None
     channel: str | None
+    event: str | None = None
+    moment: Moment = "request"
 
 
 @dataclass(slots=True)
@@ -76,6 +85,7 @@ class Fault:
     path: re.Pattern[str] | None = None
     order_no: str | None = None
     channel: str | None = None
+    event: str | None = None
     nth: int | None = None
     count: int | None = 1
     parameters: Json = field(default_factory=dict)
@@ -106,6 +116,7 @@ class Fault:
             "path": self.path.pattern if self.path else None,
             "order_no": self.order_no,
             "channel": self.channel,
+            "event": self.event,
             "nth": self.nth,
         }
         return {
@@ -120,10 +131,12 @@ class Fault:
 
     def _matches(self, target: Target) -> bool:
         return (
-            self.method in (None, target.method)
+            _moment(self.kind) == target.moment
+            and self.method in (None, target.method)
             and (self.path is None or self.path.search(target.path) is not None)
             and self.order_no in (None, target.order_no)
             and self.channel in (None, target.channel)
+            and self.event in (None, target.event)
         )
 
 
@@ -156,13 +169,13 @@ class FaultList:
         return [fault.to_json() for fault in self._faults]
 
     def take(self, target: Target) -> list[Fault]:
-        """The faults of this request: every delay and the first other one that hits."""
+        """The faults of this target: every delay and the first other one that hits."""
         taken: list[Fault] = []
         main_taken = False
         for fault in self._faults:
-            if (fault.kind == "delay" or not main_taken) and fault.hits(target):
+            if (fault.kind in DELAYS or not main_taken) and fault.hits(target):
                 taken.append(fault)
-                main_taken = main_taken or fault.kind != "delay"
+                main_taken = main_taken or fault.kind not in DELAYS
         return taken
 
 
@@ -171,7 +184,7 @@ def _read(description: Json, fault_id: int) -> Fault:
     match, action = description.get("match", {}), description.get("action")
     if unknown or not isinstance(match, dict) or not isinstance(action, dict):
         raise ControlError("a fault is {match: {...}, count: n, action: {kind: ...}}")
-    unknown = set(match) - {"method", "path", "order_no", "channel", "nth"}
+    unknown = set(match) - {"method", "path", "order_no", "channel", "event", "nth"}
     if unknown:
         raise ControlError(f"match does not know {', '.join(sorted(unknown))}")
     kind = _kind(action.get("kind"))
@@ -182,6 +195,7 @@ def _read(description: Json, fault_id: int) -> Fault:
         path=_pattern(match.get("path")),
         order_no=match.get("order_no"),
         channel=match.get("channel"),
+        event=match.get("event"),
         nth=_positive(match.get("nth"), "nth"),
         count=_positive(description.get("count", 1), "count"),
         parameters=_parameters(kind, {k: v for k, v in action.items() if k != "kind"}),
@@ -194,6 +208,12 @@ def _kind(sent: Any) -> FaultKind:
         if kind == sent:
             return kind
     raise ControlError(f"action.kind must be one of {', '.join(kinds)}")
+
+
+def _moment(kind: FaultKind) -> Moment:
+    if kind in get_args(EventFaultKind):
+        return "event"
+    return "send" if kind in get_args(SendFaultKind) else "request"
 
 
 def _pattern(path: Any) -> re.Pattern[str] | None:
@@ -230,6 +250,7 @@ def _is_delay(parameters: Json) -> bool:
 
 
 _PARAMETERS: dict[str, tuple[Json, Any]] = {
+    **webhook_faults.PARAMETERS,
     "delay": ({"seconds": 1.0, "when": "before"}, _is_delay),
     "status": ({"code": 500, "body": "json", "error": {}}, _is_status),
     "status_after": ({"code": 500, "body": "json", "error": {}}, _is_status),

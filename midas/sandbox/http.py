@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from midas.sandbox import control, pages
+from midas.sandbox import control, pages, webhook_control
 from midas.sandbox.answers import Answer, broken_answer, reset, send
 from midas.sandbox.clock import SandboxClock
 from midas.sandbox.errors import (
@@ -30,7 +30,8 @@ from midas.sandbox.faults import Fault, FaultList, Target
 from midas.sandbox.ledger import Lookalike
 from midas.sandbox.options import SandboxOptions
 from midas.sandbox.request_log import RequestLog, SeenRequest
-from midas.sandbox.signing import AnswerSigner, RequestVerifier
+from midas.sandbox.signing import Keyring, RequestVerifier
+from midas.sandbox.webhooks import Webhooks
 
 REQUEST_BYTES_MOST = 1024 * 1024
 KEEPALIVE_S = 75.0
@@ -41,14 +42,14 @@ _CHARGE_PATH = re.compile("/v1/charges/([^/]+)")
 class SandboxServer:
     """A sandbox with sockets; its parts may be used directly from the same event loop.
 
-    They are `lookalike` (engine, controls, ledger), `faults`, `requests`, `clock`, `url` and
-    `public_key_pem` (what answers and events verify with).
+    They are `lookalike` (engine, controls, ledger), `webhooks`, `faults`, `requests`, `clock`,
+    `keys`, `url` and `public_key_pem` (what answers and events verify with).
     """
 
     def __init__(self, options: SandboxOptions | None = None) -> None:
         self.options = options or SandboxOptions()
         self.clock = SandboxClock(self.options.time_scale)
-        self._signer = AnswerSigner(self.options.signing_private_key)
+        self.keys = Keyring(self.options.signing_private_key, self.options.public_key_path)
         merchant_key = self.options.merchant_public_key
         self._verifier = RequestVerifier(merchant_key) if merchant_key else None
         self.faults = FaultList()
@@ -64,6 +65,8 @@ class SandboxServer:
         )
         if self.lookalike.ledger.entries:
             self.clock.not_before(self.lookalike.ledger.entries[-1].time)
+        self.webhooks = Webhooks(self.lookalike, self.clock, self.keys, self.faults, self.options)
+        self.lookalike.on_event = self.webhooks.announce
         self.url = ""
         self._port = self.options.port
         self._runner: web.AppRunner | None = None
@@ -72,11 +75,11 @@ class SandboxServer:
     @property
     def public_key_pem(self) -> str:
         """The public half of the key that answers are signed with."""
-        return self._signer.public_pem
+        return self.keys.current.public_pem
 
     def sign(self, body: bytes) -> str:
-        """`X-Pingplusplus-Signature` of these bytes: for webhooks too."""
-        return self._signer.sign(body)
+        """`X-Pingplusplus-Signature` of these bytes, by the key in use now."""
+        return self.keys.current.sign(body)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -87,8 +90,7 @@ class SandboxServer:
 
     async def start(self) -> str:
         """Listen and return the base URL; `SandboxError` when the address cannot be used."""
-        if self.options.public_key_path is not None:
-            self.options.public_key_path.write_text(self.public_key_pem)
+        self.keys.write_current()
         self._stopping.clear()
         runner = web.AppRunner(
             self._application(),
@@ -106,14 +108,18 @@ class SandboxServer:
         self._port = runner.addresses[0][1]
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         self.url = self.lookalike.public_url = f"http://{host}:{self._port}"
+        await self.webhooks.start()
         return self.url
 
     async def go_down(self) -> None:
-        """Stop listening and drop all connections; `start` comes back on the same port."""
+        """Stop listening and sending, drop all connections; `start` comes back on the same port."""
         self._stopping.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        try:
+            await self.webhooks.stop()
+        finally:
+            if self._runner is not None:
+                await self._runner.cleanup()
+                self._runner = None
 
     async def stop(self) -> None:
         """Go down for good and close the ledger, whose entries stay readable."""
@@ -124,6 +130,7 @@ class SandboxServer:
         application = web.Application(client_max_size=REQUEST_BYTES_MOST)
         application.router.add_route("*", "/v1/{path:.*}", self._serve)
         control.add_routes(application, self)
+        webhook_control.add_routes(application, self)
         pages.add_routes(application, self.lookalike)
         return application
 
@@ -207,7 +214,7 @@ class SandboxServer:
         if not self.options.sign_answers:
             return None
         # A signature over other bytes: valid base64, right length, wrong.
-        return self._signer.sign(answer.body + b" " if answer.forged else answer.body)
+        return self.sign(answer.body + b" " if answer.forged else answer.body)
 
     def _note(self, request: web.Request, body: bytes) -> SeenRequest:
         order_no, channel, charge_id = self._subject(request, body)

@@ -87,7 +87,7 @@ class Lookalike:
 
     @property
     def on_event(self) -> Callable[[Json], None] | None:
-        """Called with every new Event once it is durable: the place for webhook delivery."""
+        """Called with every new Event once it is durable; `SandboxServer` sends webhooks here."""
         return self._books.on_event
 
     @on_event.setter
@@ -102,6 +102,24 @@ class Lookalike:
     @public_url.setter
     def public_url(self, url: str) -> None:
         self._books.public_url = url
+
+    @property
+    def webhook_urls(self) -> tuple[str, ...]:
+        """Where every new Event is owed to; `midas.sandbox.webhooks` sends it there."""
+        return self._books.webhook_urls
+
+    @webhook_urls.setter
+    def webhook_urls(self, urls: tuple[str, ...]) -> None:
+        self._books.webhook_urls = urls
+
+    @property
+    def owed_webhooks(self) -> list[tuple[str, str]]:
+        """Event id and URL of each webhook that has not come to its end, oldest first."""
+        return list(self._books.owed)
+
+    def settle_webhook(self, event_id: str, url: str, outcome: str) -> None:
+        """Note how a webhook ended, so that a restart does not send it again."""
+        self._books.settle_webhook(event_id, url, outcome)
 
     def now(self) -> float:
         """Unix seconds by the injected clock."""
@@ -148,8 +166,13 @@ class Lookalike:
         return self._pay(charge_id, late=False)
 
     def pay_late(self, charge_id: str) -> Json:
-        """The payer's money arrives although `time_expire` is over. Reversed: refused."""
+        """The payer's money arrives although the charge expired or failed. Reversed: refused."""
         return self._pay(charge_id, late=True)
+
+    def fail_payment(self, charge_id: str, code: str | None = None, msg: str | None = None) -> Json:
+        """The channel reports an unpaid charge as failed. `pay_late` can still pay it."""
+        charges.fail_charge(self._books, self._known(charge_id), code, msg)
+        return self.charge(charge_id)
 
     def cancel(self, charge_id: str) -> Json:
         """The payer closes the page: at Ping++ nothing changes, and no event tells of it."""

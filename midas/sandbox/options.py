@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+WEBHOOK_PAUSES_S = (5, 10, 120, 300, 600, 1800, 3600, 7200, 21600, 54000)
+"""Ping++'s pauses between the sends of a webhook (pingpp.md section 5), in seconds."""
 DEFAULT_APP_ID = "app_MidasSandbox0000"
 TEST_API_KEY = "sk_test_MidasSandbox000000000000"
 LIVE_API_KEY = "sk_live_MidasSandbox000000000000"
@@ -40,6 +42,18 @@ class SandboxOptions:
     """Older documentation requires it, newer calls it optional; the sandbox is strict."""
     compact_json: bool = False
     """True leaves out the 4-space layout of real answers: faster, for benchmarks."""
+    webhook_urls: tuple[str, ...] = ()
+    """Where every event is sent; `SandboxServer.webhooks.urls` changes it later."""
+    webhook_pauses_s: tuple[float, ...] = WEBHOOK_PAUSES_S
+    """Pauses of the sandbox's time before the second, third, ... send of one webhook."""
+    webhook_sends_most: int = 10
+    """Ping++ documents at most 10 sends and lists ten pauses, so the last pause comes to nothing;
+    11 takes the list at its word instead."""
+    webhook_timeout_s: float = 5.0
+    """How long an answer is waited for. Ping++ documents none; the channels take 5 s. Scaled like
+    all time here, but to no less than a real second (or this, where this is less)."""
+    webhook_concurrency: int = 32
+    """How many webhooks are under way at once, at most."""
     rng_seed: int | None = None
     """Makes ids and channel numbers repeatable, given the same clock."""
 
@@ -51,5 +65,6 @@ class SandboxOptions:
         # Keys stay out of logs, also those of a sandbox.
         return (
             f"SandboxOptions(host={self.host!r}, port={self.port}, app_id={self.app_id!r}, "
-            f"livemode={self.livemode}, ledger_path={self.ledger_path!r})"
+            f"livemode={self.livemode}, ledger_path={self.ledger_path!r}, "
+            f"webhook_urls={self.webhook_urls!r})"
         )

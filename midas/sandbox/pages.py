@@ -165,6 +165,8 @@ class _Pages:
             return "closed"
         if charge["paid"]:
             return "refunded" if charge["amount_refunded"] else "paid"
+        if charge["failure_code"]:
+            return "failed"
         return "expired" if self._lookalike.is_expired(charge["id"]) else WAITING
 
     def _today(self) -> str:

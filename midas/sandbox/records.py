@@ -38,6 +38,8 @@ class Charge:
     reversed: bool = False
     time_paid: int | None = None
     transaction_no: str | None = None
+    failure_code: str | None = None
+    failure_msg: str | None = None
     opened_at: float | None = None
 
     @property
@@ -92,7 +94,7 @@ def charge_json(
     expand_app: bool = False,
 ) -> Json:
     """Every field of pingpp.md section 2. `refunded` means that a refund record exists."""
-    waiting = not charge.paid and not charge.reversed
+    waiting = not (charge.paid or charge.reversed or charge.failure_code)
     newest = sorted(refunds, key=lambda refund: -refund.seq)
     return {
         "id": charge.id,
@@ -123,8 +125,8 @@ def charge_json(
             "data": [refund_json(refund) for refund in newest[:NEWEST_REFUNDS_SHOWN]],
         },
         "amount_refunded": sum(r.amount for r in refunds if r.status == "succeeded"),
-        "failure_code": None,
-        "failure_msg": None,
+        "failure_code": charge.failure_code,
+        "failure_msg": charge.failure_msg,
         "metadata": dict(charge.metadata),
         "credential": credential_for(charge, public_url) if with_credential and waiting else {},
         "description": charge.description,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -20,20 +21,77 @@ from midas.sandbox.errors import SandboxError
 KEY_BITS = 2048
 
 
-class AnswerSigner:
-    """Signs what the sandbox sends; with a key made on the spot when none is given."""
+class SigningKey:
+    """One RSA key, parsed once; made on the spot when no PEM is given."""
 
-    def __init__(self, private_pem: str | None) -> None:
-        self._key = _private_key(private_pem)
+    def __init__(self, private_pem: str | None = None) -> None:
+        self.private = _private_key(private_pem)
         self.public_pem = (
-            self._key.public_key()
+            self.private.public_key()
             .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             .decode()
         )
 
     def sign(self, body: bytes) -> str:
         """The signature over exactly these bytes, as one line of base64."""
-        return base64.b64encode(self._key.sign(body, padding.PKCS1v15(), hashes.SHA256())).decode()
+        raw = self.private.sign(body, padding.PKCS1v15(), hashes.SHA256())
+        return base64.b64encode(raw).decode()
+
+
+class Keyring:
+    """The key that answers and events are signed with, those before it, and the one to come.
+
+    With a path every public half gets a file of its own: `key.pem`, then `key_2.pem`, ...
+    """
+
+    def __init__(self, private_pem: str | None, public_key_path: Path | None) -> None:
+        self._path = public_key_path
+        self._used = [SigningKey(private_pem)]
+        self._next: SigningKey | None = None
+        self._foreign: SigningKey | None = None
+
+    @property
+    def current(self) -> SigningKey:
+        """What is signed with now."""
+        return self._used[-1]
+
+    @property
+    def previous(self) -> SigningKey:
+        """The key before the last rotation; a foreign one when there was none."""
+        return self._used[-2] if len(self._used) > 1 else self.foreign
+
+    @property
+    def foreign(self) -> SigningKey:
+        """A key that nobody was ever told about."""
+        if self._foreign is None:
+            self._foreign = SigningKey()
+        return self._foreign
+
+    def prepare(self) -> tuple[str, Path | None]:
+        """The public half of the key to come, and its file; it signs nothing before `rotate`."""
+        if self._next is None:
+            self._next = SigningKey()
+        return self._next.public_pem, self._write(self._next, len(self._used) + 1)
+
+    def rotate(self) -> tuple[str, Path | None]:
+        """From now on sign with the key to come; its public half and file."""
+        told = self.prepare()
+        if self._next is not None:
+            self._used.append(self._next)
+            self._next = None
+        return told
+
+    def write_current(self) -> Path | None:
+        """Write the public half of the key in use to its file, if files are wanted."""
+        return self._write(self.current, len(self._used))
+
+    def _write(self, key: SigningKey, number: int) -> Path | None:
+        if self._path is None:
+            return None
+        named = self._path.stem + (f"_{number}" if number > 1 else "") + self._path.suffix
+        path = self._path.with_name(named)
+        path.write_text(key.public_pem)
+        return path
 
 
 class RequestVerifier:
