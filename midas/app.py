@@ -10,23 +10,28 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from midas import config
 from midas.config import Settings
 from midas.errors import SettingsError
+from midas.flows.announce import Announcer
+from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
 from midas.observability import configure, failure
 from midas.ports import Psp, Store
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
+from midas.rpc import event_service, payment_service
 from midas.rpc.callers import Callers
-from midas.rpc.payment_service import Flows
-from midas.rpc.server import Binding, Server, Tls, build_server
+from midas.rpc.event_service import EventService
+from midas.rpc.payment_service import PaymentService
+from midas.rpc.server import Binding, Server, Services, Tls
 from midas.storage import open_store
 
 READINESS_PAUSE_S = 2.0
@@ -43,14 +48,17 @@ A charge makes a few hundred of them, and hardly a cycle."""
 _log = logging.getLogger(__name__)
 
 
-class Background(Flows, Protocol):
-    """Flows that also work on their own."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process serves, and what it does besides."""
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-
-    async def drain(self, timeout: timedelta) -> bool:
-        """Wait for what is under way; False if some of it did not end in time."""
+    services: Services
+    background: Sequence[Callable[[], Awaitable[None]]]
+    """Each works until cancelled, and is begun again if it breaks."""
+    drain: Callable[[timedelta], Awaitable[bool]]
+    """Wait for what is under way; False if some of it did not end in time."""
+    release: Callable[[], None] = lambda: None
+    """Let go of calls that only wait for something to happen."""
 
 
 def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
@@ -101,33 +109,46 @@ async def serve(
         )
         if settings.livemode and settings.env != "production":
             _log.warning("live_key_outside_production", extra={"env": settings.env})
-        await serve_flows(payments, store.check, binding(settings), settings.drain_timeout)
+        work = _work(payments, store)
+        await serve_work(work, store.check, binding(settings), settings.drain_timeout)
 
 
-async def serve_flows(
-    flows: Background,
+def _work(payments: Payments, store: Store) -> Work:
+    inbox = Inbox(payments.ports)
+    announcer = Announcer(store, SystemClock())
+    return Work(
+        services={
+            payment_service.SERVICE: PaymentService(payments).methods,
+            event_service.SERVICE: EventService(inbox, announcer).methods,
+        },
+        background=(payments.run, inbox.run),
+        drain=payments.drain,
+        release=announcer.stop_waiting,
+    )
+
+
+async def serve_work(
+    work: Work,
     check: Callable[[], Awaitable[None]],
     where: Binding,
     drain_timeout: timedelta,
 ) -> None:
-    """Serve these flows until a signal comes, then drain.
+    """Serve until a signal comes, then drain.
 
     Healthy while `check` raises nothing. Logs `serving` with the port once calls are accepted.
     """
-    server = build_server(flows, where)
+    server = Server(work.services, where)
     async with _stop_signal() as stopped:
         await server.start()
         _tune_garbage_collection()
         tls = where.tls is not None
         _log.info("serving", extra={"ip": where.ip, "port": server.port, "tls": tls})
-        working = [
-            asyncio.create_task(_kept_running(flows.run)),
-            asyncio.create_task(_readiness(server, check)),
-        ]
+        working = [asyncio.create_task(_kept_running(each)) for each in work.background]
+        working.append(asyncio.create_task(_readiness(server, check)))
         await stopped.wait()
         for task in working:
             task.cancel()
-        await _drain(server, flows, drain_timeout)
+        await _drain(server, work, drain_timeout)
         await asyncio.gather(*working, return_exceptions=True)
 
 
@@ -172,13 +193,14 @@ def _psp_options(settings: Settings) -> PspOptions:
     )
 
 
-async def _drain(server: Server, flows: Background, timeout: timedelta) -> None:
+async def _drain(server: Server, work: Work, timeout: timedelta) -> None:
     deadline = monotonic() + timeout.total_seconds()
     _log.info("draining")
+    work.release()
     left = await server.drain(timeout)
     await server.stop()
     rest = timedelta(seconds=max(0.0, deadline - monotonic()))
-    drained = await flows.drain(rest) and not left
+    drained = await work.drain(rest) and not left
     # what did not end in time is SUBMITTING on disk and is found out after the next start
     _log.log(logging.INFO if drained else logging.WARNING, "stopped", extra={"drained": drained})
 

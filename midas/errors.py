@@ -8,6 +8,7 @@
     ├── RefundNotAllowed         the charge is in no state to be refunded, or it is not clear which
     ├── RefundExceedsRemaining   more than is left
     ├── RefundNoReused           this refund_no belongs to a refund with other content
+    ├── EventIdReused            this event id belongs to an event with another body
     ├── OutcomeUnknown           money may have moved; nobody knows yet
     ├── ChargeStillOpen          the earlier charge could not be closed yet; no second one was made
     ├── Throttled                Ping++ refused because of its rate limit: proven not done
@@ -98,6 +99,13 @@ class RefundNoReused(MidasError):
     """The refund_no belongs to a refund with other content. Nothing was written or sent."""
 
     refund_no: str
+
+
+@dataclass(eq=False)
+class EventIdReused(MidasError):
+    """An event of Ping++ with this id and another body was recorded before. Nothing was written."""
+
+    event_id: str
 
 
 @dataclass(eq=False)

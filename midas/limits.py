@@ -12,6 +12,7 @@ slip of the keyboard from becoming a payment."""
 DESCRIPTION_CHARACTERS = 255
 METADATA_PAIRS = 20
 METADATA_CHARACTERS = 1000
+EVENT_ID_CHARACTERS = 64
 EXTRA_BYTES = 16_384
 EXTRA_DEPTH = 8
 PAGE_SIZE_DEFAULT = 100
@@ -46,6 +47,26 @@ RESOLVE_BATCH = 50
 RESOLVE_AT_ONCE = 8
 RESOLVE_CLAIM = timedelta(seconds=60)
 CONFLICT_RETRIES = 50
+
+# Events and notifications
+EVENT_BYTES = REQUEST_BYTES - 1024
+EVENT_IDS_REMEMBERED = 4096
+"""Of the newest events; a repetition of one of them needs no look at the database."""
+EVENT_BATCH = 50
+EVENT_CLAIM = timedelta(seconds=60)
+"""How long an event that could not be applied waits for the next attempt."""
+EVENT_ATTEMPTS = 8
+"""An event that breaks something in Midas is parked after so many."""
+LEASE_DEFAULT = 32
+LEASE_MAX = 256
+LEASE_WAIT_MAX = timedelta(seconds=60)
+NOTIFICATION_LEASE = timedelta(seconds=30)
+NOTIFICATION_LOOK_S = 0.5
+"""How often a waiting call looks for notifications that another process has written."""
+NOTIFICATION_PAUSE_MAX_S = 300
+"""The pauses between attempts are 1, 2, 4 … seconds, up to this long; each is cut by up to half."""
+BACKLOG_AGE_S = 5.0
+"""How old the count of what waits may be when it is told."""
 
 # Storage
 BATCH_CHANGES = 256

@@ -26,7 +26,8 @@ FIELDS = frozenset(
     {
         "method", "code", "reason", "money_moved", "caller", "duration_ms", "timeout_ms",
         "order_no", "out_trade_no", "charge_id", "refund_no", "refund_id", "error_id",
-        "kind", "state", "channel", "amount", "currency", "livemode", "verdict", "status",
+        "event_id", "key", "sequence", "kind", "state", "channel", "amount", "currency",
+        "livemode", "verdict", "status",
         "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at",
         "env", "ip", "port", "version", "tls", "drained", "signal", "setting", "error", "at",
     }

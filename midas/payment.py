@@ -15,6 +15,7 @@ from midas import charge as charges
 from midas import refund as refunds
 from midas import schedule
 from midas.charge import Charge, ChargeObservation, ChargeState
+from midas.event import EventRecord
 from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 
@@ -119,6 +120,8 @@ class Change:
     changed_refunds: tuple[Refund, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
     notifications: tuple[Notification, ...] = ()
+    new_events: tuple[EventRecord, ...] = ()
+    changed_events: tuple[EventRecord, ...] = ()
 
 
 class Draft:
@@ -134,6 +137,8 @@ class Draft:
         self._refunds = self._was_refunds.copy()
         self._journal: list[JournalEntry] = []
         self._notifications: list[Notification] = []
+        self._new_events: tuple[EventRecord, ...] = ()
+        self._changed_events: tuple[EventRecord, ...] = ()
 
     @property
     def order(self) -> Order:
@@ -158,7 +163,8 @@ class Draft:
         """What to commit; None when nothing changed."""
         new_charges, changed_charges = _written(self._charges, self._was_charges)
         new_refunds, changed_refunds = _written(self._refunds, self._was_refunds)
-        if not (self._journal or new_charges or changed_charges or new_refunds or changed_refunds):
+        rows = new_charges or changed_charges or new_refunds or changed_refunds
+        if not (self._journal or rows or self._new_events or self._changed_events):
             return None
         return Change(
             order_no=self.base.order_no,
@@ -170,7 +176,17 @@ class Draft:
             changed_refunds=changed_refunds,
             journal=tuple(self._journal),
             notifications=tuple(self._notifications),
+            new_events=self._new_events,
+            changed_events=self._changed_events,
         )
+
+    def record_event(self, event: EventRecord) -> None:
+        """Write down a new event together with what it changes; its id must not be there yet."""
+        self._new_events = (event,)
+
+    def settle_event(self, event: EventRecord) -> None:
+        """Write down what became of an event that is on disk already."""
+        self._changed_events = (event,)
 
     def add_charge(self, charge: Charge, by: str) -> None:
         """Write down the intent to charge."""

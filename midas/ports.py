@@ -4,6 +4,7 @@
 and the fake ones pass the same contract tests.
 """
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from midas.charge import Charge, ChargeFacts, ChargeState, ChargeTerms
+from midas.delivery import Backlog, Lease, Settlement
 from midas.errors import FieldViolation
+from midas.event import EventRecord, PspEvent, UnreadableEvent
 from midas.payment import Change, JournalEntry, Notification, Order
 from midas.refund import Refund, RefundFacts, RefundState
 
@@ -119,6 +122,13 @@ class Psp(Protocol):
     def check_refund(self, channel: str, refund: Refund) -> Sequence[FieldViolation]:
         """Ping++'s own rules for a refund (pingpp.md section 3), field by field. No I/O."""
 
+    def read_event(self, body: bytes) -> PspEvent | UnreadableEvent:
+        """What a webhook's body says (pingpp.md section 4). Its signature is not looked at. No I/O.
+
+        An event of a type that Midas handles whose object cannot be read has neither a charge nor a
+        refund.
+        """
+
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed (pingpp.md section 9)."""
 
@@ -218,11 +228,14 @@ class Store(Protocol):
     async def commit(self, change: Change) -> bool:
         """Write a change, all of it or nothing, durably, and only if nobody was faster.
 
+        Whoever waits for notifications in this process learns of those that the change holds.
+
         True: it is on disk. False: the order's version is no longer as expected (or the order is
         there already), or another charge of it is open; nothing was written: load and decide again.
         Raises KeyTaken when a refund_no, refund_id, charge_id or out_trade_no belongs to another
-        order's row; nothing was written. Raises StorageUnavailable when it could not be written in
-        time; its `may_have_written` says whether the commit may still have happened. A change is
+        order's row, or the event_id of a new event is there already; nothing was written. Raises
+        StorageUnavailable when it could not be written in time; its `may_have_written` says
+        whether the commit may still have happened. A change is
         never written twice, whatever fails in between.
         """
 
@@ -233,6 +246,42 @@ class Store(Protocol):
         those rows becomes now + `hold` in the same statement, so that of several processes one gets
         them (`FOR UPDATE SKIP LOCKED` on PostgreSQL). The order's version does not change.
         """
+
+    async def record_event(self, event: EventRecord) -> bool:
+        """Write down an event by itself, durably; False if its event_id is there already."""
+
+    async def event(self, event_id: str) -> EventRecord | None:
+        """The event of this id."""
+
+    async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
+        """Take events whose `due_at` has passed, and count an attempt of each.
+
+        Their due_at becomes now + `hold` in the same statement, so that one process gets them.
+        """
+
+    async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
+        """Take orders with notifications that are due, those first that have been due longest.
+
+        Of each order the first one that is not delivered; for `hold`, or until it is settled,
+        nobody else gets the order.
+        """
+
+    async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Write down what became of leases; False for each that was not held any more.
+
+        DELIVERED: the next notification of the order is due now. RETRY: this one is due after a
+        pause that grows with its attempts. REFUSED: the order is parked. A settlement whose answer
+        was lost may be repeated: it is False then, though it counted.
+        """
+
+    def notification_written(self) -> "asyncio.Future[None]":
+        """Done once this process has written a notification, or made an order's next one due.
+
+        Cancel it when it is not needed any more.
+        """
+
+    async def backlog(self) -> Backlog:
+        """What waits to be told. Costs the more, the more waits."""
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each matching charge, holding that charge alone with all its refunds."""

@@ -26,7 +26,17 @@ ONLY_IN = {
 }
 """Which files may import what. `midas/app.py` is the composition root."""
 
-DOMAIN = {"charge", "refund", "payment", "records", "errors", "limits", "schedule"}
+DOMAIN = {
+    "charge",
+    "refund",
+    "payment",
+    "records",
+    "event",
+    "delivery",
+    "errors",
+    "limits",
+    "schedule",
+}
 MAY_USE = {
     "domain": {"domain"},
     "ports": {"domain", "ports"},

@@ -32,6 +32,9 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, Ref
 
 _Row = TypeVar("_Row", Charge, Refund)
 
+EVENT_ID = "event_id"
+"""What `KeyTaken` says of an event that is on disk already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -48,7 +51,8 @@ class Ports:
 async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) -> Order:
     """Let `decide` work on the order and commit the result; if somebody was faster, decide anew.
 
-    What `decide` raises ends it with nothing written. Raises StorageUnavailable; the change may
+    What `decide` raises ends it with nothing written. Raises KeyTaken for an event that is on disk
+    already. Raises StorageUnavailable; the change may
     then be on disk if its `may_have_written` says so.
     """
     adopt = True
@@ -61,8 +65,8 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
         try:
             if await ports.store.commit(wanted):
                 return draft.order
-        except KeyTaken:
-            if not adopt or not _adopts(wanted):
+        except KeyTaken as taken:
+            if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
                 raise
             adopt = False  # the key that Ping++ shows belongs to a refund of another order
         order = await ports.store.load(order.order_no)

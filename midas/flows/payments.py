@@ -9,7 +9,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +25,7 @@ from midas.flows.observe import Ports
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
 from midas.flows.terms import RefundTerms
+from midas.flows.turns import Turns
 from midas.payment import Order
 from midas.ports import Clock, KeyKind, Listing, Psp, Store
 from midas.refund import Refund, RefundState
@@ -52,9 +52,9 @@ class Payments:
         settle_window: timedelta = limits.SETTLE_WINDOW,
         expiry_grace: timedelta = limits.EXPIRY_GRACE,
     ) -> None:
-        self._ports = Ports(store, psp, clock, new_out_trade_no, settle_window, expiry_grace)
+        self.ports = Ports(store, psp, clock, new_out_trade_no, settle_window, expiry_grace)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._turns: dict[str, deque[asyncio.Future[None]]] = {}
+        self._turns = Turns()
 
     async def charge(self, terms: ChargeTerms) -> ChargeResult:
         """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
@@ -64,7 +64,7 @@ class Payments:
         """
         if not terms.currency:
             terms = replace(terms, currency="cny")
-        charge_flow.check(self._ports, terms)
+        charge_flow.check(self.ports, terms)
         return await self._outlive(self._charge(terms))
 
     async def refund(self, terms: RefundTerms) -> RefundResult:
@@ -89,18 +89,18 @@ class Payments:
         InvalidRequest, NotFound, StorageUnavailable, and with refresh PspUnavailable, Throttled,
         PspRejectsMidas, Overloaded.
         """
-        order, charges = await query_flow.find(self._ports, kind, key)
+        order, charges = await query_flow.find(self.ports, kind, key)
         if refresh:
             order = await self._outlive(self._refresh(order, charges, timeout))
         return order, query_flow.named(order, kind, key)
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each matching charge, newest first. Raises StorageUnavailable."""
-        return await self._ports.store.list_charges(state, page)
+        return await self.ports.store.list_charges(state, page)
 
     async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
         """The matching refunds, newest first. Raises StorageUnavailable."""
-        return await self._ports.store.list_refunds(state, page)
+        return await self.ports.store.list_refunds(state, page)
 
     async def run(self) -> None:
         """Find out unknown outcomes as they fall due, until cancelled."""
@@ -114,12 +114,12 @@ class Payments:
                 logger.warning("resolve_failed", extra={"reason": type(error).__name__})
                 pause_s = min(pause_s * 2, RESOLVE_PAUSE_MAX_S)
             if found < limits.RESOLVE_BATCH:
-                await self._ports.clock.sleep(pause_s)
+                await self.ports.clock.sleep(pause_s)
 
     async def resolve_due(self) -> int:
         """Look once at the outcomes that are due. Returns how many orders were looked at."""
         claim = limits.RESOLVE_CLAIM
-        due = await self._ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
+        due = await self.ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
         for first in range(0, len(due), limits.RESOLVE_AT_ONCE):
             some = due[first : first + limits.RESOLVE_AT_ONCE]
             looks = (self._outlive(self._resolve(each)) for each in some)
@@ -137,28 +137,28 @@ class Payments:
         return not unfinished
 
     async def _charge(self, terms: ChargeTerms) -> ChargeResult:
-        async with self._turn(terms.order_no), self._ports.psp.admit():
-            return await charge_flow.charge(self._ports, terms)
+        async with self._turns.of(terms.order_no), self.ports.psp.admit():
+            return await charge_flow.charge(self.ports, terms)
 
     async def _refund(self, terms: RefundTerms) -> RefundResult:
-        order = await refund_flow.find_target(self._ports, terms)
-        async with self._turn(order.order_no), self._ports.psp.admit():
-            order = await self._ports.store.load(order.order_no)
-            return await refund_flow.refund(self._ports, order, terms)
+        order = await refund_flow.find_target(self.ports, terms)
+        async with self._turns.of(order.order_no), self.ports.psp.admit():
+            order = await self.ports.store.load(order.order_no)
+            return await refund_flow.refund(self.ports, order, terms)
 
     async def _refresh(
         self, order: Order, charges: tuple[Charge, ...], timeout: timedelta | None
     ) -> Order:
-        async with self._turn(order.order_no), self._ports.psp.admit():
-            order = await self._ports.store.load(order.order_no)
-            return await query_flow.refresh(self._ports, order, charges, timeout)
+        async with self._turns.of(order.order_no), self.ports.psp.admit():
+            order = await self.ports.store.load(order.order_no)
+            return await query_flow.refresh(self.ports, order, charges, timeout)
 
     async def _resolve(self, order_no: str) -> None:
         """One order's turn; its trouble must not keep the others from theirs."""
         try:
-            async with self._turn(order_no):
-                order = await self._ports.store.load(order_no)
-                await resolve_order(self._ports, order, ObservedBy.RESOLVE)
+            async with self._turns.of(order_no):
+                order = await self.ports.store.load(order_no)
+                await resolve_order(self.ports, order, ObservedBy.RESOLVE)
         except Exception as error:
             reason = type(error).__name__
             logger.warning("resolve_failed", extra={"order_no": order_no, "reason": reason})
@@ -177,46 +177,6 @@ class Payments:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may be gone: its outcome is on disk
-
-    def _turn(self, order_no: str) -> "_Turn":
-        """One flow at a time for each order within this process."""
-        return _Turn(self._turns, order_no)
-
-
-class _Turn:
-    """The turn of one flow of an order; whoever comes later waits for those before it."""
-
-    __slots__ = ("_order_no", "_turns")
-
-    def __init__(self, turns: dict[str, deque[asyncio.Future[None]]], order_no: str) -> None:
-        self._turns = turns
-        self._order_no = order_no
-
-    async def __aenter__(self) -> None:
-        waiting = self._turns.get(self._order_no)
-        if waiting is None:
-            self._turns[self._order_no] = deque()
-            return
-        mine = asyncio.get_running_loop().create_future()
-        waiting.append(mine)
-        try:
-            await mine
-        except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():
-                self._pass_on()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        waiting = self._turns[self._order_no]
-        while waiting:
-            following = waiting.popleft()
-            if not following.done():
-                following.set_result(None)
-                return
-        del self._turns[self._order_no]
 
 
 class SystemClock:

@@ -10,12 +10,14 @@ from typing import Any, Self, TypeVar
 
 from midas.charge import Charge, ChargeFacts, ChargeTerms
 from midas.errors import FieldViolation
+from midas.event import PspEvent, UnreadableEvent
 from midas.ports import ChargePage, Done, NotDone, RefundPage, Refusal, Unknown, Verdict
-from midas.psp import channels, facts, sdk
+from midas.psp import channels, events, facts, sdk
 from midas.psp.breaker import Breaker, Gate
 from midas.psp.channel_rules import charge_violations, refund_violations
 from midas.psp.options import PspOptions
 from midas.psp.signing import Signer, Verifier
+from midas.psp.strict_json import Unreadable
 from midas.psp.transport import Transport, Wire
 from midas.psp.verdicts import Health, health, judge
 from midas.refund import Refund, RefundFacts
@@ -101,6 +103,13 @@ class PingppClient:
     def check_refund(self, channel: str, refund: Refund) -> Sequence[FieldViolation]:
         """All that Ping++ would not accept of this refund. No I/O."""
         return refund_violations(channel, refund, livemode=self.livemode)
+
+    def read_event(self, body: bytes) -> PspEvent | UnreadableEvent:
+        """What a webhook's body says. No I/O."""
+        try:
+            return events.read_event(body)
+        except Unreadable as why:
+            return UnreadableEvent(str(why))
 
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed."""

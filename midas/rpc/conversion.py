@@ -128,6 +128,11 @@ def asked_refund_state(number: int) -> refunds.RefundState | None:
     return state
 
 
+def observed_by(by: str) -> charge_pb2.ObservedBy.ValueType:
+    """How something was learnt."""
+    return _OBSERVED_BY[by]
+
+
 def charge_message(order: Order, charge: domain.Charge) -> charge_pb2.Charge:
     """A charge of the order, with its refunds."""
     told = charge_pb2.Charge(

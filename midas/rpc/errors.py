@@ -157,6 +157,13 @@ TABLE: Mapping[type[MidasError], Row] = {
         pb.RETRY_NEW_KEY,
         ids=("refund_no",),
     ),
+    errors.EventIdReused: Row(
+        StatusCode.ALREADY_EXISTS,
+        "EVENT_ID_REUSED",
+        "the event {event_id} was recorded before with another body",
+        pb.RETRY_NEVER,
+        ids=("event_id",),
+    ),
     errors.OutcomeUnknown: Row(
         StatusCode.UNKNOWN,
         "OUTCOME_UNKNOWN",

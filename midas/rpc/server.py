@@ -1,7 +1,7 @@
 """The gRPC server: what it listens on, what it serves, how it stops."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,6 @@ from midas.rpc import health, reflection
 from midas.rpc.callers import ANYBODY, Callers
 from midas.rpc.health import Health
 from midas.rpc.interceptor import Calls, Method, UnknownMethods
-from midas.rpc.payment_service import SERVICE, Flows, PaymentService
 
 REQUEST_BYTES_READ = 4 * limits.REQUEST_BYTES
 """What grpc reads at most. Between this and REQUEST_BYTES the answer can still be a rich one."""
@@ -52,18 +51,17 @@ class Binding:
     concurrent_rpcs: int = limits.CONCURRENT_RPCS
 
 
-def build_server(flows: Flows, binding: Binding) -> "Server":
-    """The server of midas.v1.PaymentService with health and reflection, not started yet.
-
-    Needs a running event loop. Raises SettingsError when the address cannot be bound.
-    """
-    return Server({SERVICE: PaymentService(flows).methods}, binding)
+Services = Mapping[str, Iterable[Method[Any]]]
+"""The methods of each service, by the service's full name."""
 
 
 class Server:
-    """Serves the given methods of each service."""
+    """Serves the given methods of each service, with health and reflection; not started yet.
 
-    def __init__(self, services: dict[str, list[Method[Any]]], binding: Binding) -> None:
+    Needs a running event loop. Raises SettingsError when the address cannot be bound.
+    """
+
+    def __init__(self, services: Services, binding: Binding) -> None:
         self.health = Health(services)
         self._calls = Calls(binding.callers, binding.concurrent_rpcs)
         self._server = aio.server(

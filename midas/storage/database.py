@@ -27,6 +27,10 @@ class Batch:
     """By the name of the part (`rows.PARTS`)."""
 
 
+Settling = tuple[str, str, int, str, str, float]
+"""order_no, lease_token, sequence, outcome, code, and by what the pause is multiplied."""
+
+
 class Database(Protocol):
     """SQLite or PostgreSQL. Raises nothing but `faults.StorageFault`s."""
 
@@ -55,6 +59,21 @@ class Database(Protocol):
         Returns the order_nos of those that were written. Raises RowsRefused when a constraint
         refused any row; then nothing of the batch was written.
         """
+
+    async def add_event(self, row: Row) -> bool:
+        """Insert an event that concerns no order; False if its id is there already."""
+
+    async def claim_events(self, limit: int, hold: timedelta) -> Sequence[Row]:
+        """`Store.claim_events`, as rows of the table."""
+
+    async def lease(self, limit: int, hold: timedelta, token: str) -> Sequence[Row]:
+        """`Store.lease_notifications`: attempts and the notification's columns, longest due first.
+
+        Each row is of another order.
+        """
+
+    async def settle(self, settlings: list[Settling]) -> set[str]:
+        """`Store.settle_notifications`: the orders in which the lease still held."""
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """`Store.claim_due_orders`."""

@@ -43,6 +43,7 @@ KEYS = {
     "charges_charge_id": "charge_id",
     "refunds_pkey": "refund_no",
     "refunds_refund_id": "refund_id",
+    "events_pkey": "event_id",
 }
 """The constraints that tell of somebody else's key."""
 

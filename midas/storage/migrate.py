@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from midas.errors import SettingsError
 from midas.storage.engine import BUSY_TIMEOUT, CONNECT_TIMEOUT, check_file, is_sqlite, parse
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The revision that this Midas reads and writes: the newest file in `migrations/versions`."""
 
 NO_SCHEMA = ""

@@ -12,14 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, LargeBinary
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from midas.storage.database import Batch
+from midas.storage import postgres_queues as queues
+from midas.storage.database import Batch, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
 from midas.storage.rows import PARTS, Codec, Part, Row
-from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND
 
 _DRIVER_ERRORS = (
     SQLAlchemyError,
@@ -86,7 +86,24 @@ class PostgresDatabase:
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """See `Database`."""
-        return [row[0] for row in await self.fetch(_CLAIM, (limit, hold))]
+        return [row[0] for row in await self.fetch(queues.CLAIM_ORDERS, (limit, hold))]
+
+    async def add_event(self, row: Row) -> bool:
+        """See `Database`."""
+        return bool(await self.fetch(queues.ADD_EVENT, row))
+
+    async def claim_events(self, limit: int, hold: timedelta) -> Sequence[Row]:
+        """See `Database`."""
+        return await self.fetch(queues.CLAIM_EVENTS, (limit, hold))
+
+    async def lease(self, limit: int, hold: timedelta, token: str) -> Sequence[Row]:
+        """See `Database`."""
+        return await self.fetch(queues.LEASE, (limit, hold, token))
+
+    async def settle(self, settlings: list[Settling]) -> set[str]:
+        """See `Database`."""
+        arrays = tuple(zip(*settlings, strict=True))
+        return {row[0] for row in await self.fetch(queues.SETTLE, arrays)}
 
     async def ping(self) -> None:
         """See `Database`."""
@@ -123,7 +140,10 @@ class PostgresDatabase:
             await connection.close()
 
 
-_ARRAYS = ((Integer, "int"), (Boolean, "boolean"), (DateTime, "timestamptz"))
+_ARRAYS = (
+    *((Integer, "int"), (Boolean, "boolean")),
+    *((DateTime, "timestamptz"), (LargeBinary, "bytea")),
+)
 
 
 def _array_type(part: Part, column: str) -> str:
@@ -133,7 +153,7 @@ def _array_type(part: Part, column: str) -> str:
     return next((f"{name}[]" for cls, name in _ARRAYS if isinstance(kind, cls)), "text[]")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def commit_statement(parts: tuple[Part, ...]) -> str:
     """SQL that writes a batch with rows for these parts. It answers with the orders that won."""
     written: list[str] = []
@@ -150,8 +170,9 @@ WITH wanted AS MATERIALIZED (
         AS w(order_no, expected, last_sequence, last_change)
 ),
 made AS (
-    INSERT INTO orders (order_no, version, last_sequence, last_change)
-    SELECT order_no, 1, last_sequence, last_change FROM wanted WHERE expected = 0 ORDER BY order_no
+    INSERT INTO orders (order_no, version, last_sequence, last_change, announce_at)
+    SELECT order_no, 1, last_sequence, last_change, now() FROM wanted
+    WHERE expected = 0 ORDER BY order_no
     ON CONFLICT (order_no) DO NOTHING
     RETURNING order_no
 ),
@@ -201,37 +222,6 @@ def _part_statement(part: Part, position: int, after: tuple[str, ...]) -> str:
 def _value(part: Part, column: str) -> str:
     is_document = isinstance(part.table.columns[column].type, JSON)
     return f"v.{column}::json" if is_document else f"v.{column}"
-
-
-_CLAIM = f"""
-WITH due AS (
-    (SELECT order_no, due_at FROM charges
-        WHERE {CLAIMABLE_CHARGE} AND due_at <= now() ORDER BY due_at LIMIT $1::int)
-    UNION ALL
-    (SELECT order_no, due_at FROM refunds
-        WHERE {CLAIMABLE_REFUND} AND due_at <= now() ORDER BY due_at LIMIT $1::int)
-),
-earliest AS (
-    SELECT order_no, min(due_at) AS due_at FROM due
-    GROUP BY order_no ORDER BY min(due_at) LIMIT $1::int
-),
-locked AS MATERIALIZED (
-    SELECT o.order_no FROM orders o JOIN earliest USING (order_no) FOR UPDATE OF o SKIP LOCKED
-),
-held_charges AS (
-    UPDATE charges t SET due_at = now() + $2::interval FROM locked
-    WHERE t.order_no = locked.order_no AND {CLAIMABLE_CHARGE} AND due_at <= now()
-    RETURNING t.order_no
-),
-held_refunds AS (
-    UPDATE refunds t SET due_at = now() + $2::interval FROM locked
-    WHERE t.order_no = locked.order_no AND {CLAIMABLE_REFUND} AND due_at <= now()
-    RETURNING t.order_no
-)
-SELECT order_no FROM earliest
-WHERE order_no IN (SELECT order_no FROM held_charges UNION SELECT order_no FROM held_refunds)
-ORDER BY due_at
-"""  # noqa: S608
 
 
 _SHUTDOWN = frozenset({"57P01", "57P02", "57P05"})

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, Column, DateTime, Table
 
 from midas.charge import Charge, ChargeState, ObservedBy
+from midas.event import EventRecord, EventStanding
 from midas.payment import Change, JournalEntry, Notification
 from midas.refund import FundingSource, Refund, RefundState
 from midas.storage import tables
@@ -35,6 +36,8 @@ FIXED_REFUND = frozenset(
     }
 )
 
+FIXED_EVENT = frozenset({"event_id", "order_no", "type", "received_at", "body_digest", "body"})
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -43,8 +46,8 @@ class Part:
     name: str
     table: Table
     columns: tuple[str, ...]
-    """The first one is the key by which a changed row is found, the second one the order_no;
-    rows that are inserted have the table's own order of columns."""
+    """Of a changed row the first one is the key by which it is found, the second one the
+    order_no."""
     changes: bool = False
 
     @property
@@ -71,10 +74,22 @@ CHANGED_REFUNDS = Part(
 NEW_CHARGES = Part("new_charges", tables.charges, _names(tables.charges))
 NEW_REFUNDS = Part("new_refunds", tables.refunds, _names(tables.refunds))
 JOURNAL = Part("new_journal", tables.journal, _names(tables.journal))
-NOTIFICATIONS = Part("new_notifications", tables.notifications, _names(tables.notifications))
+NOTIFICATIONS = Part(
+    "new_notifications",
+    tables.notifications,
+    tuple(name for name in _names(tables.notifications) if name != "delivered_at"),
+)
+NEW_EVENTS = Part("new_events", tables.events, _names(tables.events))
+CHANGED_EVENTS = Part(
+    "changed_events", tables.events, _mutable(tables.events, FIXED_EVENT), changes=True
+)
 
-PARTS = (CHANGED_CHARGES, CHANGED_REFUNDS, NEW_CHARGES, NEW_REFUNDS, JOURNAL, NOTIFICATIONS)
-"""In the order of writing: an old charge stops being open before a new one is opened."""
+PARTS = (
+    *(NEW_EVENTS, CHANGED_EVENTS, CHANGED_CHARGES, CHANGED_REFUNDS),
+    *(NEW_CHARGES, NEW_REFUNDS, JOURNAL, NOTIFICATIONS),
+)
+"""In the order of writing: an old charge stops being open before a new one is opened, and an event
+that is known already is met before anything else."""
 
 
 def _positions(part: Part, kind: type) -> tuple[int, ...]:
@@ -126,6 +141,12 @@ class Codec:
                 encode(each, version, n, change_id) for n, each in enumerate(change.journal, 1)
             )
         self._put(rows, "new_notifications", change.notifications)
+        self._put(rows, "new_events", change.new_events)
+        self._put(rows, "changed_events", change.changed_events)
+
+    def event(self, record: EventRecord) -> Row:
+        """The row of an event that concerns no order."""
+        return self._encoders["new_events"](record)
 
     def _put(self, rows: dict[str, list[Row]], part: str, records: Sequence[Any]) -> None:
         if records:
@@ -144,7 +165,7 @@ def _encoder(part: Part, *, plain: bool) -> Callable[..., Row]:
 
 
 _OF_JOURNAL = {"version": "version", "position": "position", "change_id": "change_id"}
-_CHOICES = frozenset({"state", "observed_by", "funding_source"})
+_CHOICES = frozenset({"state", "observed_by", "funding_source", "standing"})
 
 
 def _expression(column: Column[Any], *, plain: bool) -> str:
@@ -232,3 +253,12 @@ def journal_entry_of(values: Values) -> JournalEntry:
 def notification_of(values: Values) -> Notification:
     """The notification of a decoded row."""
     return Notification(*values)
+
+
+_STANDING_OF_EVENT = NEW_EVENTS.columns.index("standing")
+
+
+def event_of(values: Values) -> EventRecord:
+    """The event of a decoded row."""
+    values[_STANDING_OF_EVENT] = EventStanding(values[_STANDING_OF_EVENT])
+    return EventRecord(*values)

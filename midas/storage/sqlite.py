@@ -15,10 +15,10 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError
 
-from midas.storage.database import Batch, Head
+from midas.storage import sqlite_queues as queues
+from midas.storage.database import Batch, Head, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
-from midas.storage.rows import PARTS, Codec, Part, Row
-from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND
+from midas.storage.rows import PARTS, Codec, Part, Row, utc_text
 
 READERS = 2
 
@@ -59,11 +59,27 @@ class SqliteDatabase:
 
     async def write(self, batch: Batch) -> set[str]:
         """See `Database`."""
-        return await self._run(self._writer, lambda: self._transaction(_write, batch))
+        return await self._in_turn(_write, batch)
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """See `Database`."""
-        return await self._run(self._writer, lambda: self._transaction(_claim, (limit, hold)))
+        return await self._in_turn(queues.claim_orders, (limit, hold))
+
+    async def add_event(self, row: Row) -> bool:
+        """See `Database`."""
+        return await self._in_turn(queues.add_event, row)
+
+    async def claim_events(self, limit: int, hold: timedelta) -> Sequence[Row]:
+        """See `Database`."""
+        return await self._in_turn(queues.claim_events, (limit, hold))
+
+    async def lease(self, limit: int, hold: timedelta, token: str) -> Sequence[Row]:
+        """See `Database`."""
+        return await self._in_turn(queues.lease, (limit, hold, token))
+
+    async def settle(self, settlings: list[Settling]) -> set[str]:
+        """See `Database`."""
+        return await self._in_turn(queues.settle, settlings)
 
     async def ping(self) -> None:
         """See `Database`."""
@@ -76,6 +92,12 @@ class SqliteDatabase:
         if self._writing is not None:
             self._writing.close()
         self._engine.dispose()
+
+    async def _in_turn(
+        self, work: Callable[[sqlite3.Connection, Any], _Result], argument: Any
+    ) -> _Result:
+        """One transaction in the writer's thread."""
+        return await self._run(self._writer, lambda: self._transaction(work, argument))
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
         try:
@@ -141,7 +163,8 @@ def _winners(connection: sqlite3.Connection, heads: list[Head]) -> set[str]:
     known = json.dumps([head.order_no for head in heads])
     stored: dict[str, int] = dict(connection.execute(_VERSIONS, (known,)).fetchall())
     won = [head for head in heads if stored.get(head.order_no, 0) == head.expected]
-    new = [_head_values(head) for head in won if head.expected == 0]
+    now = utc_text(datetime.now(UTC))
+    new = [(*_head_values(head), now) for head in won if head.expected == 0]
     old = [_head_values(head) for head in won if head.expected > 0]
     if new:
         connection.executemany(_NEW_ORDER, new)
@@ -158,7 +181,8 @@ _VERSIONS = (
     "SELECT order_no, version FROM orders WHERE order_no IN (SELECT value FROM json_each(?))"
 )
 _NEW_ORDER = (
-    "INSERT INTO orders (version, last_sequence, last_change, order_no) VALUES (?, ?, ?, ?)"
+    "INSERT INTO orders (version, last_sequence, last_change, order_no, announce_at)"
+    " VALUES (?, ?, ?, ?, ?)"
 )
 _CHANGED_ORDER = (
     "UPDATE orders SET version = ?, last_sequence = ?, last_change = ? WHERE order_no = ?"
@@ -169,40 +193,13 @@ def _statement(part: Part) -> str:
     """SQL for one row. An update takes the key and the order_no, which lead the row, last."""
     if not part.changes:
         marks = ", ".join("?" for _ in part.columns)
-        return f"INSERT INTO {part.table.name} VALUES ({marks})"  # noqa: S608
+        return f"INSERT INTO {part.table.name} ({', '.join(part.columns)}) VALUES ({marks})"  # noqa: S608
     key, order_no, *changed = part.columns
     sets = ", ".join(f"{column} = ?" for column in changed)
     return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ? AND {order_no} = ?"  # noqa: S608
 
 
 _STATEMENTS = {part.name: _statement(part) for part in PARTS}
-
-_NOW = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"
-_LATER = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ?)"
-_DUE = f"""
-SELECT order_no FROM (
-    SELECT * FROM (SELECT order_no, due_at FROM charges
-        WHERE {CLAIMABLE_CHARGE} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
-    UNION ALL
-    SELECT * FROM (SELECT order_no, due_at FROM refunds
-        WHERE {CLAIMABLE_REFUND} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
-) GROUP BY order_no ORDER BY min(due_at) LIMIT ?
-"""  # noqa: S608
-_HOLD = tuple(
-    f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {_NOW}"  # noqa: S608
-    " AND order_no IN (SELECT value FROM json_each(?))"
-    for table, claimable in (("charges", CLAIMABLE_CHARGE), ("refunds", CLAIMABLE_REFUND))
-)
-
-
-def _claim(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) -> list[str]:
-    limit, hold = wanted
-    found = [row[0] for row in connection.execute(_DUE, (limit,) * 3)]
-    if found:
-        later = f"{hold.total_seconds():+.3f} seconds"
-        for statement in _HOLD:
-            connection.execute(statement, (later, json.dumps(found)))
-    return found
 
 
 def fault_of(error: DBAPIError | sqlite3.Error) -> StorageFault:
@@ -228,6 +225,7 @@ _CONSTRAINTS = {
     "charges.charge_id": "charges_charge_id",
     "refunds.refund_no": "refunds_pkey",
     "refunds.refund_id": "refunds_refund_id",
+    "events.event_id": "events_pkey",
 }
 
 

@@ -1,12 +1,17 @@
 """`midas.ports.Store` on SQLite or PostgreSQL."""
 
+import asyncio
+import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
+from uuid import uuid4
 
 from midas import limits
 from midas.charge import ChargeState
+from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.errors import SettingsError, StorageUnavailable
+from midas.event import EventRecord
 from midas.payment import Change, JournalEntry, Notification, Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState
@@ -19,14 +24,17 @@ from midas.storage.postgres import PostgresDatabase
 from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
 from midas.storage.rows import (
     JOURNAL,
+    NEW_EVENTS,
     NEW_REFUNDS,
     NOTIFICATIONS,
     Decoder,
     Row,
+    event_of,
     journal_entry_of,
     notification_of,
 )
 from midas.storage.sqlite import SqliteDatabase
+from midas.storage.tables import PARKED, UNDELIVERED
 
 CHECK_TIMEOUT = timedelta(seconds=2)
 
@@ -43,6 +51,8 @@ class SqlStore:
         self._assembler = Assembler(plain=plain)
         self._journal = Decoder(JOURNAL, plain=plain)
         self._notifications = Decoder(NOTIFICATIONS, plain=plain)
+        self._events = Decoder(NEW_EVENTS, plain=plain)
+        self._wakes: set[asyncio.Future[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,7 +79,10 @@ class SqlStore:
 
     async def commit(self, change: Change) -> bool:
         """See `Store`."""
-        return await self._commits.commit(change)
+        written = await self._commits.commit(change)
+        if written and change.notifications:
+            self._wake()
+        return written
 
     async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
         """See `Store`.
@@ -80,6 +93,74 @@ class SqlStore:
             return await self._database.claim(limit, hold)
         except StorageFault as fault:
             raise StorageUnavailable from fault
+
+    async def record_event(self, event: EventRecord) -> bool:
+        """See `Store`."""
+        row = self._database.codec.event(event)
+        return await patiently(lambda: self._database.add_event(row), self._patience)
+
+    async def event(self, event_id: str) -> EventRecord | None:
+        """See `Store`."""
+        sql = f"SELECT {_EVENT} FROM events WHERE event_id = {self._database.parameter(1)}"  # noqa: S608
+        rows = await self._fetch(sql, (event_id,))
+        return self._event(rows[0]) if rows else None
+
+    async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
+        """See `Store`. A claim whose answer is lost is not repeated: see `claim_due_orders`."""
+        try:
+            return [self._event(row) for row in await self._database.claim_events(limit, hold)]
+        except StorageFault as fault:
+            raise StorageUnavailable from fault
+
+    async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
+        """See `Store`. A lease whose answer is lost comes up again after the hold."""
+        token = uuid4().hex
+        try:
+            rows = await self._database.lease(limit, hold, token)
+        except StorageFault as fault:
+            raise StorageUnavailable from fault
+        return [
+            Lease(token, row[0], notification_of(self._notifications.values(row[1:])))
+            for row in rows
+        ]
+
+    async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """See `Store`."""
+        settlings = [
+            (each.order_no, each.token, each.sequence, str(each.outcome), each.code, _cut())
+            for each in settlements
+        ]
+        if not settlings:
+            return []
+        try:
+            settled = await self._database.settle(settlings)
+        except StorageFault as fault:
+            raise StorageUnavailable from fault
+        if any(each.outcome is DeliveryOutcome.DELIVERED for each in settlements):
+            self._wake()
+        return [each.order_no in settled for each in settlements]
+
+    def notification_written(self) -> "asyncio.Future[None]":
+        """See `Store`."""
+        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wakes.add(wake)
+        wake.add_done_callback(self._wakes.discard)
+        return wake
+
+    async def backlog(self) -> Backlog:
+        """See `Store`."""
+        (oldest, parked) = (await self._fetch(_BACKLOG))[0]
+        if isinstance(oldest, str):
+            oldest = datetime.fromisoformat(oldest)
+        return Backlog(oldest, parked)
+
+    def _wake(self) -> None:
+        for wake in tuple(self._wakes):
+            if not wake.done():
+                wake.set_result(None)
+
+    def _event(self, row: Row) -> EventRecord:
+        return event_of(self._events.values(row))
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """See `Store`."""
@@ -154,6 +235,19 @@ class SqlStore:
             f" ORDER BY created_at DESC, {key} DESC LIMIT {mark(page.limit)}"
         )
         return sql, tuple(parameters)
+
+
+_EVENT = ", ".join(NEW_EVENTS.columns)
+_BACKLOG = (
+    "SELECT (SELECT min(n.occurred_at) FROM orders o JOIN notifications n"  # noqa: S608
+    " ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1"
+    f" WHERE {UNDELIVERED}), (SELECT count(*) FROM orders WHERE {PARKED})"
+)
+
+
+def _cut() -> float:
+    """Pauses are cut by up to half, so that orders do not all come up again at once."""
+    return random.uniform(0.5, 1.0)  # noqa: S311
 
 
 async def open_store(url: str, patience: timedelta = limits.COMMIT_PATIENCE) -> SqlStore:

@@ -26,10 +26,18 @@ from sqlalchemy import (
 )
 
 from midas.charge import ChargeState
-from midas.limits import CHANNEL_CHARACTERS, ORDER_NO_CHARACTERS, REFUND_NO_CHARACTERS
+from midas.limits import (
+    CHANNEL_CHARACTERS,
+    EVENT_ID_CHARACTERS,
+    ORDER_NO_CHARACTERS,
+    REFUND_NO_CHARACTERS,
+)
 from midas.refund import FundingSource, RefundState
 
 metadata = MetaData()
+
+LONG_AGO = "1970-01-01 00:00:00.000000+00:00"
+"""A moment that is over, as both databases read it."""
 
 
 def _utc() -> DateTime:
@@ -60,10 +68,19 @@ orders = Table(
     Column("version", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("last_change", String(32), nullable=False),
+    # What the order service was told, and when to tell it more: see `announce.py`.
+    Column("delivered_sequence", BigInteger, nullable=False, server_default="0"),
+    Column("announce_at", _utc(), nullable=False, server_default=LONG_AGO),
+    Column("announce_attempts", Integer, nullable=False, server_default="0"),
+    Column("lease_token", String(32), nullable=False, server_default=""),
+    Column("parked_code", String(32), nullable=False, server_default=""),
     CheckConstraint("version > 0", name="orders_version_positive"),
     CheckConstraint("last_sequence >= 0", name="orders_last_sequence_not_negative"),
     sqlite_with_rowid=False,
 )
+
+UNDELIVERED = "delivered_sequence < last_sequence AND parked_code = ''"
+PARKED = "parked_code <> ''"
 
 charges = Table(
     "charges",
@@ -121,6 +138,8 @@ def _partial(name: str, column: Column[Any], where: str, *, unique: bool = False
     return Index(name, column, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
+_partial("orders_undelivered", orders.c.announce_at, UNDELIVERED)
+_partial("orders_parked", orders.c.announce_at, PARKED)
 _partial("charges_one_open", charges.c.order_no, OPEN_CHARGE, unique=True)
 _partial("charges_claimable", charges.c.due_at, CLAIMABLE_CHARGE)
 _partial("charges_charge_id", charges.c.charge_id, "charge_id IS NOT NULL", unique=True)
@@ -205,6 +224,7 @@ notifications = Table(
     Column("refund_no", String(REFUND_NO_CHARACTERS), nullable=False),
     _flag("late"),
     _flag("duplicate_payment"),
+    _moment("delivered_at"),
     CheckConstraint("sequence > 0", name="notifications_sequence_positive"),
     sqlite_with_rowid=False,
 )
@@ -212,14 +232,18 @@ notifications = Table(
 events = Table(
     "events",
     metadata,
-    Column("event_id", String(64), primary_key=True),
+    Column("event_id", String(EVENT_ID_CHARACTERS), primary_key=True),
+    Column("order_no", String(ORDER_NO_CHARACTERS)),
     _text("type"),
     _moment("received_at", nullable=False),
-    _moment("applied_at"),
     Column("body_digest", String(64), nullable=False),
-    _text("outcome"),
-    Column("order_no", String(ORDER_NO_CHARACTERS)),
     Column("body", LargeBinary, nullable=False),
+    Column("standing", String(16), nullable=False),
+    _text("reason"),
+    _moment("applied_at"),
+    Column("attempts", Integer, nullable=False),
+    _moment("due_at"),
 )
 Index("events_order_no", events.c.order_no)
-_partial("events_not_applied", events.c.received_at, "applied_at IS NULL")
+_partial("events_due", events.c.due_at, "due_at IS NOT NULL")
+_partial("events_parked", events.c.received_at, "standing = 'PARKED'")

@@ -24,6 +24,7 @@ TREE: list[tuple[MidasError, str, int]] = [
     (errors.RefundNotAllowed("ORDER_NOT_PAID", "A1"), "REFUND_NOT_ALLOWED", 1),
     (errors.RefundExceedsRemaining("A1", "N1", 5, 4), "REFUND_EXCEEDS_REMAINING", 1),
     (errors.RefundNoReused("R1"), "REFUND_NO_REUSED", 1),
+    (errors.EventIdReused("evt_1"), "EVENT_ID_REUSED", 1),
     (errors.OutcomeUnknown("A1", "N1"), "OUTCOME_UNKNOWN", 3),
     (errors.OutcomeUnknown("A1", needs_operator=True), "OUTCOME_NEEDS_OPERATOR", 3),
     (errors.ChargeStillOpen("A1", "N1"), "CHARGE_STILL_OPEN", 1),

@@ -1,16 +1,33 @@
 """The store in memory: the whole of `midas.ports.Store`, without waiting and without surprises."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from uuid import uuid4
 
 from midas.charge import Charge, ChargeState
+from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
+from midas.event import EventRecord
+from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.payment import Change, JournalEntry, Notification, Order
 from midas.ports import KeyKind, KeyTaken, Listing
 from midas.refund import Refund, RefundState
 from midas.storage.rows import FIXED_CHARGE, FIXED_REFUND
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where an order's notifications stand."""
+
+    delivered: int = 0
+    attempts: int = 0
+    due_at: datetime = START
+    token: str = ""
+    parked_code: str = ""
 
 
 @dataclass(slots=True)
@@ -22,11 +39,19 @@ class Disk:
     """The order_no that a key belongs to."""
     journal: dict[str, tuple[JournalEntry, ...]] = field(default_factory=dict)
     notifications: dict[str, tuple[Notification, ...]] = field(default_factory=dict)
+    events: dict[str, EventRecord] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    """How far each order's notifications were delivered."""
 
     def copy(self) -> "Disk":
         """A snapshot: what is written to one of the two does not show in the other."""
         return Disk(
-            dict(self.orders), dict(self.owners), dict(self.journal), dict(self.notifications)
+            dict(self.orders),
+            dict(self.owners),
+            dict(self.journal),
+            dict(self.notifications),
+            dict(self.events),
+            dict(self.deliveries),
         )
 
 
@@ -39,6 +64,7 @@ class MemoryStore:
     def __init__(self, disk: Disk | None = None, clock: datetime = START) -> None:
         self.disk = Disk() if disk is None else disk
         self.clock = clock
+        self._wakes: list[asyncio.Future[None]] = []
 
     def now(self) -> datetime:
         """See `Store`."""
@@ -66,13 +92,104 @@ class MemoryStore:
         for key, column in owners.items():
             if key in disk.owners:
                 raise KeyTaken(column)
+        if any(each.event_id in disk.events for each in change.new_events):
+            raise KeyTaken("event_id")
+        for each in (*change.new_events, *change.changed_events):
+            disk.events[each.event_id] = each
+        disk.deliveries.setdefault(order_no, Delivery(due_at=self.clock))
         disk.orders[order_no] = after
         disk.owners.update(dict.fromkeys(owners, order_no))
         disk.journal[order_no] = disk.journal.get(order_no, ()) + change.journal
         told = disk.notifications.get(order_no, ()) + change.notifications
         assert [each.sequence for each in told] == list(range(1, len(told) + 1))
         disk.notifications[order_no] = told
+        if change.notifications:
+            self._wake()
         return True
+
+    async def record_event(self, event: EventRecord) -> bool:
+        """See `Store`."""
+        return self.disk.events.setdefault(event.event_id, event) is event
+
+    async def event(self, event_id: str) -> EventRecord | None:
+        """See `Store`."""
+        return self.disk.events.get(event_id)
+
+    async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
+        """See `Store`."""
+        due = sorted(
+            (each.due_at, each.event_id)
+            for each in self.disk.events.values()
+            if each.due_at is not None and each.due_at <= self.clock
+        )
+        claimed = [
+            replace(self.disk.events[key], due_at=self.clock + hold) for _, key in due[:limit]
+        ]
+        claimed = [replace(each, attempts=each.attempts + 1) for each in claimed]
+        self.disk.events.update((each.event_id, each) for each in claimed)
+        return claimed
+
+    async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
+        """See `Store`."""
+        disk, token = self.disk, uuid4().hex
+        due = sorted(
+            (each.due_at, order_no)
+            for order_no, each in disk.deliveries.items()
+            if self._undelivered(order_no) and each.due_at <= self.clock
+        )
+        leases = []
+        for _, order_no in due[:limit]:
+            now = disk.deliveries[order_no]
+            disk.deliveries[order_no] = replace(now, due_at=self.clock + hold, token=token)
+            head = disk.notifications[order_no][now.delivered]
+            leases.append(Lease(token, now.attempts, head))
+        return leases
+
+    async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """See `Store`."""
+        return [self._settle(each) for each in settlements]
+
+    def notification_written(self) -> "asyncio.Future[None]":
+        """See `Store`."""
+        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wakes.append(wake)
+        return wake
+
+    async def backlog(self) -> Backlog:
+        """See `Store`."""
+        heads = [
+            self.disk.notifications[order_no][each.delivered].occurred_at
+            for order_no, each in self.disk.deliveries.items()
+            if self._undelivered(order_no)
+        ]
+        parked = sum(bool(each.parked_code) for each in self.disk.deliveries.values())
+        return Backlog(min(heads, default=None), parked)
+
+    def _undelivered(self, order_no: str) -> bool:
+        now = self.disk.deliveries[order_no]
+        return now.delivered < len(self.disk.notifications[order_no]) and not now.parked_code
+
+    def _settle(self, settled: Settlement) -> bool:
+        now = self.disk.deliveries.get(settled.order_no)
+        if now is None or now.token != settled.token or now.delivered + 1 != settled.sequence:
+            return False
+        after = replace(now, token="", due_at=self.clock, attempts=now.attempts + 1)
+        if settled.outcome is DeliveryOutcome.DELIVERED:
+            after = replace(after, delivered=settled.sequence, attempts=0)
+            self._wake()
+        elif settled.outcome is DeliveryOutcome.RETRY:
+            pause_s = min(NOTIFICATION_PAUSE_MAX_S, 1 << min(now.attempts, 20))
+            after = replace(after, due_at=self.clock + timedelta(seconds=pause_s))
+        else:
+            after = replace(after, parked_code=settled.code)
+        self.disk.deliveries[settled.order_no] = after
+        return True
+
+    def _wake(self) -> None:
+        wakes, self._wakes = self._wakes, []
+        for wake in wakes:
+            if not wake.done():
+                wake.set_result(None)
 
     async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
         """See `Store`."""

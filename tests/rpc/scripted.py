@@ -17,7 +17,8 @@ from midas.flows.terms import RefundTerms
 from midas.payment import Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState
-from midas.rpc.server import Binding, Server, build_server
+from midas.rpc.payment_service import SERVICE, PaymentService
+from midas.rpc.server import Binding, Server
 from midas.v1 import errors_pb2, payment_service_pb2
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
@@ -174,7 +175,7 @@ async def served(
 ) -> AsyncIterator[Served]:
     """The server over these flows, ready, and a channel in the clear."""
     flows = flows or ScriptedFlows()
-    server = build_server(flows, binding or Binding())
+    server = Server({SERVICE: PaymentService(flows).methods}, binding or Binding())
     await server.start()
     await server.health.set_ready(True)
     async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

@@ -8,8 +8,9 @@ import logging
 import sys
 from datetime import timedelta
 
-from midas.app import run, serve_flows
+from midas.app import Work, run, serve_work
 from midas.config import Settings
+from midas.rpc.payment_service import SERVICE, PaymentService
 from midas.rpc.server import Binding
 from tests.rpc.scripted import ScriptedFlows
 
@@ -28,7 +29,9 @@ async def main(settings: Settings) -> None:
         return None
 
     where = Binding(port=settings.port)
-    await serve_flows(flows, check, where, timedelta(seconds=settings.drain_timeout_s))
+    services = {SERVICE: PaymentService(flows).methods}
+    work = Work(services, (flows.run,), flows.drain)
+    await serve_work(work, check, where, timedelta(seconds=settings.drain_timeout_s))
 
 
 if __name__ == "__main__":

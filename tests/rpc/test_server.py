@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untype
 from midas import limits
 from midas.errors import SettingsError
 from midas.rpc.callers import Callers
-from midas.rpc.server import Binding, Tls, build_server
+from midas.rpc.server import Binding, Server, Tls
 from midas.v1 import payment_service_pb2 as pb
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.rpc.certificates import Authority, Pair
@@ -186,7 +186,7 @@ async def test_a_second_server_on_the_port_is_refused() -> None:
     """Two processes never share a port by accident; the sentence names what to set."""
     async with served() as midas:
         with pytest.raises(SettingsError, match="PORT"):
-            build_server(ScriptedFlows(), Binding(port=midas.server.port))
+            Server({}, Binding(port=midas.server.port))
 
 
 @contextlib.asynccontextmanager

@@ -46,7 +46,12 @@ class Scripted:
         self.codec, self.plain = real.codec, real.plain
         self.now, self.keys, self.in_keys = real.now, real.keys, real.in_keys
         self.parameter, self.claim, self.ping = real.parameter, real.claim, real.ping
-        self.close = real.close
+        self.close, self.add_event, self.claim_events = (
+            real.close,
+            real.add_event,
+            real.claim_events,
+        )
+        self.lease, self.settle = real.lease, real.settle
         self.writes = 0
         self.fetch_fails: Exception | None = None
 

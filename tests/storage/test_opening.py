@@ -16,22 +16,23 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from midas.charge import Charge
 from midas.errors import SettingsError, StorageUnavailable
+from midas.event import EventRecord
 from midas.payment import Notification
 from midas.refund import Refund
-from midas.storage import migrate, open_store, tables
+from midas.storage import migrate, open_store, rows, tables
 from midas.storage.migrate import SCHEMA
 from tests.postgres import PostgresServer
 
 
 def test_columns_are_the_fields_of_the_records() -> None:
     """Rows become records by position, so the order of columns is that of fields."""
-    for table, record in (
-        (tables.charges, Charge),
-        (tables.refunds, Refund),
-        (tables.notifications, Notification),
+    for part, record in (
+        (rows.NEW_CHARGES, Charge),
+        (rows.NEW_REFUNDS, Refund),
+        (rows.NOTIFICATIONS, Notification),
+        (rows.NEW_EVENTS, EventRecord),
     ):
-        names = [each.name for each in fields(record)]
-        assert [column.name for column in table.columns] == names
+        assert list(part.columns) == [each.name for each in fields(record)]
 
 
 def test_the_newest_migration_is_the_schema_that_is_expected() -> None:

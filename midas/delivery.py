@@ -1,0 +1,49 @@
+"""Telling the order service: a notification is leased, delivered and settled. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from midas.payment import Notification
+
+
+class DeliveryOutcome(StrEnum):
+    """What became of one attempt."""
+
+    DELIVERED = "DELIVERED"
+    RETRY = "RETRY"  # it may have arrived or not
+    REFUSED = "REFUSED"  # the order service will never take it
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The first notification of an order that is not delivered, for one attempt.
+
+    An order is leased, not a notification: nobody can be sending the second one meanwhile (I9).
+    """
+
+    token: str
+    attempts: int
+    """How many were settled with RETRY before."""
+    notification: Notification
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a lease. `code` is the order service's status where it refused."""
+
+    token: str
+    order_no: str
+    sequence: int
+    outcome: DeliveryOutcome
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be told."""
+
+    oldest_at: datetime | None
+    """When the oldest notification that is not delivered, and not parked, occurred."""
+    parked: int
+    """How many orders wait for a person."""

@@ -1,0 +1,85 @@
+"""The entrance for Ping++'s events: what EventService calls, and what applies the late ones."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from midas import limits
+from midas.errors import EventIdReused, MidasError
+from midas.event import EventRecord
+from midas.flows import events
+from midas.flows.events import EventOutcome, Recorded
+from midas.flows.observe import Ports
+from midas.flows.turns import Turns
+
+logger = logging.getLogger("midas.flows")
+
+WAITING_PAUSE_S = 1.0
+"""How often each process looks for events that could not be applied at once."""
+WAITING_PAUSE_MAX_S = 30.0
+"""The same while the database cannot be used."""
+
+
+class Inbox:
+    """Events of Ping++. One per process and event loop.
+
+    An event that comes ten times at once is written once: the others wait for the first. A webhook
+    never waits for a charge of the same order that is under way: the order's version decides.
+    """
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._turns = Turns()
+        self._digests: OrderedDict[str, EventRecord] = OrderedDict()
+
+    async def record(self, body: bytes, unreadable: str = "") -> Recorded:
+        """Write an event down and apply it; it is on disk when this returns.
+
+        Raises InvalidRequest, EventIdReused, Overloaded and StorageUnavailable; the last one does
+        not say that nothing was written, so send the event again.
+        """
+        event, said = events.read(self._ports, body, unreadable)
+        async with self._turns.of(event.event_id):
+            seen = self._digests.get(event.event_id)
+            if seen is not None and seen.body_digest == event.body_digest:
+                return Recorded(EventOutcome.DUPLICATE, seen)
+            if seen is not None:
+                raise EventIdReused(event.event_id)
+            recorded = await events.record(self._ports, event, said)
+        self._remember(recorded.event)
+        return recorded
+
+    async def run(self) -> None:
+        """Apply events that wait as they fall due, until cancelled."""
+        pause_s = WAITING_PAUSE_S
+        while True:
+            try:
+                found = await self.apply_due()
+                pause_s = WAITING_PAUSE_S
+            except MidasError as error:
+                found = 0
+                logger.warning("events_not_applied", extra={"reason": type(error).__name__})
+                pause_s = min(pause_s * 2, WAITING_PAUSE_MAX_S)
+            if found < limits.EVENT_BATCH:
+                await self._ports.clock.sleep(pause_s)
+
+    async def apply_due(self) -> int:
+        """Look once at the events that wait. Returns how many were looked at."""
+        due = await self._ports.store.claim_events(limits.EVENT_BATCH, limits.EVENT_CLAIM)
+        for first in range(0, len(due), limits.RESOLVE_AT_ONCE):
+            some = due[first : first + limits.RESOLVE_AT_ONCE]
+            await asyncio.gather(*(self._apply(each) for each in some))
+        return len(due)
+
+    async def _apply(self, event: EventRecord) -> None:
+        """One event; its trouble must not keep the others waiting."""
+        try:
+            await events.apply_waiting(self._ports, event)
+        except MidasError as error:
+            told = {"event_id": event.event_id, "reason": type(error).__name__}
+            logger.warning("events_not_applied", extra=told)
+
+    def _remember(self, event: EventRecord) -> None:
+        self._digests[event.event_id] = event
+        if len(self._digests) > limits.EVENT_IDS_REMEMBERED:
+            self._digests.popitem(last=False)

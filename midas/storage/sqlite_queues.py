@@ -1,0 +1,129 @@
+"""SQLite's queues: orders that are due, events to be applied, notifications to be delivered.
+
+Each function is one transaction of the writer's thread.
+"""
+
+import json
+import sqlite3
+from datetime import timedelta
+
+from midas.limits import NOTIFICATION_PAUSE_MAX_S
+from midas.storage.database import Settling
+from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row
+from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED
+
+_FORMAT = "'%Y-%m-%d %H:%M:%f000+00:00'"
+_NOW = f"strftime({_FORMAT}, 'now')"
+_LATER = f"strftime({_FORMAT}, 'now', ?)"
+
+
+def _after(hold: timedelta) -> str:
+    return f"{hold.total_seconds():+.3f} seconds"
+
+
+_DUE = f"""
+SELECT order_no FROM (
+    SELECT * FROM (SELECT order_no, due_at FROM charges
+        WHERE {CLAIMABLE_CHARGE} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
+    UNION ALL
+    SELECT * FROM (SELECT order_no, due_at FROM refunds
+        WHERE {CLAIMABLE_REFUND} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
+) GROUP BY order_no ORDER BY min(due_at) LIMIT ?
+"""  # noqa: S608
+_HOLD = tuple(
+    f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {_NOW}"  # noqa: S608
+    " AND order_no IN (SELECT value FROM json_each(?))"
+    for table, claimable in (("charges", CLAIMABLE_CHARGE), ("refunds", CLAIMABLE_REFUND))
+)
+
+
+def claim_orders(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) -> list[str]:
+    """`Store.claim_due_orders`."""
+    limit, hold = wanted
+    found = [row[0] for row in connection.execute(_DUE, (limit,) * 3)]
+    if found:
+        for statement in _HOLD:
+            connection.execute(statement, (_after(hold), json.dumps(found)))
+    return found
+
+
+_EVENT_MARKS = ", ".join("?" for _ in NEW_EVENTS.columns)
+_ADD_EVENT = (
+    f"INSERT INTO events ({', '.join(NEW_EVENTS.columns)}) VALUES ({_EVENT_MARKS})"  # noqa: S608
+    " ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
+)
+
+
+def add_event(connection: sqlite3.Connection, row: Row) -> bool:
+    """`Store.record_event`."""
+    return bool(connection.execute(_ADD_EVENT, row).fetchall())
+
+
+_CLAIM_EVENTS = (
+    f"UPDATE events SET due_at = {_LATER}, attempts = attempts + 1"  # noqa: S608
+    f" WHERE event_id IN (SELECT event_id FROM events WHERE due_at <= {_NOW}"
+    f" ORDER BY due_at LIMIT ?) RETURNING {', '.join(NEW_EVENTS.columns)}"
+)
+
+
+def claim_events(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) -> list[Row]:
+    """`Store.claim_events`, as rows."""
+    limit, hold = wanted
+    return connection.execute(_CLAIM_EVENTS, (_after(hold), limit)).fetchall()
+
+
+_UNDELIVERED = (
+    f"SELECT order_no FROM orders WHERE {UNDELIVERED} AND announce_at <= {_NOW}"  # noqa: S608
+    " ORDER BY announce_at LIMIT ?"
+)
+_LEASE = (
+    f"UPDATE orders SET announce_at = {_LATER}, lease_token = ?"  # noqa: S608
+    " WHERE order_no IN (SELECT value FROM json_each(?))"
+)
+_LEASED = (
+    f"SELECT o.announce_attempts, {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"  # noqa: S608
+    " FROM json_each(?) j JOIN orders o ON o.order_no = j.value"
+    " JOIN notifications n ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1"
+    " ORDER BY j.key"
+)
+
+
+def lease(connection: sqlite3.Connection, wanted: tuple[int, timedelta, str]) -> list[Row]:
+    """`Store.lease_notifications`, as rows of attempts and notification."""
+    limit, hold, token = wanted
+    found = [row[0] for row in connection.execute(_UNDELIVERED, (limit,))]
+    if not found:
+        return []
+    orders = json.dumps(found)
+    connection.execute(_LEASE, (_after(hold), token, orders))
+    return connection.execute(_LEASED, (orders,)).fetchall()
+
+
+_PAUSE = f"min({NOTIFICATION_PAUSE_MAX_S}, 1 << min(announce_attempts, 20)) * w.cut"
+_SETTLE = f"""
+UPDATE orders SET
+    delivered_sequence = CASE w.outcome WHEN 'DELIVERED' THEN w.sequence
+        ELSE delivered_sequence END,
+    announce_attempts = CASE w.outcome WHEN 'DELIVERED' THEN 0 ELSE announce_attempts + 1 END,
+    announce_at = CASE w.outcome
+        WHEN 'RETRY' THEN strftime({_FORMAT}, 'now', '+' || ({_PAUSE}) || ' seconds')
+        ELSE {_NOW} END,
+    parked_code = CASE w.outcome WHEN 'REFUSED' THEN w.code ELSE '' END,
+    lease_token = ''
+FROM (SELECT json_extract(value, '$[0]') AS order_no, json_extract(value, '$[1]') AS token,
+        json_extract(value, '$[2]') AS sequence, json_extract(value, '$[3]') AS outcome,
+        json_extract(value, '$[4]') AS code, json_extract(value, '$[5]') AS cut
+    FROM json_each(?)) AS w
+WHERE orders.order_no = w.order_no AND orders.lease_token = w.token
+    AND orders.delivered_sequence + 1 = w.sequence
+RETURNING order_no, delivered_sequence
+"""  # noqa: S608
+_DELIVERED = f"UPDATE notifications SET delivered_at = {_NOW} WHERE order_no = ? AND sequence = ?"  # noqa: S608
+
+
+def settle(connection: sqlite3.Connection, settlings: list[Settling]) -> set[str]:
+    """`Store.settle_notifications`: the orders in which the lease still held."""
+    settled = connection.execute(_SETTLE, (json.dumps(settlings),)).fetchall()
+    wanted = {(each[0], each[2]) for each in settlings if each[3] == "DELIVERED"}
+    connection.executemany(_DELIVERED, [row for row in settled if tuple(row) in wanted])
+    return {row[0] for row in settled}
