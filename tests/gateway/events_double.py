@@ -1,0 +1,82 @@
+"""Midas's EventService as a scripted double on a real gRPC server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from midas.v1 import event_service_pb2 as events
+from midas.v1.event_service_pb2_grpc import (
+    EventServiceServicer,
+    add_EventServiceServicer_to_server,
+)
+
+Script = Callable[[events.RecordEventRequest], Awaitable[events.RecordEventResponse]]
+
+
+class Fails(Exception):
+    """Raised by a script: RecordEvent ends with this status."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+async def accepts(request: events.RecordEventRequest) -> events.RecordEventResponse:
+    """What Midas answers when all is well."""
+    outcome = events.EVENT_OUTCOME_IGNORED if request.unreadable else events.EVENT_OUTCOME_ACCEPTED
+    return events.RecordEventResponse(outcome=outcome)
+
+
+class EventsDouble(EventServiceServicer):
+    """Keeps every RecordEvent and answers as `script` says."""
+
+    def __init__(self) -> None:
+        self.recorded: list[events.RecordEventRequest] = []
+        self.script: Script = accepts
+
+    async def RecordEvent(  # noqa: N802 - named by gRPC
+        self,
+        request: events.RecordEventRequest,
+        context: aio.ServicerContext[events.RecordEventRequest, events.RecordEventResponse],
+    ) -> events.RecordEventResponse:
+        """Keep it, then do as the script says."""
+        self.recorded.append(request)
+        try:
+            return await self.script(request)
+        except Fails as fails:
+            await context.abort(fails.code, "details that nobody outside may see")
+            raise
+
+    async def LeaseNotifications(  # noqa: N802
+        self,
+        request: events.LeaseNotificationsRequest,
+        context: aio.ServicerContext[Any, Any],
+    ) -> events.LeaseNotificationsResponse:
+        """Nothing, after the wait."""
+        await asyncio.sleep(request.wait.seconds)
+        return events.LeaseNotificationsResponse()
+
+    async def SettleNotifications(  # noqa: N802
+        self,
+        request: events.SettleNotificationsRequest,
+        context: aio.ServicerContext[Any, Any],
+    ) -> events.SettleNotificationsResponse:
+        """Nothing was leased, so nothing counts."""
+        return events.SettleNotificationsResponse(applied=[False] * len(request.settlements))
+
+
+@asynccontextmanager
+async def served(double: EventsDouble, port: int = 0) -> AsyncIterator[int]:
+    """The port on which the double answers, until the end."""
+    server = aio.server(options=[("grpc.so_reuseport", 0)])
+    add_EventServiceServicer_to_server(double, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield bound
+    finally:
+        await server.stop(0)

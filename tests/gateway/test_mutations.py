@@ -1,0 +1,182 @@
+"""Hundreds of thousands of changed webhooks: none is accepted, none breaks the gateway.
+
+Most go through aiohttp's parser, the connection and the handler in memory (see memory.py); some
+thousands go over real sockets. All of it is seeded: a failure shows the request.
+"""
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from midas.v1 import event_service_pb2 as events
+from tests.gateway.events_double import EventsDouble, served
+from tests.gateway.intake_stage import PATH, read_all, request, staged
+from tests.gateway.memory import answered_to_each
+from tests.gateway.mutate import (
+    Chance,
+    Signed,
+    changed_body,
+    changed_head,
+    changed_signature,
+    forged,
+    signed_webhooks,
+)
+from webhook_gateway.connections import ConnectionBounds, Connections
+from webhook_gateway.intake import Intake, IntakeBounds
+from webhook_gateway.metrics import Metrics
+from webhook_gateway.signature import Verifier
+
+SEED = 20260728
+BODIES = 90_000
+SIGNATURES = 60_000
+HEADS = 60_000
+GENUINE_UNDER_CHANGED_HEADS = 20_000
+OVER_SOCKETS = 3_000
+AT_ONCE = 200
+WEBHOOKS = signed_webhooks()
+
+
+class InMemory:
+    """An intake without sockets, and all that reached RecordEvent."""
+
+    def __init__(self) -> None:
+        self.recorded: list[events.RecordEventRequest] = []
+        bounds = IntakeBounds(
+            path=PATH,
+            body_bytes=64 * 1024,
+            body_timeout=timedelta(seconds=60),
+            record_timeout=timedelta(seconds=60),
+            concurrent=1000,
+        )
+        metrics = Metrics()
+        verifier = Verifier({each.key.name: each.key for each in WEBHOOKS}.values())
+        intake = Intake(verifier, self._record, bounds, metrics)  # type: ignore[arg-type]
+        limits = ConnectionBounds(10 * AT_ONCE, timedelta(seconds=60))
+        self.server = Connections(intake.handle, limits, metrics)
+
+    async def _record(
+        self, sent: events.RecordEventRequest, timeout: float
+    ) -> events.RecordEventResponse:
+        self.recorded.append(sent)
+        return events.RecordEventResponse(outcome=events.EVENT_OUTCOME_ACCEPTED)
+
+    async def statuses_of(self, requests: Iterable[bytes]) -> Counter[int]:
+        """How often each status was answered; 0 is no answer. Fails at the first 5xx."""
+        seen: Counter[int] = Counter()
+        source = iter(requests)
+        while some := list(islice(source, AT_ONCE)):
+            answers = await answered_to_each(self.server, some)
+            for raw, answer in zip(some, answers, strict=True):
+                statuses = statuses_in(answer)
+                assert not [each for each in statuses if each >= 500], raw
+                seen.update(statuses or [0])
+        return seen
+
+
+def statuses_in(answer: bytes) -> list[int]:
+    """The statuses of all answers on a connection, 100 Continue left out."""
+    found = [int(each) for each in re.findall(rb"HTTP/\d\.\d (\d{3}) ", answer)]
+    return [each for each in found if each != 100]
+
+
+def many(count: int, make: Callable[[Chance, Signed], bytes]) -> Iterator[bytes]:
+    """So many requests from the one seed."""
+    chance = random.Random(SEED)
+    return (make(chance, chance.choice(WEBHOOKS)) for _ in range(count))
+
+
+def forged_under_changed_head(chance: Chance, webhook: Signed) -> bytes:
+    """No valid signature is anywhere in it."""
+    return changed_head(chance, forged(chance, webhook))
+
+
+def genuine_under_changed_head(chance: Chance, webhook: Signed) -> bytes:
+    """The signature and the body are genuine, but the head around them is not."""
+    return changed_head(chance, request(webhook.body, webhook.signature))
+
+
+async def test_unchanged_webhooks_are_accepted() -> None:
+    """The counterproof: the very requests that the mutations start from get a 200."""
+    memory = InMemory()
+    seen = await memory.statuses_of(request(each.body, each.signature) for each in WEBHOOKS)
+    assert seen == {200: len(WEBHOOKS)}
+    assert [each.body for each in memory.recorded] == [each.body for each in WEBHOOKS]
+
+
+@pytest.mark.parametrize(
+    ("count", "make"),
+    [
+        (BODIES, changed_body),
+        (SIGNATURES, changed_signature),
+        (HEADS, forged_under_changed_head),
+    ],
+    ids=["bodies", "signatures", "heads"],
+)
+async def test_no_mutation_is_accepted_in_memory(
+    count: int, make: Callable[[Chance, Signed], bytes]
+) -> None:
+    """210,000 in all: not one 2xx, not one 5xx, not one call of RecordEvent."""
+    memory = InMemory()
+    seen = await memory.statuses_of(many(count, make))
+    assert sum(seen.values()) >= count
+    assert not [status for status in seen if 200 <= status < 400], seen
+    assert seen[401] > 0
+    # only a changed head can leave the gateway waiting for the rest of a request
+    assert make is forged_under_changed_head or not seen[0], seen
+    assert memory.recorded == []
+
+
+async def test_a_changed_head_lets_only_the_signed_body_through() -> None:
+    """What leaves body and signature alone may be accepted, and the body is the signed one then."""
+    memory = InMemory()
+    seen = await memory.statuses_of(many(GENUINE_UNDER_CHANGED_HEADS, genuine_under_changed_head))
+    signed = {each.body for each in WEBHOOKS}
+    assert memory.recorded
+    assert {each.body for each in memory.recorded} <= signed
+    assert seen[200] == len(memory.recorded)
+    assert seen[400] > 0
+
+
+async def test_no_mutation_is_accepted_over_sockets() -> None:
+    """Some thousands of each kind over TCP, before a real gRPC server that is never called."""
+    midas = EventsDouble()
+    makers: list[Any] = [changed_body, changed_signature, forged_under_changed_head]
+    keys = list({each.key.name: each.key for each in WEBHOOKS}.values())
+    seen: Counter[int] = Counter()
+    async with served(midas) as port, staged(keys, port) as stage:
+        requests = [raw for make in makers for raw in many(OVER_SOCKETS, make)]
+        waiting = iter(requests)
+
+        async def sender() -> None:
+            for raw in waiting:
+                seen.update(statuses_in(await told(stage.port, raw)) or [0])
+
+        await asyncio.gather(*(sender() for _ in range(16)))
+    assert sum(seen.values()) >= len(requests)
+    assert not [status for status in seen if not 400 <= status < 500 and status], seen
+    assert midas.recorded == []
+
+
+async def told(port: int, raw: bytes) -> bytes:
+    """All that is answered to these bytes, after which nothing more is sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(raw)
+        with suppress(ConnectionError):
+            await writer.drain()
+            # no answer within this: the gateway still waits for the rest of it, and is left alone
+            async with asyncio.timeout(0.5):
+                return await read_all(reader)
+    except TimeoutError:
+        return b""
+    finally:
+        writer.close()
+    return b""

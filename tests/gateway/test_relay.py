@@ -1,0 +1,240 @@
+"""The relay: what it delivers, what it reports, how much at once."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from midas.v1 import charge_pb2
+from tests.gateway.relay_doubles import Received
+from tests.gateway.relay_stage import relayed
+from webhook_gateway.deliveries import REFUSALS
+
+
+@pytest.mark.parametrize(
+    "method", ["PayOrderSuccess", "PayOrderClosed", "RefundSuccess", "RefundFailed"]
+)
+async def test_each_kind_is_its_call_with_all_it_carries(method: str) -> None:
+    """Every field of the notification arrives in the call that its kind names."""
+    paid = method == "PayOrderSuccess"
+    flags = {"late": True, "duplicate_payment": True} if paid else {}
+    async with relayed() as stage:
+        await stage.midas.tell("o-1", method, **flags)
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        (call,) = stage.orders.calls
+    request, told = call.request, stage.midas.orders["o-1"].told[0]
+    assert call.method == method
+    assert (request.notification_id, request.order_no, request.sequence) == ("o-1/1", "o-1", 1)
+    assert request.occurred_at == told.occurred_at
+    assert request.observed_by == charge_pb2.OBSERVED_BY_WEBHOOK
+    assert request.charge == told.charge
+    if paid:
+        assert request.late
+        assert request.duplicate_payment
+    if method.startswith("Refund"):
+        assert request.refund == told.refund
+    assert stage.midas.settled == [("o-1", 1, "DELIVERED", "OK", True)]
+
+
+async def test_m7_the_next_is_sent_after_the_one_before_was_acknowledged() -> None:
+    """While n is not acknowledged n+1 is not sent, however often n fails (I9)."""
+    answers = {("o-1", 1): 2, ("o-1", 3): 1}
+
+    async def fail_some(call: Received, context: Any) -> None:
+        left = answers.get((call.order_no, call.sequence), 0)
+        if left:
+            answers[call.order_no, call.sequence] = left - 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "")
+
+    async with relayed() as stage:
+        stage.orders.behave = fail_some
+        for _ in range(4):
+            await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        assert stage.orders.sequences("o-1") == [1, 1, 1, 2, 3, 3, 4]
+        assert stage.orders.answered == [("o-1", n) for n in (1, 2, 3, 4)]
+
+
+async def test_a_lease_call_is_pending_while_deliveries_are_under_way() -> None:
+    """What becomes due while another order's call is slow is delivered at once."""
+    release = asyncio.Event()
+
+    async def slow_for_one(call: Received, context: Any) -> None:
+        if call.order_no == "slow":
+            await release.wait()
+
+    async with relayed() as stage:
+        stage.orders.behave = slow_for_one
+        await stage.midas.tell("slow")
+        await stage.orders.changes.until(lambda: stage.orders.calls)
+        for number in range(20):
+            await stage.midas.tell(f"quick-{number}")
+        await stage.midas.changes.until(lambda: len(stage.midas.settled) == 20)
+        assert stage.orders.under_way == 1
+        release.set()
+        await stage.midas.changes.until(stage.midas.all_delivered)
+
+
+async def test_never_more_under_way_than_the_bound() -> None:
+    """A burst over many orders fills the places and no more; leases never exceed free places."""
+    release = asyncio.Event()
+
+    async def hold(call: Received, context: Any) -> None:
+        await release.wait()
+
+    async with relayed(concurrency=5) as stage:
+        stage.orders.behave = hold
+        for number in range(40):
+            await stage.midas.tell(f"o-{number}")
+        await stage.orders.changes.until(lambda: stage.orders.under_way == 5)
+        assert sum(bool(order.token) for order in stage.midas.orders.values()) == 5
+        assert stage.midas.pending == 0
+        release.set()
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        assert stage.orders.most_under_way == 5
+        assert max(most for most, _ in stage.midas.asked) == 5
+
+
+async def test_one_place_is_enough() -> None:
+    """With a single place everything is delivered, one after the other."""
+    async with relayed(concurrency=1) as stage:
+        for number in range(3):
+            for _ in range(3):
+                await stage.midas.tell(f"o-{number}")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        assert stage.orders.most_under_way == 1
+        assert all(count == 1 for count in stage.orders.times().values())
+
+
+async def test_settlements_gather_while_one_report_is_on_its_way() -> None:
+    """Results that come in meanwhile go together in the next report."""
+    release = asyncio.Event()
+    async with relayed(concurrency=20) as stage:
+
+        async def hold() -> None:
+            await release.wait()
+
+        stage.midas.before_settling = hold
+        await stage.midas.tell("o-0")
+        await stage.orders.changes.until(lambda: len(stage.orders.answered) == 1)
+        for number in range(1, 20):
+            await stage.midas.tell(f"o-{number}")
+        await stage.orders.changes.until(lambda: len(stage.orders.answered) == 20)
+        release.set()
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        assert stage.midas.settle_calls[0] == 1
+        assert len(stage.midas.settle_calls) <= 4
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+async def test_every_status_is_settled_as_the_contract_says(code: grpc.StatusCode) -> None:
+    """OK delivers, four statuses refuse, each other one is tried again; the code is reported."""
+    if code is grpc.StatusCode.OK:
+        return
+
+    async def refuse(call: Received, context: Any) -> None:
+        if stage.orders.times()[call.order_no, call.sequence] == 1:
+            await context.abort(code, "scripted")
+
+    async with relayed() as stage:
+        stage.orders.behave = refuse
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(lambda: stage.midas.settled)
+        outcome = "REFUSED" if code.name in REFUSALS else "RETRY"
+        assert stage.midas.settled[0] == ("o-1", 1, outcome, code.name, True)
+
+
+async def test_a_kind_of_a_newer_midas_waits_for_a_newer_gateway() -> None:
+    """What this gateway cannot tell is neither delivered nor parked."""
+    async with relayed() as stage:
+        stage.midas.retry_pause_s = 60
+        await stage.midas.tell("o-1", "SomethingNew")
+        await stage.midas.changes.until(lambda: stage.midas.settled)
+        assert stage.midas.settled == [("o-1", 1, "RETRY", "KIND_UNKNOWN", True)]
+        assert stage.orders.calls == []
+
+
+async def test_the_deadline_is_the_order_services_own_or_the_rest_of_the_lease() -> None:
+    """A call never has more time than either."""
+    async with relayed(order_timeout=timedelta(seconds=7)) as stage:
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        # grpc rounds a deadline up on its way
+        assert 5 < stage.orders.calls[0].time_remaining < 8
+    async with relayed(order_timeout=timedelta(seconds=500)) as stage:
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        assert 0 < stage.orders.calls[0].time_remaining < 0.9 * stage.midas.lease_s + 1
+
+
+async def test_the_wait_never_eats_the_lease() -> None:
+    """Once it is known how long leases hold, no call waits longer than half of that."""
+    async with relayed(wait=timedelta(seconds=20)) as stage:
+        stage.midas.lease_s = 2.0
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        await stage.midas.changes.until(lambda: len(stage.midas.asked) >= 3)
+        assert stage.midas.asked[0][1] == 20
+        assert stage.midas.asked[-1][1] == 1
+
+
+async def test_a_long_poll_that_ends_empty_is_followed_by_the_next() -> None:
+    """Nothing due is no error, and what comes later is delivered."""
+    async with relayed(wait=timedelta(seconds=0.05)) as stage:
+        await stage.midas.changes.until(lambda: len(stage.midas.asked) >= 4)
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+
+
+async def test_an_empty_answer_before_its_time_does_not_make_it_spin() -> None:
+    """A Midas that answers empty at once is asked with growing pauses, not thousands of times."""
+    async with relayed() as stage:
+        stage.midas.answers_empty_at_once = 100_000
+        await asyncio.sleep(0.5)  # time for thousands of calls
+        assert len(stage.midas.asked) < 50
+        stage.midas.answers_empty_at_once = 0
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+
+
+async def test_what_it_measures() -> None:
+    """Each attempt by kind and outcome; age of the oldest and parked orders from each lease."""
+
+    async def refuse(call: Received, context: Any) -> None:
+        if call.order_no == "bad":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "")
+
+    async with relayed(wait=timedelta(seconds=0.05)) as stage:
+        stage.orders.behave = refuse
+        await stage.midas.tell("bad", "RefundFailed")
+        await stage.midas.tell("good")
+        await stage.midas.changes.until(lambda: len(stage.midas.settled) == 2)
+        asked = len(stage.midas.asked)
+        await stage.midas.changes.until(lambda: len(stage.midas.asked) >= asked + 3)
+        assert stage.metrics.attempts == {
+            ("refund_failed", "refused"): 1,
+            ("pay_order_success", "delivered"): 1,
+        }
+        assert stage.metrics.parked == 1
+        assert 6 < stage.metrics.oldest_s < 60
+
+
+async def test_failures_are_logged_once_and_successes_not(caplog: pytest.LogCaptureFixture) -> None:
+    """One line per failed attempt with what an operator needs, none for what went well."""
+
+    async def fail_once(call: Received, context: Any) -> None:
+        if len(stage.orders.calls) == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "card 6222")
+
+    async with relayed() as stage:
+        stage.orders.behave = fail_once
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+    attempts = [each for each in caplog.records if "order_no" in each.__dict__]
+    (line,) = attempts
+    assert (line.name, line.msg) == ("midas.relay", "delivery_failed")
+    assert (line.__dict__["order_no"], line.__dict__["code"]) == ("o-1", "UNAVAILABLE")
+    assert (line.__dict__["attempt"], line.__dict__["verdict"]) == (1, "retry")
+    assert "6222" not in str(line.__dict__)

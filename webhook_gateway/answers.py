@@ -1,0 +1,57 @@
+"""Everything that a sender of webhooks can be told: small, fixed, nothing of what it sent."""
+
+from enum import Enum
+
+from aiohttp import web
+
+SERVER = "webhook-gateway"
+"""In the place of names and versions of libraries."""
+
+
+class Answer(Enum):
+    """A status and what led to it. The name, in lower case, is the whole body and the metric."""
+
+    # Midas has the event on disk
+    ACCEPTED = (200, 1)
+    DUPLICATE = (200, 2)
+    IGNORED = (200, 3)
+    UNREADABLE = (200, 4)
+    RECORDED = (200, 5)
+    """On disk, with an outcome that this version does not know."""
+
+    # it can never be accepted
+    BAD_REQUEST = (400, 1)
+    TWO_SIGNATURES = (400, 2)
+    BAD_BODY = (400, 3)
+    EMPTY_BODY = (400, 4)
+    REFUSED = (400, 5)
+    """Midas finds it invalid."""
+    NO_SIGNATURE = (401, 1)
+    BAD_SIGNATURE = (401, 2)
+    NOT_FOUND = (404, 1)
+    METHOD_NOT_ALLOWED = (405, 1)
+    TOO_SLOW = (408, 1)
+    EVENT_ID_REUSED = (409, 1)
+    TOO_LARGE = (413, 1)
+    CONTENT_ENCODING = (415, 1)
+    EXPECTATION = (417, 1)
+
+    # nothing may be assumed to be recorded: send it again
+    UNAVAILABLE = (503, 1)
+    OVERLOADED = (503, 2)
+    UNEXPECTED = (503, 3)
+
+    def __init__(self, status: int, _number: int) -> None:
+        self.status = status
+        self.outcome = self.name.lower()
+        self._body = f"{self.outcome}\n".encode()
+        self._headers = {"Content-Type": "text/plain", "Server": SERVER}
+        if status == web.HTTPMethodNotAllowed.status_code:
+            self._headers["Allow"] = "POST"
+
+    def response(self, *, last: bool) -> web.Response:
+        """It as HTTP. `last`: the connection is closed after it, as it is after every refusal."""
+        response = web.Response(status=self.status, body=self._body, headers=self._headers)
+        if last or self.status != web.HTTPOk.status_code:
+            response.force_close()
+        return response

@@ -1,0 +1,251 @@
+"""The composition root: what is wired to what, and how the process starts and ends.
+
+SIGTERM or SIGINT → not ready → no new connections → webhooks and deliveries under way end, for at
+most DRAIN_TIMEOUT_S → exit status 0. A second signal ends the process at once.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from midas.errors import SettingsError
+from midas.observability import configure, failure
+from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
+from midas.v1.event_service_pb2_grpc import EventServiceStub
+from webhook_gateway import channels, config
+from webhook_gateway.config import Settings
+from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
+from webhook_gateway.intake import Intake, IntakeBounds
+from webhook_gateway.management import Management
+from webhook_gateway.metrics import Metrics
+from webhook_gateway.relay import Relay, RelayOptions
+from webhook_gateway.signature import Verifier, load_keys
+
+if TYPE_CHECKING:
+    from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub
+    from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
+
+OTHER_FILES = 128
+"""File descriptors beside those of webhook connections: gRPC, the management port, the log."""
+LAST_CONNECTIONS_S = 0.2
+"""How long connections may take to end by themselves when the drain is over."""
+RESTART_PAUSE_S = 1.0
+"""Before a relay that broke is started again."""
+GARBAGE_THRESHOLD = 100_000
+"""New objects between two looks for garbage cycles; a webhook makes hardly one."""
+
+_log = logging.getLogger("midas.gateway")
+
+
+def run() -> int:
+    """Load the settings, serve, give the exit status: 0 after an orderly end, 1 after a crash.
+
+    Raises SettingsError, with the sentence that says what to set, when a setting keeps it from
+    starting.
+    """
+    logs = None
+    try:
+        settings = config.load()
+        verifier = Verifier(load_keys(settings.pingpp_public_key_paths))
+        channels.check_credentials(settings)
+        logs = configure(settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings, verifier))
+    except SettingsError:
+        raise
+    except Exception as error:
+        _log.critical("crashed", extra=failure(error))
+        return 1
+    finally:
+        if logs is not None:
+            logs.close()
+    return 0
+
+
+async def serve(settings: Settings, verifier: Verifier) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError when a port cannot be had."""
+    _allow_files(settings.webhook_connections + OTHER_FILES)
+    metrics = Metrics()
+    async with _stop_signal() as stopped, AsyncExitStack() as stack:
+        midas = channels.open_midas(settings)
+        stack.push_async_callback(midas.close)
+        events: EventServiceAsyncStub = EventServiceStub(midas)
+        management = Management(lambda: midas.get_state(try_to_connect=True).name, metrics)
+        await _serve_management(stack, management, settings)
+        intake = Intake(verifier, events.RecordEvent, _intake_bounds(settings), metrics)
+        idle = timedelta(seconds=settings.header_timeout_s)
+        bounds = ConnectionBounds(settings.webhook_connections, idle)
+        connections = Connections(intake.handle, bounds, metrics)
+        listening = await _listen(connections, settings)
+        stack.callback(listening.close)
+        relay = await _relay(stack, events, settings, metrics)
+        _tune_garbage_collection()
+        management.ready = True
+        tls = settings.tls_ca_path is not None
+        _log.info("serving", extra={**_where(listening), "tls": tls})
+        await stopped.wait()
+        management.ready = False
+        _log.info("draining")
+        drained = await asyncio.gather(
+            _drain_intake(listening, connections, intake, settings.drain_timeout),
+            relay.drain(settings.drain_timeout) if relay is not None else _nothing_to_drain(),
+        )
+    level = logging.INFO if all(drained) else logging.WARNING
+    _log.log(level, "stopped", extra={"drained": all(drained)})
+
+
+async def _serve_management(
+    stack: AsyncExitStack, management: Management, settings: Settings
+) -> None:
+    runner = management.runner()
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, settings.ip, settings.webhook_mport).start()
+    except OSError:
+        raise _no_port("WEBHOOK_MPORT", settings.ip, settings.webhook_mport) from None
+    ip, port = runner.addresses[0][:2]
+    _log.info("management", extra={"ip": ip, "port": port})
+
+
+async def _relay(
+    stack: AsyncExitStack, events: "EventServiceAsyncStub", settings: Settings, metrics: Metrics
+) -> Relay | None:
+    """The relay, running until the stack is closed; none without an order service."""
+    if not settings.order_target.strip():
+        _log.warning("relay_off", extra={"setting": "ORDER_TARGET"})
+        return None
+    channel = channels.open_order_service(settings)
+    stack.push_async_callback(channel.close)
+    orders: OrderPaymentServiceAsyncStub = OrderPaymentServiceStub(channel)
+    options = RelayOptions(
+        concurrency=settings.relay_concurrency,
+        order_timeout=timedelta(seconds=settings.order_timeout_s),
+    )
+    relay = Relay(events, orders, options, metrics)
+    running = asyncio.create_task(_kept_running(relay))
+    stack.push_async_callback(_cancelled, running)
+    return relay
+
+
+async def _kept_running(relay: Relay) -> None:
+    """A relay that breaks is logged and begun again: it must not end unnoticed."""
+    while True:
+        try:
+            await relay.run()
+        except Exception as error:
+            _log.exception("relay_broke", extra=failure(error))
+        await asyncio.sleep(RESTART_PAUSE_S)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _listen(connections: Connections, settings: Settings) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            connections,
+            settings.ip,
+            settings.webhook_port,
+            backlog=BACKLOG,
+            reuse_port=settings.webhook_reuse_port or None,
+        )
+    except OSError:
+        raise _no_port("WEBHOOK_PORT", settings.ip, settings.webhook_port) from None
+
+
+def _no_port(setting: str, ip: str, port: int) -> SettingsError:
+    reason = f"cannot listen on {ip}:{port}: another process has the port, or there is no such"
+    return SettingsError(f"{reason} address here; set IP and {setting} to one that is free")
+
+
+async def _drain_intake(
+    listening: asyncio.Server, connections: Connections, intake: Intake, timeout: timedelta
+) -> bool:
+    listening.close()
+    await asyncio.sleep(0)  # what the kernel had accepted by now is begun
+    connections.close_idle()
+    drained = await intake.drain(timeout)
+    await connections.shutdown(LAST_CONNECTIONS_S)
+    return drained
+
+
+async def _nothing_to_drain() -> bool:
+    return True
+
+
+def _intake_bounds(settings: Settings) -> IntakeBounds:
+    return IntakeBounds(
+        path=settings.webhook_path,
+        body_bytes=settings.webhook_body_bytes,
+        body_timeout=timedelta(seconds=settings.body_timeout_s),
+        record_timeout=timedelta(seconds=settings.record_event_timeout_s),
+        concurrent=settings.concurrent_webhooks,
+    )
+
+
+def _where(listening: asyncio.Server) -> dict[str, object]:
+    ip, port = listening.sockets[0].getsockname()[:2]
+    return {"ip": ip, "port": port}
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the limit of open files where it is too low; SettingsError where that is forbidden."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise SettingsError(
+            f"WEBHOOK_CONNECTIONS: needs {wanted} open files, and this process may open {hard}; "
+            "raise the limit (ulimit -n) or lower the setting"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _tune_garbage_collection() -> None:
+    """What is loaded by now stays: the collector need not walk it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
+
+
+@asynccontextmanager
+async def _stop_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second one ends the process."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopped.is_set():
+            logging.shutdown()
+            os._exit(128 + number)
+        _log.info("signal", extra={"signal": number.name})
+        stopped.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stopped
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    with suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop
+    return None

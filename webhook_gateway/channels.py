@@ -1,0 +1,42 @@
+"""The gRPC channels to Midas and to the order service."""
+
+from collections.abc import Sequence
+
+import grpc
+from grpc import aio
+
+from webhook_gateway.config import Settings, read
+from webhook_gateway.relay_channels import MIDAS_CHANNEL, ORDER_CHANNEL
+
+
+def open_midas(settings: Settings) -> aio.Channel:
+    """To MIDAS_TARGET. Connects by itself, and again; a call that finds nobody fails at once."""
+    return _open(settings.midas_target, MIDAS_CHANNEL, settings)
+
+
+def open_order_service(settings: Settings) -> aio.Channel:
+    """To ORDER_TARGET."""
+    return _open(settings.order_target, ORDER_CHANNEL, settings)
+
+
+def check_credentials(settings: Settings) -> None:
+    """Raise SettingsError if a file that TLS needs cannot be read."""
+    _credentials(settings)
+
+
+def _open(target: str, options: Sequence[tuple[str, int]], settings: Settings) -> aio.Channel:
+    credentials = _credentials(settings)
+    if credentials is None:
+        return aio.insecure_channel(target, options=options)
+    return aio.secure_channel(target, credentials, options=options)
+
+
+def _credentials(settings: Settings) -> grpc.ChannelCredentials | None:
+    ca, cert, key = settings.tls_ca_path, settings.tls_cert_path, settings.tls_key_path
+    if ca is None:
+        return None
+    return grpc.ssl_channel_credentials(
+        root_certificates=read(ca, "TLS_CA_PATH"),
+        private_key=None if key is None else read(key, "TLS_KEY_PATH"),
+        certificate_chain=None if cert is None else read(cert, "TLS_CERT_PATH"),
+    )

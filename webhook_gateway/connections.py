@@ -1,0 +1,138 @@
+"""The HTTP server of the webhook port: how much of it strangers may hold, and for how long.
+
+aiohttp's own defaults are not for facing the internet: an idle connection may stay for an hour, a
+gzip body is unpacked, an unread answer waits for ever, and errors are answered with their text
+(reliability.md F6, F7).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+
+from midas.observability import failure
+from webhook_gateway.answers import Answer
+from webhook_gateway.metrics import Metrics
+
+LINE_BYTES = 4096
+FIELD_BYTES = 8190
+HEADERS = 64
+READ_BYTES = 16 * 1024
+"""aiohttp reads twice as many ahead of the handler."""
+LINGERING_S = 2.0
+"""How long a refused body is still read and thrown away, so that the refusal itself arrives."""
+BACKLOG = 1024
+"""Connections that the kernel keeps while the process is busy."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger("midas.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBounds:
+    """How many, and how long one may take for a head or be idle."""
+
+    most: int
+    header_timeout: timedelta
+
+
+class Connections(web.Server):
+    """Makes a Connection of each that is accepted; closes the oldest when there are too many."""
+
+    def __init__(self, handler: Handler, bounds: ConnectionBounds, metrics: Metrics) -> None:
+        super().__init__(
+            handler,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=bounds.header_timeout.total_seconds(),
+            lingering_time=LINGERING_S,
+            max_line_size=LINE_BYTES,
+            max_field_size=FIELD_BYTES,
+            max_headers=HEADERS,
+            read_bufsize=READ_BYTES,
+        )
+        self.metrics = metrics
+        self._most = bounds.most
+        self._open: dict[Connection, asyncio.Transport] = {}
+
+    def __call__(self) -> "Connection":
+        """The protocol of one connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Count it, and make room for it."""
+        super().connection_made(handler, transport)
+        if isinstance(handler, Connection):
+            self._open[handler] = transport
+        if len(self._open) > self._most:
+            self._evict()
+        self.metrics.connections(len(self._open))
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Count it no more."""
+        super().connection_lost(handler, exc)
+        if isinstance(handler, Connection):
+            self._open.pop(handler, None)
+        self.metrics.connections(len(self._open))
+
+    def close_idle(self) -> None:
+        """Close every connection on which no request is under way."""
+        for connection in list(self._open):
+            if not connection.busy:
+                connection.force_close()
+
+    def _evict(self) -> None:
+        """Close the oldest that has shown no valid signature; that may be the newest itself."""
+        for connection, transport in self._open.items():
+            if not connection.verified:
+                del self._open[connection]
+                transport.abort()
+                self.metrics.evicted()
+                return
+
+
+class Connection(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_connections", "busy", "verified")
+
+    def __init__(self, connections: Connections, **options: Any) -> None:
+        super().__init__(connections, **options)
+        self._connections = connections
+        self.busy = False
+        """Whether a request is under way."""
+        self.verified = False
+        """Whether that request has shown a valid signature: it is not closed for others."""
+
+    def pause_writing(self) -> None:
+        """Close it: who lets answers of a few bytes pile up does not read them."""
+        super().pause_writing()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the sender
+    ) -> web.StreamResponse:
+        """A fixed answer in the place of aiohttp's page."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is on its way already")
+        answer = Answer.BAD_REQUEST
+        if status >= web.HTTPInternalServerError.status_code:
+            answer = Answer.UNEXPECTED
+            _log.error("unexpected", extra=failure(exc) if exc is not None else {})
+        self._connections.metrics.answered(answer.status, answer.outcome)
+        return answer.response(last=True)
+
+    def log_exception(self, *_: Any, **__: Any) -> None:
+        """Nothing: what a sender breaks is its own connection, and it is counted."""

@@ -1,0 +1,112 @@
+"""One delivery: which call of the order service a notification is, and what its answer means."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from google.protobuf.message import Message
+from grpc import aio
+
+from midas.order.v1 import order_payment_service_pb2 as orders
+from midas.v1 import event_service_pb2 as events
+from webhook_gateway.relay_calls import CallFailed, answer_of
+
+if TYPE_CHECKING:
+    from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub
+
+REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"})
+"""Statuses with which the order service says that it will never take the notification."""
+KIND_UNKNOWN = "KIND_UNKNOWN"
+"""A newer Midas has something to tell that this gateway cannot: a newer gateway will."""
+
+_Call: TypeAlias = aio.UnaryUnaryMultiCallable[Message, Message]
+_Request: TypeAlias = Callable[[events.Notification], Message]
+
+
+class Answer(NamedTuple):
+    """What became of one attempt."""
+
+    outcome: events.DeliveryOutcome.ValueType
+    code: str
+    """The name of the gRPC status, or why there was none."""
+
+
+class Deliveries:
+    """Calls the order service."""
+
+    def __init__(self, stub: "OrderPaymentServiceAsyncStub") -> None:
+        self._calls: dict[int, tuple[_Call, _Request]] = {
+            kind: (getattr(stub, method), request) for kind, (method, request) in _METHODS.items()
+        }
+
+    async def deliver(self, notification: events.Notification, timeout_s: float) -> Answer:
+        """Tell the order service. Raises nothing: whatever goes wrong is an answer too."""
+        known = self._calls.get(notification.kind)
+        if known is None:
+            return Answer(events.DELIVERY_OUTCOME_RETRY, KIND_UNKNOWN)
+        call, request = known
+        try:
+            await answer_of(call, request(notification), timeout_s)
+        except CallFailed as failed:
+            return Answer(_outcome_of(failed.code), failed.code)
+        return Answer(events.DELIVERY_OUTCOME_DELIVERED, "OK")
+
+
+def _outcome_of(code: str) -> events.DeliveryOutcome.ValueType:
+    refused = code in REFUSALS
+    return events.DELIVERY_OUTCOME_REFUSED if refused else events.DELIVERY_OUTCOME_RETRY
+
+
+def _pay_order_success(told: events.Notification) -> Message:
+    return orders.PayOrderSuccessRequest(
+        notification_id=told.notification_id,
+        order_no=told.order_no,
+        sequence=told.sequence,
+        occurred_at=told.occurred_at,
+        observed_by=told.observed_by,
+        charge=told.charge,
+        late=told.late,
+        duplicate_payment=told.duplicate_payment,
+    )
+
+
+def _pay_order_closed(told: events.Notification) -> Message:
+    return orders.PayOrderClosedRequest(
+        notification_id=told.notification_id,
+        order_no=told.order_no,
+        sequence=told.sequence,
+        occurred_at=told.occurred_at,
+        observed_by=told.observed_by,
+        charge=told.charge,
+    )
+
+
+def _refund_success(told: events.Notification) -> Message:
+    return orders.RefundSuccessRequest(
+        notification_id=told.notification_id,
+        order_no=told.order_no,
+        sequence=told.sequence,
+        occurred_at=told.occurred_at,
+        observed_by=told.observed_by,
+        charge=told.charge,
+        refund=told.refund,
+    )
+
+
+def _refund_failed(told: events.Notification) -> Message:
+    return orders.RefundFailedRequest(
+        notification_id=told.notification_id,
+        order_no=told.order_no,
+        sequence=told.sequence,
+        occurred_at=told.occurred_at,
+        observed_by=told.observed_by,
+        charge=told.charge,
+        refund=told.refund,
+    )
+
+
+_METHODS: dict[int, tuple[str, _Request]] = {
+    events.NOTIFICATION_KIND_PAY_ORDER_SUCCESS: ("PayOrderSuccess", _pay_order_success),
+    events.NOTIFICATION_KIND_PAY_ORDER_CLOSED: ("PayOrderClosed", _pay_order_closed),
+    events.NOTIFICATION_KIND_REFUND_SUCCESS: ("RefundSuccess", _refund_success),
+    events.NOTIFICATION_KIND_REFUND_FAILED: ("RefundFailed", _refund_failed),
+}

@@ -1,0 +1,24 @@
+"""How long to wait before something that failed is tried again."""
+
+import random
+
+FIRST_S = 0.02
+LONGEST_S = 1.0
+
+
+class Pauses:
+    """Growing pauses with jitter, at most LONGEST_S: whoever is back is met within that time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many were taken since the last success."""
+
+    def next_s(self) -> float:
+        """The next pause, in seconds: between half and all of what it has grown to."""
+        grown = min(FIRST_S * (1 << min(self.count, 10)), LONGEST_S)
+        self.count += 1
+        return grown * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+    def reset(self) -> None:
+        """It worked: begin with the shortest again."""
+        self.count = 0
