@@ -6,12 +6,9 @@ process at once.
 """
 
 import asyncio
-import gc
 import logging
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -25,6 +22,7 @@ from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
 from midas.observability import configure, failure
 from midas.ports import Psp, Store
+from midas.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
 from midas.rpc import event_service, payment_service
@@ -40,10 +38,6 @@ READINESS_TIMEOUT_S = 3.0
 """How long it may take to give one."""
 RESTART_PAUSE_S = 1.0
 """Before background work that broke is started again."""
-GARBAGE_THRESHOLD = 100_000
-"""New objects between two looks for garbage cycles: some ten megabytes at the most.
-
-A charge makes a few hundred of them, and hardly a cycle."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +65,7 @@ def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
     try:
         settings = config.load()
         logs = configure(settings.log_level)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(main(settings))
     except SettingsError:
         raise
@@ -138,9 +132,9 @@ async def serve_work(
     Healthy while `check` raises nothing. Logs `serving` with the port once calls are accepted.
     """
     server = Server(work.services, where)
-    async with _stop_signal() as stopped:
+    async with stop_signal() as stopped:
         await server.start()
-        _tune_garbage_collection()
+        tune_garbage_collection()
         tls = where.tls is not None
         _log.info("serving", extra={"ip": where.ip, "port": server.port, "tls": tls})
         working = [asyncio.create_task(_kept_running(each)) for each in work.background]
@@ -150,13 +144,6 @@ async def serve_work(
             task.cancel()
         await _drain(server, work, drain_timeout)
         await asyncio.gather(*working, return_exceptions=True)
-
-
-def _tune_garbage_collection() -> None:
-    """What is loaded by now stays: the collector need not walk it with every charge."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
 
 
 def binding(settings: Settings) -> Binding:
@@ -230,34 +217,3 @@ async def _kept_running(work: Callable[[], Awaitable[None]]) -> None:
         except Exception as error:
             _log.exception("background_work_broke", extra=failure(error))
         await asyncio.sleep(RESTART_PAUSE_S)
-
-
-@asynccontextmanager
-async def _stop_signal() -> AsyncIterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second one ends the process."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stopped.is_set():
-            logging.shutdown()
-            os._exit(128 + number)
-        _log.info("signal", extra={"signal": number.name})
-        stopped.set()
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield stopped
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    with suppress(ImportError):
-        import uvloop
-
-        return uvloop.new_event_loop
-    return None

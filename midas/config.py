@@ -8,20 +8,19 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from midas import config_server, limits
+from midas import config_sources, limits
 from midas.config_checks import check, read
-from midas.errors import SettingsError
+from midas.config_sources import ConfigServer
 
 PSP_API_BASE = "https://api.pingxx.com"
 
@@ -188,36 +187,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment, then the config server; what a test passes to the constructor wins."""
-        return init_settings, env_settings, _ConfigServer(settings_cls, {})
+        return init_settings, env_settings, ConfigServer(settings_cls, {})
 
 
 def load() -> Settings:
     """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from None
-
-
-def _sentence(error: Any) -> str:
-    """What is wrong, without the value: it may be a secret."""
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return message
-    name = "_".join(str(part) for part in error["loc"][:1]).upper()
-    return f"{name}: {message[:1].lower()}{message[1:]}"
-
-
-class _ConfigServer(InitSettingsSource):
-    """The values of the config server, by whichever spelling of their names."""
-
-    def __call__(self) -> dict[str, Any]:
-        url = self.current_state.get("config_url", "")
-        text = url.get_secret_value() if isinstance(url, SecretStr) else str(url)
-        if not text:
-            return {}
-        env = str(self.current_state.get("env", "development"))
-        told = config_server.fetch(text, env)
-        fields = self.settings_cls.model_fields.keys() - {"config_url", "env"}
-        names = {config_server.plain(name): name for name in fields}
-        return {names[plain]: told[plain] for plain in told.keys() & names.keys()}
+    return config_sources.load(Settings)

@@ -230,13 +230,16 @@ def _timestamp(created: float) -> str:
     return f"{_second[1]}.{int((created - whole) * 1000):03d}Z"
 
 
+_OURS = ("midas", "webhook_gateway")
+
+
 def _place(traceback: TracebackType | None) -> str:
     """The innermost line of Midas's own code, or the innermost of all."""
     place = ""
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
         name = traceback.tb_frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] == "midas" or not place.startswith("midas/"):
+        if name.partition(".")[0] in _OURS or not place.startswith(_OURS):
             place = f"{_short(path)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return place
@@ -245,8 +248,8 @@ def _place(traceback: TracebackType | None) -> str:
 def _short(path: str) -> str:
     """The path from the package on: where it is installed is nobody's business."""
     parts = PurePath(path).parts
-    for root in ("site-packages", "midas"):
+    for root in ("site-packages", *_OURS):
         if root in parts[:-1]:
             start = len(parts) - 1 - parts[::-1].index(root)
-            return "/".join(parts[start if root == "midas" else start + 1 :])
+            return "/".join(parts[start if root in _OURS else start + 1 :])
     return "/".join(parts[-2:])

@@ -18,10 +18,10 @@ ONLY_IN = {
     "sqlalchemy": ("midas/storage/",),
     "alembic": ("midas/storage/",),
     "grpc": ("midas/rpc/", "midas/cli/", "midas/app.py", "midas/sandbox/orders/"),
-    "signal": ("midas/app.py", "midas/sandbox/app.py", "midas/cli/"),
+    "signal": ("midas/process.py", "midas/sandbox/app.py", "midas/cli/"),
     "pydantic": ("midas/config",),
     "aiohttp": ("midas/psp/", "midas/sandbox/"),
-    "uvloop": ("midas/app.py",),
+    "uvloop": ("midas/process.py",),
     "click": ("midas/cli/", "midas/__main__.py"),
 }
 """Which files may import what. `midas/app.py` is the composition root."""

@@ -5,13 +5,9 @@ most DRAIN_TIMEOUT_S → exit status 0. A second signal ends the process at once
 """
 
 import asyncio
-import gc
 import logging
-import os
 import resource
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,6 +16,7 @@ from aiohttp import web
 from midas.errors import SettingsError
 from midas.observability import configure, failure
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
+from midas.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from webhook_gateway import channels, config
 from webhook_gateway.config import Settings
@@ -40,8 +37,6 @@ LAST_CONNECTIONS_S = 0.2
 """How long connections may take to end by themselves when the drain is over."""
 RESTART_PAUSE_S = 1.0
 """Before a relay that broke is started again."""
-GARBAGE_THRESHOLD = 100_000
-"""New objects between two looks for garbage cycles; a webhook makes hardly one."""
 
 _log = logging.getLogger("midas.gateway")
 
@@ -58,7 +53,7 @@ def run() -> int:
         verifier = Verifier(load_keys(settings.pingpp_public_key_paths))
         channels.check_credentials(settings)
         logs = configure(settings.log_level)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(settings, verifier))
     except SettingsError:
         raise
@@ -75,7 +70,7 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when a port cannot be had."""
     _allow_files(settings.webhook_connections + OTHER_FILES)
     metrics = Metrics()
-    async with _stop_signal() as stopped, AsyncExitStack() as stack:
+    async with stop_signal() as stopped, AsyncExitStack() as stack:
         midas = channels.open_midas(settings)
         stack.push_async_callback(midas.close)
         events: EventServiceAsyncStub = EventServiceStub(midas)
@@ -88,7 +83,7 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         listening = await _listen(connections, settings)
         stack.callback(listening.close)
         relay = await _relay(stack, events, settings, metrics)
-        _tune_garbage_collection()
+        tune_garbage_collection()
         management.ready = True
         tls = settings.tls_ca_path is not None
         _log.info("serving", extra={**_where(listening), "tls": tls})
@@ -211,41 +206,3 @@ def _allow_files(wanted: int) -> None:
             "raise the limit (ulimit -n) or lower the setting"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _tune_garbage_collection() -> None:
-    """What is loaded by now stays: the collector need not walk it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
-
-
-@asynccontextmanager
-async def _stop_signal() -> AsyncIterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second one ends the process."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stopped.is_set():
-            logging.shutdown()
-            os._exit(128 + number)
-        _log.info("signal", extra={"signal": number.name})
-        stopped.set()
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield stopped
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    with suppress(ImportError):
-        import uvloop
-
-        return uvloop.new_event_loop
-    return None

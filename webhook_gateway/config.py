@@ -7,18 +7,18 @@ environment. No setting holds a secret of Ping++ or the address of a database.
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from midas import config_server
+from midas import config_sources
+from midas.config_sources import ConfigServer
 from midas.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -157,15 +157,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment, then the config server; what a test passes to the constructor wins."""
-        return init_settings, env_settings, _ConfigServer(settings_cls, {})
+        return init_settings, env_settings, ConfigServer(settings_cls, {})
 
 
 def load() -> Settings:
     """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from None
+    return config_sources.load(Settings)
 
 
 def read(path: Path, name: str) -> bytes:
@@ -213,26 +210,3 @@ def _check_tls(settings: Settings) -> None:
             "TLS_CA_PATH is not set: production calls Midas and the order service over TLS, "
             "or sets TLS_BY_MESH=true where a mesh encrypts"
         )
-
-
-def _sentence(error: Any) -> str:
-    """What is wrong, without the value: it may be a secret."""
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return message
-    name = "_".join(str(part) for part in error["loc"][:1]).upper()
-    return f"{name}: {message[:1].lower()}{message[1:]}"
-
-
-class _ConfigServer(InitSettingsSource):
-    """The values of the config server, by whichever spelling of their names."""
-
-    def __call__(self) -> dict[str, Any]:
-        url = self.current_state.get("config_url", "")
-        text = url.get_secret_value() if isinstance(url, SecretStr) else str(url)
-        if not text:
-            return {}
-        told = config_server.fetch(text, str(self.current_state.get("env", "development")))
-        fields = self.settings_cls.model_fields.keys() - {"config_url", "env"}
-        names = {config_server.plain(name): name for name in fields}
-        return {names[plain]: told[plain] for plain in told.keys() & names.keys()}

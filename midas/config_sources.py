@@ -1,0 +1,44 @@
+"""Where settings come from, for every process of Midas: the environment, then the config server."""
+
+from typing import Any, TypeVar
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource
+
+from midas import config_server
+from midas.errors import SettingsError
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+
+def load(settings: type[_Settings]) -> _Settings:
+    """The settings of this process. Raises SettingsError with a sentence for every mistake."""
+    try:
+        return settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    """What is wrong, without the value: it may be a secret."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = "_".join(str(part) for part in error["loc"][:1]).upper()
+    return f"{name}: {message[:1].lower()}{message[1:]}"
+
+
+class ConfigServer(InitSettingsSource):
+    """The values of the config server, by whichever spelling of their names."""
+
+    def __call__(self) -> dict[str, Any]:
+        """What the config server says; nothing where none is configured."""
+        url = self.current_state.get("config_url", "")
+        text = url.get_secret_value() if isinstance(url, SecretStr) else str(url)
+        if not text:
+            return {}
+        env = str(self.current_state.get("env", "development"))
+        told = config_server.fetch(text, env)
+        fields = self.settings_cls.model_fields.keys() - {"config_url", "env"}
+        names = {config_server.plain(name): name for name in fields}
+        return {names[plain]: told[plain] for plain in told.keys() & names.keys()}
