@@ -16,8 +16,9 @@ from midas.rpc.callers import ANYBODY, Callers
 from midas.rpc.health import Health
 from midas.rpc.interceptor import Calls, Method, UnknownMethods
 
-REQUEST_BYTES_READ = 4 * limits.REQUEST_BYTES
-"""What grpc reads at most. Between this and REQUEST_BYTES the answer can still be a rich one."""
+REQUEST_BYTES_READ = 6 * 1024 * 1024
+"""What grpc reads at most, somewhat more than it does by default: a client that sends 4 MB by
+mistake is told so with all details. Beyond it grpc itself refuses, without them."""
 OTHER_RPCS = 64
 """Health and reflection calls that fit beside CONCURRENT_RPCS calls of payments."""
 KEEPALIVE = timedelta(seconds=60)

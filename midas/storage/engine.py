@@ -118,7 +118,9 @@ def check_file(url: URL) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT.total_seconds())) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            # beginning succeeds also on a file that is opened for reading only: write something
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {version}")
             connection.rollback()
     except sqlite3.Error as error:
         raise SettingsError(_file_trouble(path, error)) from error
