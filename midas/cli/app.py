@@ -15,6 +15,8 @@ from midas.errors import SettingsError
 COMMANDS = {
     "serve": "midas.cli.serve:serve",
     "sandbox": "midas.cli.sandbox:sandbox",
+    "orders": "midas.cli.orders:orders",
+    "contract-kit": "midas.cli.contract_kit.command:contract_kit",
     "charge": "midas.cli.charge:charge",
     "refund": "midas.cli.refund:refund",
     "query": "midas.cli.query:query",

@@ -335,8 +335,8 @@ async def test_a_report_whose_answer_was_lost_has_no_second_effect() -> None:
         assert stage.orders.sequences("o-1") == [1, 2]
 
 
-async def test_closed_channels_do_not_end_the_relay() -> None:
-    """Grpc cancels the calls of a closed channel; the relay takes that for a failure."""
+async def test_closed_channels_do_not_end_the_relay(caplog: pytest.LogCaptureFixture) -> None:
+    """A closed channel cancels its calls; the relay takes that for a failure and goes on."""
     async with staged() as stage:
         async with (
             aio.insecure_channel(stage.midas_server.target) as midas,
@@ -349,3 +349,5 @@ async def test_closed_channels_do_not_end_the_relay() -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+    assert [each.__dict__["code"] for each in caplog.records if each.msg == "lease_failed"]
+    assert "relay_call_unexpected" in [each.msg for each in caplog.records]

@@ -1,0 +1,67 @@
+"""What was seen of each promise, and the verdict."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+from midas.cli.contract_kit.promises import BY_ID, PROMISES, Promise
+
+State = Literal["kept", "broken", "not judged"]
+
+
+@dataclass(slots=True)
+class Finding:
+    """One promise."""
+
+    promise: Promise
+    seen: int = 0
+    """How often it was put to the test."""
+    evidence: list[str] = field(default_factory=list)
+    """Each time that it was broken, as a sentence."""
+    obstacles: list[str] = field(default_factory=list)
+    """Why it could not be judged."""
+
+    @property
+    def state(self) -> State:
+        """Broken as soon as it was once; kept if it was tested and nothing stood in the way."""
+        if self.evidence:
+            return "broken"
+        return "kept" if self.seen and not self.obstacles else "not judged"
+
+
+class Findings:
+    """All promises."""
+
+    def __init__(self) -> None:
+        self._findings = {promise.id: Finding(promise) for promise in PROMISES}
+
+    def see(self, promise_id: str, kept: bool, otherwise: str) -> None:
+        """It was put to the test; `otherwise` tells what happened if it was not kept."""
+        finding = self._findings[promise_id]
+        finding.seen += 1
+        if not kept and otherwise not in finding.evidence:
+            finding.evidence.append(otherwise)
+
+    def miss(self, promise_id: str, why: str) -> None:
+        """It could not be judged."""
+        obstacles = self._findings[promise_id].obstacles
+        if why not in obstacles:
+            obstacles.append(why)
+
+    def without(self, missing: set[str]) -> None:
+        """These options were not given."""
+        for promise in BY_ID.values():
+            wanted = [option for option in promise.needs if option in missing]
+            if wanted:
+                self.miss(promise.id, f"needs {' and '.join(wanted)}")
+
+    def all(self) -> list[Finding]:
+        """In the order of the contract."""
+        return list(self._findings.values())
+
+    def counts(self) -> dict[State, int]:
+        """How many are kept, broken and not judged."""
+        counts: dict[State, int] = defaultdict(int)
+        for finding in self.all():
+            counts[finding.state] += 1
+        return counts

@@ -1,0 +1,124 @@
+"""The promises of midas.order.v1.OrderPaymentService, one by one."""
+
+from typing import NamedTuple
+
+
+class Promise(NamedTuple):
+    """One promise."""
+
+    id: str
+    text: str
+    """What a receiver that keeps it does."""
+    advice: str
+    """What to change where it is broken."""
+    needs: tuple[str, ...] = ()
+    """The options without which it cannot be judged."""
+
+
+EFFECTS = "--effects-command"
+RESTART = "--restart-command"
+
+PROMISES = (
+    Promise(
+        "takes-every-kind",
+        "answers OK to each of the four calls",
+        "Implement all four calls. If only orders that exist are known, create them with "
+        "--create-command. A notification that is refused parks its order until a person looks.",
+    ),
+    Promise(
+        "applies-once",
+        "has one effect for each notification that it acknowledged",
+        "Apply the notification in the transaction that records its sequence, before answering OK.",
+        (EFFECTS,),
+    ),
+    Promise(
+        "acknowledges-repeats",
+        "answers OK to a notification that it has seen",
+        "A repeat is no error: Midas did not get the first answer. Answer OK, or it is sent for "
+        "ever (or parked, with INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED).",
+    ),
+    Promise(
+        "ignores-repeats",
+        "does nothing when a notification comes again",
+        "Keep the highest sequence of each order and ignore whatever is not above it.",
+        (EFFECTS,),
+    ),
+    Promise(
+        "acknowledges-copies-at-once",
+        "takes copies of one notification that arrive at the same time",
+        "At least one copy must be answered OK, and none with a status that parks the order. "
+        "Answer ABORTED or UNAVAILABLE while another call writes, or wait for it.",
+    ),
+    Promise(
+        "ignores-copies-at-once",
+        "has one effect when copies arrive at the same time",
+        "Decide and write in one transaction: a unique key or a locked row of the order. "
+        "Looking first and writing later lets both copies through.",
+        (EFFECTS,),
+    ),
+    Promise(
+        "acknowledges-older",
+        "answers OK to an older notification after later ones",
+        "A sender that was paused sends an old one late. It is not an error: answer OK.",
+    ),
+    Promise(
+        "ignores-older",
+        "does nothing when an older notification comes after later ones",
+        "Compare with the highest sequence of the order, not with the last message or its id.",
+        (EFFECTS,),
+    ),
+    Promise(
+        "takes-gaps",
+        "takes whatever is above the highest sequence that it has seen",
+        "Midas sends n+1 only after n was acknowledged, so a gap is this side's own loss (a "
+        "restored backup, a service that came later). Take it and raise an alarm; refuse nothing.",
+    ),
+    Promise(
+        "takes-late-money",
+        "takes a payment after the order was closed, and one that paid the order again",
+        "`late` and `duplicate_payment` tell about money that has moved. Refusing it does not "
+        "send it back: record it, answer OK, and refund it.",
+    ),
+    Promise(
+        "takes-what-is-new",
+        "takes notifications with fields and enum values that it does not know",
+        "The contract grows. Ignore fields that you do not know, and treat an unknown enum value "
+        "as unspecified.",
+    ),
+    Promise(
+        "survives-callers-that-go-away",
+        "takes a notification again whose caller did not wait for the answer",
+        "A call that is cancelled is either not done or done: commit or roll back, free the lock, "
+        "and take the repeat.",
+    ),
+    Promise(
+        "keeps-orders-apart",
+        "answers for one order while many calls of another are under way",
+        "Lock per order, not for all, and do not let the calls of one order use up all workers.",
+    ),
+    Promise(
+        "answers-in-time",
+        "answers every call within the time that Midas waits",
+        "Do slow work after the answer: record, answer OK, then act on what was recorded.",
+    ),
+    Promise(
+        "remembers-over-a-restart",
+        "answers OK, after a restart, to what it has seen before, and takes what follows",
+        "Read the highest sequence from the database, not from memory.",
+        (RESTART,),
+    ),
+    Promise(
+        "ignores-repeats-after-a-restart",
+        "does nothing, after a restart, when it is told again what it knew before",
+        "The highest sequence of each order must be on disk, written with the effect.",
+        (RESTART, EFFECTS),
+    ),
+    Promise(
+        "durable-before-ok",
+        "has on disk what it answered OK to, also when it is killed right after",
+        "Answer after the commit, not before it. For a queue: after the queue has it on disk.",
+        (RESTART, EFFECTS),
+    ),
+)
+
+BY_ID = {promise.id: promise for promise in PROMISES}

@@ -1,0 +1,257 @@
+"""What is sent to the order service, and what each of its answers says of which promise."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from midas.cli.contract_kit.kit import Kit, NotTakenError
+from midas.cli.contract_kit.notices import (
+    CLOSED,
+    METHODS,
+    NOT_REFUNDED,
+    REFUNDED,
+    SUCCESS,
+    of_a_newer_contract,
+)
+from midas.cli.contract_kit.target import PARKS
+
+LAST_OF_EACH_KIND = ((SUCCESS,), (CLOSED,), (SUCCESS, REFUNDED), (SUCCESS, NOT_REFUNDED))
+"""Stories that end with one call each, with what makes sense before it."""
+COPIES = 8
+CROWD = 50
+"""Calls of one order that are under way while another order is told something."""
+GIVEN_UP_AFTER_S = (0.001, 0.005, 0.02)
+STREAMS = 4
+"""Orders that are told something while the order service is killed."""
+STREAM_MOST = 20_000
+STREAM_PAUSE_S = 0.002
+
+
+class Scenario(NamedTuple):
+    """One story."""
+
+    play: Callable[[Kit], Awaitable[None]]
+    judges: tuple[str, ...]
+    """What cannot be judged when the story cannot be told."""
+    calls: tuple[str, ...] = METHODS
+    """What it needs to be taken when all is well."""
+
+
+async def run_all(kit: Kit) -> None:
+    """Play them one after the other."""
+    await every_kind(kit)
+    for scenario in SCENARIOS:
+        if scenario in AFTER_RESTART and kit.probes.restart is None:
+            continue
+        refused = ", ".join(sorted(kit.refused.intersection(scenario.calls)))
+        try:
+            if not refused:
+                await scenario.play(kit)
+        except NotTakenError as error:
+            refused = str(error)
+        for promise in scenario.judges if refused else ():
+            kit.findings.miss(promise, f"what comes before was not taken: {refused}")
+
+
+async def every_kind(kit: Kit) -> None:
+    """Each of the four calls, once, each on an order of its own."""
+    for methods in LAST_OF_EACH_KIND:
+        order_no = await kit.order()
+        try:
+            await kit.given(order_no, *methods)
+        except NotTakenError as error:
+            kit.refused.add(error.method)
+        else:
+            wanted = dict.fromkeys(methods, 1)
+            await kit.expect_effects("applies-once", order_no, **wanted)
+
+
+async def repeats(kit: Kit) -> None:
+    """Each call comes again right after it was acknowledged, and once more."""
+    for methods in LAST_OF_EACH_KIND:
+        order_no = await kit.order()
+        await kit.given(order_no, *methods)
+        for _ in range(2):
+            answer = await kit.again(order_no, len(methods))
+            what = f"{methods[-1]} of {order_no}/{len(methods)} again"
+            kit.expect("acknowledges-repeats", answer, what)
+        await kit.expect_effects("ignores-repeats", order_no, **dict.fromkeys(methods, 1))
+
+
+async def copies_at_once(kit: Kit) -> None:
+    """Several senders at the same time, none of whom knows of the others."""
+    for methods in LAST_OF_EACH_KIND:
+        order_no, sequence = await kit.order(), len(methods)
+        await kit.given(order_no, *methods[:-1])
+        request = kit.made(order_no, methods[-1], sequence)
+        calls = (kit.target.call(methods[-1], request) for _ in range(COPIES))
+        answers = await asyncio.gather(*calls)
+        codes = sorted({answer.code for answer in answers})
+        fine = "OK" in codes and not PARKS & set(codes)
+        what = f"{COPIES} copies of {methods[-1]} {order_no}/{sequence} at once: {', '.join(codes)}"
+        kit.findings.see("acknowledges-copies-at-once", fine, what)
+        last = await kit.again_until_taken(order_no, sequence)
+        kit.expect("acknowledges-copies-at-once", last, f"{order_no}/{sequence} after its copies")
+        await kit.expect_effects("ignores-copies-at-once", order_no, **dict.fromkeys(methods, 1))
+
+
+async def older(kit: Kit) -> None:
+    """A sender that was paused wakes up and sends what is long past."""
+    order_no = await kit.order()
+    await kit.given(order_no, SUCCESS, REFUNDED, NOT_REFUNDED, REFUNDED)
+    for sequence in (2, 1, 3):
+        answer = await kit.again(order_no, sequence)
+        kit.expect("acknowledges-older", answer, f"{order_no}/{sequence} after {order_no}/4")
+    wanted = {SUCCESS: 1, REFUNDED: 2, NOT_REFUNDED: 1}
+    await kit.expect_effects("ignores-older", order_no, **wanted)
+
+
+async def gaps(kit: Kit) -> None:
+    """The first that arrives is not the first that was sent, and one below the highest follows."""
+    order_no = await kit.order()
+    for method, sequence in ((SUCCESS, 3), (REFUNDED, 7)):
+        answer = await kit.send(order_no, method, sequence)
+        kit.expect("takes-gaps", answer, f"{method} of {order_no}/{sequence} after a gap")
+        if not answer.ok:
+            return
+    answer = await kit.send(order_no, REFUNDED, 5)
+    kit.expect("acknowledges-older", answer, f"{order_no}/5 after {order_no}/7")
+    await kit.expect_effects("ignores-older", order_no, **{SUCCESS: 1, REFUNDED: 1})
+
+
+async def late_money(kit: Kit) -> None:
+    """Money for an order that was closed, and then once more."""
+    order_no = await kit.order()
+    await kit.given(order_no, CLOSED)
+    late = await kit.send(order_no, SUCCESS, 2, late=True)
+    kit.expect("takes-late-money", late, f"{order_no}/2, late")
+    twice = await kit.send(order_no, SUCCESS, 3, duplicate_payment=True)
+    kit.expect("takes-late-money", twice, f"{order_no}/3, duplicate_payment")
+    if late.ok and twice.ok:
+        await kit.expect_effects("applies-once", order_no, **{CLOSED: 1, SUCCESS: 2})
+
+
+async def what_is_new(kit: Kit) -> None:
+    """A Midas with a newer contract."""
+    for methods in ((SUCCESS, REFUNDED, NOT_REFUNDED), (CLOSED,)):
+        order_no = await kit.order()
+        for sequence, method in enumerate(methods, 1):
+            request = of_a_newer_contract(kit.made(order_no, method, sequence))
+            answer = await kit.target.call(method, request)
+            what = f"{method} of {order_no}/{sequence} with new fields and enum values"
+            kit.expect("takes-what-is-new", answer, what)
+
+
+async def callers_that_go_away(kit: Kit) -> None:
+    """The deadline passes or the connection is lost while the call is being handled."""
+    for patience_s in GIVEN_UP_AFTER_S:
+        order_no = await kit.order()
+        await kit.given(order_no, SUCCESS)
+        request = kit.made(order_no, REFUNDED, 2)
+        await kit.target.call(REFUNDED, request, patience_s)
+        answer = await kit.again_until_taken(order_no, 2)
+        what = f"{order_no}/2 again, after its caller left within {patience_s * 1000:g} ms"
+        kit.expect("survives-callers-that-go-away", answer, what)
+        if answer.ok:
+            await kit.expect_effects("ignores-repeats", order_no, **{SUCCESS: 1, REFUNDED: 1})
+
+
+async def orders_apart(kit: Kit) -> None:
+    """A crowd at one order must not hold up another."""
+    busy, other = await kit.order(), await kit.order()
+    await kit.given(busy, SUCCESS)
+    request = kit.made(busy, REFUNDED, 2)
+    crowd = [asyncio.create_task(kit.target.call(REFUNDED, request)) for _ in range(CROWD)]
+    await asyncio.sleep(0)
+    answer = await kit.send(other, SUCCESS, 1)
+    what = f"{other}/1 while {CROWD} calls of {busy} were under way"
+    kit.expect("keeps-orders-apart", answer, what)
+    await asyncio.gather(*crowd)
+
+
+async def restart(kit: Kit) -> None:
+    """What was told before a restart comes again after it, in the wrong order, and goes on."""
+    order_no = await kit.order()
+    await kit.given(order_no, SUCCESS, REFUNDED)
+    await kit.restart()
+    there = await _is_there(kit, order_no, SUCCESS, REFUNDED)
+    for sequence in (2, 1):
+        answer = await kit.again_until_taken(order_no, sequence)
+        what = f"{order_no}/{sequence} again after the restart"
+        kit.expect("remembers-over-a-restart", answer, what)
+    answer = await kit.send(order_no, NOT_REFUNDED, 3)
+    kit.expect("remembers-over-a-restart", answer, f"{order_no}/3 after the restart")
+    if there:
+        wanted = {SUCCESS: 1, REFUNDED: 1, NOT_REFUNDED: int(answer.ok)}
+        await kit.expect_effects("ignores-repeats-after-a-restart", order_no, **wanted)
+    else:
+        reason = "what it had been told before the restart was gone"
+        kit.findings.miss("ignores-repeats-after-a-restart", reason)
+
+
+async def _is_there(kit: Kit, order_no: str, *methods: str) -> bool:
+    """Whether what was acknowledged before the restart has its effect after it."""
+    found = await kit.effects(order_no)
+    lost = [method for method in methods if found is not None and not found[method]]
+    if found is not None:
+        what = f"{order_no}: answered OK before the restart, gone after it: {', '.join(lost)}"
+        kit.findings.see("durable-before-ok", not lost, what)
+    return not lost
+
+
+async def killed(kit: Kit) -> None:
+    """Killed while it is being told things: whatever it answered OK to must be there."""
+    order_nos = [await kit.order() for _ in range(STREAMS)]
+    for order_no in order_nos:
+        await kit.given(order_no, SUCCESS)
+    over = asyncio.Event()
+    streams = [asyncio.create_task(_stream(kit, order_no, over)) for order_no in order_nos]
+    try:
+        await kit.restart()
+    finally:
+        over.set()
+        acknowledged = await asyncio.gather(*streams)
+    for order_no, last in zip(order_nos, acknowledged, strict=True):
+        found = await kit.effects(order_no)
+        if found is None:
+            return
+        count = found[NOT_REFUNDED]
+        # the one that was under way when it died may be there or not
+        there = last - 1 <= count <= last
+        what = (
+            f"{order_no}: {last - 1} calls were answered OK before it was killed, {count} are there"
+        )
+        kit.findings.see("durable-before-ok", there, what)
+
+
+async def _stream(kit: Kit, order_no: str, over: asyncio.Event) -> int:
+    """Tell it something after the other until it fails; the last sequence that was acknowledged."""
+    target = kit.target
+    for sequence in range(2, STREAM_MOST):
+        request = kit.made(order_no, NOT_REFUNDED, sequence)
+        if over.is_set() or not (await target.call(NOT_REFUNDED, request)).ok:
+            return sequence - 1
+        await asyncio.sleep(STREAM_PAUSE_S)
+    return STREAM_MOST - 1
+
+
+_PLAIN = (
+    Scenario(repeats, ("acknowledges-repeats", "ignores-repeats")),
+    Scenario(copies_at_once, ("acknowledges-copies-at-once", "ignores-copies-at-once")),
+    Scenario(older, ("acknowledges-older", "ignores-older"), (SUCCESS, REFUNDED, NOT_REFUNDED)),
+    Scenario(gaps, ("takes-gaps",), (SUCCESS, REFUNDED)),
+    Scenario(late_money, ("takes-late-money",), (SUCCESS, CLOSED)),
+    Scenario(what_is_new, ("takes-what-is-new",)),
+    Scenario(callers_that_go_away, ("survives-callers-that-go-away",), (SUCCESS, REFUNDED)),
+    Scenario(orders_apart, ("keeps-orders-apart",), (SUCCESS, REFUNDED)),
+)
+AFTER_RESTART = (
+    Scenario(
+        restart,
+        ("remembers-over-a-restart", "ignores-repeats-after-a-restart"),
+        (SUCCESS, REFUNDED, NOT_REFUNDED),
+    ),
+    Scenario(killed, ("durable-before-ok",), (SUCCESS, NOT_REFUNDED)),
+)
+SCENARIOS = (*_PLAIN, *AFTER_RESTART)
+"""In this order, after `every_kind`; the ones that restart it come last."""

@@ -1,0 +1,64 @@
+"""The order service under test: one call, its status, how long it took."""
+
+import asyncio
+import time
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+from grpc import aio
+
+from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
+
+PARKS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"})
+"""Statuses after which Midas sends nothing more of the order until a person has looked."""
+AGAIN_S = 0.2
+CHANNEL = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # a channel of its own for each run, so that nothing is shared with one that had failed
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Answer(NamedTuple):
+    """What one call came to."""
+
+    code: str
+    details: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Acknowledged."""
+        return self.code == "OK"
+
+    def __str__(self) -> str:
+        said = f" ({self.details[:120]})" if self.details else ""
+        return f"{self.code}{said} after {self.seconds:.2f} s"
+
+
+class Target:
+    """Calls the order service as Midas does."""
+
+    def __init__(self, channel: aio.Channel, timeout_s: float) -> None:
+        self._stub = OrderPaymentServiceStub(channel)
+        self.timeout_s = timeout_s
+
+    async def call(self, method: str, request: Message, timeout_s: float | None = None) -> Answer:
+        """One call; any failure is an answer too."""
+        began = time.monotonic()
+        code, details = "OK", ""
+        try:
+            await getattr(self._stub, method)(request, timeout=timeout_s or self.timeout_s)
+        except aio.AioRpcError as error:
+            code, details = error.code().name, error.details() or ""
+        return Answer(code, details, time.monotonic() - began)
+
+    async def call_until_taken(self, method: str, request: Message) -> Answer:
+        """Again, as Midas does, until it is OK or parks, for as long as one call may take."""
+        end = time.monotonic() + self.timeout_s
+        while True:
+            answer = await self.call(method, request)
+            if answer.ok or answer.code in PARKS or time.monotonic() >= end:
+                return answer
+            await asyncio.sleep(AGAIN_S)

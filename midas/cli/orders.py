@@ -1,0 +1,115 @@
+"""`midas orders`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from midas.cli.help import Taught
+from midas.cli.options import json_option
+from midas.cli.trouble import Failed, Trouble
+
+if TYPE_CHECKING:
+    from midas.sandbox.orders.server import OrderOptions, OrderServer
+
+PORT = 6030
+CONTROL_PORT = 6031
+
+
+@click.command(cls=Taught)
+@click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    show_default=True,
+    help="For gRPC. 0 takes a free one.",
+)
+@click.option(
+    "--control-port",
+    type=click.IntRange(0, 65535),
+    default=CONTROL_PORT,
+    show_default=True,
+    help="For the control API. 0 takes a free one.",
+)
+@click.option(
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="midas-orders.sqlite3",
+    show_default=True,
+    help="What it was told. The next one on it continues.",
+)
+@click.option("--show", metavar="ORDER_NO", help="Only print what the file says of this order.")
+@json_option
+def orders(
+    ip: str, port: int, control_port: int, file: Path, show: str | None, as_json: bool
+) -> None:
+    """Run a sample order service until SIGTERM or Ctrl-C, which end it with status 0.
+
+    It implements midas.order.v1.OrderPaymentService and keeps every promise of that contract:
+    what it answers OK to is on disk, and whatever is not above the highest sequence of its order
+    has no effect, over restarts and kill -9. Set the gateway's ORDER_TARGET to it.
+
+    It misbehaves on demand through its control API (refuse, delay, stall, lose the answer, go
+    down): see midas/sandbox/orders/control.py and faults.py. When it cannot start: status 1 and a
+    sentence that says why.
+
+    For example:
+      midas orders --file orders.sqlite3
+      midas orders --file orders.sqlite3 --show A1001
+      curl -X POST -d '{"match": {"order_no": "A1001"}, "count": null,
+           "action": {"kind": "refuse", "code": "NOT_FOUND"}}' 127.0.0.1:6031/_orders/faults
+    """
+    from midas.sandbox.errors import SandboxError
+    from midas.sandbox.orders.server import OrderOptions
+
+    try:
+        if show is not None:
+            _show(file, show)
+            return
+        options = OrderOptions(file=file, ip=ip, port=port, control_port=control_port)
+        asyncio.run(_serve(options, as_json))
+    except SandboxError as error:
+        raise Failed(Trouble("ORDERS", str(error), advice="Nothing was started.")) from None
+
+
+async def _serve(options: OrderOptions, as_json: bool) -> None:
+    from midas.sandbox.orders.server import OrderServer
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with OrderServer(options) as server:
+        _say_ready(server, as_json)
+        await stopped.wait()
+
+
+def _say_ready(server: OrderServer, as_json: bool) -> None:
+    exports = {"ORDER_TARGET": server.target}
+    if as_json:
+        ready = {"ok": True, "event": "ready", "target": server.target, "environment": exports}
+        click.echo(json.dumps({**ready, "control": server.control_url}))
+        return
+    click.echo(f"# The order service is at {server.target}. A gateway that uses it needs:")
+    for name, value in exports.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    click.echo(f"# Its control API is at {server.control_url}")
+
+
+def _show(file: Path, order_no: str) -> None:
+    from midas.sandbox.orders.book import OrderBook
+
+    if not file.exists():
+        raise Failed(Trouble("ORDERS", f"there is no file {file}", advice="Name it with --file."))
+    book = OrderBook(file)
+    try:
+        click.echo(json.dumps({"ok": True, **book.order(order_no).to_json()}, ensure_ascii=False))
+    finally:
+        book.close()

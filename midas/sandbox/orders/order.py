@@ -1,0 +1,115 @@
+"""What the order service knows of an order: a pure function of what it accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from midas.order.v1 import order_payment_service_pb2 as pb
+from midas.v1 import charge_pb2
+
+REQUESTS: dict[str, type[Any]] = {
+    "pay_order_success": pb.PayOrderSuccessRequest,
+    "pay_order_closed": pb.PayOrderClosedRequest,
+    "refund_success": pb.RefundSuccessRequest,
+    "refund_failed": pb.RefundFailedRequest,
+}
+"""Each call's request, by the name under which it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """One notification that had an effect."""
+
+    position: int
+    """Counts all accepted notifications in the order of their arrival."""
+    kind: str
+    """One of REQUESTS."""
+    order_no: str
+    sequence: int
+    request: Any
+    """The message as it came, fields of newer contracts included."""
+
+
+@dataclass(slots=True)
+class Order:
+    """One order. The first four count the effects of each call; amounts are in minor units."""
+
+    order_no: str
+    pay_order_success: int = 0
+    pay_order_closed: int = 0
+    refund_success: int = 0
+    refund_failed: int = 0
+    last_sequence: int = 0
+    missed: int = 0
+    """Sequences below the last one that never came."""
+    state: str = "NEW"
+    """NEW, PAID, CLOSED (the last charge ended without money) or REVERSED."""
+    paid_by: str = ""
+    """The charge that paid the order."""
+    amount_paid: int = 0
+    """What the order was paid with, without what is to be given back."""
+    late: bool = False
+    """Paid after the charge had been closed or had failed."""
+    money_to_give_back: list[tuple[str, int]] = field(default_factory=list)
+    """Charges, and what they took, that paid the order once more."""
+    amount_refunded: int = 0
+    refunds: dict[str, str] = field(default_factory=dict)
+    """SUCCEEDED or FAILED by refund_no."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As `midas orders --show` prints it."""
+        return asdict(self)
+
+
+def order_of(order_no: str, accepted: Iterable[Accepted]) -> Order:
+    """The order after these, in the order of their arrival."""
+    order = Order(order_no)
+    for each in accepted:
+        setattr(order, each.kind, getattr(order, each.kind) + 1)
+        order.missed += each.sequence - order.last_sequence - 1
+        order.last_sequence = each.sequence
+        _EFFECTS[each.kind](order, each.request)
+    return order
+
+
+def _paid(order: Order, told: pb.PayOrderSuccessRequest) -> None:
+    if told.duplicate_payment:
+        order.money_to_give_back.append((told.charge.charge_id, told.charge.amount))
+        return
+    order.state, order.late = "PAID", told.late
+    order.paid_by, order.amount_paid = told.charge.charge_id, told.charge.amount
+
+
+def _closed(order: Order, told: pb.PayOrderClosedRequest) -> None:
+    charge = told.charge
+    if charge.state == charge_pb2.CHARGE_STATE_REVERSED:
+        _reversed(order, charge)
+    elif order.state != "PAID":
+        order.state = "CLOSED"
+
+
+def _reversed(order: Order, charge: charge_pb2.Charge) -> None:
+    """The channel gave back what this charge had taken."""
+    back = order.money_to_give_back
+    order.money_to_give_back = [each for each in back if each[0] != charge.charge_id]
+    if order.paid_by == charge.charge_id:
+        order.state, order.amount_paid = "REVERSED", 0
+
+
+def _refunded(order: Order, told: pb.RefundSuccessRequest) -> None:
+    order.refunds[told.refund.refund_no] = "SUCCEEDED"
+    order.amount_refunded += told.refund.amount
+
+
+def _not_refunded(order: Order, told: pb.RefundFailedRequest) -> None:
+    order.refunds[told.refund.refund_no] = "FAILED"
+
+
+_EFFECTS: dict[str, Any] = {
+    "pay_order_success": _paid,
+    "pay_order_closed": _closed,
+    "refund_success": _refunded,
+    "refund_failed": _not_refunded,
+}
