@@ -25,9 +25,8 @@ from midas.errors import (
 from midas.event import EventRecord, EventStanding, PspEvent, UnreadableEvent, said_in_event
 from midas.flows.observe import EVENT_ID, Ports, change, charge_told, see_charge
 from midas.payment import Draft, Order
-from midas.ports import Done, KeyKind, KeyTaken
+from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal
 from midas.records import changed
-from midas.refund import RefundFacts
 
 logger = logging.getLogger("midas.flows")
 
@@ -50,6 +49,10 @@ class Recorded:
 
 class NotYet(Exception):
     """The event cannot be applied to the order as it stands. The text is a constant."""
+
+
+class NotAsked(NotYet):
+    """Because Ping++ could not be asked: that may last."""
 
 
 def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEvent | None]:
@@ -98,34 +101,32 @@ def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
 
 async def record(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
     """Write the event down, applied where that can be. Raises EventIdReused, StorageUnavailable."""
-    order = None if said is None else await _owner(ports, said)
+    if said is None:
+        return await _by_itself(ports, event)
+    order = await _owner(ports, said)
+    if order is None:
+        return await _by_itself(ports, replace(event, reason="unknown_order"))
+    owned = replace(event, order_no=order.order_no)
     try:
-        if said is None:
-            return await _by_itself(ports, event)
-        if order is None:
-            return await _by_itself(ports, replace(event, reason="unknown_order"))
-        owned = replace(event, order_no=order.order_no)
-        try:
-            return await _applied(ports, order, owned, said)
-        except NotYet as why:
-            waiting = _waiting(ports, owned, str(why))
-        except (MidasError, KeyTaken):
-            raise
-        except Exception as error:  # whatever it is, the event must not be lost with it (W17)
-            logger.error("event_not_applied", extra=_ids(owned) | {"error": type(error).__name__})
-            waiting = _waiting(ports, owned, "apply_failed")
-        return await _by_itself(ports, waiting)
-    except KeyTaken as taken:
-        if taken.column != EVENT_ID:
-            raise
-        return await known(ports, event)
+        return await _applied(ports, order, owned, said)
+    except MidasError:
+        raise
+    except Exception as error:  # whatever it is, the event must not be lost with it (W17)
+        if isinstance(error, KeyTaken) and error.column == EVENT_ID:
+            return await _known(ports, event)
+        return await _by_itself(ports, _waiting(ports, owned, _why_not(owned, error)))
 
 
-async def known(ports: Ports, event: EventRecord) -> Recorded:
+async def _known(ports: Ports, event: EventRecord) -> Recorded:
     """The event of this id as it is on disk. Raises EventIdReused if that one has another body."""
     stored = await ports.store.event(event.event_id)
     if stored is None:
         raise StorageUnavailable
+    return again(stored, event)
+
+
+def again(stored: EventRecord, event: EventRecord) -> Recorded:
+    """The event that was recorded before. Raises EventIdReused if that one has another body."""
     if stored.body_digest != event.body_digest:
         logger.error("event_id_reused", extra=_ids(event))
         raise EventIdReused(event.event_id)
@@ -134,7 +135,7 @@ async def known(ports: Ports, event: EventRecord) -> Recorded:
 
 async def _by_itself(ports: Ports, event: EventRecord) -> Recorded:
     if not await ports.store.record_event(event):
-        return await known(ports, event)
+        return await _known(ports, event)
     ignored = event.standing is EventStanding.IGNORED
     return Recorded(EventOutcome.IGNORED if ignored else EventOutcome.ACCEPTED, event)
 
@@ -160,14 +161,19 @@ def _waiting(ports: Ports, event: EventRecord, why: str) -> EventRecord:
     return replace(event, standing=EventStanding.WAITING, reason=why, due_at=now)
 
 
+def _why_not(event: EventRecord, error: Exception) -> str:
+    if isinstance(error, NotYet):
+        return str(error)
+    logger.error("event_not_applied", extra=_ids(event) | {"error": type(error).__name__})
+    return "apply_failed"
+
+
 async def _owner(ports: Ports, said: PspEvent) -> Order | None:
     """The order that the event is about."""
     order = None
     if said.out_trade_no:
         order = await ports.store.find(KeyKind.OUT_TRADE_NO, said.out_trade_no)
-    if order is None and said.refund is not None:
-        order = await ports.store.find(KeyKind.CHARGE_ID, said.refund.charge_id)
-    return order
+    return order or await ports.store.find(KeyKind.CHARGE_ID, said.charge_id)
 
 
 def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False) -> None:
@@ -176,14 +182,14 @@ def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False
     `whatever`: Ping++ was asked about the charge meanwhile, so nothing is waited for any more.
     """
     now = ports.store.now()
+    charge = _charge_of(draft.order, said)
     if said.charge is not None:
         told = said_in_event(said.charge)
         seen = ChargeObservation(told, ObservedBy.WEBHOOK, now, said.charge)
-        see_charge(draft, said.charge.out_trade_no, seen)
+        see_charge(draft, charge.out_trade_no, seen)
     elif said.refund is not None:
-        charge = _refunded_charge(draft.order, said, said.refund)
-        if charge.charge_id not in (None, said.refund.charge_id):
-            reason = f"Ping++ told of a refund of {said.refund.charge_id} under this number"
+        if charge.charge_id not in (None, said.charge_id):
+            reason = f"Ping++ told of a refund of {said.charge_id} under this number"
             raised = changed(charge, operator_reason=reason, updated_at=now)
             draft.put_charge(raised, "charge_quarantined", now, ObservedBy.WEBHOOK)
         elif charge.state not in _PAID and not whatever:
@@ -195,9 +201,10 @@ def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False
 _PAID = (ChargeState.SUCCEEDED, ChargeState.REVERSED)
 
 
-def _refunded_charge(order: Order, said: PspEvent, refund: RefundFacts) -> Charge:
+def _charge_of(order: Order, said: PspEvent) -> Charge:
+    """By Ping++'s id; by the number while that is not known here. One of them is the order's."""
     for each in order.charges:
-        if each.charge_id == refund.charge_id:
+        if each.charge_id == said.charge_id:
             return each
     return order.charge(said.out_trade_no)
 
@@ -205,41 +212,57 @@ def _refunded_charge(order: Order, said: PspEvent, refund: RefundFacts) -> Charg
 async def apply_waiting(ports: Ports, event: EventRecord) -> None:
     """Apply an event that waits, after asking Ping++ about the charge of a refund.
 
-    What cannot be applied yet stays as it is and comes up again. What breaks Midas is parked after
-    EVENT_ATTEMPTS. Raises StorageUnavailable.
+    What cannot be applied yet comes up again. It is parked after EVENT_ATTEMPTS, or, while Ping++
+    cannot be asked, after UNKNOWN_PATIENCE. Raises StorageUnavailable.
     """
-    said = ports.psp.read_event(event.body)
-    order = None if isinstance(said, UnreadableEvent) else await _owner(ports, said)
-    if order is None or isinstance(said, UnreadableEvent):
-        return await _park(ports, event)
     try:
-        order = await _ask_about_charge(ports, order, said)
-        done = _done(ports, event)
-
-        def decide(draft: Draft) -> None:
-            _apply(ports, draft, said, whatever=True)
-            draft.settle_event(done)
-
-        await change(ports, order, decide)
+        await _apply_late(ports, event)
         logger.info("event_applied_late", extra=_ids(event))
-    except NotYet:
-        pass
     except MidasError:
         raise
     except Exception as error:
-        logger.error("event_not_applied", extra=_ids(event) | {"error": type(error).__name__})
-        if event.attempts >= limits.EVENT_ATTEMPTS:
-            await _park(ports, event)
-    return None
+        why = _why_not(event, error)
+        if _is_hopeless(ports, event, error):
+            await _park(ports, replace(event, reason=why))
+
+
+def _is_hopeless(ports: Ports, event: EventRecord, error: Exception) -> bool:
+    if isinstance(error, NotAsked):
+        return ports.store.now() >= event.received_at + limits.UNKNOWN_PATIENCE
+    return event.attempts >= limits.EVENT_ATTEMPTS
+
+
+async def _apply_late(ports: Ports, event: EventRecord) -> None:
+    said = ports.psp.read_event(event.body)
+    if isinstance(said, UnreadableEvent):
+        raise NotYet("unreadable")
+    reason, _ = _concern(ports, said)
+    if reason:
+        raise NotYet(reason)
+    order = await _ask_about_charge(ports, await _order_of(ports, event), said)
+    done = _done(ports, event)
+
+    def decide(draft: Draft) -> None:
+        _apply(ports, draft, said, whatever=True)
+        draft.settle_event(done)
+
+    await change(ports, order, decide)
+
+
+async def _order_of(ports: Ports, event: EventRecord) -> Order:
+    """Of an event that waits: it has one."""
+    return await ports.store.load(event.order_no or "")
 
 
 async def _ask_about_charge(ports: Ports, order: Order, said: PspEvent) -> Order:
     """What Ping++ says of the charge whose refund was told of before its payment."""
     if said.refund is None:
         return order
-    told = await ports.psp.retrieve_charge(said.refund.charge_id)
+    told = await ports.psp.retrieve_charge(said.charge_id)
+    if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
+        raise NotYet("charge_not_found")
     if not isinstance(told, Done):
-        raise NotYet("charge_not_asked")
+        raise NotAsked("charge_not_asked")
     number = told.answer.out_trade_no
     if all(each.out_trade_no != number for each in order.charges):
         raise NotYet("charge_of_another_order")
@@ -251,7 +274,7 @@ async def _park(ports: Ports, event: EventRecord) -> None:
     """For a person."""
     logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
     parked = replace(event, standing=EventStanding.PARKED, due_at=None)
-    order = await ports.store.load(event.order_no or "")
+    order = await _order_of(ports, event)
     await change(ports, order, lambda draft: draft.settle_event(parked))
 
 

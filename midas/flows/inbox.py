@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import OrderedDict
+from dataclasses import replace
 
 from midas import limits
-from midas.errors import EventIdReused, MidasError
+from midas.errors import MidasError
 from midas.event import EventRecord
 from midas.flows import events
-from midas.flows.events import EventOutcome, Recorded
+from midas.flows.events import Recorded
 from midas.flows.observe import Ports
 from midas.flows.turns import Turns
 
@@ -30,7 +31,7 @@ class Inbox:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._turns = Turns()
-        self._digests: OrderedDict[str, EventRecord] = OrderedDict()
+        self._seen: OrderedDict[str, EventRecord] = OrderedDict()
 
     async def record(self, body: bytes, unreadable: str = "") -> Recorded:
         """Write an event down and apply it; it is on disk when this returns.
@@ -40,11 +41,9 @@ class Inbox:
         """
         event, said = events.read(self._ports, body, unreadable)
         async with self._turns.of(event.event_id):
-            seen = self._digests.get(event.event_id)
-            if seen is not None and seen.body_digest == event.body_digest:
-                return Recorded(EventOutcome.DUPLICATE, seen)
+            seen = self._seen.get(event.event_id)
             if seen is not None:
-                raise EventIdReused(event.event_id)
+                return events.again(seen, event)
             recorded = await events.record(self._ports, event, said)
         self._remember(recorded.event)
         return recorded
@@ -75,11 +74,11 @@ class Inbox:
         """One event; its trouble must not keep the others waiting."""
         try:
             await events.apply_waiting(self._ports, event)
-        except MidasError as error:
+        except Exception as error:
             told = {"event_id": event.event_id, "reason": type(error).__name__}
             logger.warning("events_not_applied", extra=told)
 
     def _remember(self, event: EventRecord) -> None:
-        self._digests[event.event_id] = event
-        if len(self._digests) > limits.EVENT_IDS_REMEMBERED:
-            self._digests.popitem(last=False)
+        self._seen[event.event_id] = replace(event, body=b"")
+        if len(self._seen) > limits.EVENT_IDS_REMEMBERED:
+            self._seen.popitem(last=False)

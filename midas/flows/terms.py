@@ -12,6 +12,9 @@ from midas.charge import ChargeTerms
 from midas.errors import FieldViolation
 from midas.refund import FundingSource
 
+TEXT_CHARACTERS = 1000
+"""Of a text for which the channels have a narrower limit of their own."""
+
 _KEY = re.compile(r"[!-~]+")
 _CHANNEL = re.compile(r"[a-z][a-z0-9_]*")
 _CURRENCY = re.compile(r"[a-z]{3}")
@@ -40,12 +43,15 @@ def charge_violations(terms: ChargeTerms) -> list[FieldViolation]:
     found = [
         *_key("order_no", terms.order_no, limits.ORDER_NO_CHARACTERS),
         *_amount(terms.amount, least=1),
-        *_text("subject", terms.subject),
-        *_text("body", terms.body),
-        *_text("client_ip", terms.client_ip),
-        *_metadata(terms.metadata),
-        *_extra(terms.extra),
     ]
+    for name in ("subject", "body", "client_ip"):
+        text: str = getattr(terms, name)
+        if not _is_plain(text):
+            found += _text(name, text)
+    if terms.metadata:
+        found += _metadata(terms.metadata)
+    if terms.extra:
+        found += _extra(terms.extra)
     if not _matches(_CHANNEL, terms.channel, limits.CHANNEL_CHARACTERS):
         found.append(FieldViolation("channel", "name a Ping++ channel such as wx_pub_qr"))
     if not _matches(_CURRENCY, terms.currency, 3):
@@ -125,18 +131,20 @@ def _matches(pattern: re.Pattern[str], value: str, longest: int) -> bool:
     return len(value) <= longest and pattern.fullmatch(value) is not None
 
 
-def _key(name: str, value: str, longest: int) -> Iterator[FieldViolation]:
-    if not _matches(_KEY, value, longest):
-        yield FieldViolation(name, f"give 1 to {longest} printable ASCII characters, no spaces")
+def _key(name: str, value: str, longest: int) -> tuple[FieldViolation, ...]:
+    if _matches(_KEY, value, longest):
+        return ()
+    return (FieldViolation(name, f"give 1 to {longest} printable ASCII characters, no spaces"),)
 
 
-def _amount(amount: int, least: int) -> Iterator[FieldViolation]:
-    if not least <= amount <= limits.AMOUNT_MAX:
-        rule = f"give {least} to {limits.AMOUNT_MAX}, in minor units (fen for cny)"
-        yield FieldViolation("amount", rule)
+def _amount(amount: int, least: int) -> tuple[FieldViolation, ...]:
+    if least <= amount <= limits.AMOUNT_MAX:
+        return ()
+    rule = f"give {least} to {limits.AMOUNT_MAX}, in minor units (fen for cny)"
+    return (FieldViolation("amount", rule),)
 
 
-def _text(name: str, value: str, longest: int = 1000) -> Iterator[FieldViolation]:
+def _text(name: str, value: str, longest: int = TEXT_CHARACTERS) -> Iterator[FieldViolation]:
     if not value or value.isspace():
         yield FieldViolation(name, "must not be empty")
     elif len(value) > longest:
@@ -147,6 +155,11 @@ def _text(name: str, value: str, longest: int = 1000) -> Iterator[FieldViolation
 
 def _is_clean(value: str) -> bool:
     return value.isprintable() or not _CONTROL.search(value)
+
+
+def _is_plain(value: str) -> bool:
+    """Nothing that the rules for a text could find wrong; on the way of every charge."""
+    return value.isprintable() and 0 < len(value) <= TEXT_CHARACTERS and not value.isspace()
 
 
 def _metadata(metadata: Mapping[str, str]) -> Iterator[FieldViolation]:

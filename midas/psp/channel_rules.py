@@ -6,6 +6,7 @@ those of pingpp.md sections 2, 3 and 7, as far as they are documented there.
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,16 +43,35 @@ def refund_violations(
     return tuple(_refund_rules(channel, refund, livemode))
 
 
-def _charge_rules(channel: Channel, terms: ChargeTerms, live: bool) -> Iterator[FieldViolation]:
+def _charge_rules(channel: Channel, terms: ChargeTerms, live: bool) -> list[FieldViolation]:
+    """What is plainly fine is passed over: these rules are on the way of every charge."""
+    found: list[FieldViolation] = []
     if terms.amount <= 0:
-        yield FieldViolation("amount", "must be greater than 0, in minor units")
-    yield from _currency(channel, terms.currency)
-    yield from _subject(channel, terms.subject)
-    yield from _body(channel, terms.body)
-    yield from _client_ip(channel, terms.client_ip)
-    yield from _extra(channel, terms.extra)
-    yield from _metadata(terms.metadata, live)
-    yield from _expiry(channel, terms)
+        found.append(FieldViolation("amount", "must be greater than 0, in minor units"))
+    if terms.currency not in channel.currencies:
+        found += _currency(channel, terms.currency)
+    if not _is_plain(terms.subject, SUBJECT_SIZE):
+        found += _subject(channel, terms.subject)
+    if not _is_plain(terms.body, channel.body_characters):
+        found += _body(channel, terms.body)
+    if channel.payer_ip or not _IPV4.fullmatch(terms.client_ip):
+        found += _client_ip(channel, terms.client_ip)
+    if channel.extra:
+        found += _extra(channel, terms.extra)
+    if terms.metadata:
+        found += _metadata(terms.metadata, live)
+    if terms.expires_in is not None:
+        found += _expiry(channel, terms)
+    return found
+
+
+def _is_plain(text: str, most: int) -> bool:
+    """ASCII, where characters are bytes, and neither empty nor too long."""
+    return 0 < len(text) <= most and text.isascii()
+
+
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
 def _refund_rules(channel: str, refund: Refund, live: bool) -> Iterator[FieldViolation]:

@@ -41,14 +41,24 @@ def read_event(body: bytes) -> PspEvent:
 
 
 def _charge(data: Json) -> Mapping[str, Any]:
-    facts = charge_facts(data, raw="")
-    return {"charge": facts, "out_trade_no": facts.out_trade_no}
+    # The charge's own text is not at hand here, so it is nothing to give to a client SDK.
+    facts = replace(charge_facts(data, raw=""), has_credential=False)
+    return {
+        "charge": facts,
+        "out_trade_no": facts.out_trade_no,
+        "charge_id": facts.charge_id,
+    }
 
 
 def _refund(data: Json) -> Mapping[str, Any]:
+    facts = refund_facts(data)
     number = data.get("charge_order_no")
     known = isinstance(number, str) and number.isprintable()
-    return {"refund": refund_facts(data), "out_trade_no": number if known else ""}
+    return {
+        "refund": facts,
+        "out_trade_no": number if known else "",
+        "charge_id": facts.charge_id,
+    }
 
 
 READERS: Mapping[str, Callable[[Json], Mapping[str, Any]]] = {

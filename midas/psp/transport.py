@@ -4,11 +4,11 @@ Answer: the whole answer is here. NotSent: no byte of the request left. Lost: th
 arrived, and no whole answer came back.
 """
 
-import asyncio
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
@@ -80,9 +80,7 @@ class Transport:
         answer_bytes: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._timeout = ClientTimeout(
-            total=None, connect=connect_timeout.total_seconds(), ceil_threshold=float("inf")
-        )
+        self._connect_timeout_s = connect_timeout.total_seconds()
         self._concurrent_calls = concurrent_calls
         self._answer_bytes = answer_bytes
         self._tls = tls
@@ -98,7 +96,6 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
             trust_env=False,
             read_bufsize=_READ_BUFFER_BYTES,
         )
@@ -115,15 +112,14 @@ class Transport:
         attempt = _Attempt(request.method == "POST")
         token = _ATTEMPT.set(attempt)
         try:
-            async with asyncio.timeout(limit.total_seconds()):
-                return await self._exchange(request)
+            return await self._exchange(request, _timeouts(limit, self._connect_timeout_s))
         except Exception as failure:
             reason = _reason(failure)
             return Lost(reason) if attempt.connected else NotSent(reason)
         finally:
             _ATTEMPT.reset(token)
 
-    async def _exchange(self, request: Prepared) -> Sent:
+    async def _exchange(self, request: Prepared, timeout: ClientTimeout) -> Sent:
         if self._session is None:
             return NotSent("not_open")
         async with self._session.request(
@@ -132,6 +128,7 @@ class Transport:
             data=request.body,
             headers=request.headers,
             allow_redirects=False,
+            timeout=timeout,
         ) as response:
             body = await self._read(response)
             if body is None:
@@ -153,6 +150,14 @@ class Transport:
                 return None
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+@lru_cache(maxsize=16)
+def _timeouts(limit: timedelta, connect_s: float) -> ClientTimeout:
+    """Exact ones: aiohttp rounds those of more than a few seconds up, unless it is told."""
+    return ClientTimeout(
+        total=limit.total_seconds(), connect=connect_s, ceil_threshold=float("inf")
+    )
 
 
 def _is_coded(response: aiohttp.ClientResponse) -> bool:
