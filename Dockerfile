@@ -1,16 +1,29 @@
-# The server of Midas.
-# Build: docker build -t midas .
+# Two images: the server of Midas, and the webhook gateway with nothing of the server in it.
+# Build: docker build -t midas .          docker build --target gateway -t midas-gateway .
 # Run:   docker run -p 6011:6011 -v midas:/var/lib/midas --env-file … midas
+#        docker run -p 6013:6013 --env-file … midas-gateway
 # The volume keeps the default SQLite file: without it the payments are gone with the container.
 FROM python:3.13-slim AS build
 RUN python -m pip install --no-cache-dir uv
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY midas ./midas
-# Constraints pin every version; the environment is complete and needs nothing of the build stage.
+COPY webhook_gateway ./webhook_gateway
+# Constraints pin every version; an environment is complete and needs nothing of the build stage.
 RUN UV_PROJECT_ENVIRONMENT=/opt/midas uv sync --no-dev --extra server --no-editable
+RUN UV_PROJECT_ENVIRONMENT=/opt/gateway uv sync --no-dev --extra gateway --no-editable
 
-FROM python:3.13-slim
+FROM python:3.13-slim AS gateway
+RUN useradd --system midas
+COPY --from=build /opt/gateway /opt/gateway
+USER midas
+ENV PATH=/opt/gateway/bin:$PATH IP=0.0.0.0
+EXPOSE 6013 6014
+# Longer than DRAIN_TIMEOUT_S, so that webhooks and deliveries under way are finished.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["webhook-gateway"]
+
+FROM python:3.13-slim AS server
 RUN useradd --system --home /var/lib/midas --create-home midas
 COPY --from=build /opt/midas /opt/midas
 USER midas

@@ -85,7 +85,7 @@ class _ObservedByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObservedBy
     OBSERVED_BY_CREATE: _ObservedBy.ValueType  # 1
     """The answer to the call that created it."""
     OBSERVED_BY_WEBHOOK: _ObservedBy.ValueType  # 2
-    """A webhook of Ping++ (not produced yet)."""
+    """A webhook of Ping++."""
     OBSERVED_BY_QUERY: _ObservedBy.ValueType  # 3
     """A caller asked Midas to look (Query with refresh, or the check before a refund)."""
     OBSERVED_BY_POLL: _ObservedBy.ValueType  # 4
@@ -103,7 +103,7 @@ OBSERVED_BY_UNSPECIFIED: ObservedBy.ValueType  # 0
 OBSERVED_BY_CREATE: ObservedBy.ValueType  # 1
 """The answer to the call that created it."""
 OBSERVED_BY_WEBHOOK: ObservedBy.ValueType  # 2
-"""A webhook of Ping++ (not produced yet)."""
+"""A webhook of Ping++."""
 OBSERVED_BY_QUERY: ObservedBy.ValueType  # 3
 """A caller asked Midas to look (Query with refresh, or the check before a refund)."""
 OBSERVED_BY_POLL: ObservedBy.ValueType  # 4
