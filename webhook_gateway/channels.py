@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import grpc
 from grpc import aio
 
+from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
 from webhook_gateway.config import Settings, read
-from webhook_gateway.relay_channels import MIDAS_CHANNEL, ORDER_CHANNEL
 
 
 def open_midas(settings: Settings) -> aio.Channel:

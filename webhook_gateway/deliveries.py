@@ -8,7 +8,7 @@ from grpc import aio
 
 from midas.order.v1 import order_payment_service_pb2 as orders
 from midas.v1 import event_service_pb2 as events
-from webhook_gateway.relay_calls import CallFailed, answer_of
+from webhook_gateway.calls import CallFailed, answer_of
 
 if TYPE_CHECKING:
     from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub

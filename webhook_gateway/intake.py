@@ -23,9 +23,9 @@ from midas.observability import failure, say
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway import event
 from webhook_gateway.answers import Answer
+from webhook_gateway.calls import CallFailed, answer_of
 from webhook_gateway.connections import Connection
 from webhook_gateway.metrics import Metrics
-from webhook_gateway.relay_calls import CallFailed, answer_of
 from webhook_gateway.signature import HEADER, Verifier
 
 RecordEvent = aio.UnaryUnaryMultiCallable[events.RecordEventRequest, events.RecordEventResponse]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from midas.v1 import event_service_pb2 as events
+from webhook_gateway.calls import CallFailed, answer_of
 from webhook_gateway.pauses import Pauses
-from webhook_gateway.relay_calls import CallFailed, answer_of
 
 if TYPE_CHECKING:
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub

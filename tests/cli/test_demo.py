@@ -13,7 +13,17 @@ import pytest
 
 TIMEOUT_S = 110
 ENDS_WITHIN_S = 10
-ROWS = [1, 3, 5, 7, 9, 10, 11, 12]
+ROWS = [1, 2, 3, 5, 7, 9, 10, 11, 12, 13, 14, 15]
+PROCESSES = 4
+SETTINGS = {
+    "ENV": "production",
+    "PINGPP_API_KEY": "sk_live_never_used",
+    "PORT": "1",
+    "WEBHOOK_PORT": "1",
+    "ORDER_TARGET": "never.invalid:1",
+    "http_proxy": "http://127.0.0.1:1",
+}
+"""Of a caller who runs Midas for real, behind a proxy: the demo must not take any of it."""
 WRONG_AMOUNTS = json.dumps(
     {
         "count": None,
@@ -21,9 +31,22 @@ WRONG_AMOUNTS = json.dumps(
         "action": {"kind": "alter", "fields": {"amount": 1}},
     }
 )
+# One way for a webhook to go wrong each, and the first thing that the demo must see of it.
+WEBHOOK_FAULTS = {
+    "lost": ({"kind": "webhook_drop"}, "the gateway's answers to charge.succeeded: saw [None]"),
+    "forged": ({"kind": "webhook_forge"}, "the gateway's answers to charge.succeeded: saw [401]"),
+    "of another amount": (
+        {"kind": "webhook_alter", "object": {"amount": 1}},
+        "Query, without refresh: saw 'PENDING' instead of 'SUCCEEDED'",
+    ),
+    "about another order": (
+        {"kind": "webhook_alter", "object": {"id": "ch_never1", "order_no": "never1"}},
+        "the event in Midas's database: saw ['IGNORED'] instead of ['APPLIED']",
+    ),
+}
 
 
-def play(folder: Path, *options: str) -> tuple[int, Any]:
+def play(folder: Path, *options: str, **environment: str) -> tuple[int, Any]:
     """Run the demo in this folder: its status and its one object."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "midas", "demo", "--json", *options],
@@ -31,7 +54,7 @@ def play(folder: Path, *options: str) -> tuple[int, Any]:
         text=True,
         timeout=TIMEOUT_S,
         cwd=folder,
-        env=os.environ | {"ENV": "production", "PINGPP_API_KEY": "sk_live_never_used", "PORT": "1"},
+        env=os.environ | SETTINGS | environment,
     )
     return done.returncode, json.loads(done.stdout or "null") or done.stderr
 
@@ -55,6 +78,29 @@ def test_every_row_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", WEBHOOK_FAULTS)
+def test_a_wrong_webhook_is_noticed(tmp_path: Path, what: str) -> None:
+    """A webhook that does not do what row 2 needs of it: the row does not hold, and says why."""
+    action, seen = WEBHOOK_FAULTS[what]
+    fault = json.dumps({"count": None, "action": action})
+    status, told = play(tmp_path, "--row", "2", "--fault", fault)
+    assert status == 1
+    assert [row["held"] for row in told["rows"]] == [False]
+    assert seen in told["rows"][0]["seen"]
+
+
+def test_a_missing_library_is_a_sentence(tmp_path: Path) -> None:
+    """Without the gateway extra the demo says what to install, and plays nothing."""
+    without = tmp_path / "without"
+    without.mkdir()
+    absent = "raise ModuleNotFoundError('no such library', name='prometheus_client')\n"
+    (without / "prometheus_client.py").write_text(absent)
+    status, told = play(tmp_path, "--row", "1", PYTHONPATH=str(without))
+    assert status == 1
+    assert told["error"]["reason"] == "DEMO_NOT_STARTED"
+    assert "install midas[gateway]" in told["error"]["message"]
+
+
 def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:
     """When Ping++ tells another amount, the row does not hold, the rest is played, status is 1."""
     keep = tmp_path / "kept"
@@ -67,19 +113,20 @@ def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:
     assert second["held"] is False
     assert "Query with refresh: saw 'PENDING' instead of 'SUCCEEDED'" in second["seen"]
     kept = {path.name for path in keep.iterdir()}
-    assert {"midas.log", "sandbox.log", "ledger.jsonl", "midas.sqlite3"} <= kept
+    logs = {f"{name}.log" for name in ("midas", "sandbox", "gateway", "orders")}
+    assert logs | {"ledger.jsonl", "midas.sqlite3", "orders.sqlite3"} <= kept
     assert "keys" not in kept
 
 
 def test_an_interrupted_demo_takes_everything_down(tmp_path: Path) -> None:
-    """SIGTERM in the middle of the play stops both processes and removes the keys."""
+    """SIGTERM in the middle of the play stops all processes and removes the keys."""
     keep = tmp_path / "kept"
     command = [sys.executable, "-m", "midas", "demo", "--keep", str(keep)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         next(line for line in demo.stdout if line.startswith("Row 1"))
         children = psutil.Process(demo.pid).children(recursive=True)
-        assert len(children) == 2
+        assert len(children) == PROCESSES
         demo.send_signal(signal.SIGTERM)
         demo.wait(TIMEOUT_S)
     assert demo.returncode == 130
@@ -89,13 +136,13 @@ def test_an_interrupted_demo_takes_everything_down(tmp_path: Path) -> None:
 
 
 def test_the_processes_end_with_a_killed_demo(tmp_path: Path) -> None:
-    """SIGKILL leaves the demo no time to stop anything: both processes notice by themselves."""
+    """SIGKILL leaves the demo no time to stop anything: the processes notice by themselves."""
     command = [sys.executable, "-m", "midas", "demo", "--keep", str(tmp_path / "kept")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         next(line for line in demo.stdout if line.startswith("Row 1"))
         children = psutil.Process(demo.pid).children(recursive=True)
-        assert len(children) == 2
+        assert len(children) == PROCESSES
         demo.kill()
     _, alive = psutil.wait_procs(children, timeout=ENDS_WITHIN_S)
     # where nobody collects orphans they stay as zombies

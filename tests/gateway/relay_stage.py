@@ -13,8 +13,8 @@ from grpc import aio
 from midas.order.v1 import order_payment_service_pb2_grpc as order_grpc
 from midas.v1 import event_service_pb2_grpc as event_grpc
 from tests.gateway.relay_doubles import ScriptedMidas, ScriptedOrders
+from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
 from webhook_gateway.relay import Relay, RelayOptions
-from webhook_gateway.relay_channels import MIDAS_CHANNEL, ORDER_CHANNEL
 
 Add = Callable[[Any, Any], None]
 

@@ -350,4 +350,4 @@ async def test_closed_channels_do_not_end_the_relay(caplog: pytest.LogCaptureFix
         with pytest.raises(asyncio.CancelledError):
             await running
     assert [each.__dict__["code"] for each in caplog.records if each.msg == "lease_failed"]
-    assert "relay_call_unexpected" in [each.msg for each in caplog.records]
+    assert "call_unexpected" in [each.msg for each in caplog.records]

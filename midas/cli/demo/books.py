@@ -21,17 +21,43 @@ class Books:
 
     path: Path
 
-    def queued(self, order_no: str) -> list[str]:
-        """The notifications for the order service in sequence, such as `#1 PayOrderSuccess`."""
-        sql = "SELECT sequence, kind FROM notifications WHERE order_no = ? ORDER BY sequence"
-        return [f"#{number} {NAMES.get(kind, kind)}" for number, kind in self._read(sql, order_no)]
+    def notifications(self, order_no: str) -> list[str]:
+        """What it has to tell the order service, in sequence, such as `#2 RefundSuccess R7-1`."""
+        sql = (
+            "SELECT sequence, kind, refund_no, duplicate_payment FROM notifications"
+            " WHERE order_no = ? ORDER BY sequence"
+        )
+        return [_named(*row) for row in self._read(sql, order_no)]
+
+    def attempts(self, order_no: str) -> int:
+        """How often the order service has not taken the first one that it has not been told."""
+        sql = "SELECT announce_attempts FROM orders WHERE order_no = ?"
+        return sum(attempts for (attempts,) in self._read(sql, order_no))
 
     def journal(self, subject: str) -> list[tuple[str, str]]:
         """Each journal entry of a charge or refund: the event and its detail as JSON."""
         sql = "SELECT event, detail FROM journal WHERE subject = ? ORDER BY version, position"
         return [(event, str(detail)) for event, detail in self._read(sql, subject)]
 
+    def events(self, event_id: str) -> list[str]:
+        """How Ping++'s event of this id stands; empty when it was never recorded."""
+        sql = "SELECT standing FROM events WHERE event_id = ?"
+        return [standing for (standing,) in self._read(sql, event_id)]
+
+    def size(self) -> dict[str, int]:
+        """How many rows each table has in which anything that happened leaves one."""
+        tables = ("orders", "charges", "refunds", "journal", "notifications")
+        counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608
+        (row,) = self._read(f"SELECT {counts}")
+        return dict(zip(tables, row, strict=True))
+
     def _read(self, sql: str, *parameters: str) -> list[tuple[Any, ...]]:
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             return connection.execute(sql, parameters).fetchall()
+
+
+def _named(sequence: int, kind: str, refund_no: str, duplicate_payment: int) -> str:
+    duplicate = "duplicate_payment" if duplicate_payment else ""
+    named = (f"#{sequence}", NAMES.get(kind, kind), refund_no, duplicate)
+    return " ".join(filter(None, named))

@@ -1,7 +1,8 @@
-"""A process of the demo: a `midas` command that gets ready early, and that ends with the demo.
+"""A process of the demo: a program of Midas that gets ready early, and that ends with the demo.
 
-The demo holds the other end of this process's standard input. It writes one line to it, the
-arguments and settings as JSON, and closes it when it is gone, however it ended.
+The demo holds the other end of this process's standard input. It writes one line to it, which
+program to be with which arguments and settings, as JSON, and closes it when it is gone, however
+it ended.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 
 STDIN = 0
@@ -20,18 +22,18 @@ END_TIMEOUT_S = 5.0
 
 
 def main() -> None:
-    """Import the module named on the command line, then run the command that the demo sends."""
-    import_module(sys.argv[1])
+    """Import the module named on the command line, then be the program that the demo names."""
+    with suppress(ModuleNotFoundError):  # the program says it better: which extra is missing
+        import_module(sys.argv[1])
     line = _line()
     if line is None:
         return
     told = json.loads(line)
     threading.Thread(target=_end_with_the_demo, name="demo-watch", daemon=True).start()
     if told["settings"]:
-        _put_in_place(told["settings"])
-    from midas.cli.app import cli
-
-    cli(told["arguments"], prog_name="midas")
+        _put_in_place(told["program"], told["settings"])
+    sys.argv = [told["program"], *told["arguments"]]
+    import_module(f"{told['program']}.__main__").main()
 
 
 def _line() -> bytes | None:
@@ -54,11 +56,9 @@ def _end_with_the_demo() -> None:
     os._exit(1)
 
 
-def _put_in_place(settings: Mapping[str, str]) -> None:
-    """These settings, and of the caller's environment only what is not a setting of Midas."""
-    from midas.config import Settings
-
-    ours = {name.upper() for name in Settings.model_fields}
+def _put_in_place(program: str, settings: Mapping[str, str]) -> None:
+    """These settings, and of the caller's environment only what is no setting of the program."""
+    ours = {name.upper() for name in import_module(f"{program}.config").Settings.model_fields}
     for name in [name for name in os.environ if name.upper() in ours]:
         del os.environ[name]
     os.environ.update(settings)

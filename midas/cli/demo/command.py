@@ -25,7 +25,7 @@ from midas.cli.trouble import ExitStatus
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
-    help="An empty folder where the logs, the ledger and the database stay.",
+    help="An empty folder where the logs, the ledger and the databases stay.",
 )
 @click.option(
     "--fault",
@@ -40,10 +40,11 @@ def demo(
 ) -> int:
     """Play the joint test table over real sockets. Needs nothing else and touches nothing of yours.
 
-    Starts a local Ping++ look-alike and Midas as processes on free ports, with keys and a database
-    made for this run, plays what an order service and a payer do, and compares what Midas says
-    with what the look-alike's ledger says. Everything is stopped and removed at the end. Takes
-    about ten seconds. Reads no settings of yours; no real money moves.
+    Starts a local Ping++ look-alike, Midas, the webhook gateway and a sample order service as
+    processes on free ports, with keys and databases made for this run, plays what an order service
+    and a payer do, and compares what Midas says with the look-alike's ledger and with what the
+    order service wrote down of what it was told. Everything is stopped and removed at the end.
+    Takes less than half a minute. Reads no settings of yours; no real money moves.
 
     Status 0 only if every row held. Status 1 if one did not or something did not start: the last
     table says which, and --keep keeps the logs.

@@ -17,11 +17,18 @@ from midas.cli.trouble import ExitStatus, Failed, Trouble
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """Two processes that wait for what to run, and where everything of this run is."""
+    """Processes that wait for what to run, and where everything of this run is."""
 
     sandbox: Process
     server: Process
+    orders: Process
+    gateway: Process
     folder: Path
+    stack: ExitStack
+
+    def another_orders(self) -> Process:
+        """One more that waits to be an order service, stopped with the others."""
+        return self.stack.enter_context(_orders("orders-again", self.folder))
 
     @property
     def keys(self) -> Path:
@@ -31,9 +38,9 @@ class Launched:
 
 @contextmanager
 def launched(keep: Path | None) -> Iterator[Launched]:
-    """Start both, and stop and remove everything again, whatever happens in between.
+    """Start them, and stop and remove everything again, whatever happens in between.
 
-    With `keep` the logs, the ledger and the database stay in that folder; the keys never stay.
+    With `keep` the logs, the ledger and the databases stay in that folder; the keys never stay.
     Raises Failed when that folder has something in it.
     """
     with ExitStack() as stack:
@@ -41,7 +48,13 @@ def launched(keep: Path | None) -> Iterator[Launched]:
         folder = stack.enter_context(_folder(keep))
         sandbox = stack.enter_context(Process("sandbox", "midas.sandbox.app", folder))
         server = stack.enter_context(Process("midas", "midas.app", folder))
-        yield Launched(sandbox, server, folder)
+        orders = stack.enter_context(_orders("orders", folder))
+        gateway = stack.enter_context(Process("gateway", "webhook_gateway.app", folder))
+        yield Launched(sandbox, server, orders, gateway, folder, stack)
+
+
+def _orders(name: str, folder: Path) -> Process:
+    return Process(name, "midas.sandbox.orders.server", folder)
 
 
 @contextmanager

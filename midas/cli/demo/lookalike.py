@@ -1,32 +1,17 @@
 """The other side of the demo: the payer, the merchant's staff, and the sandbox's own books."""
 
-import http.client
-import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin
 
+from midas.cli.demo.fetch import Page, control, fetch
 from midas.psp.signing import Signer, Verifier
 
-TIMEOUT_S = 10.0
 FORM = "application/x-www-form-urlencoded"
-JSON = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """An answer of the sandbox."""
-
-    status: int
-    body: bytes
-    signature: str
-    location: str
-
-    def shows(self, text: str) -> bool:
-        """Whether the text is on the page."""
-        return self.status == HTTPStatus.OK and text.encode() in self.body
+WEBHOOK_PATIENCE_S = 15
+"""How long the sandbox may take to send a webhook, which it does at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +23,39 @@ class Lookalike:
     signer: Signer
     verifier: Verifier
 
+    # The payer, and the shop's staff --------------------------------------------------------
+
     def open(self, url: str) -> Page:
         """Somebody opens a page."""
-        return self._http("GET", url)
+        return fetch("GET", url)
 
     def press(self, url: str, button: str) -> Page:
         """Somebody presses `confirm`, `cancel` or `refuse` on a page, and sees what comes next."""
-        answer = self._http("POST", url, urlencode({"decision": button}).encode(), FORM)
+        decision = urlencode({"decision": button}).encode()
+        answer = fetch("POST", url, decision, {"Content-Type": FORM})
         if answer.status == HTTPStatus.SEE_OTHER:
-            return self._http("GET", urljoin(url, answer.location))
+            return fetch("GET", urljoin(url, answer.location))
         return answer
+
+    def approve(self, out_trade_no: str) -> None:
+        """The channel pays the pending refund of this charge back."""
+        self._control("POST", "approve", {"order_no": out_trade_no})
+
+    # What is to happen ----------------------------------------------------------------------
+
+    def send_webhooks_to(self, url: str) -> None:
+        """From now on every event goes there."""
+        self._control("POST", "webhooks", {"urls": [url]})
+
+    def plan_refund(self, out_trade_no: str, outcome: str) -> None:
+        """Decide what becomes of the next refund of this charge."""
+        self._control("POST", "plan_refund", {"outcome": outcome, "order_no": out_trade_no})
+
+    def add_fault(self, fault: dict[str, Any]) -> None:
+        """Let something go wrong; `midas.sandbox.faults` lists what can."""
+        self._control("POST", "faults", fault)
+
+    # Its own books --------------------------------------------------------------------------
 
     def as_sent(self, charge_id: str) -> Page:
         """The charge as Ping++ sends it: the bytes and their signature."""
@@ -58,7 +66,7 @@ class Lookalike:
             "Pingplusplus-Request-Timestamp": now,
             "Pingplusplus-Signature": self.signer.sign((path + now).encode()).decode(),
         }
-        return self._http("GET", self.url + path, headers=headers)
+        return fetch("GET", self.url + path, headers=headers)
 
     def signed(self, page: Page, content: str) -> bool:
         """Whether the page's signature is the sandbox's, over exactly this content."""
@@ -84,6 +92,34 @@ class Lookalike:
         """The SHA-256 of each answer to this request about this number."""
         return [digest for what, digest in self._seen(out_trade_no) if what == request]
 
+    # Webhooks -------------------------------------------------------------------------------
+
+    def sent(self, out_trade_no: str, kind: str, count: int) -> list[dict[str, Any]]:
+        """The webhooks of this kind, as soon as `count` of them were sent: to whom, and its answer.
+
+        Fewer when they do not go out within WEBHOOK_PATIENCE_S.
+        """
+        asked = {"order_no": out_trade_no, "type": kind, "count": count, "sends": 1}
+        query = urlencode({**asked, "wait_s": WEBHOOK_PATIENCE_S})
+        found: list[dict[str, Any]] = self._control("GET", f"deliveries?{query}")["deliveries"]
+        return found
+
+    def event(self, event_id: str) -> dict[str, Any]:
+        """An event as it was first sent."""
+        events = self._control("GET", "events")["events"]
+        return next(each for each in events if each["id"] == event_id)
+
+    def post_webhook(
+        self, event: dict[str, Any], how: str | None = None, times: int = 1
+    ) -> list[int]:
+        """Somebody sends this event, so many at once: what each was answered.
+
+        Signed as Ping++ signs, or forged as `midas.sandbox.forgery` says. 0: no answer.
+        """
+        sent = {"event": event, "times": times} | ({} if how is None else {"how": how})
+        replies = self._control("POST", "webhooks/send", sent)["replies"]
+        return [reply["status"] or 0 for reply in replies]
+
     def _seen(self, out_trade_no: str) -> list[tuple[str, str]]:
         seen = self._control("GET", f"requests?order_no={out_trade_no}")["requests"]
         return [
@@ -91,50 +127,8 @@ class Lookalike:
             for each in seen
         ]
 
-    def plan_refund(self, out_trade_no: str, outcome: str) -> None:
-        """Decide what becomes of the next refund of this charge."""
-        self._control("POST", "plan_refund", {"outcome": outcome, "order_no": out_trade_no})
-
-    def approve(self, out_trade_no: str) -> None:
-        """The channel pays the pending refund of this charge back."""
-        self._control("POST", "approve", {"order_no": out_trade_no})
-
-    def add_fault(self, fault: dict[str, Any]) -> None:
-        """Let something go wrong; `midas.sandbox.faults` lists what can."""
-        self._control("POST", "faults", fault)
-
     def _control(self, method: str, path: str, sent: dict[str, Any] | None = None) -> Any:
-        body = None if sent is None else json.dumps(sent).encode()
-        answer = self._http(method, f"{self.url}/_sandbox/{path}", body, JSON)
-        told = json.loads(answer.body)
-        if answer.status != HTTPStatus.OK:
-            raise ControlRefused(str(told.get("error", answer.status)))
-        return told
-
-    def _http(
-        self,
-        method: str,
-        url: str,
-        body: bytes | None = None,
-        content_type: str = "",
-        headers: dict[str, str] | None = None,
-    ) -> Page:
-        parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_S)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        sent = dict(headers or {}, **({"Content-Type": content_type} if content_type else {}))
-        try:
-            connection.request(method, target, body, sent)
-            answer = connection.getresponse()
-            signature = answer.getheader("X-Pingplusplus-Signature", "")
-            location = answer.getheader("Location", "")
-            return Page(answer.status, answer.read(), signature, location)
-        finally:
-            connection.close()
-
-
-class ControlRefused(Exception):
-    """The sandbox did not do what it was asked."""
+        return control(method, f"{self.url}/_sandbox/{path}", sent)
 
 
 def _general(path: str) -> str:

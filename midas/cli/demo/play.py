@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from midas.cli.demo.fetch import ControlRefused
 from midas.cli.demo.launch import Launched
-from midas.cli.demo.lookalike import ControlRefused
 from midas.cli.demo.report import Report, Result, as_data
 from midas.cli.demo.rows import Row
 from midas.cli.demo.scene import NotHeld, Scene
@@ -28,10 +28,11 @@ class Play:
         self, rows: Sequence[Row], processes: Launched, faults: Sequence[dict[str, Any]]
     ) -> None:
         """Play these. Raises Failed when the stage cannot be put up."""
-        self._report.stage("Starting a local Ping++ look-alike and Midas …")
+        self._report.stage(
+            "Starting a local Ping++ look-alike, Midas, the webhook gateway and an order service …"
+        )
         with put_up(processes) as stage:
-            where = f"Midas at {stage.target}, the look-alike at {stage.lookalike.url}"
-            self._report.stage(f"{where}, ready after {self._seconds():.1f} s")
+            self._report.stage(f"{stage.where}: ready after {self._seconds():.1f} s")
             _add(faults, stage)
             for row in rows:
                 self._results.append(_play(row, stage, self._report))
@@ -44,7 +45,7 @@ class Play:
         if as_json:
             click.echo(json.dumps(told, ensure_ascii=False))
         elif kept is not None:
-            click.echo(f"Logs, ledger and database are in {kept}.")
+            click.echo(f"Logs, ledger and databases are in {kept}.")
         return bool(told["ok"])
 
     def _seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""One child process that says on its output, as a line of JSON, when it is ready."""
+"""One child process that says in its output, as a line of JSON, when it is ready."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -21,9 +21,9 @@ LINES_TOLD = 5
 
 
 class Process:
-    """A `midas` command to be, its output in a log file.
+    """A program of Midas to be, its output in a log file.
 
-    It imports what the command needs while the rest of the stage is put up, and ends when this
+    It imports what the program needs while the rest of the stage is put up, and ends when this
     process does, even by SIGKILL (`child.py`).
     """
 
@@ -50,18 +50,24 @@ class Process:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def run(self, arguments: list[str], settings: Mapping[str, str] | None = None) -> None:
-        """Let it be `midas <arguments>`, with these settings of Midas and no others."""
-        told = json.dumps({"arguments": arguments, "settings": dict(settings or {})})
+    def run(
+        self,
+        arguments: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+        program: str = "midas",
+    ) -> None:
+        """Let it be this package's program, with these settings of it and no others."""
+        given = {"arguments": list(arguments), "settings": dict(settings or {})}
+        told = json.dumps({"program": program, **given})
         if self._child.stdin is not None:
             with suppress(BrokenPipeError):  # it has ended, and wait_ready says why
                 self._child.stdin.write(told.encode() + b"\n")
                 self._child.stdin.flush()
 
-    def wait_ready(self) -> dict[str, Any]:
-        """All members of the JSON lines up to the event `ready`. Raises Failed."""
+    def wait_ready(self, event: str = "ready") -> dict[str, Any]:
+        """All members of the JSON lines up to the one with this event. Raises Failed."""
         told: dict[str, Any] = {}
-        while told.get("event") != "ready":
+        while told.get("event") != event:
             try:
                 line = self._lines.get(timeout=READY_TIMEOUT_S)
             except queue.Empty:

@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 import grpc
 
 from midas.cli.calls import trouble_of
-from midas.cli.demo.lookalike import Lookalike, Page
+from midas.cli.demo.fetch import Page
+from midas.cli.demo.lookalike import Lookalike
+from midas.cli.demo.orders import Told
 from midas.cli.demo.stage import Stage
 from midas.cli.show import money, state
 from midas.cli.trouble import Trouble
@@ -23,8 +25,10 @@ from midas.v1.refund_pb2 import Refund
 
 CALL_TIMEOUT_S = 20.0
 PATIENCE_S = 15.0
-"""How long something that Midas does by itself may take before it counts as not done."""
+"""How long something that happens by itself may take before it counts as not done."""
 LOOK_PAUSE_S = 0.05
+TAKEN = 200
+"""The gateway's answer to a webhook that Midas has on disk."""
 CHANNEL_EXTRA: dict[str, dict[str, Any]] = {"wx_pub_qr": {"product_id": "tea"}}
 
 
@@ -116,13 +120,17 @@ class Scene:
             self.step(f"{asked} → {', '.join(map(_described, answer.charges))}")
         return list(answer.charges)
 
+    def query_refused(self, **key: Any) -> Trouble:
+        """Ask by a key that Midas does not know, and be told so."""
+        asked = f"Query({', '.join(key.values())})"
+        answer = self._call(self.stage.payments.Query, QueryRequest(**key), asked)
+        return answer if isinstance(answer, Trouble) else _went_through(asked)
+
     def until(self, what: str, reached: Callable[[], bool]) -> None:
         """Wait for something that happens by itself. Raises NotHeld after PATIENCE_S."""
         started = time.monotonic()
-        while not reached():
-            if time.monotonic() - started > PATIENCE_S:
-                self.hold(f"{what} within {PATIENCE_S:.0f} s", False)
-            time.sleep(LOOK_PAUSE_S)
+        if not _comes(reached):
+            self.hold(f"{what} within {PATIENCE_S:.0f} s", False)
         self.step(f"{what}, {time.monotonic() - started:.1f} s later, with nobody asking")
 
     # The payer -----------------------------------------------------------------------------
@@ -144,25 +152,39 @@ class Scene:
         return page
 
     def paid(self, channel: str, amount: int) -> Charge:
-        """An order that is charged, paid and known to be paid."""
+        """An order that is charged, paid and known by webhook to be paid."""
         charge = self.charge(channel, amount).charge
         self.pays(charge.charge_id)
-        found = self.query(refresh=True)[0]
-        self.hold("Query with refresh", state(found), "SUCCEEDED")
+        self.webhooks(charge.out_trade_no, "charge.succeeded")
+        found = self.query()[0]
+        self.hold("Query", state(found), "SUCCEEDED")
         return found
 
-    # What is on the books ------------------------------------------------------------------
+    # What comes of it ----------------------------------------------------------------------
 
-    def hold_queued(self, *wanted: str) -> str:
-        """These and no other notifications are written for the order service, in this order."""
-        seen = self.stage.books.queued(self.order_no)
-        told = ", ".join(seen) or "nothing"
-        self.step(f"queued for the order service: {told}")
-        numbered = [f"#{number} {name}" for number, name in enumerate(wanted, 1)]
-        self.hold("queued for the order service", seen, numbered)
-        return told
+    def webhooks(self, out_trade_no: str, kind: str, count: int = 1) -> list[str]:
+        """Ping++ sends so many webhooks, and the gateway takes each. The ids of their events."""
+        found = self.lookalike.sent(out_trade_no, kind, count)
+        ids = [each["event_id"] for each in found]
+        answers = [each["sends"][-1]["status"] for each in found]
+        for event_id, status in zip(ids, answers, strict=True):
+            self.step(f"Ping++ sends {kind} {event_id} → the gateway answers {status}")
+        self.hold(f"the gateway's answers to {kind}", answers, [TAKEN] * count)
+        return ids
 
-    def hold_ledger(self, paid: int, refunded: int = 0) -> None:
+    def hold_received(self, *wanted: str) -> list[Told]:
+        """These and no others reached the order service, in this order; Midas has no others."""
+        orders, numbered = self.stage.orders, [f"#{n} {name}" for n, name in enumerate(wanted, 1)]
+        _comes(lambda: len(orders.received(self.order_no)) >= len(wanted))
+        received = orders.received(self.order_no)
+        told = [f"{each} (found by {each.found_by})" for each in received]
+        self.step(f"the order service received: {', '.join(told) or 'nothing'}")
+        self.hold("received by the order service", [str(each) for each in received], numbered)
+        queue = self.stage.books.notifications(self.order_no)
+        self.hold("written down for it by Midas", queue, numbered)
+        return received
+
+    def hold_ledger(self, *paid: int, refunded: int = 0) -> None:
         """What the sandbox's ledger says of the order's money, in minor units."""
         numbers = [each.out_trade_no for each in self.query(quietly=True)]
         payments = [a for number in numbers for a in self.lookalike.moved(number, "charge_paid")]
@@ -171,7 +193,7 @@ class Scene:
             f"the sandbox's ledger: {len(payments)} payment(s) of {money(sum(payments), 'cny')}, "
             f"{len(back)} refund(s) of {money(sum(back), 'cny')}"
         )
-        self.hold("payments in the ledger", payments, [paid] if paid else [])
+        self.hold("payments in the ledger", payments, list(paid))
         self.hold("money given back by the ledger", sum(back), refunded)
 
     def hold_count(self, out_trade_no: str, request: str, wanted: int) -> None:
@@ -216,6 +238,16 @@ class Scene:
             told = f"money_moved {trouble.money_moved}, retry {trouble.retry}"
             self.step(f"{asked} → {trouble.code} {trouble.reason} ({told})")
             return trouble
+
+
+def _comes(reached: Callable[[], bool]) -> bool:
+    """Whether something that happens by itself is there within PATIENCE_S."""
+    started = time.monotonic()
+    while not reached():
+        if time.monotonic() - started > PATIENCE_S:
+            return False
+        time.sleep(LOOK_PAUSE_S)
+    return True
 
 
 def _went_through(asked: str) -> NoReturn:

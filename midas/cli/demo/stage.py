@@ -1,4 +1,9 @@
-"""The stage: keys, the sandbox and Midas as processes of their own, and how to reach them."""
+"""The stage: keys, and the processes as what they are to be, and how to reach them.
+
+payer ─▶ sandbox ──webhooks──▶ gateway ──▶ order service
+            ▲                   │  ▲
+            └────── Midas ◀─────┘  └─ notifications
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +13,14 @@ from pathlib import Path
 from midas.cli.demo.books import Books
 from midas.cli.demo.launch import Launched
 from midas.cli.demo.lookalike import Lookalike
+from midas.cli.demo.orders import OrderService
 from midas.cli.keys import KeyFiles, make_keys
 from midas.cli.wire import Wire, connect
 from midas.psp.signing import Signer, Verifier
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 DATABASE = "midas.sqlite3"
+WEBHOOK_PATH = "/pingpp/webhooks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +29,31 @@ class Stage:
 
     payments: PaymentServiceStub
     lookalike: Lookalike
+    orders: OrderService
     books: Books
-    target: str
+    where: str
+    """Where each process listens, as a sentence."""
 
 
 @contextmanager
 def put_up(processes: Launched) -> Iterator[Stage]:
-    """Let the processes be a sandbox and a Midas that uses it. Raises Failed if one cannot."""
+    """Let the processes be what they are to be. Raises Failed if one cannot."""
     merchant = make_keys(processes.keys, "merchant")
     processes.sandbox.run(_sandbox(processes.folder, merchant))
+    orders = OrderService(processes)
     exports = processes.sandbox.wait_ready()["environment"]
     processes.server.run(["serve"], exports | _settings(processes.folder, merchant))
     target = f"127.0.0.1:{processes.server.wait_ready()['port']}"
+    webhooks = _gateway(processes, exports["PINGPP_PUBLIC_KEY_PATHS"], target, orders.target)
+    lookalike = _lookalike(exports, merchant)
+    lookalike.send_webhooks_to(webhooks)
+    where = (
+        f"Midas at {target}, the look-alike at {lookalike.url}, the gateway at {webhooks}, "
+        f"the order service at {orders.target}"
+    )
     with connect(Wire(target)) as channel:
-        yield Stage(
-            PaymentServiceStub(channel),
-            _lookalike(exports, merchant),
-            Books(processes.folder / DATABASE),
-            target,
-        )
+        books = Books(processes.folder / DATABASE)
+        yield Stage(PaymentServiceStub(channel), lookalike, orders, books, where)
 
 
 def _sandbox(folder: Path, merchant: KeyFiles) -> list[str]:
@@ -56,6 +69,22 @@ def _settings(folder: Path, merchant: KeyFiles) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{folder / DATABASE}",
         "PINGPP_PRIVATE_KEY_PATH": str(merchant.private),
     }
+
+
+def _gateway(processes: Launched, public_keys: str, midas: str, orders: str) -> str:
+    """Where the gateway takes webhooks."""
+    settings = {
+        "ENV": "development",
+        "IP": "127.0.0.1",
+        "WEBHOOK_PORT": "0",
+        "WEBHOOK_MPORT": "0",
+        "WEBHOOK_PATH": WEBHOOK_PATH,
+        "PINGPP_PUBLIC_KEY_PATHS": public_keys,
+        "MIDAS_TARGET": midas,
+        "ORDER_TARGET": orders,
+    }
+    processes.gateway.run(settings=settings, program="webhook_gateway")
+    return f"http://127.0.0.1:{processes.gateway.wait_ready('serving')['port']}{WEBHOOK_PATH}"
 
 
 def _lookalike(exports: dict[str, str], merchant: KeyFiles) -> Lookalike:

@@ -5,6 +5,7 @@ from midas.cli.show import state
 
 FETCH = "GET /v1/charges/{id}"
 REFUND = "POST /v1/charges/{id}/refunds"
+DONE = "refund.succeeded"
 
 
 def refunded(scene: Scene) -> str:
@@ -16,18 +17,22 @@ def refunded(scene: Scene) -> str:
     scene.hold("Refund", state(scene.refund("R7-1", 2000)), "PENDING")
     sent = scene.lookalike.requests(number)[before:]
     scene.step(f"Midas asked Ping++: {', '.join(sent)}")
-    scene.hold("the charge was fetched before anything was sent", sent[:2], [FETCH, REFUND])
-    scene.hold_ledger(paid=2000, refunded=0)
+    scene.hold("the charge was fetched before anything was sent", sent, [FETCH, REFUND])
+    scene.hold_ledger(2000)
+    scene.hold_received("PayOrderSuccess")
     scene.lookalike.approve(number)
     scene.step("the channel carries it out")
-    found = scene.query(refresh=True)[0]
-    scene.hold("Query with refresh", [state(each) for each in found.refunds], ["SUCCEEDED"])
+    scene.webhooks(number, DONE)
+    found = scene.query()[0]
+    scene.hold("Query, without refresh", [state(each) for each in found.refunds], ["SUCCEEDED"])
     scene.hold("amount_refunded", found.amount_refunded, 2000)
+    received = scene.hold_received("PayOrderSuccess", "RefundSuccess R7-1")
+    scene.hold("how it was found", received[-1].found_by, "webhook")
     scene.hold("Refund repeated", state(scene.refund("R7-1", 2000)), "SUCCEEDED")
-    scene.hold_ledger(paid=2000, refunded=2000)
+    scene.hold_ledger(2000, refunded=2000)
     scene.hold_count(number, REFUND, 1)
-    queued = scene.hold_queued("PayOrderSuccess", "RefundSuccess")
-    return f"charge fetched first; {state(found.refunds[0])} by query; queued: {queued}"
+    scene.hold_received("PayOrderSuccess", "RefundSuccess R7-1")
+    return f"charge fetched first; {state(found.refunds[0])} by webhook; received: {received[-1]}"
 
 
 def in_parts(scene: Scene) -> str:
@@ -41,14 +46,16 @@ def in_parts(scene: Scene) -> str:
     scene.hold("one more", more.reason, "REFUND_EXCEEDS_REMAINING")
     scene.hold("what remains, in the error", more.ids.get("remaining"), "0")
     scene.hold("money moved by it", more.money_moved, "NO")
+    scene.webhooks(charge.out_trade_no, DONE, 3)
     found = scene.query()[0]
     scene.hold("refundable", found.amount_refundable, 0)
     scene.hold("refund numbers", [r.refund_no for r in found.refunds], ["R9-1", "R9-2", "R9-3"])
-    scene.hold_ledger(paid=1000, refunded=1000)
+    scene.hold_ledger(1000, refunded=1000)
     scene.hold_count(charge.out_trade_no, REFUND, 3)
-    queued = scene.hold_queued("PayOrderSuccess", *["RefundSuccess"] * 3)
-    left = more.ids.get("remaining")
-    return f"3 refunds; then {more.reason} with remaining {left}; queued: {queued}"
+    each = [f"RefundSuccess {number}" for number in ("R9-1", "R9-2", "R9-3")]
+    received = scene.hold_received("PayOrderSuccess", *each)
+    told = ", ".join(map(str, received[1:]))
+    return f"received: {told}; one more: {more.reason}, {more.ids.get('remaining')} remaining"
 
 
 def waits_for_a_person(scene: Scene) -> str:
@@ -62,18 +69,20 @@ def waits_for_a_person(scene: Scene) -> str:
     entries = scene.stage.books.journal("R10-1")
     noted = [event for event, detail in entries if '"action_url"' in detail]
     scene.hold("the link is in the journal", noted, ["refund_pending"])
-    scene.hold_ledger(paid=700, refunded=0)
+    scene.hold_ledger(700)
+    scene.hold_received("PayOrderSuccess")
     scene.hold("the page opens", scene.lookalike.open(refund.action_url).status, 200)
     approved = scene.lookalike.press(refund.action_url, "confirm")
     scene.step(f"a person approves it there → {approved.status}")
     scene.hold("approved", approved.shows("succeeded"))
-    found = scene.query(refresh=True)[0].refunds[0]
-    scene.hold("Query with refresh", state(found), "SUCCEEDED")
+    scene.webhooks(charge.out_trade_no, DONE)
+    found = scene.query()[0].refunds[0]
+    scene.hold("Query, without refresh", state(found), "SUCCEEDED")
     scene.hold("no link is left", found.action_url, "")
-    scene.hold_ledger(paid=700, refunded=700)
+    scene.hold_ledger(700, refunded=700)
     scene.hold_count(charge.out_trade_no, REFUND, 1)
-    queued = scene.hold_queued("PayOrderSuccess", "RefundSuccess")
-    return f"link returned and journaled; then {state(found)}; queued: {queued}"
+    received = scene.hold_received("PayOrderSuccess", "RefundSuccess R10-1")
+    return f"link returned and journaled; then {state(found)}; received: {received[-1]}"
 
 
 def refused_by_channel(scene: Scene) -> str:
@@ -85,10 +94,14 @@ def refused_by_channel(scene: Scene) -> str:
     scene.hold("the channel's reason", refused.failure_code, "refund_refused_msg")
     scene.step(f"in the channel's words: {refused.failure_message}")
     scene.hold("in the channel's words", refused.failure_message != "")
-    scene.hold_ledger(paid=800, refunded=0)
+    scene.webhooks(charge.out_trade_no, "refund.failed")
+    scene.hold_ledger(800)
+    scene.hold_received("PayOrderSuccess", "RefundFailed R11-1")
     scene.hold("the same number again", state(scene.refund("R11-1", 800)), "FAILED")
     scene.hold("a new number", state(scene.refund("R11-2", 800)), "SUCCEEDED")
-    scene.hold_ledger(paid=800, refunded=800)
+    scene.webhooks(charge.out_trade_no, DONE)
+    scene.hold_ledger(800, refunded=800)
     scene.hold_count(charge.out_trade_no, REFUND, 2)
-    queued = scene.hold_queued("PayOrderSuccess", "RefundFailed", "RefundSuccess")
-    return f"{state(refused)} {refused.failure_code}; queued: {queued}"
+    received = scene.hold_received("PayOrderSuccess", "RefundFailed R11-1", "RefundSuccess R11-2")
+    told = ", ".join(map(str, received[1:]))
+    return f"{state(refused)} {refused.failure_code}; received: {told}"

@@ -51,6 +51,6 @@ def _ends_by_itself(scene: Scene, channel: str) -> str:
     scene.step(f"charges at the sandbox under {number}: {len(at_psp)}")
     scene.hold("charges at the sandbox", at_psp, [found.charge_id])
     scene.hold_count(number, "POST /v1/charges", 2)  # the lost one, and the same again to find out
-    scene.hold_ledger(paid=0)
-    scene.hold_queued()
+    scene.hold_ledger()
+    scene.hold_received()
     return state(again.charge)

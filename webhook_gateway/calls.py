@@ -1,4 +1,4 @@
-"""One gRPC call of the relay, with a single way to fail."""
+"""One gRPC call of the gateway, with a single way to fail."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ UNEXPECTED = "UNEXPECTED"
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-_log = logging.getLogger("midas.relay")
+_log = logging.getLogger("midas.gateway")
 
 
 class CallFailed(Exception):
@@ -41,7 +41,7 @@ async def answer_of(
             raise
         raise CallFailed("CANCELLED") from None
     except Exception as error:
-        _log.error("relay_call_unexpected", exc_info=error)
+        _log.error("call_unexpected", exc_info=error)
         raise CallFailed(UNEXPECTED) from None
     if answer is None:  # grpc's way of saying that the message could not be parsed
         raise CallFailed(UNREADABLE)
