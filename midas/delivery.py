@@ -28,15 +28,19 @@ class Lease:
     notification: Notification
 
 
+UNNAMED = "UNNAMED"
+"""The code of a refusal that gave none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a lease. `code` is the order service's status where it refused."""
+    """What became of a lease. `code` is the order service's status, and never empty."""
 
     token: str
     order_no: str
     sequence: int
     outcome: DeliveryOutcome
-    code: str = ""
+    code: str = UNNAMED
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ class PspEvent:
     charge: ChargeFacts | None = None
     refund: RefundFacts | None = None
     out_trade_no: str = ""
-    """Which charge it is about; empty where a refund does not say (then its charge_id does)."""
+    """Which charge it is about; empty where a refund does not say."""
+    charge_id: str = ""
+    """The same by Ping++'s own id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class EventStanding(StrEnum):
     PARKED = "PARKED"  # could not be applied so often that a person has to look
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EventRecord:
     """One event, as stored. `event_id` is Ping++'s, or the digest of a body that has none."""
 

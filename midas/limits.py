@@ -50,6 +50,8 @@ CONFLICT_RETRIES = 50
 
 # Events and notifications
 EVENT_BYTES = REQUEST_BYTES - 1024
+EVENTS_TOGETHER = 64
+"""In one call of RecordEvents."""
 EVENT_IDS_REMEMBERED = 4096
 """Of the newest events; a repetition of one of them needs no look at the database."""
 EVENT_BATCH = 50

@@ -1,4 +1,4 @@
-"""Changed copies of charges and refunds."""
+"""Changed copies of charges, refunds and events."""
 
 from typing import Any, TypeVar
 

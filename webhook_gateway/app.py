@@ -24,6 +24,7 @@ from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
 from webhook_gateway.management import Management
 from webhook_gateway.metrics import Metrics
+from webhook_gateway.recorder import Recorder
 from webhook_gateway.relay import Relay, RelayOptions
 from webhook_gateway.signature import Verifier, load_keys
 
@@ -76,7 +77,8 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         events: EventServiceAsyncStub = EventServiceStub(midas)
         management = Management(lambda: midas.get_state(try_to_connect=True).name, metrics)
         await _serve_management(stack, management, settings)
-        intake = Intake(verifier, events.RecordEvent, _intake_bounds(settings), metrics)
+        recorder = Recorder(events, settings.record_event_timeout_s)
+        intake = Intake(verifier, recorder.record, _intake_bounds(settings), metrics)
         idle = timedelta(seconds=settings.header_timeout_s)
         bounds = ConnectionBounds(settings.webhook_connections, idle)
         connections = Connections(intake.handle, bounds, metrics)
@@ -185,7 +187,6 @@ def _intake_bounds(settings: Settings) -> IntakeBounds:
         path=settings.webhook_path,
         body_bytes=settings.webhook_body_bytes,
         body_timeout=timedelta(seconds=settings.body_timeout_s),
-        record_timeout=timedelta(seconds=settings.record_event_timeout_s),
         concurrent=settings.concurrent_webhooks,
     )
 

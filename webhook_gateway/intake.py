@@ -10,25 +10,27 @@ it again whatever else it were told.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPMethod
 
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
-from grpc import StatusCode, aio
+from grpc import StatusCode
 from multidict import istr
 
 from midas.observability import failure, say
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway import event
 from webhook_gateway.answers import Answer
-from webhook_gateway.calls import CallFailed, answer_of
+from webhook_gateway.calls import CallFailed
 from webhook_gateway.connections import Connection
 from webhook_gateway.metrics import Metrics
 from webhook_gateway.signature import HEADER, Verifier
 
-RecordEvent = aio.UnaryUnaryMultiCallable[events.RecordEventRequest, events.RecordEventResponse]
+Record = Callable[[events.RecordEventRequest], Awaitable[events.RecordEventResponse]]
+"""Has Midas record an event; raises CallFailed."""
 
 _log = logging.getLogger("midas.gateway")
 _SIGNATURE = istr(HEADER)
@@ -44,7 +46,6 @@ class IntakeBounds:
     path: str
     body_bytes: int
     body_timeout: timedelta
-    record_timeout: timedelta
     concurrent: int
 
 
@@ -52,13 +53,12 @@ class Intake:
     """Handles the requests of the webhook port."""
 
     def __init__(
-        self, verifier: Verifier, record_event: RecordEvent, bounds: IntakeBounds, metrics: Metrics
+        self, verifier: Verifier, record: Record, bounds: IntakeBounds, metrics: Metrics
     ) -> None:
         self._verifier = verifier
-        self._record_event = record_event
+        self._record_event = record
         self._bounds = bounds
         self._metrics = metrics
-        self._record_timeout_s = bounds.record_timeout.total_seconds()
         self._under_way = 0
         self._recording = 0
         self._draining = False
@@ -165,7 +165,7 @@ class Intake:
         self._recording += 1
         started = time.monotonic()
         try:
-            response = await answer_of(self._record_event, request, self._record_timeout_s)
+            response = await self._record_event(request)
         except CallFailed as failed:
             webhook.code = failed.code
             raise _Refused(_BY_CODE.get(failed.code, Answer.UNAVAILABLE)) from None

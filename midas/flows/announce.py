@@ -8,9 +8,9 @@ lease per order, head of line first ─▶ delivered ─▶ the next one is due
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from midas import limits
 from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
@@ -18,6 +18,11 @@ from midas.payment import Order
 from midas.ports import Clock, Store
 
 logger = logging.getLogger("midas.flows")
+
+COUNT_WAIT_S = 0.1
+"""How long a call waits for the count of what waits, at most."""
+COUNT_RESTS = 20
+"""Between two counts passes so much of what the last one took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,10 @@ class Announcer:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._backlog = Backlog(None, 0)
-        self._counted_at: float | None = None
         self._stopping = asyncio.Event()
+        self._backlog = Backlog(None, 0)
+        self._counting: asyncio.Task[None] | None = None
+        self._count_at: float | None = None
 
     async def lease(self, limit: int, wait: timedelta) -> Leased:
         """Up to `limit` notifications that are due; waits for some for at most `wait`.
@@ -46,37 +52,44 @@ class Announcer:
         Raises StorageUnavailable.
         """
         until = self._clock.monotonic() + wait.total_seconds()
-        while True:
+        found: list[Lease] = []
+        while not self._stopping.is_set():
             written = self._store.notification_written()
             try:
                 found = await self._store.lease_notifications(limit, limits.NOTIFICATION_LEASE)
                 left = until - self._clock.monotonic()
-                if found or left <= 0 or self._stopping.is_set():
-                    return await self._with_orders(found)
+                if found or left <= 0:
+                    break
                 await self._pause(written, min(left, limits.NOTIFICATION_LOOK_S))
             finally:
                 written.cancel()
+        return await self._with_orders(found)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Write down what became of leases. Raises StorageUnavailable."""
-        for each in settlements:
-            if each.outcome is DeliveryOutcome.REFUSED:
+        applied = await self._store.settle_notifications(settlements)
+        for each, counts in zip(settlements, applied, strict=True):
+            if counts and each.outcome is DeliveryOutcome.REFUSED:
                 told = {"order_no": each.order_no, "code": each.code, "sequence": each.sequence}
                 logger.error("order_parked", extra=told)
-        return await self._store.settle_notifications(settlements)
+        return applied
 
     def stop_waiting(self) -> None:
-        """Let go of those that wait, for good: the process is about to end."""
+        """Let go of those that wait, for good, and lease no more: the process is about to end."""
         self._stopping.set()
+        if self._counting is not None:
+            self._counting.cancel()
 
     async def _pause(self, written: "asyncio.Future[None]", pause_s: float) -> None:
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        ends: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self._stopping.wait()),
+            asyncio.ensure_future(self._clock.sleep(pause_s)),
+        ]
         try:
-            await asyncio.wait(
-                (written, stopping), timeout=pause_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait((written, *ends), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
+            for each in ends:
+                each.cancel()
 
     async def _with_orders(self, found: list[Lease]) -> Leased:
         numbers = [each.notification.order_no for each in found]
@@ -85,10 +98,26 @@ class Announcer:
         return Leased(leases, limits.NOTIFICATION_LEASE, await self._count())
 
     async def _count(self) -> Backlog:
-        """What waits, counted anew every few seconds, and never a reason to hand out nothing."""
-        now = self._clock.monotonic()
-        if self._counted_at is None or now - self._counted_at >= limits.BACKLOG_AGE_S:
-            self._counted_at = now
-            with suppress(Exception):
-                self._backlog = await self._store.backlog()
+        """What waits, as counted last.
+
+        Counting takes the longer, the more waits, and then the leases must not wait for it: it goes
+        on beside them.
+        """
+        due = self._count_at is None or self._clock.monotonic() >= self._count_at
+        if due and self._counting is None and not self._stopping.is_set():
+            self._counting = asyncio.create_task(self._count_anew(), name="midas-backlog")
+        if self._counting is not None:
+            await asyncio.wait((self._counting,), timeout=COUNT_WAIT_S)
         return self._backlog
+
+    async def _count_anew(self) -> None:
+        began = self._clock.monotonic()
+        try:
+            self._backlog = await self._store.backlog()
+        except Exception as error:
+            logger.warning("backlog_not_counted", extra={"reason": type(error).__name__})
+        finally:
+            now = self._clock.monotonic()
+            rest_s = (now - began) * COUNT_RESTS
+            self._count_at = now + max(limits.BACKLOG_AGE_S, rest_s)
+            self._counting = None

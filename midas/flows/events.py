@@ -10,7 +10,7 @@ same event again finds it there.
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from midas import limits
@@ -76,11 +76,11 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
     )
     if isinstance(said, UnreadableEvent):
         logger.error("event_unreadable", extra={"event_id": record.event_id, "reason": said.reason})
-        return replace(record, reason="unreadable"), None
-    record = replace(record, event_id=said.event_id, type=said.type)
+        return changed(record, reason="unreadable"), None
+    record = changed(record, event_id=said.event_id, type=said.type)
     reason, ours = _concern(ports, said)
     if reason:
-        return replace(record, reason=reason, body=body if ours else b""), None
+        return changed(record, reason=reason, body=body if ours else b""), None
     return record, said
 
 
@@ -105,8 +105,8 @@ async def record(ports: Ports, event: EventRecord, said: PspEvent | None) -> Rec
         return await _by_itself(ports, event)
     order = await _owner(ports, said)
     if order is None:
-        return await _by_itself(ports, replace(event, reason="unknown_order"))
-    owned = replace(event, order_no=order.order_no)
+        return await _by_itself(ports, changed(event, reason="unknown_order"))
+    owned = changed(event, order_no=order.order_no)
     try:
         return await _applied(ports, order, owned, said)
     except MidasError:
@@ -153,12 +153,12 @@ async def _applied(ports: Ports, order: Order, event: EventRecord, said: PspEven
 
 def _done(ports: Ports, event: EventRecord) -> EventRecord:
     applied = EventStanding.APPLIED
-    return replace(event, standing=applied, reason="", applied_at=ports.store.now(), due_at=None)
+    return changed(event, standing=applied, reason="", applied_at=ports.store.now(), due_at=None)
 
 
 def _waiting(ports: Ports, event: EventRecord, why: str) -> EventRecord:
     now = ports.store.now()
-    return replace(event, standing=EventStanding.WAITING, reason=why, due_at=now)
+    return changed(event, standing=EventStanding.WAITING, reason=why, due_at=now)
 
 
 def _why_not(event: EventRecord, error: Exception) -> str:
@@ -223,7 +223,7 @@ async def apply_waiting(ports: Ports, event: EventRecord) -> None:
     except Exception as error:
         why = _why_not(event, error)
         if _is_hopeless(ports, event, error):
-            await _park(ports, replace(event, reason=why))
+            await _park(ports, changed(event, reason=why))
 
 
 def _is_hopeless(ports: Ports, event: EventRecord, error: Exception) -> bool:
@@ -273,7 +273,7 @@ async def _ask_about_charge(ports: Ports, order: Order, said: PspEvent) -> Order
 async def _park(ports: Ports, event: EventRecord) -> None:
     """For a person."""
     logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
-    parked = replace(event, standing=EventStanding.PARKED, due_at=None)
+    parked = changed(event, standing=EventStanding.PARKED, due_at=None)
     order = await _order_of(ports, event)
     await change(ports, order, lambda draft: draft.settle_event(parked))
 

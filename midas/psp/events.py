@@ -4,7 +4,7 @@ A type that Midas is to handle is added in `READERS`; what it means is the flows
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
 from typing import Any
 
 from midas.event import PspEvent
@@ -26,23 +26,18 @@ def read_event(body: bytes) -> PspEvent:
         raise Unreadable("not_an_event")
     kind = _word(data, "type", TYPE_CHARACTERS)
     read = READERS.get(kind)
-    event = PspEvent(
-        event_id=_word(data, "id", EVENT_ID_CHARACTERS),
-        type=kind,
-        livemode=_livemode(data),
-        handled=read is not None,
-    )
-    if read is None:
-        return event
-    try:
-        return replace(event, **read(_object(data)))
-    except Unreadable:
-        return event
+    event_id = _word(data, "id", EVENT_ID_CHARACTERS)
+    livemode = _livemode(data)
+    inside: Mapping[str, Any] = {}
+    if read is not None:
+        with suppress(Unreadable):
+            inside = read(_object(data))
+    return PspEvent(event_id, kind, livemode, handled=read is not None, **inside)
 
 
 def _charge(data: Json) -> Mapping[str, Any]:
     # The charge's own text is not at hand here, so it is nothing to give to a client SDK.
-    facts = replace(charge_facts(data, raw=""), has_credential=False)
+    facts = charge_facts(data, raw="")
     return {
         "charge": facts,
         "out_trade_no": facts.out_trade_no,

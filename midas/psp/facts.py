@@ -62,7 +62,10 @@ def read_refund_page(text: str) -> RefundPage:
 
 
 def charge_facts(data: Mapping[str, Any], raw: str) -> ChargeFacts:
-    """A charge object, wherever it was found; `raw` is its own text. Raises Unreadable."""
+    """A charge object, wherever it was found. Raises Unreadable.
+
+    `raw` is its own text; empty where there is none to be given to a client SDK.
+    """
     _require_object(data, "charge")
     channel = _id(data, "channel")
     refunds, complete = _nested_refunds(data.get("refunds"))
@@ -84,7 +87,7 @@ def charge_facts(data: Mapping[str, Any], raw: str) -> ChargeFacts:
         failure_message=_text(data.get("failure_msg")),
         refunds=refunds,
         refunds_complete=complete,
-        has_credential=_has_credential(data.get("credential"), channel),
+        has_credential=raw != "" and _has_credential(data.get("credential"), channel),
         raw=raw,
     )
 

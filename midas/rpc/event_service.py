@@ -1,15 +1,19 @@
 """midas.v1.EventService: the gateway's methods over the flows."""
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from midas import limits
-from midas.delivery import DeliveryOutcome, Lease, Settlement
-from midas.errors import FieldViolation
+from midas.delivery import UNNAMED, DeliveryOutcome, Lease, Settlement
+from midas.errors import EventIdReused, FieldViolation, InvalidRequest, MidasError
+from midas.observability import failure, say
 from midas.payment import Notification, Order
 from midas.rpc import conversion
 from midas.rpc.conversion import refuse
+from midas.rpc.errors import INTERNAL, failure_of
 from midas.rpc.interceptor import Call, Method
 from midas.v1 import event_service_pb2 as pb
 
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 SERVICE = "midas.v1.EventService"
 CODE_CHARACTERS = 32
+KEY_NAME_CHARACTERS = 64
+
+_log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
@@ -50,6 +57,7 @@ class EventService:
         """Every method of the service, to be wrapped and served."""
         return [
             Method(f"{SERVICE}/RecordEvent", pb.RecordEventRequest, self.record),
+            Method(f"{SERVICE}/RecordEvents", pb.RecordEventsRequest, self.record_several),
             Method(f"{SERVICE}/LeaseNotifications", pb.LeaseNotificationsRequest, self.lease),
             Method(f"{SERVICE}/SettleNotifications", pb.SettleNotificationsRequest, self.settle),
         ]
@@ -57,16 +65,33 @@ class EventService:
     async def record(self, request: pb.RecordEventRequest, call: Call) -> pb.RecordEventResponse:
         """Write down one event of Ping++."""
         recorded = await self._inbox.record(request.body, request.unreadable)
-        event = recorded.event
-        call.ids |= {"event_id": event.event_id, "kind": event.type, "key": request.key_name}
-        call.ids |= {"order_no": event.order_no or "", "state": str(recorded.outcome)}
-        call.ids["reason"] = event.reason
-        return pb.RecordEventResponse(
-            outcome=_EVENT_OUTCOMES[recorded.outcome],
-            event_id=event.event_id,
-            type=event.type,
-            reason=event.reason,
-        )
+        call.ids |= _ids(request, recorded)
+        return _recorded(recorded)
+
+    async def record_several(
+        self, request: pb.RecordEventsRequest, _: Call
+    ) -> pb.RecordEventsResponse:
+        """Write down several, each for itself; a log line for each, as if it had come alone."""
+        if not 0 < len(request.events) <= limits.EVENTS_TOGETHER:
+            refuse([FieldViolation("events", f"give 1 to {limits.EVENTS_TOGETHER}")])
+        results = await asyncio.gather(*(self._result(each) for each in request.events))
+        return pb.RecordEventsResponse(results=results)
+
+    async def _result(self, request: pb.RecordEventRequest) -> pb.RecordEventResult:
+        try:
+            recorded = await self._inbox.record(request.body, request.unreadable)
+        except MidasError as error:
+            failed = failure_of(error)
+            say("event", {"code": failed.code.name, "reason": failed.reason})
+            permanent = isinstance(error, EventIdReused | InvalidRequest)
+            return pb.RecordEventResult(
+                error=pb.RecordEventError(reason=failed.reason, permanent=permanent)
+            )
+        except Exception as error:
+            _log.error("event_not_recorded", extra=failure(error))
+            return pb.RecordEventResult(error=pb.RecordEventError(reason=INTERNAL.reason))
+        say("event", {"code": "OK", **_ids(request, recorded)})
+        return pb.RecordEventResult(recorded=_recorded(recorded))
 
     async def lease(
         self, request: pb.LeaseNotificationsRequest, call: Call
@@ -78,7 +103,7 @@ class EventService:
         told.lease.FromTimedelta(leased.holds)
         if leased.backlog.oldest_at is not None:
             told.oldest_undelivered_at.CopyFrom(conversion.timestamp(leased.backlog.oldest_at))
-        told.notifications.extend(_leased(lease, order) for lease, order in leased.leases)
+        told.notifications.extend(_leased(leased.leases))
         return told
 
     async def settle(
@@ -87,6 +112,28 @@ class EventService:
         """Write down what became of leases."""
         settlements = _settlements(request)
         return pb.SettleNotificationsResponse(applied=await self._announcer.settle(settlements))
+
+
+def _ids(request: pb.RecordEventRequest, recorded: "Recorded") -> dict[str, str]:
+    event = recorded.event
+    return {
+        "event_id": event.event_id,
+        "kind": event.type,
+        "key": request.key_name[:KEY_NAME_CHARACTERS],
+        "order_no": event.order_no or "",
+        "state": recorded.outcome.value,
+        "reason": event.reason,
+    }
+
+
+def _recorded(recorded: "Recorded") -> pb.RecordEventResponse:
+    event = recorded.event
+    return pb.RecordEventResponse(
+        outcome=_EVENT_OUTCOMES[recorded.outcome],
+        event_id=event.event_id,
+        type=event.type,
+        reason=event.reason,
+    )
 
 
 _EVENT_OUTCOMES = {
@@ -103,25 +150,38 @@ _DELIVERY_OUTCOMES = {
 }
 
 
+_LONGEST_S = limits.LEASE_WAIT_MAX.total_seconds()
+
+
 def _wait(request: pb.LeaseNotificationsRequest, call: Call) -> timedelta:
     """How long to wait: as asked for, and never beyond the caller's own deadline."""
     wrong: list[FieldViolation] = []
     if not 0 <= request.max <= limits.LEASE_MAX:
         wrong.append(FieldViolation("max", f"give 1 to {limits.LEASE_MAX}, or 0"))
-    asked = timedelta(seconds=request.wait.seconds, microseconds=request.wait.nanos // 1000)
-    if not timedelta(0) <= asked <= limits.LEASE_WAIT_MAX:
-        longest = limits.LEASE_WAIT_MAX.total_seconds()
-        wrong.append(FieldViolation("wait", f"give 0 to {longest:.0f} seconds"))
+    asked_s, longest_s = request.wait.seconds + request.wait.nanos / 1e9, _LONGEST_S
+    if not 0 <= asked_s <= longest_s:
+        wrong.append(FieldViolation("wait", f"give 0 to {longest_s:.0f} seconds"))
     refuse(wrong)
+    asked = timedelta(seconds=asked_s)
     return asked if call.timeout is None else min(asked, max(call.timeout, timedelta(0)))
 
 
-def _leased(lease: Lease, order: Order) -> pb.LeasedNotification:
-    return pb.LeasedNotification(
-        lease_token=lease.token,
-        attempts=lease.attempts,
-        notification=_notification(lease.notification, order),
-    )
+def _leased(leases: Iterable[tuple[Lease, Order]]) -> Iterator[pb.LeasedNotification]:
+    """In words of the contract. One that cannot be said must not keep the others from being told.
+
+    It comes up again when its lease is over.
+    """
+    for lease, order in leases:
+        told = lease.notification
+        try:
+            message = _notification(told, order)
+        except Exception as error:
+            ids = {"order_no": told.order_no, "sequence": told.sequence}
+            _log.error("notification_not_told", extra=ids | failure(error))
+            continue
+        yield pb.LeasedNotification(
+            lease_token=lease.token, attempts=lease.attempts, notification=message
+        )
 
 
 def _notification(told: Notification, order: Order) -> pb.Notification:
@@ -169,4 +229,4 @@ def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
 def _code(told: str) -> str:
     """The name of a status, or what a person would look for instead."""
     plain = told.isascii() and told.isprintable() and bool(told)
-    return told[:CODE_CHARACTERS] if plain else "UNNAMED"
+    return told[:CODE_CHARACTERS] if plain else UNNAMED

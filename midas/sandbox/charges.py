@@ -24,11 +24,12 @@ FAILED_AT_CHANNEL = "channel_response_code_fail"
 
 def create_charge(books: Books, request: Json) -> Charge:
     """A new charge, or the first one again inside the window of section 8."""
-    terms = read_terms(request, books.app_id, int(books.now()))
+    now = int(books.now())
+    terms = read_terms(request, books.app_id, now)
     known = _same_answer(books, terms)
     if known is not None:
         return known
-    charge = _new_charge(books, terms)
+    charge = _new_charge(books, terms, now)
     with books.change():
         books.add_charge(charge)
         if terms.channel.pays_at_create:
@@ -149,12 +150,12 @@ def _number_used(latest: Charge) -> ApiError:
     return refused_by_channel(text, "charge_order_no_used")
 
 
-def _new_charge(books: Books, terms: Terms) -> Charge:
+def _new_charge(books: Books, terms: Terms, now: int) -> Charge:
     sequence = len(books.charges_oldest_first) + 1
     return Charge(
         seq=sequence,
-        id=books.ids.charge(books.now(), sequence),
-        created=int(books.now()),
+        id=books.ids.charge(now, sequence),
+        created=now,
         livemode=books.livemode,
         app=books.app_id,
         channel=terms.channel.name,

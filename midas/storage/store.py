@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -16,7 +17,7 @@ from midas.payment import Change, JournalEntry, Notification, Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState
 from midas.storage.commits import Commits
-from midas.storage.database import Database
+from midas.storage.database import Database, Settling
 from midas.storage.engine import is_sqlite, parse, postgres_engine, sqlite_engine
 from midas.storage.faults import StorageFault
 from midas.storage.migrate import REVISION, SCHEMA, migrate_sqlite, refusal, unreachable
@@ -126,19 +127,20 @@ class SqlStore:
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
         """See `Store`."""
-        settlings = [
-            (each.order_no, each.token, each.sequence, str(each.outcome), each.code, _cut())
-            for each in settlements
-        ]
-        if not settlings:
-            return []
+        applied = [False] * len(settlements)
         try:
-            settled = await self._database.settle(settlings)
+            for places in _rounds(settlements):
+                settled = await self._database.settle([_settling(settlements[n]) for n in places])
+                for n in places:
+                    applied[n] = settlements[n].order_no in settled
         except StorageFault as fault:
             raise StorageUnavailable from fault
-        if any(each.outcome is DeliveryOutcome.DELIVERED for each in settlements):
+        delivered = DeliveryOutcome.DELIVERED
+        if any(
+            n and each.outcome is delivered for n, each in zip(applied, settlements, strict=True)
+        ):
             self._wake()
-        return [each.order_no in settled for each in settlements]
+        return applied
 
     def notification_written(self) -> "asyncio.Future[None]":
         """See `Store`."""
@@ -243,6 +245,25 @@ _BACKLOG = (
     " ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1"
     f" WHERE {UNDELIVERED}), (SELECT count(*) FROM orders WHERE {PARKED})"
 )
+
+
+def _rounds(settlements: Sequence[Settlement]) -> list[list[int]]:
+    """Where the settlements stand; several of one order are written one after the other."""
+    rounds: list[list[int]] = []
+    seen: Counter[str] = Counter()
+    for place, each in enumerate(settlements):
+        if not each.token:
+            continue  # so is the token of an order that nobody holds
+        number = seen[each.order_no]
+        seen[each.order_no] += 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    return rounds
+
+
+def _settling(each: Settlement) -> Settling:
+    return each.order_no, each.token, each.sequence, str(each.outcome), each.code, _cut()
 
 
 def _cut() -> float:

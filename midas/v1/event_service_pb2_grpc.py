@@ -43,6 +43,11 @@ class EventServiceStub:
                 request_serializer=midas_dot_v1_dot_event__service__pb2.RecordEventRequest.SerializeToString,
                 response_deserializer=midas_dot_v1_dot_event__service__pb2.RecordEventResponse.FromString,
                 _registered_method=True)
+        self.RecordEvents = channel.unary_unary(
+                '/midas.v1.EventService/RecordEvents',
+                request_serializer=midas_dot_v1_dot_event__service__pb2.RecordEventsRequest.SerializeToString,
+                response_deserializer=midas_dot_v1_dot_event__service__pb2.RecordEventsResponse.FromString,
+                _registered_method=True)
         self.LeaseNotifications = channel.unary_unary(
                 '/midas.v1.EventService/LeaseNotifications',
                 request_serializer=midas_dot_v1_dot_event__service__pb2.LeaseNotificationsRequest.SerializeToString,
@@ -74,6 +79,20 @@ class EventServiceServicer:
         every other error nothing may be assumed to be recorded: send it again.
         Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
         and of types that Midas does not handle are recorded and IGNORED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordEvents(self, request, context):
+        """Records several events, each as RecordEvent does. For a gateway that has many at once: one call
+        costs as much as the call for one.
+
+        Promise: one result for each event, in the same order; what becomes of one does not depend on the
+        others. An event whose result is an error may be recorded or not, unless `permanent` says that
+        it will never be.
+        Limit: at most 64 events, and 256 KiB in all.
+        Effect: that of RecordEvent, for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +130,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.RecordEvent,
                     request_deserializer=midas_dot_v1_dot_event__service__pb2.RecordEventRequest.FromString,
                     response_serializer=midas_dot_v1_dot_event__service__pb2.RecordEventResponse.SerializeToString,
+            ),
+            'RecordEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordEvents,
+                    request_deserializer=midas_dot_v1_dot_event__service__pb2.RecordEventsRequest.FromString,
+                    response_serializer=midas_dot_v1_dot_event__service__pb2.RecordEventsResponse.SerializeToString,
             ),
             'LeaseNotifications': grpc.unary_unary_rpc_method_handler(
                     servicer.LeaseNotifications,
@@ -154,6 +178,33 @@ class EventService:
             '/midas.v1.EventService/RecordEvent',
             midas_dot_v1_dot_event__service__pb2.RecordEventRequest.SerializeToString,
             midas_dot_v1_dot_event__service__pb2.RecordEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/midas.v1.EventService/RecordEvents',
+            midas_dot_v1_dot_event__service__pb2.RecordEventsRequest.SerializeToString,
+            midas_dot_v1_dot_event__service__pb2.RecordEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

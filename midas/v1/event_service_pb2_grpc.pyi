@@ -50,6 +50,16 @@ class EventServiceStub:
     Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
     and of types that Midas does not handle are recorded and IGNORED.
     """
+    RecordEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RecordEventsRequest, _event_service_pb2.RecordEventsResponse]
+    """Records several events, each as RecordEvent does. For a gateway that has many at once: one call
+    costs as much as the call for one.
+
+    Promise: one result for each event, in the same order; what becomes of one does not depend on the
+    others. An event whose result is an error may be recorded or not, unless `permanent` says that
+    it will never be.
+    Limit: at most 64 events, and 256 KiB in all.
+    Effect: that of RecordEvent, for each.
+    """
     LeaseNotifications: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.LeaseNotificationsRequest, _event_service_pb2.LeaseNotificationsResponse]
     """Hands out notifications that are due, and waits for some if there are none.
 
@@ -89,6 +99,16 @@ class EventServiceAsyncStub(EventServiceStub):
     every other error nothing may be assumed to be recorded: send it again.
     Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
     and of types that Midas does not handle are recorded and IGNORED.
+    """
+    RecordEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RecordEventsRequest, _event_service_pb2.RecordEventsResponse]  # type: ignore[assignment]
+    """Records several events, each as RecordEvent does. For a gateway that has many at once: one call
+    costs as much as the call for one.
+
+    Promise: one result for each event, in the same order; what becomes of one does not depend on the
+    others. An event whose result is an error may be recorded or not, unless `permanent` says that
+    it will never be.
+    Limit: at most 64 events, and 256 KiB in all.
+    Effect: that of RecordEvent, for each.
     """
     LeaseNotifications: _aio.UnaryUnaryMultiCallable[_event_service_pb2.LeaseNotificationsRequest, _event_service_pb2.LeaseNotificationsResponse]  # type: ignore[assignment]
     """Hands out notifications that are due, and waits for some if there are none.
@@ -132,6 +152,22 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         every other error nothing may be assumed to be recorded: send it again.
         Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
         and of types that Midas does not handle are recorded and IGNORED.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordEvents(
+        self,
+        request: _event_service_pb2.RecordEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.RecordEventsResponse, _abc.Awaitable[_event_service_pb2.RecordEventsResponse]]:
+        """Records several events, each as RecordEvent does. For a gateway that has many at once: one call
+        costs as much as the call for one.
+
+        Promise: one result for each event, in the same order; what becomes of one does not depend on the
+        others. An event whose result is an error may be recorded or not, unless `permanent` says that
+        it will never be.
+        Limit: at most 64 events, and 256 KiB in all.
+        Effect: that of RecordEvent, for each.
         """
 
     @_abc_1.abstractmethod

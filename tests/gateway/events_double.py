@@ -51,6 +51,24 @@ class EventsDouble(EventServiceServicer):
             await context.abort(fails.code, "details that nobody outside may see")
             raise
 
+    async def RecordEvents(  # noqa: N802
+        self,
+        request: events.RecordEventsRequest,
+        context: aio.ServicerContext[events.RecordEventsRequest, events.RecordEventsResponse],
+    ) -> events.RecordEventsResponse:
+        """Each as the script says."""
+        self.recorded.extend(request.events)
+        results = await asyncio.gather(*(self._result(each) for each in request.events))
+        return events.RecordEventsResponse(results=results)
+
+    async def _result(self, request: events.RecordEventRequest) -> events.RecordEventResult:
+        try:
+            return events.RecordEventResult(recorded=await self.script(request))
+        except Fails as fails:
+            error = events.RecordEventError(reason=_REASONS.get(fails.code, "STORAGE_UNAVAILABLE"))
+            error.permanent = fails.code in _REASONS
+            return events.RecordEventResult(error=error)
+
     async def LeaseNotifications(  # noqa: N802
         self,
         request: events.LeaseNotificationsRequest,
@@ -67,6 +85,12 @@ class EventsDouble(EventServiceServicer):
     ) -> events.SettleNotificationsResponse:
         """Nothing was leased, so nothing counts."""
         return events.SettleNotificationsResponse(applied=[False] * len(request.settlements))
+
+
+_REASONS = {
+    grpc.StatusCode.ALREADY_EXISTS: "EVENT_ID_REUSED",
+    grpc.StatusCode.INVALID_ARGUMENT: "INVALID_REQUEST",
+}
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from webhook_gateway.config import Settings
 from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
 from webhook_gateway.metrics import Metrics
+from webhook_gateway.recorder import Recorder
 from webhook_gateway.signature import HEADER, Key, Verifier
 
 PATH = "/pingpp/webhooks"
@@ -90,11 +91,11 @@ async def staged(
         path=PATH,
         body_bytes=64 * 1024,
         body_timeout=timedelta(seconds=body_timeout_s),
-        record_timeout=timedelta(seconds=record_timeout_s),
         concurrent=concurrent,
     )
     async with channels.open_midas(settings) as channel:
-        intake = Intake(Verifier(keys), EventServiceStub(channel).RecordEvent, bounds, metrics)
+        recorder = Recorder(EventServiceStub(channel), record_timeout_s)
+        intake = Intake(Verifier(keys), recorder.record, bounds, metrics)
         server = Connections(
             intake.handle,
             ConnectionBounds(connections, timedelta(seconds=header_timeout_s)),

@@ -127,6 +127,10 @@ class ScriptedMidas(EventServiceServicer):
         """Not the relay's."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
+    async def RecordEvents(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Not the relay's."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
     async def LeaseNotifications(  # noqa: N802
         self, request: pb.LeaseNotificationsRequest, context: Any
     ) -> pb.LeaseNotificationsResponse:

@@ -53,18 +53,15 @@ class InMemory:
             path=PATH,
             body_bytes=64 * 1024,
             body_timeout=timedelta(seconds=60),
-            record_timeout=timedelta(seconds=60),
             concurrent=1000,
         )
         metrics = Metrics()
         verifier = Verifier({each.key.name: each.key for each in WEBHOOKS}.values())
-        intake = Intake(verifier, self._record, bounds, metrics)  # type: ignore[arg-type]
+        intake = Intake(verifier, self._record, bounds, metrics)
         limits = ConnectionBounds(10 * AT_ONCE, timedelta(seconds=60))
         self.server = Connections(intake.handle, limits, metrics)
 
-    async def _record(
-        self, sent: events.RecordEventRequest, timeout: float
-    ) -> events.RecordEventResponse:
+    async def _record(self, sent: events.RecordEventRequest) -> events.RecordEventResponse:
         self.recorded.append(sent)
         return events.RecordEventResponse(outcome=events.EVENT_OUTCOME_ACCEPTED)
 

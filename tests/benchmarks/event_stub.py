@@ -1,0 +1,38 @@
+"""In place of Midas: RecordEvent answered at once, nothing stored."""
+
+import grpc
+import uvloop
+
+from midas.v1 import event_service_pb2 as pb
+from tests.benchmarks.child import only, serve_at
+
+_ACCEPTED = pb.RecordEventResponse(
+    outcome=pb.EVENT_OUTCOME_ACCEPTED, event_id=f"evt_{'4' * 24}", type="charge.succeeded"
+)
+
+
+async def accept(_request: pb.RecordEventRequest, _: object) -> pb.RecordEventResponse:
+    """Say that it was recorded."""
+    return _ACCEPTED
+
+
+async def accept_all(request: pb.RecordEventsRequest, _: object) -> pb.RecordEventsResponse:
+    """The same of each."""
+    result = pb.RecordEventResult(recorded=_ACCEPTED)
+    return pb.RecordEventsResponse(results=[result] * len(request.events))
+
+
+async def _main() -> None:
+    server = grpc.aio.server()
+    service = "midas.v1.EventService"
+    one = only("RecordEvent", pb.RecordEventRequest, accept, service)
+    several = only("RecordEvents", pb.RecordEventsRequest, accept_all, service)
+    server.add_generic_rpc_handlers((one, several))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await serve_at(port)
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

@@ -1,0 +1,135 @@
+"""Brings events to Midas: one at once, and those that come meanwhile together in the next call."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from grpc import StatusCode
+
+from midas.v1 import event_service_pb2 as events
+from webhook_gateway.calls import UNEXPECTED, UNREADABLE, CallFailed, answer_of
+
+if TYPE_CHECKING:
+    from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
+
+CALLS = 2
+"""Under way at the same time, as long as Midas is quick. The fewer, the more events share one."""
+QUICK_S = 0.05
+"""Events that have waited so long do not wait for the calls under way any more."""
+CALLS_MOST = 32
+"""Under way at the same time when Midas is slow, for example with a locked database."""
+TOGETHER = 64
+"""The most events in one call, as the contract says."""
+TOGETHER_BYTES = 192 * 1024
+"""Of their bodies, so that the call stays below the 256 KiB of the contract."""
+
+EVENT_ID_REUSED = "EVENT_ID_REUSED"
+
+
+class _Waiting(NamedTuple):
+    request: events.RecordEventRequest
+    answer: "asyncio.Future[events.RecordEventResponse]"
+
+
+class Recorder:
+    """Records events. The caller bounds how many are under way."""
+
+    def __init__(self, stub: "EventServiceAsyncStub", timeout_s: float) -> None:
+        """`timeout_s`: for one call; an event may have to wait for the call before its own."""
+        self._one = stub.RecordEvent
+        self._several = stub.RecordEvents
+        self._timeout_s = timeout_s
+        self._calls = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.TimerHandle | None = None
+
+    async def record(self, request: events.RecordEventRequest) -> events.RecordEventResponse:
+        """The event is on disk when this returns.
+
+        Raises CallFailed: ALREADY_EXISTS and INVALID_ARGUMENT say that it never will be; after any
+        other code it may be or not.
+        """
+        if self._calls >= CALLS:
+            return await self._queued(request)
+        self._calls += 1
+        try:
+            return await answer_of(self._one, request, self._timeout_s)
+        finally:
+            self._calls -= 1
+            self._go_on()
+
+    async def _queued(self, request: events.RecordEventRequest) -> events.RecordEventResponse:
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(request, loop.create_future())
+        self._waiting.append(waiting)
+        if self._patience is None:
+            self._patience = loop.call_later(QUICK_S, self._impatient)
+        return await waiting.answer
+
+    def _impatient(self) -> None:
+        self._patience = None
+        self._go_on(CALLS_MOST)
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(QUICK_S, self._impatient)
+
+    def _go_on(self, most: int = CALLS) -> None:
+        if self._waiting and self._calls < most:
+            self._calls += 1
+            task = asyncio.create_task(self._send(self._take()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, batch: list[_Waiting]) -> None:
+        results: list[events.RecordEventResponse | CallFailed] = [CallFailed(UNEXPECTED)]
+        results *= len(batch)
+        try:
+            results = await self._results(batch)
+        except CallFailed as failed:
+            results = [failed] * len(batch)
+        finally:
+            self._calls -= 1
+            self._go_on()
+            _tell(batch, results)
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        room = TOGETHER_BYTES
+        while self._waiting and len(batch) < TOGETHER:
+            room -= len(self._waiting[0].request.body)
+            if room < 0 and batch:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _results(
+        self, batch: list[_Waiting]
+    ) -> list[events.RecordEventResponse | CallFailed]:
+        if len(batch) == 1:
+            return [await answer_of(self._one, batch[0].request, self._timeout_s)]
+        request = events.RecordEventsRequest(events=[each.request for each in batch])
+        answer = await answer_of(self._several, request, self._timeout_s)
+        if len(answer.results) != len(batch):
+            raise CallFailed(UNREADABLE)
+        return [_result(each) for each in answer.results]
+
+
+def _tell(batch: list[_Waiting], results: list[events.RecordEventResponse | CallFailed]) -> None:
+    for each, result in zip(batch, results, strict=True):
+        if each.answer.done():
+            continue  # its sender is gone
+        if isinstance(result, CallFailed):
+            each.answer.set_exception(CallFailed(result.code))
+        else:
+            each.answer.set_result(result)
+
+
+def _result(told: events.RecordEventResult) -> events.RecordEventResponse | CallFailed:
+    if told.HasField("recorded"):
+        return told.recorded
+    if told.error.permanent:
+        reused = told.error.reason == EVENT_ID_REUSED
+        code = StatusCode.ALREADY_EXISTS if reused else StatusCode.INVALID_ARGUMENT
+        return CallFailed(code.name)
+    return CallFailed(StatusCode.UNAVAILABLE.name)
