@@ -6,7 +6,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.benchmarks import bench_charge, bench_latency, bench_profile, bench_query, bench_writes
+from tests.benchmarks import (
+    bench_charge,
+    bench_events,
+    bench_latency,
+    bench_profile,
+    bench_query,
+    bench_writes,
+)
 from tests.benchmarks.plan import FULL, QUICK, SMOKE, Plan
 from tests.benchmarks.processes import BenchmarkFailed
 from tests.benchmarks.report import Row, machine, table
@@ -18,6 +25,13 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Row]]] = {
     "query": bench_query.from_storage,
     "latency": bench_latency.added,
     "writes": bench_writes.of_charges,
+    "events": bench_events.on_sqlite,
+    "events-postgres": bench_events.on_postgres,
+}
+
+PROFILES: dict[str, Callable[[Stage], str]] = {
+    "charges": bench_profile.of_charges,
+    "events": bench_profile.of_events,
 }
 
 
@@ -29,7 +43,7 @@ def main() -> int:
     before = machine(plan)
     if options.profile:
         with stage(plan) as here:
-            print(bench_profile.of_charges(here))
+            print(PROFILES[options.profile](here))
         return 0
     rows, failures = _measure(options.only or list(BENCHMARKS), plan)
     if options.json:
@@ -64,7 +78,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument(
-        "--profile", action="store_true", help="instead: what a charge's CPU consists of"
+        "--profile",
+        nargs="?",
+        choices=PROFILES,
+        const="charges",
+        help="instead: what a charge's CPU consists of, or an event's",
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
@@ -73,7 +91,7 @@ def _options() -> argparse.Namespace:
         action="store_const",
         const=QUICK,
         default=FULL,
-        help="fewer operations, under a minute",
+        help="fewer operations, about a minute",
     )
     size.add_argument(
         "--smoke",

@@ -11,14 +11,19 @@ import grpc
 Command = dict[str, Any]
 
 
-def only(method: str, request: Any, answer: Callable[..., Any]) -> grpc.GenericRpcHandler:
-    """PaymentService with this one method."""
+def only(
+    method: str,
+    request: Any,
+    answer: Callable[..., Any],
+    service: str = "midas.v1.PaymentService",
+) -> grpc.GenericRpcHandler:
+    """The service with this one method."""
     handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
         answer,
         request_deserializer=request.FromString,
         response_serializer=lambda message: message.SerializeToString(),
     )
-    return grpc.method_handlers_generic_handler("midas.v1.PaymentService", {method: handler})
+    return grpc.method_handlers_generic_handler(service, {method: handler})
 
 
 def tell(message: Command) -> None:
@@ -32,9 +37,9 @@ async def serve_at(port: int) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-async def obey(answer: Callable[[Command], Awaitable[Command]]) -> None:
-    """Answer the parent's commands, one after the other, until there are no more."""
-    tell({"ready": True})
+async def obey(answer: Callable[[Command], Awaitable[Command]], **hello: Any) -> None:
+    """Greet the parent, then answer its commands, one after the other, until there are no more."""
+    tell({"ready": True, **hello})
     while line := await asyncio.to_thread(sys.stdin.readline):
         try:
             tell(await answer(json.loads(line)))

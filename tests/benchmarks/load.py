@@ -10,7 +10,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ import uvloop
 from midas.v1 import payment_service_pb2 as pb
 from midas.v1 import payment_service_pb2_grpc
 from tests.benchmarks.child import Command, obey
+from tests.benchmarks.rounds import quantile
 
 CONNECT_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
@@ -36,13 +37,14 @@ class Load:
 
     async def answer(self, command: Command) -> Command:
         """Carry out one command."""
-        stub = await self._stub(command["target"])
-        call = _query(stub, command) if command["do"] == "query" else _charge(stub, command)
+        stub = await self.stub(command["target"])
+        call = _query(stub, command) if command["do"] == "query" else charge(stub, command)
         if command["do"] == "steady":
             return await _steady(call, command["count"], command["per_s"])
-        return await _closed_loop(call, command["count"], command["callers"])
+        return await closed_loop(call, command["count"], command["callers"])
 
-    async def _stub(self, target: str) -> payment_service_pb2_grpc.PaymentServiceStub:
+    async def stub(self, target: str) -> payment_service_pb2_grpc.PaymentServiceStub:
+        """The server there, once it serves. Raises ConnectionError if it does not."""
         if target not in self._channels:
             channel = grpc.aio.insecure_channel(target)
             try:
@@ -55,7 +57,7 @@ class Load:
         return payment_service_pb2_grpc.PaymentServiceStub(self._channels[target])
 
 
-def _charge(stub: payment_service_pb2_grpc.PaymentServiceStub, command: Command) -> Call:
+def charge(stub: payment_service_pb2_grpc.PaymentServiceStub, command: Command) -> Call:
     """A charge of the order with this number; every number is another order."""
 
     async def call(number: int) -> pb.ChargeResponse:
@@ -90,7 +92,8 @@ def _query(stub: payment_service_pb2_grpc.PaymentServiceStub, command: Command) 
     return call
 
 
-async def _closed_loop(call: Call, count: int, callers: int) -> Command:
+async def closed_loop(call: Call, count: int, callers: int) -> Command:
+    """So many callers, each with one call under way."""
     numbers = itertools.count()
 
     async def caller() -> None:
@@ -104,6 +107,19 @@ async def _closed_loop(call: Call, count: int, callers: int) -> Command:
     return {"elapsed_s": time.perf_counter() - began}
 
 
+async def open_loop(
+    call: Callable[[int, float], Coroutine[Any, Any, None]], count: int, per_s: float
+) -> Command:
+    """Calls on a schedule, each told its number and when it was due."""
+    began = time.perf_counter() + 0.05
+    async with asyncio.TaskGroup() as group:
+        for number in range(count):
+            due = began + number / per_s
+            await _until(due)
+            group.create_task(call(number, due))
+    return {"elapsed_s": time.perf_counter() - began}
+
+
 async def _steady(call: Call, count: int, per_s: float) -> Command:
     """Times beyond what the stub itself held back the answer."""
     answers: list[tuple[float, str]] = []
@@ -112,25 +128,15 @@ async def _steady(call: Call, count: int, per_s: float) -> Command:
         answer = await call(number)
         answers.append((time.perf_counter() - due, answer.charge_json))
 
-    began = time.perf_counter() + 0.05
-    async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            due = began + number / per_s
-            await _until(due)
-            group.create_task(one(number, due))
-    elapsed_s = time.perf_counter() - began
+    told = await open_loop(one, count, per_s)
     added = sorted(took * 1000 - json.loads(text)["held_us"] / 1000 for took, text in answers)
-    return {"elapsed_s": elapsed_s, "p50_ms": _at(added, 0.5), "p99_ms": _at(added, 0.99)}
+    return {**told, "p50_ms": quantile(added, 0.5), "p99_ms": quantile(added, 0.99)}
 
 
 async def _until(due: float) -> None:
     await asyncio.sleep(max(0.0, due - time.perf_counter() - SPIN_S))
     while time.perf_counter() < due:  # noqa: ASYNC110 - a timer is not exact enough
         await asyncio.sleep(0)
-
-
-def _at(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 if __name__ == "__main__":

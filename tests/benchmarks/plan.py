@@ -11,6 +11,12 @@ STEADY_PER_S = 100
 STUB_HOLD_MS = 120
 """How long Ping++ takes to answer in the open-loop benchmark."""
 
+SENDERS = 32
+"""Connections that Ping++ sends its webhooks over."""
+
+GENTLE_PER_S = 20
+"""Webhooks per second when all is idle."""
+
 WRITERS = (1, 16, 64)
 """Concurrent callers of the store alone."""
 
@@ -30,6 +36,12 @@ class Plan:
     steady: int
     writes: int
     """With 16 callers and more; one caller alone makes a quarter of them."""
+    webhooks: int
+    """For those that only take them in."""
+    events: int
+    """Webhooks that are followed until the order service knows."""
+    gentle: int
+    """The same, one by one."""
 
 
 FULL = Plan(
@@ -41,6 +53,9 @@ FULL = Plan(
     stored_orders=2000,
     steady=500,
     writes=2000,
+    webhooks=6000,
+    events=2500,
+    gentle=160,
 )
 QUICK = Plan(
     rounds=2,
@@ -51,15 +66,21 @@ QUICK = Plan(
     stored_orders=200,
     steady=100,
     writes=300,
+    webhooks=2000,
+    events=500,
+    gentle=30,
 )
 SMOKE = Plan(
     rounds=1,
     warm_up=8,
     charges=120,
     sdk_charges=8,
-    queries=400,
+    queries=1200,
     stored_orders=16,
     steady=10,
     writes=200,
+    webhooks=2000,
+    events=200,
+    gentle=6,
 )
 """Only shows that everything runs; its numbers mean nothing."""

@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,11 @@ import psutil
 ROOT = Path(__file__).parents[2]
 STOP_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 30.0
+LOOK_S = 0.1
+"""Between two looks at a process."""
+IDLE_LOOKS = 3
+"""One is not enough on a machine that has others to serve."""
 LOG_TAIL_CHARACTERS = 2000
 
 
@@ -52,6 +58,14 @@ class Child:
         _trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def await_ready(self, url: str, sign: bytes) -> None:
+        """Return once the page is answered with 200 and holds this. Raises BenchmarkFailed."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while sign not in _page(url):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BenchmarkFailed(f"a process did not get ready: {self.last_words()}")
+            time.sleep(LOOK_S)
 
     def finish(self) -> None:
         """Wait for its own end. Raises BenchmarkFailed if that is not a good one."""
@@ -137,7 +151,35 @@ class Talker(Child):
         return answer
 
 
+def await_idle(*children: Child) -> None:
+    """Return once they all use no CPU any more, so that what they did last is counted too."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    used, looks = -1.0, 0
+    while looks < IDLE_LOOKS:
+        if time.monotonic() > deadline:
+            raise BenchmarkFailed("a process does not come to rest")
+        now = sum(child.cpu_s() for child in children)
+        looks = looks + 1 if now == used else 0
+        used = now
+        time.sleep(LOOK_S)
+
+
+def _page(url: str) -> bytes:
+    """What is there; nothing if there is nothing yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - http, our own
+            page: bytes = answer.read()
+            return page
+    except OSError:
+        return b""
+
+
 def _inherited() -> Mapping[str, str]:
     """Our environment without settings that would change what is measured."""
-    ours = ("PINGPP", "TLS_", "DATABASE_URL", "CONFIG_URL", "ENV", "PORT", "MPORT", "IP", "GRPC_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+
+
+_SETTINGS = (
+    *("PINGPP", "TLS_", "DATABASE_URL", "CONFIG_URL", "ENV", "PORT", "MPORT", "IP", "GRPC_"),
+    *("WEBHOOK_", "MIDAS_", "ORDER_", "RELAY_", "LOG_LEVEL"),
+)

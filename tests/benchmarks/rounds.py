@@ -16,6 +16,8 @@ class Contender:
     run: Callable[[int], Mapping[str, Any]]
     count: int
     meters: Mapping[str, Meter]
+    prepare: Callable[[int], object] = lambda _count: None
+    """What has to be there before each run, unmeasured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ def measure(
 ) -> dict[str, list[Sample]]:
     """Warm every contender up, then give each its turn in every round."""
     for each in contenders.values():
-        each.run(min(warm_up, each.count))
+        few = min(warm_up, each.count)
+        each.prepare(few)
+        each.run(few)
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, each in contenders.items():
@@ -42,6 +46,7 @@ def measure(
 
 
 def _sample(contender: Contender) -> Sample:
+    contender.prepare(contender.count)
     before = {name: meter() for name, meter in contender.meters.items()}
     told = contender.run(contender.count)
     used = {name: meter() - before[name] for name, meter in contender.meters.items()}
@@ -57,6 +62,11 @@ def cpu(samples: Sequence[Sample], meter: str) -> list[float]:
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     """Round by round, so that a noisy minute meets both sides."""
     return [a / b for a, b in zip(above, below, strict=True) if b > 0]
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value that this share of them does not reach."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def middle(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Midas's server under cProfile, from the moment that the parent asks for it with SIGUSR1.
+"""`midas` or `gateway` under cProfile, from the moment that the parent asks for it with SIGUSR1.
 
 Only the thread of the event loop is profiled. What was found is written at the orderly end, to the
 file that `BENCHMARK_PROFILE` names.
@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from midas import app
+from midas import app as midas
+from webhook_gateway import app as gateway
+
+_SERVERS = {"midas": lambda: midas.run(midas.serve), "gateway": gateway.run}
 
 
 def main() -> int:
@@ -24,7 +27,7 @@ def main() -> int:
 
     signal.signal(signal.SIGUSR1, begin)
     try:
-        return app.run(app.serve)
+        return _SERVERS[sys.argv[1]]()
     finally:
         profile.disable()
         profile.dump_stats(Path(os.environ["BENCHMARK_PROFILE"]))

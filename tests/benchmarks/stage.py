@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
 )
 
 from tests.benchmarks.plan import Plan
@@ -65,21 +66,48 @@ class Stage:
         server = self.talker(name, **self._account(stub))
         return server, f"127.0.0.1:{server.port}"
 
-    def midas(self, database_url: str, stub: Talker) -> tuple[Child, str]:
-        """Midas as it is started in earnest, and its address."""
-        port = _free_port()
-        environment = self._settings(database_url, stub, port)
-        server = Child(self._log("midas"), "midas", "serve", **environment)
-        return self._scene.enter_context(server), f"127.0.0.1:{port}"
+    @cached_property
+    def webhook_load(self) -> Talker:
+        """The sender of webhooks."""
+        key = str(self._psp_keys[0])
+        return self._talker(self._stack, "webhook_load", BENCHMARK_PSP_KEY=key)
 
-    def profiled_midas(self, database_url: str, stub: Talker, profile: Path) -> tuple[Child, str]:
-        """Midas that writes a profile at its end, once `begin_profile` has been called."""
+    def bare_intake(self, limit: str, event_stub: Talker) -> tuple[Talker, int]:
+        """A receiver of webhooks that the gateway is compared with, and its port."""
+        target = f"127.0.0.1:{event_stub.port}"
+        server = self.talker("bare_intake", limit, target, **self._receiver())
+        return server, server.port
+
+    def gateway(
+        self, midas_target: str, order_target: str = "", profile: Path | None = None
+    ) -> tuple[Child, int]:
+        """The gateway, once it takes webhooks and has found Midas, and its port.
+
+        With `profile` it writes one at its end, once `begin_profile` has been called.
+        """
+        port, management_port = _free_port(), _free_port()
+        environment = {
+            **self._receiver(),
+            "WEBHOOK_PORT": str(port),
+            "WEBHOOK_MPORT": str(management_port),
+            "MIDAS_TARGET": midas_target,
+            "ORDER_TARGET": order_target,
+        }
+        server = self._server("gateway", ("webhook_gateway",), environment, profile)
+        server.await_ready(f"http://127.0.0.1:{management_port}/readyz", b'"midas": "READY"')
+        return server, port
+
+    def midas(
+        self, database_url: str, stub: Talker, profile: Path | None = None
+    ) -> tuple[Child, str]:
+        """Midas as it is started in earnest, and its address.
+
+        With `profile` it writes one at its end, once `begin_profile` has been called.
+        """
         port = _free_port()
         environment = self._settings(database_url, stub, port)
-        environment["BENCHMARK_PROFILE"] = str(profile)
-        module = "tests.benchmarks.serve_profiled"
-        server = Child(self._log("midas-profiled"), module, **environment)
-        return self._scene.enter_context(server), f"127.0.0.1:{port}"
+        server = self._server("midas", ("midas", "serve"), environment, profile)
+        return server, f"127.0.0.1:{port}"
 
     def run(self, module: str, *arguments: str, **environment: str) -> None:
         """Run a module to its end. Raises BenchmarkFailed if it fails."""
@@ -103,6 +131,14 @@ class Stage:
         module = f"tests.benchmarks.{name}"
         return stack.enter_context(Talker(self._log(name), module, *arguments, **environment))
 
+    def _server(
+        self, name: str, command: Sequence[str], settings: dict[str, str], profile: Path | None
+    ) -> Child:
+        if profile is not None:
+            settings = {**settings, "BENCHMARK_PROFILE": str(profile)}
+            command = ("tests.benchmarks.serve_profiled", name)
+        return self._scene.enter_context(Child(self._log(name), *command, **settings))
+
     def _settings(self, database_url: str, stub: Talker, port: int) -> dict[str, str]:
         return {
             **self._account(stub),
@@ -121,17 +157,32 @@ class Stage:
             "PINGPP_API_BASE": f"http://127.0.0.1:{stub.port}",
         }
 
+    def _receiver(self) -> dict[str, str]:
+        return {"PINGPP_PUBLIC_KEY_PATHS": str(self._psp_keys[1])}
+
     @cached_property
     def _private_key(self) -> Path:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        path = self.folder / "merchant.pem"
-        path.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-        )
-        return path
+        return _key_pair(self.folder / "merchant.pem")[0]
+
+    @cached_property
+    def _psp_keys(self) -> tuple[Path, Path]:
+        return _key_pair(self.folder / "psp.pem")
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}-{next(self._numbers)}.log"
+
+
+def _key_pair(path: Path) -> tuple[Path, Path]:
+    """Files with the two halves of a new key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    public = path.with_suffix(".pub.pem")
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return path, public
 
 
 def begin_profile(server: Child) -> None:

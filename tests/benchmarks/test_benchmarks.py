@@ -9,7 +9,15 @@ import pytest
 
 from tests.benchmarks.processes import ROOT
 
-BENCHMARKS = ("charge", "charge-postgres", "query", "latency", "writes")
+BENCHMARKS = (
+    "charge",
+    "charge-postgres",
+    "query",
+    "latency",
+    "writes",
+    "events",
+    "events-postgres",
+)
 SMOKE_TIMEOUT_S = 100
 
 
