@@ -36,6 +36,8 @@ class SqliteDatabase:
         self._writer = ThreadPoolExecutor(1, "midas-sqlite-writer")
         self._readers = ThreadPoolExecutor(READERS, "midas-sqlite-reader")
         self._writing: PoolProxiedConnection | None = None
+        self._reading: list[PoolProxiedConnection] = []
+        """Idle ones. Taken and given back without a lock: each is one operation of the list."""
 
     def now(self) -> datetime:
         """The machine's clock, which is SQLite's own."""
@@ -89,8 +91,9 @@ class SqliteDatabase:
         """Wait for the threads, then close the file."""
         for threads in (self._writer, self._readers):
             threads.shutdown(wait=True)
-        if self._writing is not None:
-            self._writing.close()
+        for pooled in (self._writing, *self._reading):
+            if pooled is not None:
+                pooled.close()
         self._engine.dispose()
 
     async def _in_turn(
@@ -110,8 +113,18 @@ class SqliteDatabase:
             raise RowsRefused(repr(error)) from error
 
     def _fetch(self, sql: str, parameters: tuple[Any, ...]) -> Sequence[Row]:
-        with self._engine.connect() as connection:
-            return connection.exec_driver_sql(sql, parameters).all()
+        """Run in a reader's thread, on a connection that is kept like the writer's."""
+        try:
+            pooled = self._reading.pop()
+        except IndexError:
+            pooled = self._engine.raw_connection()
+        try:
+            rows = _driver(pooled).execute(sql, parameters).fetchall()
+        except BaseException:
+            pooled.close()
+            raise
+        self._reading.append(pooled)
+        return rows
 
     def _transaction(
         self, work: Callable[[sqlite3.Connection, Any], _Result], argument: Any
@@ -123,7 +136,7 @@ class SqliteDatabase:
         pooled = self._writing or self._engine.raw_connection()
         self._writing = None
         try:
-            connection = cast("sqlite3.Connection", pooled.driver_connection)
+            connection = _driver(pooled)
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection, argument)
             _commit(connection)
@@ -132,6 +145,10 @@ class SqliteDatabase:
             raise
         self._writing = pooled
         return result
+
+
+def _driver(pooled: PoolProxiedConnection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", pooled.driver_connection)
 
 
 def _commit(connection: sqlite3.Connection) -> None:
