@@ -239,7 +239,7 @@ CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeSaid]] = frozenset(
         (_S.SUCCEEDED, _A.REFUSED),
     }
 )
-"""No stale snapshot explains these: a person has to look."""
+"""No answer to a question of ours explains these: a person has to look."""
 
 
 def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
@@ -277,7 +277,8 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
     detail = {"said": seen.said.value, "code": seen.code}
     if seen.said is ChargeSaid.NO_ANSWER:
         return ChargeOutcome(charge, "charge_outcome_unknown", detail=detail)
-    if (charge.state, seen.said) in CONTRADICTIONS:
+    stale = seen.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
+    if (charge.state, seen.said) in CONTRADICTIONS and not stale:
         reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
         raised = changed(charge, operator_reason=reason, updated_at=seen.at)
         return ChargeOutcome(raised, "charge_contradicted", detail=detail)

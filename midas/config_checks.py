@@ -150,6 +150,11 @@ def _production(settings: "Settings") -> None:
             "TLS_CERT_PATH and TLS_KEY_PATH are not set: production needs TLS, "
             "or TLS_BY_MESH=true where a mesh encrypts"
         )
+    if not settings.tls_by_mesh and not settings.tls_callers:
+        raise ValueError(
+            "TLS_CALLERS is not set: production needs to know who may call what; whoever may call "
+            "midas.v1.EventService can tell Midas that an order is paid"
+        )
     is_sqlite = settings.database_url.get_secret_value().startswith("sqlite")
     if is_sqlite and settings.workers > 1:
         raise ValueError(

@@ -54,6 +54,8 @@ EVENTS_TOGETHER = 64
 """In one call of RecordEvents."""
 EVENT_IDS_REMEMBERED = 4096
 """Of the newest events; a repetition of one of them needs no look at the database."""
+EVENT_MEMORY = timedelta(minutes=1)
+"""How long they are remembered."""
 EVENT_BATCH = 50
 EVENT_CLAIM = timedelta(seconds=60)
 """How long an event that could not be applied waits for the next attempt."""

@@ -22,6 +22,8 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import TextIO
 
+import orjson
+
 FIELDS = frozenset(
     {
         "method", "code", "reason", "money_moved", "caller", "duration_ms", "timeout_ms",
@@ -197,7 +199,10 @@ def _without_secrets(text: str) -> str:
 
 
 def _to_json(line: Mapping[str, object]) -> str:
-    return _ENCODER.encode(line)
+    try:
+        return orjson.dumps(line, default=lambda _: None).decode()
+    except TypeError:  # halves of surrogate pairs, and numbers beyond 64 bits
+        return _ENCODER.encode(line)
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=lambda _: None)

@@ -129,6 +129,12 @@ class Psp(Protocol):
         refund.
         """
 
+    def is_same_event(self, one: bytes, other: bytes) -> bool:
+        """Whether two bodies with one event id tell of the same, though their bytes differ. No I/O.
+
+        What counts the webhooks that are still to be sent may differ between two sends.
+        """
+
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed (pingpp.md section 9)."""
 

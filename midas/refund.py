@@ -180,7 +180,9 @@ CONTRADICTIONS: frozenset[tuple[RefundState, RefundSaid]] = frozenset(
         (_S.FAILED, _A.UNSENT),
     }
 )
-"""No stale snapshot explains these: a person has to look."""
+"""No answer to a question of ours explains these: a person has to look."""
+OVERTAKEN = "WEBHOOK"
+"""What is observed so may have been overtaken by a newer one (W4)."""
 
 
 def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
@@ -231,7 +233,9 @@ def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
         reason = "Ping++ lists no such refund, and it may still have received the request"
         raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
         return RefundOutcome(raised, "refund_needs_operator", detail=detail)
-    if (refund.state, seen.said) in CONTRADICTIONS or _made_after_all(refund, seen):
+    stale = seen.by == OVERTAKEN
+    contradicted = (refund.state, seen.said) in CONTRADICTIONS or _made_after_all(refund, seen)
+    if contradicted and not stale:
         reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
         known_now = changed(refund, refund_id=seen.facts.refund_id) if seen.facts else refund
         raised = changed(known_now, operator_reason=reason, updated_at=seen.at)

@@ -210,8 +210,22 @@ def test_production_starts_when_all_is_well(env: Env, files: Path) -> None:
         TLS_BY_MESH="false",
         TLS_CERT_PATH=str(files / "cert.pem"),
         TLS_KEY_PATH=str(files / "key.pem"),
+        TLS_CLIENT_CA_PATH=str(files / "cert.pem"),
+        TLS_CALLERS='{"gateway": ["midas.v1.EventService/*"]}',
     )
     assert load().livemode
+
+
+def test_production_needs_to_know_who_may_call(env: Env, files: Path) -> None:
+    """Whoever may call EventService can say that an order is paid."""
+    env(**{key: value.format(files=files) for key, value in _PRODUCTION.items()})
+    env(
+        TLS_BY_MESH="false",
+        TLS_CERT_PATH=str(files / "cert.pem"),
+        TLS_KEY_PATH=str(files / "key.pem"),
+    )
+    with pytest.raises(SettingsError, match=r"TLS_CALLERS.*EventService"):
+        load()
 
 
 def test_several_mistakes_are_told_at_once(env: Env) -> None:

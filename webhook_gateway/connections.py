@@ -18,9 +18,10 @@ from midas.observability import failure
 from webhook_gateway.answers import Answer
 from webhook_gateway.metrics import Metrics
 
-LINE_BYTES = 4096
-FIELD_BYTES = 8190
-HEADERS = 64
+LINE_BYTES = 2048
+FIELD_BYTES = 1024
+HEADERS = 32
+"""A head that never ends holds all of this until HEADER_TIMEOUT_S is over, on every connection."""
 READ_BYTES = 16 * 1024
 """aiohttp reads twice as many ahead of the handler."""
 LINGERING_S = 2.0

@@ -13,8 +13,10 @@ from webhook_gateway.calls import CallFailed, answer_of
 if TYPE_CHECKING:
     from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub
 
-REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"})
+REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"})
 """Statuses with which the order service says that it will never take the notification."""
+UNIMPLEMENTED = "UNIMPLEMENTED"
+"""The same, but only where it is the order service that says it: see `_refuses`."""
 KIND_UNKNOWN = "KIND_UNKNOWN"
 """A newer Midas has something to tell that this gateway cannot: a newer gateway will."""
 
@@ -37,6 +39,7 @@ class Deliveries:
         self._calls: dict[int, tuple[_Call, _Request]] = {
             kind: (getattr(stub, method), request) for kind, (method, request) in _METHODS.items()
         }
+        self._acknowledged: set[int] = set()
 
     async def deliver(self, notification: events.Notification, timeout_s: float) -> Answer:
         """Tell the order service. Raises nothing: whatever goes wrong is an answer too."""
@@ -47,13 +50,22 @@ class Deliveries:
         try:
             await answer_of(call, request(notification), timeout_s)
         except CallFailed as failed:
-            return Answer(_outcome_of(failed.code), failed.code)
+            refused = self._refuses(notification.kind, failed.code)
+            retry, never = events.DELIVERY_OUTCOME_RETRY, events.DELIVERY_OUTCOME_REFUSED
+            return Answer(never if refused else retry, failed.code)
+        self._acknowledged.add(notification.kind)
         return Answer(events.DELIVERY_OUTCOME_DELIVERED, "OK")
 
+    def _refuses(self, kind: int, code: str) -> bool:
+        """Whether it will never be taken.
 
-def _outcome_of(code: str) -> events.DeliveryOutcome.ValueType:
-    refused = code in REFUSALS
-    return events.DELIVERY_OUTCOME_REFUSED if refused else events.DELIVERY_OUTCOME_RETRY
+        UNIMPLEMENTED is also what a wrong address answers, and a server on which the service is not
+        registered yet. It counts once the service has shown that it is there by taking another kind
+        of notification, and this kind never: else one moment of it would park every order.
+        """
+        if code == UNIMPLEMENTED:
+            return bool(self._acknowledged) and kind not in self._acknowledged
+        return code in REFUSALS
 
 
 def _pay_order_success(told: events.Notification) -> Message:

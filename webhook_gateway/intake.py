@@ -36,6 +36,7 @@ _log = logging.getLogger("midas.gateway")
 _SIGNATURE = istr(HEADER)
 _VERSIONS = (HttpVersion11, HttpVersion10)
 _CHUNKED = "chunked"
+NOT_MIDAS = "NOT_MIDAS"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -172,6 +173,10 @@ class Intake:
         finally:
             self._recording -= 1
             self._metrics.recorded(time.monotonic() - started)
+        if not response.outcome:
+            # OK from something that is not Midas, such as a proxy: nothing is on disk by that
+            webhook.code = NOT_MIDAS
+            raise _Refused(Answer.UNAVAILABLE)
         webhook.reason = webhook.unreadable or response.reason
         if webhook.unreadable:
             return Answer.UNREADABLE

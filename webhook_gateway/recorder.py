@@ -43,6 +43,7 @@ class Recorder:
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._patience: asyncio.TimerHandle | None = None
+        self._one_by_one = False
 
     async def record(self, request: events.RecordEventRequest) -> events.RecordEventResponse:
         """The event is on disk when this returns.
@@ -108,11 +109,25 @@ class Recorder:
     ) -> list[events.RecordEventResponse | CallFailed]:
         if len(batch) == 1:
             return [await answer_of(self._one, batch[0].request, self._timeout_s)]
+        if self._one_by_one:
+            return list(await asyncio.gather(*(self._alone(each) for each in batch)))
         request = events.RecordEventsRequest(events=[each.request for each in batch])
-        answer = await answer_of(self._several, request, self._timeout_s)
+        try:
+            answer = await answer_of(self._several, request, self._timeout_s)
+        except CallFailed as failed:
+            if failed.code != StatusCode.UNIMPLEMENTED.name:
+                raise
+            self._one_by_one = True  # an older Midas, in the middle of an upgrade
+            return await self._results(batch)
         if len(answer.results) != len(batch):
             raise CallFailed(UNREADABLE)
         return [_result(each) for each in answer.results]
+
+    async def _alone(self, waiting: _Waiting) -> events.RecordEventResponse | CallFailed:
+        try:
+            return await answer_of(self._one, waiting.request, self._timeout_s)
+        except CallFailed as failed:
+            return failed
 
 
 def _tell(batch: list[_Waiting], results: list[events.RecordEventResponse | CallFailed]) -> None:

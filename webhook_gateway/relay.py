@@ -169,6 +169,8 @@ class Relay:
         return not answer.notifications and answered_at - asked_at < wait_s / 2
 
     def _tell_backlog(self, answer: events.LeaseNotificationsResponse) -> None:
+        if not answer.backlog_known:
+            return
         age_s = 0.0
         if answer.HasField("oldest_undelivered_at"):
             oldest = answer.oldest_undelivered_at

@@ -31,7 +31,8 @@ class Leased:
 
     leases: tuple[tuple[Lease, Order], ...]
     holds: timedelta
-    backlog: Backlog
+    backlog: Backlog | None
+    """None while it is not known."""
 
 
 class Announcer:
@@ -41,7 +42,7 @@ class Announcer:
         self._store = store
         self._clock = clock
         self._stopping = asyncio.Event()
-        self._backlog = Backlog(None, 0)
+        self._backlog: Backlog | None = None
         self._counting: asyncio.Task[None] | None = None
         self._count_at: float | None = None
 
@@ -97,8 +98,8 @@ class Announcer:
         leases = tuple(zip(found, orders, strict=True))
         return Leased(leases, limits.NOTIFICATION_LEASE, await self._count())
 
-    async def _count(self) -> Backlog:
-        """What waits, as counted last.
+    async def _count(self) -> Backlog | None:
+        """What waits, as counted last; None until it was counted.
 
         Counting takes the longer, the more waits, and then the leases must not wait for it: it goes
         on beside them.

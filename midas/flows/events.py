@@ -79,9 +79,16 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
         return changed(record, reason="unreadable"), None
     record = changed(record, event_id=said.event_id, type=said.type)
     reason, ours = _concern(ports, said)
+    if reason == OBJECT_UNREADABLE:
+        logger.error("event_parked", extra=_ids(record) | {"reason": reason})
+        return changed(record, reason=reason, standing=EventStanding.PARKED), None
     if reason:
         return changed(record, reason=reason, body=body if ours else b""), None
     return record, said
+
+
+OBJECT_UNREADABLE = "object_unreadable"
+"""Money may have moved, and only a person, or a newer Midas, can say which."""
 
 
 def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
@@ -92,8 +99,7 @@ def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
         return "type_not_handled", True
     facts = event.charge or event.refund
     if facts is None:
-        logger.error("event_object_unreadable", extra={"event_id": event.event_id})
-        return "object_unreadable", True
+        return OBJECT_UNREADABLE, True
     if facts.app_id and facts.app_id != ports.psp.app_id:
         return "other_app", False
     return "", True
@@ -118,16 +124,12 @@ async def record(ports: Ports, event: EventRecord, said: PspEvent | None) -> Rec
 
 
 async def _known(ports: Ports, event: EventRecord) -> Recorded:
-    """The event of this id as it is on disk. Raises EventIdReused if that one has another body."""
+    """The event of this id as it is on disk. Raises EventIdReused if that says something else."""
     stored = await ports.store.event(event.event_id)
     if stored is None:
         raise StorageUnavailable
-    return again(stored, event)
-
-
-def again(stored: EventRecord, event: EventRecord) -> Recorded:
-    """The event that was recorded before. Raises EventIdReused if that one has another body."""
-    if stored.body_digest != event.body_digest:
+    same = stored.body_digest == event.body_digest
+    if not same and not ports.psp.is_same_event(stored.body, event.body):
         logger.error("event_id_reused", extra=_ids(event))
         raise EventIdReused(event.event_id)
     return Recorded(EventOutcome.DUPLICATE, stored)
@@ -136,8 +138,8 @@ def again(stored: EventRecord, event: EventRecord) -> Recorded:
 async def _by_itself(ports: Ports, event: EventRecord) -> Recorded:
     if not await ports.store.record_event(event):
         return await _known(ports, event)
-    ignored = event.standing is EventStanding.IGNORED
-    return Recorded(EventOutcome.IGNORED if ignored else EventOutcome.ACCEPTED, event)
+    accepted = event.standing is EventStanding.WAITING
+    return Recorded(EventOutcome.ACCEPTED if accepted else EventOutcome.IGNORED, event)
 
 
 async def _applied(ports: Ports, order: Order, event: EventRecord, said: PspEvent) -> Recorded:
@@ -271,7 +273,10 @@ async def _ask_about_charge(ports: Ports, order: Order, said: PspEvent) -> Order
 
 
 async def _park(ports: Ports, event: EventRecord) -> None:
-    """For a person."""
+    """For a person, unless another process has applied it meanwhile."""
+    now = await ports.store.event(event.event_id)
+    if now is None or now.standing is not EventStanding.WAITING:
+        return
     logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
     parked = changed(event, standing=EventStanding.PARKED, due_at=None)
     order = await _order_of(ports, event)

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import replace
 
 from midas import limits
 from midas.errors import MidasError
 from midas.event import EventRecord
 from midas.flows import events
-from midas.flows.events import Recorded
+from midas.flows.events import EventOutcome, Recorded
 from midas.flows.observe import Ports
 from midas.flows.turns import Turns
+from midas.records import changed
 
 logger = logging.getLogger("midas.flows")
 
@@ -31,7 +31,7 @@ class Inbox:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._turns = Turns()
-        self._seen: OrderedDict[str, EventRecord] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[EventRecord, float]] = OrderedDict()
 
     async def record(self, body: bytes, unreadable: str = "") -> Recorded:
         """Write an event down and apply it; it is on disk when this returns.
@@ -41,12 +41,23 @@ class Inbox:
         """
         event, said = events.read(self._ports, body, unreadable)
         async with self._turns.of(event.event_id):
-            seen = self._seen.get(event.event_id)
+            seen = self._remembered(event)
             if seen is not None:
-                return events.again(seen, event)
+                return Recorded(EventOutcome.DUPLICATE, seen)
             recorded = await events.record(self._ports, event, said)
         self._remember(recorded.event)
         return recorded
+
+    def _remembered(self, event: EventRecord) -> EventRecord | None:
+        """The very same, if it was written a moment ago.
+
+        Not for long: a failover may lose what was on disk, and it has to be written again then.
+        """
+        seen, at = self._seen.get(event.event_id, (None, 0.0))
+        if seen is None or seen.body_digest != event.body_digest:
+            return None
+        fresh = self._ports.clock.monotonic() - at < limits.EVENT_MEMORY.total_seconds()
+        return seen if fresh else None
 
     async def run(self) -> None:
         """Apply events that wait as they fall due, until cancelled."""
@@ -79,6 +90,8 @@ class Inbox:
             logger.warning("events_not_applied", extra=told)
 
     def _remember(self, event: EventRecord) -> None:
-        self._seen[event.event_id] = replace(event, body=b"")
+        remembered = changed(event, body=b"")
+        self._seen[event.event_id] = remembered, self._ports.clock.monotonic()
+        self._seen.move_to_end(event.event_id)
         if len(self._seen) > limits.EVENT_IDS_REMEMBERED:
             self._seen.popitem(last=False)

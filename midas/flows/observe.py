@@ -3,6 +3,7 @@
 Nothing here calls Ping++; what it said is brought in.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,8 @@ from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 
 _Row = TypeVar("_Row", Charge, Refund)
+
+logger = logging.getLogger("midas.flows")
 
 EVENT_ID = "event_id"
 """What `KeyTaken` says of an event that is on disk already."""
@@ -64,6 +67,7 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
             return order
         try:
             if await ports.store.commit(wanted):
+                _raise_alarms(wanted)
                 return draft.order
         except KeyTaken as taken:
             if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
@@ -71,6 +75,18 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
             adopt = False  # the key that Ping++ shows belongs to a refund of another order
         order = await ports.store.load(order.order_no)
     raise StorageUnavailable
+
+
+def _raise_alarms(written: Change) -> None:
+    """A person has to look: that must not stand in the journal alone."""
+    for entry in written.journal:
+        if entry.event.endswith(ALARMS):
+            ids = {"order_no": entry.order_no, "kind": entry.event, "state": entry.state_after}
+            logger.error("operator_needed", extra=ids)
+
+
+ALARMS = ("_quarantined", "_contradicted", "_needs_operator", "_doubled")
+"""How the journal names what calls for a person."""
 
 
 def _adopts(wanted: Change) -> bool:

@@ -1,11 +1,12 @@
 """What a caller may ask for, and when two requests are the same."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from midas import limits
 from midas.charge import ChargeTerms
@@ -121,10 +122,8 @@ def refund_digest(terms: RefundTerms, out_trade_no: str) -> str:
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(_canonical(parts).encode()).hexdigest()
-
-
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+    canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _matches(pattern: re.Pattern[str], value: str, longest: int) -> bool:

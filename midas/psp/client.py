@@ -111,6 +111,10 @@ class PingppClient:
         except Unreadable as why:
             return UnreadableEvent(str(why))
 
+    def is_same_event(self, one: bytes, other: bytes) -> bool:
+        """Whether two bodies tell of the same, though their bytes differ. No I/O."""
+        return events.is_same_event(one, other)
+
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed."""
         known = channels.find(channel)

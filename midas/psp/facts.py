@@ -80,7 +80,7 @@ def charge_facts(data: Mapping[str, Any], raw: str) -> ChargeFacts:
         paid=_flag(data, "paid"),
         reversed=data.get("reversed") is not None and _flag(data, "reversed"),
         created_at=_time(data.get("created")),
-        expires_at=_time_or_none(data.get("time_expire")),
+        expires_at=_lenient_time(data.get("time_expire")),
         paid_at=_lenient_time(data.get("time_paid")),
         transaction_no=_text(data.get("transaction_no")),
         failure_code=_text(data.get("failure_code")),
@@ -142,16 +142,16 @@ _STATUSES = {
 def _nested_refunds(listed: Any) -> tuple[tuple[RefundFacts, ...], bool]:
     """The newest refunds of a charge, and whether they are all there are.
 
-    None when the charge came inside an order: nothing is known of its refunds then.
+    Nothing is known of them when the charge came inside an order (None), or in another shape; that
+    must not keep anybody from learning that the charge is paid. What stands in the list must be
+    readable.
     """
-    if listed is None:
-        return (), False
     if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
-        raise Unreadable("refunds")
+        return (), False
     items = listed["data"]
     if not all(isinstance(item, dict) for item in items):
         raise Unreadable("refunds")
-    return tuple(refund_facts(item) for item in items), not _flag(listed, "has_more")
+    return tuple(refund_facts(item) for item in items), listed.get("has_more") is False
 
 
 def _more(envelope: Json) -> bool:
@@ -206,7 +206,7 @@ def _time_or_none(value: Any) -> datetime | None:
 
 
 def _lenient_time(value: Any) -> datetime | None:
-    """A time that decides nothing."""
+    """A time without which nothing is decided wrongly."""
     try:
         return _time_or_none(value)
     except Unreadable:

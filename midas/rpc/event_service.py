@@ -13,7 +13,7 @@ from midas.observability import failure, say
 from midas.payment import Notification, Order
 from midas.rpc import conversion
 from midas.rpc.conversion import refuse
-from midas.rpc.errors import INTERNAL, failure_of
+from midas.rpc.errors import INTERNAL, INTERRUPTED, failure_of
 from midas.rpc.interceptor import Call, Method
 from midas.v1 import event_service_pb2 as pb
 
@@ -51,6 +51,7 @@ class EventService:
     def __init__(self, inbox: Recorder, announcer: Notifier) -> None:
         self._inbox = inbox
         self._announcer = announcer
+        self._under_way: set[asyncio.Task[pb.RecordEventResult]] = set()
 
     @property
     def methods(self) -> list[Method[Any]]:
@@ -69,13 +70,21 @@ class EventService:
         return _recorded(recorded)
 
     async def record_several(
-        self, request: pb.RecordEventsRequest, _: Call
+        self, request: pb.RecordEventsRequest, call: Call
     ) -> pb.RecordEventsResponse:
         """Write down several, each for itself; a log line for each, as if it had come alone."""
         if not 0 < len(request.events) <= limits.EVENTS_TOGETHER:
             refuse([FieldViolation("events", f"give 1 to {limits.EVENTS_TOGETHER}")])
-        results = await asyncio.gather(*(self._result(each) for each in request.events))
-        return pb.RecordEventsResponse(results=results)
+        tasks = [asyncio.create_task(self._result(each)) for each in request.events]
+        self._under_way.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._under_way.discard)
+        timeout_s = None if call.timeout is None else max(0.0, call.timeout.total_seconds())
+        await asyncio.wait(tasks, timeout=timeout_s)
+        # One that is slow goes on, and does not spoil the answer to the others.
+        return pb.RecordEventsResponse(
+            results=[task.result() if task.done() else _NOT_YET for task in tasks]
+        )
 
     async def _result(self, request: pb.RecordEventRequest) -> pb.RecordEventResult:
         try:
@@ -99,9 +108,11 @@ class EventService:
         """Hand out notifications that are due."""
         wait = _wait(request, call)
         leased = await self._announcer.lease(request.max or limits.LEASE_DEFAULT, wait)
-        told = pb.LeaseNotificationsResponse(parked_orders=leased.backlog.parked)
+        told = pb.LeaseNotificationsResponse()
         told.lease.FromTimedelta(leased.holds)
-        if leased.backlog.oldest_at is not None:
+        if leased.backlog is not None:
+            told.backlog_known, told.parked_orders = True, leased.backlog.parked
+        if leased.backlog is not None and leased.backlog.oldest_at is not None:
             told.oldest_undelivered_at.CopyFrom(conversion.timestamp(leased.backlog.oldest_at))
         told.notifications.extend(_leased(leased.leases))
         return told
@@ -136,6 +147,7 @@ def _recorded(recorded: "Recorded") -> pb.RecordEventResponse:
     )
 
 
+_NOT_YET = pb.RecordEventResult(error=pb.RecordEventError(reason=INTERRUPTED.reason))
 _EVENT_OUTCOMES = {
     "ACCEPTED": pb.EVENT_OUTCOME_ACCEPTED,
     "DUPLICATE": pb.EVENT_OUTCOME_DUPLICATE,

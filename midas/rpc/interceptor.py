@@ -40,10 +40,14 @@ _log = logging.getLogger(__name__)
 class Call:
     """One call under way, as a method sees it."""
 
-    timeout: timedelta | None
-    """How long the method may take; None when the caller set no deadline."""
+    context: Context
     ids: dict[str, str] = field(default_factory=dict)
     """What the call is about, for its log line: order_no, refund_no, out_trade_no."""
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """How long the method may still take; None when the caller set no deadline."""
+        return _time_for(self.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Calls:
 
     async def _serve(self, method: Method[Any], raw: bytes, context: Context) -> bytes:
         started = perf_counter()
-        call = Call(_time_for(context))
+        call = Call(context)
         task = _this_task()
         self._active.add(task)
         self._idle.clear()

@@ -182,7 +182,10 @@ locked AS MATERIALIZED (
 ),
 moved AS (
     UPDATE orders o
-    SET version = w.expected + 1, last_sequence = w.last_sequence, last_change = w.last_change
+    SET version = w.expected + 1, last_sequence = w.last_sequence, last_change = w.last_change,
+        -- what becomes due while nothing else waits is due from now on: others have waited longer
+        announce_at = CASE WHEN o.delivered_sequence = o.last_sequence THEN now()
+            ELSE o.announce_at END
     FROM locked w WHERE o.order_no = w.order_no
     RETURNING o.order_no
 ),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import orjson
 from sqlalchemy import JSON, Boolean, Column, DateTime, Table
 
 from midas.charge import Charge, ChargeState, ObservedBy
@@ -109,11 +110,16 @@ def utc_text(moment: datetime) -> str:
 
 
 _to_json = json.JSONEncoder(separators=(",", ":"), default=dict).encode
-"""ASCII alone, so that no text from outside can be one that the database does not take."""
 
 
 def _compact(value: Mapping[str, Any]) -> str:
-    return _to_json(dict(value)) if value else "{}"
+    """A document as every database takes it: NUL is escaped, and so is what is no UTF-8."""
+    if not value:
+        return "{}"
+    try:
+        return orjson.dumps(value, default=dict).decode()
+    except TypeError:  # halves of surrogate pairs, and numbers beyond 64 bits
+        return _to_json(dict(value))
 
 
 class Codec:

@@ -182,7 +182,7 @@ def _winners(connection: sqlite3.Connection, heads: list[Head]) -> set[str]:
     won = [head for head in heads if stored.get(head.order_no, 0) == head.expected]
     now = utc_text(datetime.now(UTC))
     new = [(*_head_values(head), now) for head in won if head.expected == 0]
-    old = [_head_values(head) for head in won if head.expected > 0]
+    old = [(now, *_head_values(head)) for head in won if head.expected > 0]
     if new:
         connection.executemany(_NEW_ORDER, new)
     if old:
@@ -202,8 +202,10 @@ _NEW_ORDER = (
     " VALUES (?, ?, ?, ?, ?)"
 )
 _CHANGED_ORDER = (
-    "UPDATE orders SET version = ?, last_sequence = ?, last_change = ? WHERE order_no = ?"
+    "UPDATE orders SET announce_at = CASE WHEN delivered_sequence = last_sequence THEN ?"
+    " ELSE announce_at END, version = ?, last_sequence = ?, last_change = ? WHERE order_no = ?"
 )
+"""What becomes due while nothing else waits is due from now on: others have waited longer."""
 
 
 def _statement(part: Part) -> str:

@@ -38,6 +38,8 @@ from midas.storage.sqlite import SqliteDatabase
 from midas.storage.tables import PARKED, UNDELIVERED
 
 CHECK_TIMEOUT = timedelta(seconds=2)
+BACKLOG_COUNTED = 100_000
+"""Orders that are looked at for the oldest notification: so many take about a third of a second."""
 
 
 class SqlStore:
@@ -241,9 +243,10 @@ class SqlStore:
 
 _EVENT = ", ".join(NEW_EVENTS.columns)
 _BACKLOG = (
-    "SELECT (SELECT min(n.occurred_at) FROM orders o JOIN notifications n"  # noqa: S608
-    " ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1"
-    f" WHERE {UNDELIVERED}), (SELECT count(*) FROM orders WHERE {PARKED})"
+    "SELECT (SELECT min(n.occurred_at) FROM (SELECT order_no, delivered_sequence FROM orders"  # noqa: S608
+    f" WHERE {UNDELIVERED} ORDER BY announce_at LIMIT {BACKLOG_COUNTED}) o JOIN notifications n"
+    " ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1),"
+    f" (SELECT count(*) FROM orders WHERE {PARKED})"
 )
 
 

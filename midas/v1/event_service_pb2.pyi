@@ -417,8 +417,11 @@ class LeaseNotificationsResponse(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     OLDEST_UNDELIVERED_AT_FIELD_NUMBER: _builtins.int
     PARKED_ORDERS_FIELD_NUMBER: _builtins.int
+    BACKLOG_KNOWN_FIELD_NUMBER: _builtins.int
     parked_orders: _builtins.int
     """Orders whose notifications wait for a person. A few seconds old."""
+    backlog_known: _builtins.bool
+    """Whether the two above are known: counting takes a while where very much waits."""
     @_builtins.property
     def notifications(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeasedNotification]:
         """Each of another order; those that have been due longest first."""
@@ -440,10 +443,11 @@ class LeaseNotificationsResponse(_message.Message):
         lease: _duration_pb2.Duration | None = ...,
         oldest_undelivered_at: _timestamp_pb2.Timestamp | None = ...,
         parked_orders: _builtins.int = ...,
+        backlog_known: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "oldest_undelivered_at", b"oldest_undelivered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "notifications", b"notifications", "oldest_undelivered_at", b"oldest_undelivered_at", "parked_orders", b"parked_orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_known", b"backlog_known", "lease", b"lease", "notifications", b"notifications", "oldest_undelivered_at", b"oldest_undelivered_at", "parked_orders", b"parked_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -171,7 +171,9 @@ class MemoryStore:
 
     def _settle(self, settled: Settlement) -> bool:
         now = self.disk.deliveries.get(settled.order_no)
-        if now is None or now.token != settled.token or now.delivered + 1 != settled.sequence:
+        if now is None or not settled.token or now.token != settled.token:
+            return False
+        if now.delivered + 1 != settled.sequence:
             return False
         after = replace(now, token="", due_at=self.clock, attempts=now.attempts + 1)
         if settled.outcome is DeliveryOutcome.DELIVERED:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.processes import Harness, Keys
+from tests.faults.webhook_stage import Chain
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,27 @@ async def harness(tmp_path: Path, keys: Keys) -> AsyncIterator[Harness]:
     await made.open()
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def chain(harness: Harness, sqlite_url: str) -> AsyncIterator[Chain]:
+    """The way of a webhook on SQLite."""
+    made = Chain(harness, sqlite_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def either_chain(harness: Harness, database_url: str) -> AsyncIterator[Chain]:
+    """The same on SQLite, then on PostgreSQL."""
+    made = Chain(harness, database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def postgres_chain(harness: Harness, postgres_url: str) -> AsyncIterator[Chain]:
+    """The same on PostgreSQL alone."""
+    made = Chain(harness, postgres_url)
+    yield made
+    made.close()

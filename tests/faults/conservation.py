@@ -1,12 +1,16 @@
-"""What must hold when all has settled: Ping++'s books against Midas's (reliability.md 2)."""
+"""What must hold when all has settled: three ledgers against each other (reliability.md 2).
 
-from collections.abc import Iterable
-from typing import Any
+Ping++'s, Midas's, and what the order service was told.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from midas.charge import Charge, ChargeState
-from midas.payment import Change, Order
+from midas.payment import Change, Notification, Order
 from midas.refund import RefundState
 from midas.sandbox.ledger import Lookalike
+from tests.faults.order_service import OrderService
 
 EVERYTHING = 1000
 
@@ -115,3 +119,68 @@ def check_announcements(order: Order, notifications: Iterable[Any]) -> None:
     refunded = [each.refund_no for each in messages if each.kind == "REFUND_SUCCESS"]
     done = [each.refund_no for each in order.refunds if each.state is RefundState.SUCCEEDED]
     assert sorted(refunded) == sorted(done), "I8: a refund not told, or told twice"
+
+
+class Outbox(Protocol):
+    """How far an order's notifications were delivered, as Midas has it on disk."""
+
+    @property
+    def delivered(self) -> int:
+        """The last sequence that counts as delivered."""
+
+    @property
+    def parked_code(self) -> str:
+        """Why the order waits for a person; empty if it does not."""
+
+
+def check_outbox(outboxes: Mapping[str, Outbox], orders: OrderService) -> None:
+    """I8 at any time: what left the outbox was acknowledged, and only a refusal parks."""
+    for order_no, outbox in outboxes.items():
+        acknowledged = orders.acknowledged.get(order_no, 0)
+        assert outbox.delivered <= acknowledged, "I8: delivered, and never acknowledged"
+        parked = bool(outbox.parked_code)
+        assert not parked or order_no in orders.refused, "I8: given up, and never refused"
+
+
+def check_received(
+    order_no: str, notifications: Sequence[Notification], outbox: Outbox, orders: OrderService
+) -> None:
+    """I8, I9 at the end: all of it arrived, in order; of a parked order what came before."""
+    received = [each.key for each in orders.received.get(order_no, ())]
+    told = [
+        (n.sequence, n.kind, n.out_trade_no, n.refund_no, n.late, n.duplicate_payment)
+        for n in notifications
+    ]
+    assert received == told[: len(received)], "I9: received in another order than it happened"
+    if not outbox.parked_code:
+        assert len(received) == len(told), "I8: never received"
+        assert outbox.delivered == len(told), "I8: received, and still in the outbox"
+
+
+def check_third_ledger(
+    lookalike: Lookalike, charges: Iterable[Charge], orders: OrderService
+) -> None:
+    """I1-I4: the order service believes of these charges exactly what Ping++ holds of them."""
+    for charge in charges:
+        told = lookalike.charges_of(charge.out_trade_no)
+        held = {
+            each["id"]: each["amount"] for each in told if each["paid"] and not each["reversed"]
+        }
+        ids = {each["id"] for each in told}
+        believed = orders.payments(charge.order_no)
+        ours = {key: amount for key, amount in believed.items() if key in ids}
+        assert ours == held, f"I3: the order service believes {ours}, and Ping++ holds {held}"
+        made = [refund for each in ids for refund in lookalike.refunds_of(each)]
+        done = sorted((r["id"], r["amount"]) for r in made if r["status"] == "succeeded")
+        refund_ids = {each["id"] for each in made}
+        given_back = [each for each in orders.refunds(charge.order_no) if each[0] in refund_ids]
+        assert given_back == done, f"I3: refunds {given_back} told of, and {done} at Ping++"
+
+
+def check_no_other_money(lookalike: Lookalike, orders: OrderService) -> None:
+    """I12: the order service was never told of a charge or refund that Ping++ does not have."""
+    for told in (each for received in orders.received.values() for each in received):
+        if told.kind == "PAY_ORDER_SUCCESS":
+            assert lookalike.find(told.charge_id) is not None, "I12: a payment of nobody's"
+        if told.kind == "REFUND_SUCCESS":
+            assert lookalike.refund(told.refund_id)["amount"] == told.amount, "I4: another amount"

@@ -9,7 +9,8 @@ from midas.charge import Charge, ChargeState
 from midas.payment import JournalEntry, Notification, Order
 from midas.refund import Refund, RefundState
 from midas.sandbox.ledger import Lookalike
-from tests.faults.conservation import EVERYTHING, check_refunds
+from tests.faults.conservation import EVERYTHING, check_outbox, check_refunds
+from tests.faults.machine_books import outboxes
 from tests.faults.machine_world import World
 
 C = ChargeState
@@ -47,6 +48,8 @@ class Watch:
 
     world: World
     seen: dict[str, Seen] = field(default_factory=dict)
+    rounds: int = 0
+    """Of relays, as of the step before."""
 
     async def look(self) -> None:
         """Raise AssertionError, with the invariant's number, if anything is as it must not be."""
@@ -64,6 +67,9 @@ class Watch:
                 self.seen[number] = now
             check_believed(order, world.lookalike)
         check_once(world)
+        if world.rounds != self.rounds:
+            check_outbox(await outboxes(world.database), world.order_service)
+            self.rounds = world.rounds
 
 
 def check_no_way_back(before: Seen, now: Seen) -> None:

@@ -1,5 +1,6 @@
 """What may be asked for, paid, and go wrong: the values that stories are made of."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -42,14 +43,27 @@ numbers = st.integers(0, 7)
 
 
 @st.composite
-def fault(draw: st.DrawFn) -> Fault:
-    """One call that goes wrong, more likely where it matters."""
-    kind = draw(st.sampled_from(("POST", "POST", "commit", "commit", "GET", "read", "claim")))
+def fault(draw: st.DrawFn, kinds: Sequence[str]) -> Fault:
+    """One call that goes wrong, of one of these kinds."""
+    kind = draw(st.sampled_from(kinds))
     return Fault(kind, draw(st.sampled_from(WAYS[kind])), draw(st.integers(0, 2)))
 
 
-plans = st.one_of(st.just(()), st.lists(fault(), min_size=1, max_size=2)).map(tuple)
+def _plans(*kinds: str) -> st.SearchStrategy[tuple[Fault, ...]]:
+    """None or a few faults; a kind that is named twice is met more often."""
+    faulty = st.lists(fault(kinds), min_size=1, max_size=2)
+    return st.one_of(st.just(()), faulty).map(tuple)
+
+
+plans = _plans("POST", "POST", "commit", "commit", "GET", "read", "claim")
+event_plans = _plans("commit", "commit", "event", "read", "GET")
+relay_plans = _plans("order", "order", "settle", "lease", "read")
 turns = st.lists(st.integers(0, 3), max_size=12)
+
+
+def charge_terms(order_no: str, offer: str) -> ChargeTerms:
+    """What a caller wants to be paid for."""
+    return replace(OFFERS[offer], order_no=order_no)
 
 
 def refund_terms(order_no: str, refund_no: str, amount: int) -> RefundTerms:

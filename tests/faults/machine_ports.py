@@ -17,9 +17,11 @@ from midas.storage.database import Batch, Database
 from midas.storage.faults import InDoubt, NotWritten
 from midas.storage.store import SqlStore
 from tests.fakes.psp import deliver
+from tests.faults.machine_queues import MachineQueues
 
 if TYPE_CHECKING:
-    from tests.faults.machine_world import Named, World
+    from tests.faults.machine_replica import Named
+    from tests.faults.machine_world import World
 
 DOUBTS = ("tried_again", "doubt_written", "doubt_unwritten", "doubt_late")
 COMMIT_WAYS = (
@@ -44,15 +46,23 @@ POST_WAYS = (
     "crash_before",
     "crash_after",
     "hang_up",
+    "told_meanwhile",
     *LIES,
 )
+"""`told_meanwhile`: the call moves money, and its webhook overtakes its answer."""
 GET_WAYS = ("lost_response", "lagging", "throttled", "crash_before", *LIES)
+QUEUE_WAYS = (*READ_WAYS, "lost_written", "lost_unwritten", "crash_after")
+ORDER_WAYS = ("lost_request", "lost_answer", "refused", "slow", "crash_before", "crash_after")
 WAYS: Mapping[str, tuple[str, ...]] = {
     "commit": COMMIT_WAYS,
     "read": READ_WAYS,
     "claim": READ_WAYS,
     "POST": POST_WAYS,
     "GET": GET_WAYS,
+    "event": QUEUE_WAYS,
+    "lease": QUEUE_WAYS,
+    "settle": QUEUE_WAYS,
+    "order": ORDER_WAYS,
 }
 
 LATEST = timedelta(minutes=14)
@@ -116,7 +126,7 @@ class DoubtfulDatabase:
         return won
 
 
-class MachineStore:
+class MachineStore(MachineQueues):
     """The real store of one process."""
 
     def __init__(self, world: "World", process: "Named", database: Database) -> None:
@@ -200,6 +210,8 @@ class MachineWire:
             answer = deliver(world.lookalike, request)
             if way == "hang_up":
                 world.hang_up()
+            if way == "told_meanwhile":
+                world.tell_meanwhile()
             if way == "lost_response":
                 world.clock.pass_time(limit.total_seconds())
                 return Lost("timeout")

@@ -5,7 +5,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -31,10 +30,10 @@ from midas.sandbox.ledger import RefundOutcome
 from tests.faults.conservation import EVERYTHING
 from tests.faults.machine_checks import Watch, check_settled
 from tests.faults.machine_choices import (
-    OFFERS,
     PAUSES_S,
     PLANS,
     amounts,
+    charge_terms,
     numbers,
     offers,
     orders,
@@ -43,9 +42,11 @@ from tests.faults.machine_choices import (
     refund_terms,
     turns,
 )
+from tests.faults.machine_event_checks import check_events, check_told_by_webhook
 from tests.faults.machine_ports import Fault, Plan
+from tests.faults.machine_replica import Work
 from tests.faults.machine_stage import Stage
-from tests.faults.machine_world import ORDERS, World
+from tests.faults.machine_world import ORDERS, World, at_the_door
 from tests.faults.world import Failed
 
 Result = TypeVar("Result")
@@ -55,7 +56,9 @@ LAST_CALLS = 30
 class PaymentsMachine(RuleBasedStateMachine):
     """One Midas at a time on a real database; whoever deals with it does so in any order."""
 
-    def __init__(self, stage: Stage, prelude: Iterable["Step"], met: Counter[str]) -> None:
+    def __init__(
+        self, stage: Stage, prelude: Iterable[Callable[[Any], None]], met: Counter[str]
+    ) -> None:
         super().__init__()
         self.stage = stage
         self.prelude = prelude
@@ -83,12 +86,16 @@ class PaymentsMachine(RuleBasedStateMachine):
     async def _end(self) -> None:
         try:
             self.world.late_requests_arrive()
+            await self.watch.look()
             await self.world.settle()
+            await self.watch.look()
+            await check_told_by_webhook(self.world)
             await self.world.refresh()
             await self.world.settle()
             await self.watch.look()
             await check_settled(self.world)
-            self.met.update(self.world.met.keys())
+            await check_events(self.world)
+            self.met.update(key for key, times in self.world.met.items() if times)
         finally:
             await self.world.close()
 
@@ -96,7 +103,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_broken(self) -> None:
-        """I1, I2, I4, I6, I7, I8, I10."""
+        """I1, I2, I4, I6, I7, I8, I10; I9 and I11 are looked at where they could break."""
         if hasattr(self, "world"):
             self._run(self.watch.look())
 
@@ -234,9 +241,15 @@ class PaymentsMachine(RuleBasedStateMachine):
         faults: tuple[Fault, ...],
         schedule: list[int] | None = None,
     ) -> list[Any]:
+        return self._run_at_once(*map(at_the_door, calls), faults=faults, schedule=schedule)
+
+    def _run_at_once(
+        self, *work: Work, faults: tuple[Fault, ...] = (), schedule: list[int] | None = None
+    ) -> list[Any]:
+        """All of it at once; `schedule` says whose turn it is, by the place in the queue."""
         picks = itertools.chain(schedule or (), itertools.repeat(0))
         self.world.gate.pick = lambda waiting: next(picks) % len(waiting)
-        return self._run(self.world.ask(*calls, plan=Plan(faults)))
+        return self._run(self.world.run(*work, plan=Plan(faults)))
 
     def ask_query(self, order_no: str, refresh: bool, faults: tuple[Fault, ...]) -> None:
         """A caller asks how an order stands."""
@@ -252,7 +265,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         schedule: list[int] | None = None,
     ) -> None:
         """Callers want to be paid, at once; each is told of what it asked for, or of trouble."""
-        terms = [replace(OFFERS[offer], order_no=order_no) for order_no, offer in wanted]
+        terms = [charge_terms(order_no, offer) for order_no, offer in wanted]
         calls = [lambda p, t=each: p.charge(t) for each in terms]
         results = self._ask(*calls, faults=faults, schedule=schedule)
         for each, result in zip(terms, results, strict=True):
@@ -341,7 +354,3 @@ def _check_handed_out(terms: ChargeTerms, result: ChargeResult) -> None:
     assert result.charge.terms_digest == charge_digest(terms)
     assert result.charge.state in (ChargeState.PENDING, ChargeState.SUCCEEDED)
     assert not result.charge.superseded
-
-
-Step = Callable[[PaymentsMachine], None]
-"""Something that is done to a machine before its story begins."""

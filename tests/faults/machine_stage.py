@@ -21,7 +21,8 @@ from midas.storage.rows import utc_text
 from midas.storage.sqlite import SqliteDatabase
 from tests.postgres import PostgresServer
 
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+START = datetime(2090, 3, 1, 12, tzinfo=UTC)
+"""Beyond the machine's own time, by which SQLite dates new orders: they are due at once."""
 
 
 class TestClock:
@@ -58,7 +59,7 @@ class MovedDatabase:
     async def tell_time(self) -> None:
         """Let the database know what time it is; SQLite asks by itself."""
         if self.engine is not None:
-            await _run(self.engine, "UPDATE moved.clock SET told = $1", self.clock.now)
+            await _run(self.engine, _SET_CLOCK, self.clock.now)
 
 
 class SqliteStage:
@@ -97,6 +98,7 @@ INSERT INTO moved.clock VALUES ('2000-01-01T00:00:00Z');
 CREATE FUNCTION moved.now() RETURNS timestamptz LANGUAGE sql STABLE
     AS 'SELECT told FROM moved.clock';
 """
+_SET_CLOCK = "UPDATE moved.clock SET told = $1"
 _TABLES = "orders, charges, refunds, journal, notifications, events"
 
 
@@ -113,6 +115,7 @@ class PostgresStage:
         """Empty all tables."""
         engine = postgres_engine(self._url)
         await _run(engine, f"TRUNCATE {_TABLES}")
+        await _run(engine, _SET_CLOCK, START)
         await engine.dispose()
 
     async def open(self, clock: TestClock) -> MovedDatabase:

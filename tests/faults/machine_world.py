@@ -1,33 +1,45 @@
-"""Callers, processes of Midas, a real database, Ping++'s look-alike and a payer (T2 and T3)."""
+"""Callers, processes of Midas, a real database, Ping++'s look-alike, a payer and an order service.
+
+For T2 and T3.
+"""
 
 import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from midas.charge import ChargeState
-from midas.errors import MidasError
 from midas.flows.charge import ChargeResult
+from midas.flows.events import Recorded
 from midas.flows.payments import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
-from midas.psp.breaker import BreakerLimits
-from midas.psp.client import PingppClient
-from midas.psp.options import PspOptions
 from midas.psp.sdk import Prepared
 from midas.refund import RefundState
 from midas.sandbox.ledger import Lookalike
+from midas.storage.database import Database
 from midas.storage.store import SqlStore
-from tests.fakes.psp import API_BASE, deliver
+from tests.fakes.psp import deliver
 from tests.faults.conservation import check_one_commit, check_truth_of
+from tests.faults.machine_books import next_due
+from tests.faults.machine_events import Mail, Relay, arrive
 from tests.faults.machine_gate import Gate
-from tests.faults.machine_ports import LATEST, MachineStore, MachineWire, Plan
+from tests.faults.machine_ports import LATEST, Plan
+from tests.faults.machine_replica import (
+    Named,
+    Replica,
+    Work,
+    apply_due,
+    outcome,
+    resolve_due,
+    started,
+)
 from tests.faults.machine_stage import MovedDatabase, Stage, TestClock
-from tests.faults.world import Crash, Failed, Process
+from tests.faults.order_service import OrderService
+from tests.faults.world import Failed
 
 ORDERS = ("A", "B")
 MOST_TICKS = 200
@@ -35,28 +47,9 @@ HURRY_AFTER = 10
 """So many looks are made as soon as they are due; then time is let pass faster."""
 ONE_CALL_S = 0.001
 
+LEASED_AT_ONCE = 8
+
 Call = Callable[[Payments], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class HungUp:
-    """The caller was gone before there was an answer."""
-
-
-class Named(Process):
-    """A process with a name for the queue at the gate."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-
-@dataclass(slots=True)
-class Replica:
-    """One process of Midas with connections of its own."""
-
-    process: Named
-    payments: Payments
 
 
 class World:
@@ -72,8 +65,14 @@ class World:
         self.late: list[tuple[datetime, Prepared]] = []
         self.posts: Counter[str] = Counter()
         self.handed_out: list[str] = []
+        self.mail = Mail()
+        self.lookalike.on_event = self.mail.announce
+        self.order_service = OrderService()
+        self.rounds = 0
+        """Of relays."""
         self._databases = databases
         self._callers: list[asyncio.Task[Any]] = []
+        self._meanwhile: dict[str, asyncio.Task[Any]] = {}
         self._books = SqlStore(databases[0].database)
         self.replicas = [self._replica(n) for n in range(len(databases))]
 
@@ -91,21 +90,46 @@ class World:
 
     async def ask(self, *calls: Call, plan: Plan | None = None) -> list[Any]:
         """These calls at once, one per replica in turn, and what each caller got."""
+        return await self.run(*map(at_the_door, calls), plan=plan)
+
+    async def run(self, *work: Work, plan: Plan | None = None) -> list[Any]:
+        """Whatever a process of Midas is asked for, as `ask`."""
         self.plan = plan or Plan()
         count = len(self.replicas)
-        doors = [self.replicas[n % count].payments for n in range(len(calls))]
-        work = [call(door) for call, door in zip(calls, doors, strict=True)]
-        self._callers = [asyncio.ensure_future(each) for each in work]
+        coming = [each(self.replicas[n % count]) for n, each in enumerate(work)]
+        self._callers = [asyncio.ensure_future(each) for each in coming]
         await self.gate.drive(self._callers)
-        errors = [task.exception() for task in self._callers if not task.cancelled()]
+        tasks = [*self._callers, *self._meanwhile.values()]
+        assert all(each.done() for each in tasks), "I13: a webhook waits for nothing"
+        errors = [task.exception() for task in tasks if not task.cancelled()]
         violated = next((each for each in errors if isinstance(each, AssertionError)), None)
         if violated is not None:
             raise violated
         self.restart()
-        results = [_outcome(task) for task in self._callers]
+        await self._told_meanwhile()
+        results = [outcome(task) for task in self._callers]
         for result in results:
-            self._remember(result)
+            await self._remember(result)
         return results
+
+    async def webhook(self, event_id: str, *, plan: Plan | None = None) -> None:
+        """Ping++ sends one of its webhooks, and hears what became of it."""
+        body = self.mail.waiting[event_id]
+        (recorded,) = await self.run(lambda replica: arrive(replica, body), plan=plan)
+        if isinstance(recorded, Recorded):
+            self.mail.heard(event_id)
+
+    def relay(self, limit: int = LEASED_AT_ONCE) -> Work:
+        """One round of a gateway's relay."""
+        self.rounds += 1
+        return lambda replica: Relay(self, replica, Named("gateway")).round(limit)
+
+    def tell_meanwhile(self) -> None:
+        """The webhook overtakes the answer of Ping++: the call itself has moved the money."""
+        for event_id, body in self.mail.waiting.items():
+            if event_id not in self._meanwhile:
+                sent = asyncio.ensure_future(arrive(self.replicas[0], body))
+                self._meanwhile[event_id] = sent
 
     def restart(self, *, all_of_them: bool = False) -> None:
         """A new process, with nothing in its memory, for each one that died."""
@@ -143,6 +167,9 @@ class World:
             self.met["late money"] += 1
         if any(each.duplicate_payment for each in change.notifications):
             self.met["paid twice"] += 1
+        by_webhook = [entry for entry in change.journal if entry.by == "WEBHOOK"]
+        if any(entry.state_before == "SUBMITTING" for entry in by_webhook):
+            self.met["webhook before our own commit"] += 1
 
     def sent(self, request: Prepared) -> None:
         """Count what may reach Ping++ and must not do so twice (I1, I2)."""
@@ -171,20 +198,32 @@ class World:
         """The database as it is, without faults and turns."""
         return self._books
 
+    @property
+    def database(self) -> Database:
+        """The database itself."""
+        return self._databases[0].database
+
     async def tell_time(self) -> None:
         """The database learns what time it is."""
         await self._databases[0].tell_time()
 
     async def settle(self) -> None:
-        """The faults stop, time passes, and Midas finds out by itself, in bounded steps (I13)."""
+        """The faults stop, time passes, and Midas finds out by itself, in bounded steps (I13).
+
+        Ping++'s webhooks arrive, and the order service is told.
+        """
         for tick in range(MOST_TICKS):
-            due = _next_due(await self.orders())
+            for event_id in list(self.mail.waiting):
+                await self.webhook(event_id)
+            assert not self.mail.waiting, "I11: healed, and a webhook is not accepted"
+            due = await next_due(self.database, await self.orders())
             if due is None:
                 return
             pause = timedelta(seconds=1) if tick < HURRY_AFTER else timedelta(hours=6)
             self.clock.now = max(self.clock.now, due) + pause
-            for result in await self.ask(lambda payments: payments.resolve_due()):
-                assert not isinstance(result, Failed), f"I13: healed, and {result}"
+            for each in (resolve_due, apply_due, self.relay()):
+                for result in await self.run(each):
+                    assert not isinstance(result, Failed), f"I13: healed, and {result}"
         raise AssertionError("I13: not settled in bounded time")
 
     async def refresh(self) -> None:
@@ -197,17 +236,7 @@ class World:
             assert not isinstance(got, Failed), f"I13: healed, and {got}"
 
     def _replica(self, n: int) -> Replica:
-        process = Named(str(n))
-        options = PspOptions(
-            api_key="sk_test_000000000000000000000000",
-            app_id="app_1",
-            api_base=API_BASE,
-            # It measures by the machine's clock, which has no place in a run that can be repeated.
-            breaker=BreakerLimits(failures=1_000_000),
-        )
-        psp = PingppClient(options, MachineWire(self, process))
-        store = MachineStore(self, process, self._databases[n].database)
-        return Replica(process, Payments(store, psp, _Waiting(self, process)))
+        return started(self, str(n), self._databases[n].database)
 
     def _check_nothing_given_up(self, change: Change) -> None:
         """I5: what may still reach Ping++ has not failed."""
@@ -223,52 +252,32 @@ class World:
             lost = refund.state is RefundState.FAILED and refund.refund_no in keys
             assert not lost, "I5: FAILED, and Ping++ may still make it"
 
-    def _remember(self, result: Any) -> None:
+    async def _remember(self, result: Any) -> None:
         if isinstance(result, Failed):
             self.met[type(result.error).__name__] += 1
         if isinstance(result, ChargeResult):
             self.handed_out.append(json.loads(result.charge_json)["id"])
+        if isinstance(result, Recorded):
+            event = result.event
+            self.met[f"event {result.outcome} {event.reason}".rstrip()] += 1
+            stored = await self._books.event(event.event_id)
+            assert stored is not None, "I11: accepted, and not on disk"
+            assert stored.body_digest == event.body_digest, "I11: another one is on disk"
+
+    async def _told_meanwhile(self) -> None:
+        """What became of the webhooks that were sent in the middle of a call."""
+        sent, self._meanwhile = self._meanwhile, {}
+        for event_id, task in sent.items():
+            result = outcome(task)
+            await self._remember(result)
+            if isinstance(result, Recorded):
+                self.mail.heard(event_id)
 
 
 def _query(order_no: str) -> Call:
     return lambda payments: payments.query(KeyKind.ORDER_NO, order_no, refresh=True)
 
 
-class _Waiting:
-    """Waiting moves this world's time."""
-
-    def __init__(self, world: World, process: Named) -> None:
-        self._world = world
-        self._process = process
-
-    async def sleep(self, seconds: float) -> None:
-        """No time passes outside."""
-        async with self._world.gate.turn(f"{self._process.name} sleep"):
-            self._process.still_alive()
-            self._world.clock.pass_time(seconds)
-
-    def monotonic(self) -> float:
-        """Seconds of this world."""
-        return self._world.clock.now.timestamp()
-
-
-def _outcome(task: asyncio.Task[Any]) -> Any:
-    if task.cancelled():
-        return HungUp()
-    error = task.exception()
-    if isinstance(error, MidasError | Crash):
-        return Failed(error)
-    return task.result()
-
-
-def _next_due(orders: Sequence[Order]) -> datetime | None:
-    """When Midas wants to look next at something that it does not know."""
-    rows: list[Any] = [
-        each
-        for order in orders
-        for each in order.charges
-        if each.state is ChargeState.SUBMITTING
-        or (each.state is ChargeState.PENDING and each.superseded)
-    ]
-    rows += [r for order in orders for r in order.refunds if r.state is RefundState.SUBMITTING]
-    return min((each.due_at for each in rows if each.due_at is not None), default=None)
+def at_the_door(call: Call) -> Work:
+    """A call of a service's methods, as something to ask a process for."""
+    return lambda replica: call(replica.payments)

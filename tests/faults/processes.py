@@ -6,11 +6,9 @@ Whatever a test starts is ended by `Harness.close`, which also reads all logs fo
 import asyncio
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,17 +22,16 @@ from midas.sandbox.request_log import SeenRequest
 from midas.v1 import payment_service_pb2 as pb
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.faults.caller import charge_request, refund_request
+from tests.faults.logged import PATIENCE_S, LoggedProcess
 
 if TYPE_CHECKING:
     from midas.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
 
 Answer = TypeVar("Answer")
+Kind = TypeVar("Kind", bound=LoggedProcess)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_S = 30.0
-"""How long anything that must happen may take on a busy machine."""
 POLL_S = 0.02
-ORDERLY_END_S = 5.0
 CALL_TIMEOUT_S = 25.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -63,17 +60,12 @@ class Keys:
         return [each for each in text.splitlines() if not each.startswith("-----")]
 
 
-class Midas:
-    """One process. `log` is its standard error, line by line."""
+class Midas(LoggedProcess):
+    """One process of it."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
-        self.process = process
-        self.name = name
-        self.log: list[str] = []
+        super().__init__(process, name)
         self.port = 0
-        self._more = asyncio.Condition()
-        self._ended = False
-        self._reading = asyncio.create_task(self._read())
         self._channel: aio.Channel | None = None
 
     @property
@@ -116,75 +108,28 @@ class Midas:
                 pass
         watch.cancel()
 
-    async def logged(self, event: str) -> dict[str, Any]:
-        """The first line with this event. AssertionError if the process ends without it."""
-        async with asyncio.timeout(PATIENCE_S), self._more:
-            await self._more.wait_for(lambda: self._ended or self._lines(event))
-        lines = self._lines(event)
-        assert lines, f"{self.name} ended without {event}"
-        return lines[0]
-
-    def last_line(self) -> dict[str, Any]:
-        """What it logged last."""
-        last: dict[str, Any] = json.loads(self.log[-1])
-        return last
-
-    def _lines(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(each) for each in self.log if each.startswith("{")]
-        return [each for each in lines if each["event"] == event]
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    async def ended(self) -> int:
-        """Wait for its end; the exit status, below 0 for a signal."""
-        async with asyncio.timeout(PATIENCE_S):
-            await self._reading
-            return await self.process.wait()
-
-    async def stop(self) -> int:
-        """SIGTERM, and the exit status."""
-        self.send(signal.SIGTERM)
-        return await self.ended()
-
     async def close(self) -> None:
-        """End it, however it stands; in order, if it can, so that its last lines are read."""
+        """See `LoggedProcess`."""
         if self._channel is not None:
             await self._channel.close()
-        with suppress(ProcessLookupError):
-            self.process.terminate()
-        await asyncio.wait([self._reading], timeout=ORDERLY_END_S)
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        await self._reading
-        await self.process.wait()
-
-    async def _read(self) -> None:
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            async with self._more:
-                self.log.append(line.decode().rstrip("\n"))
-                self._more.notify_all()
-        async with self._more:
-            self._ended = True
-            self._more.notify_all()
+        await super().close()
 
 
 class Harness:
     """A sandbox, and the processes of one test."""
 
-    def __init__(self, folder: Path, keys: Keys) -> None:
+    def __init__(self, folder: Path, keys: Keys, **options: Any) -> None:
+        """`options`: of the sandbox."""
         self.folder = folder
         self.keys = keys
-        self.processes: list[Midas] = []
-        public_key = folder / "pingpp_public_key.pem"
-        self._public_key = public_key
+        self.processes: list[LoggedProcess] = []
+        self.public_key = folder / "pingpp_public_key.pem"
         self.sandbox = SandboxServer(
             SandboxOptions(
                 merchant_public_key=keys.merchant_public,
                 signing_private_key=keys.pingpp_private,
-                public_key_path=public_key,
+                public_key_path=self.public_key,
+                **options,
             )
         )
 
@@ -214,7 +159,7 @@ class Harness:
             "PINGPP_API_KEY": self.sandbox.options.key(),
             "PINGPP_APP_ID": self.sandbox.options.app_id,
             "PINGPP_PRIVATE_KEY_PATH": str(self.keys.private),
-            "PINGPP_PUBLIC_KEY_PATHS": str(self._public_key),
+            "PINGPP_PUBLIC_KEY_PATHS": str(self.public_key),
             "PSP_CONNECT_TIMEOUT_S": "1",
             "PSP_TOTAL_TIMEOUT_S": "2",
             "SETTLE_WINDOW_S": "2",
@@ -226,17 +171,25 @@ class Harness:
         self, database_url: str, *arguments: str, name: str = "midas", **changes: str
     ) -> Midas:
         """A Python process with these settings; it may still fail to start."""
+        environment = self.settings(database_url, **changes)
+        return await self.spawn(Midas, arguments or ("-m", "midas", "serve"), environment, name)
+
+    async def spawn(
+        self, kind: type[Kind], arguments: Sequence[str], environment: Mapping[str, str], name: str
+    ) -> Kind:
+        """A Python process of any kind, ended with the test."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *(arguments or ("-m", "midas", "serve")),
+            *arguments,
             cwd=ROOT,
-            env=self.settings(database_url, **changes),
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        midas = Midas(process, name)
-        self.processes.append(midas)
-        return midas
+        spawned = kind(process, name)
+        self.processes.append(spawned)
+        return spawned
 
     async def serve(
         self, database_url: str, *arguments: str, name: str = "midas", **changes: str
@@ -276,9 +229,11 @@ class Harness:
         return response
 
 
-async def until(condition: Callable[[], object], why: str = "") -> None:
-    """Wait for it, for as long as PATIENCE_S."""
-    deadline = time.monotonic() + PATIENCE_S
+async def until(
+    condition: Callable[[], object], why: str = "", patience_s: float = PATIENCE_S
+) -> None:
+    """Wait for it, for as long as `patience_s`."""
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"never came true: {why}"
         await asyncio.sleep(POLL_S)

@@ -1,4 +1,7 @@
-"""Short stories of a caller, Midas, Ping++ and a payer, played under every fault."""
+"""Short stories of a caller, Midas, Ping++ and a payer, played under every fault.
+
+Those in which webhooks and the order service matter are in `event_scenarios`.
+"""
 
 import asyncio
 import contextlib
@@ -12,7 +15,12 @@ from midas.flows.refund import RefundResult
 from midas.flows.terms import RefundTerms
 from midas.ports import KeyKind
 from tests.faults.chooser import Chooser
-from tests.faults.conservation import check_announcements, check_conservation
+from tests.faults.conservation import (
+    check_announcements,
+    check_conservation,
+    check_received,
+    check_third_ledger,
+)
 from tests.faults.world import TOTAL_TIMEOUT, Failed, World
 
 PATIENCE = 2
@@ -43,6 +51,7 @@ async def play(chooser: Chooser, story: Story, terms: ChargeTerms = TERMS) -> Wo
         order = await world.order()
         check_conservation(world.lookalike, order, world.commits)
         check_announcements(order, await world.disk.notifications(terms.order_no))
+        await check_told(world)
     except AssertionError as violated:
         violated.add_note(f"faults: {chooser.faults}")
         raise
@@ -52,11 +61,25 @@ async def play(chooser: Chooser, story: Story, terms: ChargeTerms = TERMS) -> Wo
 async def finish(world: World) -> None:
     """All is healed, Midas finds out by itself, and the caller asks once more."""
     await world.settle()
+    if world.listens:
+        await check_told(world)  # webhooks alone are enough
     if (await world.order()).charges:
         key = world.terms.order_no
         query = await world.ask(lambda p: p.query(KeyKind.ORDER_NO, key, refresh=True))
         assert not isinstance(query, Failed), f"I13: healed, and {query.error!r}"
     await world.settle()
+
+
+async def check_told(world: World) -> None:
+    """The order service was told all of it, in order, and believes what Ping++ holds."""
+    order = await world.order()
+    outbox = world.disk.disk.deliveries.get(order.order_no)
+    if outbox is None:
+        return
+    told = await world.disk.notifications(order.order_no)
+    check_received(order.order_no, told, outbox, world.orders)
+    if not outbox.parked_code:
+        check_third_ledger(world.lookalike, order.charges, world.orders)
 
 
 async def insist_on_charge(world: World, terms: ChargeTerms) -> ChargeResult | None:

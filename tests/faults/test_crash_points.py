@@ -1,4 +1,7 @@
-"""T1: every crash point and every lost message of a charge and a refund, at most two at a time."""
+"""T1: every crash point and every lost message, at most two at a time.
+
+Of a charge and a refund, and of what Ping++ tells by webhook and the order service has to hear.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,10 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from midas.charge import ChargeTerms
-from tests.faults import scenarios
+from tests.faults import event_scenarios, scenarios
 from tests.faults.chooser import Chooser, Odometer
+from tests.faults.crash import COMMIT_WAYS, READ_WAYS
+from tests.faults.event_ports import ORDER_WAYS, WEBHOOK_WAYS
 from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, Story, play
-from tests.faults.world import COMMIT_WAYS, GET_WAYS, POST_WAYS, World
+from tests.faults.world import GET_WAYS, POST_WAYS, World
 
 RUNS: list[tuple[Story, ChargeTerms, int]] = [
     (scenarios.charge_and_pay, TERMS, 2),
@@ -48,6 +53,80 @@ def test_every_schedule(story: Story, terms: ChargeTerms, most_faults: int) -> N
     assert runs >= LEAST_RUNS[most_faults]
     if most_faults > 1:
         _assert_sometimes(met, story)
+
+
+def _bad(where: str, ways: tuple[str, ...]) -> set[tuple[str, str]]:
+    return {(where, way) for way in ways[1:]}
+
+
+OBSERVED = _bad("webhook", WEBHOOK_WAYS) | _bad("commit event", COMMIT_WAYS)
+"""O1-O4: between the webhook and its 2xx."""
+WAITED = _bad("record_event", COMMIT_WAYS) | _bad("claim_events", COMMIT_WAYS)
+ANNOUNCED = (
+    _bad("lease", COMMIT_WAYS) | _bad("order", ORDER_WAYS) | _bad("settle", COMMIT_WAYS)
+)  # fmt: skip
+"""A1-A4: between the lease and its settlement."""
+APPLIED = WAITED | _bad("commit applied", COMMIT_WAYS)
+ASKED = _bad("GET ch_1002", GET_WAYS)
+
+EVENT_RUNS: list[tuple[Story, ChargeTerms, set[tuple[str, str]], set[str]]] = [
+    (
+        event_scenarios.paid_and_told,
+        TERMS,
+        OBSERVED | ANNOUNCED | _bad("find", READ_WAYS) | _bad("load", READ_WAYS),
+        {"lease stolen", "told twice"},
+    ),
+    (event_scenarios.paid_and_given_back, TERMS, ANNOUNCED, {"lease stolen", "told twice"}),
+    (
+        event_scenarios.paid_before_we_know,
+        BAR_CODE,
+        OBSERVED | _bad("POST charges", POST_WAYS) | _bad("commit", COMMIT_WAYS),
+        {"webhook before our own commit"},
+    ),
+    (event_scenarios.refund_before_payment, TERMS, OBSERVED | APPLIED, {"told twice"}),
+    (event_scenarios.refund_without_payment, TERMS, APPLIED | ASKED, {"told twice"}),
+    (event_scenarios.paid_too_late, TERMS, OBSERVED | ANNOUNCED, {"late money", "lease stolen"}),
+    (event_scenarios.refund_confirmed, TERMS, OBSERVED | ANNOUNCED, {"lease stolen", "told twice"}),
+]
+"""The story, the faults and the paths that must have been met in it."""
+LEAST_EVENT_RUNS = 400
+
+
+@pytest.mark.parametrize(
+    ("story", "terms", "faults", "paths"),
+    EVENT_RUNS,
+    ids=[story.__name__ for story, *_ in EVENT_RUNS],
+)
+def test_every_schedule_of_events(
+    story: Story, terms: ChargeTerms, faults: set[tuple[str, str]], paths: set[str]
+) -> None:
+    """Under every schedule webhooks alone bring all three ledgers to agree (I3, I7-I9, I11, I13).
+
+    The order service receives each message once, in order, and all of them; a refused order alone
+    stands still.
+    """
+    met_faults: set[tuple[str, str]] = set()
+    met_paths: set[str] = set()
+    runs = 0
+
+    async def explore() -> None:
+        nonlocal runs
+        for chooser in Odometer(2):
+            world = await play(chooser, story, terms)
+            met_faults.update(chooser.faults)
+            met_paths.update(world.met)
+            runs += 1
+
+    asyncio.run(explore())
+    assert runs >= LEAST_EVENT_RUNS
+    assert faults <= met_faults, faults - met_faults
+    assert paths <= met_paths, paths - met_paths
+
+
+async def test_o1_the_order_service_is_down_for_a_day() -> None:
+    """Nothing is given up, whatever the number of attempts, and all of it arrives in order (I8)."""
+    world = await play(healthy(), event_scenarios.down_for_a_day)
+    assert [each.sequence for each in world.orders.received[TERMS.order_no]] == [1, 2]
 
 
 OTHERS_WORDS: list[dict[str, object]] = [

@@ -1,7 +1,8 @@
 """Each defect that a payment service is likely to have, seeded on purpose, must be caught.
 
 The numbers are those of reliability.md section 4. Each test shows two things: the defect in, the
-named check fails; `test_crash_points.py` shows that without it the same check passes.
+named check fails; `test_crash_points.py` shows that without it the same check passes. Those of
+events and notifications are in `test_seeded_event_defects.py`.
 """
 
 import asyncio

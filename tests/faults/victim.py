@@ -3,25 +3,33 @@
 `VICTIM_POINT` is `<step>.<when>`. The steps are the commits, by what they write, and the calls of
 Ping++. With before, inside or after the process kills itself; with raises or cancels the step ends,
 once, as no code of Midas expects. Steps that name an order count for `VICTIM_ORDER` alone.
-Everything else is `midas serve` as it is.
+Everything else is `midas serve` as it is, but for the bounds of `midas.limits` that `VICTIM_LIMITS`
+replaces (JSON, in seconds): a test need not wait for half a minute to see the end of a lease.
 
     new_charge, charge, new_refund, refund    a commit with such rows
-    claim                                     taking the orders that are due
+    event                                     the commit of an event with all that it changes
+    waiting                                   writing down an event that is to be applied later
+    claim, claim_events                       taking the orders, or such events, that are due
+    lease, settle                             handing out a notification, and its end
     create_charge, retrieve_charge, list_charges, create_refund, list_refunds
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, event
 
+from midas import limits
 from midas.app import run, serve
 from midas.config import Settings
+from midas.delivery import Lease, Settlement
+from midas.event import EventRecord, EventStanding
 from midas.payment import Change
 
 Result = TypeVar("Result")
@@ -30,6 +38,7 @@ VICTIM = ("-m", "tests.faults.victim")
 """How Python starts one."""
 POINT = "VICTIM_POINT"
 ORDER = "VICTIM_ORDER"
+LIMITS = "VICTIM_LIMITS"
 NOWHERE = "nowhere.before"
 """The point of a process that is killed from outside."""
 HOLD_LONGEST = timedelta(seconds=1)
@@ -41,7 +50,7 @@ MISSED = 70
 """The exit status when the moment inside never came."""
 
 CALLS = ("create_charge", "retrieve_charge", "list_charges", "create_refund", "list_refunds")
-COMMITS = ("new_charge", "charge", "new_refund", "refund")
+COMMITS = ("new_charge", "charge", "new_refund", "refund", "event")
 
 
 class Fate:
@@ -53,7 +62,8 @@ class Fate:
         if self.when not in ("before", "inside", "after", "raises", "cancels"):
             raise ValueError(point)
         self._inside = False
-        self._writing = False
+        self._writing = self._leasing = False
+        self._dies_inside_a_lease = point == "lease.inside"
         event.listen(Engine, "connect", self._on_connect)
 
     async def around(
@@ -96,12 +106,20 @@ class Fate:
 
     def _on_statement(self, statement: str) -> None:
         """On SQLite: everything is written, and COMMIT is next."""
+        statement = statement.strip()
         if statement.startswith("BEGIN"):
-            self._writing = False
+            self._writing = self._leasing = False
         elif " orders " in statement and statement.startswith(("INSERT", "UPDATE")):
             self._writing = True
-        elif statement == "COMMIT" and self._writing and self._inside:
+            leases = statement.startswith("UPDATE orders SET announce_at")
+            self._leasing = leases and f'"{self.order_no}"' in statement
+        elif statement == "COMMIT" and self._is_about_to_die():
             die()
+
+    def _is_about_to_die(self) -> bool:
+        if self._dies_inside_a_lease:
+            return self._leasing
+        return self._writing and self._inside
 
 
 class MortalStore:
@@ -117,7 +135,8 @@ class MortalStore:
     async def commit(self, change: Change) -> bool:
         """See `Store`."""
         written = (
-            change.new_charges, change.changed_charges, change.new_refunds, change.changed_refunds
+            change.new_charges, change.changed_charges, change.new_refunds, change.changed_refunds,
+            change.new_events,
         )  # fmt: skip
         steps = {step for step, rows in zip(COMMITS, written, strict=True) if rows}
         done: bool = await self._fate.around(
@@ -131,6 +150,39 @@ class MortalStore:
         if found and self._fate.step == "claim":
             die()
         return found
+
+    async def record_event(self, event: EventRecord) -> bool:
+        """See `Store`."""
+        waits = event.standing is EventStanding.WAITING
+        steps = {"waiting"} if waits else set()
+        new: bool = await self._fate.around(
+            steps, event.order_no or "", lambda: self._inner.record_event(event)
+        )
+        return new
+
+    async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
+        """See `Store`. Dies only over a claim of something."""
+        found: list[EventRecord] = await self._inner.claim_events(limit, min(hold, HOLD_LONGEST))
+        if found and self._fate.step == "claim_events":
+            die()
+        return found
+
+    async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
+        """See `Store`. Dies only over a lease of the order; inside is SQLite's alone."""
+        found: list[Lease] = await self._inner.lease_notifications(limit, hold)
+        named = {each.notification.order_no for each in found}
+        if self._fate.step == "lease" and self._fate.order_no in named:
+            die()
+        return found
+
+    async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """See `Store`."""
+        named = {each.order_no for each in settlements}
+        order_no = self._fate.order_no if self._fate.order_no in named else ""
+        applied: list[bool] = await self._fate.around(
+            {"settle"}, order_no, lambda: self._inner.settle_notifications(settlements)
+        )
+        return applied
 
 
 class MortalPsp:
@@ -159,6 +211,9 @@ def die() -> None:
 
 async def main(settings: Settings) -> None:
     """Serve, until the point is reached."""
+    for name, seconds in json.loads(os.environ.get(LIMITS, "{}")).items():
+        is_length = isinstance(getattr(limits, name), timedelta)
+        setattr(limits, name, timedelta(seconds=seconds) if is_length else seconds)
     fate = Fate(os.environ[POINT], os.environ[ORDER])
     await serve(
         settings,

@@ -1,7 +1,7 @@
-"""One caller, one Midas, one Ping++ and one payer, in memory and with a clock of their own.
+"""One caller, one Midas, one Ping++, one payer, a gateway and an order service, in memory.
 
-Every call of Midas through a port asks the chooser how it goes. A crash ends the process; the disk
-and Ping++ outlive it, and the caller tries again.
+They have a clock of their own. Every call of Midas through a port asks the chooser how it goes. A
+crash ends the process; the disk and Ping++ outlive it, and the caller tries again.
 """
 
 import json
@@ -13,17 +13,23 @@ from typing import Any, TypeVar
 
 from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.errors import MidasError, StorageUnavailable
+from midas.flows.announce import Announcer
+from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
 from midas.refund import RefundState
+from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import client_over, deliver
 from tests.fakes.store import MemoryStore
 from tests.faults.chooser import Chooser
 from tests.faults.conservation import check_truth_of
+from tests.faults.crash import COMMIT_WAYS, READ_WAYS, Crash, Process, written
+from tests.faults.event_ports import FaultyQueues, Relay, Webhooks
+from tests.faults.order_service import OrderService
 
 Result = TypeVar("Result")
 
@@ -31,8 +37,6 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TOTAL_TIMEOUT = timedelta(seconds=30)
 MOST_TICKS = 200
 
-COMMIT_WAYS = ("ok", "refused", "lost_written", "lost_unwritten", "crash_before", "crash_after")
-READ_WAYS = ("ok", "refused")
 POST_WAYS = (
     "ok",
     "not_sent",
@@ -45,10 +49,6 @@ POST_WAYS = (
     "crash_after",
 )
 GET_WAYS = ("ok", "lost_response", "crash_before")
-
-
-class Crash(BaseException):
-    """The process is gone, at this very point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,17 @@ class World:
         self.handed_out: list[str] = []
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
+        self.met: set[str] = set()
         self.on_post: Callable[[], Awaitable[None]] | None = None
+        self.on_charged: Callable[[], Awaitable[None]] | None = None
+        """What happens once Ping++ has made a charge and before its answer arrives; once."""
+        self.listens = False
+        """Whether Ping++ has a URL to send its webhooks to."""
+        self.webhooks = Webhooks(self)
+        self.orders = OrderService()
+        self.orders_down = False
+        self.relay = Relay(self)
+        self.lookalike.on_event = self._announce
         self.start()
 
     @property
@@ -82,11 +92,18 @@ class World:
         self.disk.clock += timedelta(seconds=seconds)
 
     def next_due(self) -> datetime | None:
-        """When Midas wants to look next at something that it does not know."""
-        orders = self.disk.disk.orders.values()
+        """When Midas wants to look next at something, or to tell of something."""
+        disk = self.disk.disk
+        orders = disk.orders.values()
         charges = [c for o in orders for c in o.charges if _is_looked_for(c)]
         refunds = [r for o in orders for r in o.refunds if r.state is RefundState.SUBMITTING]
         times = [c.due_at for c in charges] + [r.due_at for r in refunds]
+        times += [each.due_at for each in disk.events.values()]
+        times += [
+            each.due_at
+            for order_no, each in disk.deliveries.items()
+            if each.delivered < len(disk.notifications[order_no]) and not each.parked_code
+        ]
         return min((each for each in times if each is not None), default=None)
 
     def start(self) -> None:
@@ -95,6 +112,8 @@ class World:
         psp = client_over(FaultyWire(self, self.process), "app_1", TOTAL_TIMEOUT)
         store = FaultyStore(self, self.process)
         self.payments = Payments(store, psp, VirtualClock(self))
+        self.inbox = Inbox(self.payments.ports)
+        self.announcer = Announcer(store, VirtualClock(self))
 
     async def ask(self, call: Callable[[Payments], Awaitable[Result]]) -> Result | Failed:
         """One call by the caller. A crash starts the process anew and is told like a lost line."""
@@ -112,12 +131,20 @@ class World:
         if self.process.dead:
             self.start()
         for _ in range(MOST_TICKS):
+            if self.listens:
+                await self.webhooks.send_owed()
             due = self.next_due()
             if due is None:
                 return
             self.disk.clock = max(self.disk.clock, due) + timedelta(seconds=1)
             await self.ask(lambda payments: payments.resolve_due())
-        raise AssertionError("not settled in bounded time")
+            await self.apply_due()
+            await self.relay.round()
+        raise AssertionError("I13: not settled in bounded time")
+
+    async def apply_due(self) -> None:
+        """Midas looks at the events that wait."""
+        await self.ask(lambda _: self.inbox.apply_due())
 
     def pay_everything(self) -> None:
         """The payer pays every charge that was handed out and can still be paid."""
@@ -131,27 +158,24 @@ class World:
         """What is on disk."""
         return await self.disk.load(self.terms.order_no)
 
+    def committed(self, change: Change) -> None:
+        """Look at what was just written, and remember it."""
+        self.commits.append(change)
+        check_truth_of(change, self.lookalike)
+        for entry in change.journal:
+            if entry.by == "WEBHOOK" and entry.state_before == "SUBMITTING":
+                self.met.add("webhook before our own commit")
+        if any(each.late for each in change.notifications):
+            self.met.add("late money")
+
+    def _announce(self, event: dict[str, Any]) -> None:
+        if self.listens:
+            self.webhooks.owed[event["id"]] = compact(event)
+
 
 def _is_looked_for(charge: Charge) -> bool:
     superseded = charge.state is ChargeState.PENDING and charge.superseded
     return superseded or charge.state is ChargeState.SUBMITTING
-
-
-class Process:
-    """Whether it still lives: after a crash none of its calls does anything."""
-
-    def __init__(self) -> None:
-        self.dead = False
-
-    def crash(self) -> None:
-        """Die here."""
-        self.dead = True
-        raise Crash
-
-    def still_alive(self) -> None:
-        """Raise if it died before."""
-        if self.dead:
-            raise Crash
 
 
 class VirtualClock:
@@ -169,7 +193,7 @@ class VirtualClock:
         return self._world.seconds
 
 
-class FaultyStore:
+class FaultyStore(FaultyQueues):
     """The disk, reached through calls that can fail in every way."""
 
     def __init__(self, world: World, process: Process) -> None:
@@ -182,23 +206,14 @@ class FaultyStore:
 
     async def commit(self, change: Change) -> bool:
         """Written or not, answered or not."""
-        self._process.still_alive()
-        way = self._world.chooser.choose("commit", COMMIT_WAYS)
-        if way == "crash_before":
-            self._process.crash()
-        if way == "refused":
-            raise StorageUnavailable
-        if way == "lost_unwritten":
-            raise StorageUnavailable(may_have_written=True)
-        written = await self._disk.commit(change)
-        if written:
-            self._world.commits.append(change)
-            check_truth_of(change, self._world.lookalike)
-        if way == "crash_after":
-            self._process.crash()
-        if way == "lost_written":
-            raise StorageUnavailable(may_have_written=True)
-        return written
+        way = self._way(_what(change), COMMIT_WAYS)
+        return await written(self._process, way, lambda: self._commit(change))
+
+    async def _commit(self, change: Change) -> bool:
+        won = await self._disk.commit(change)
+        if won:
+            self._world.committed(change)
+        return won
 
     async def load(self, order_no: str) -> Order:
         """Readable or not."""
@@ -213,6 +228,12 @@ class FaultyStore:
         if self._world.chooser.choose("find", READ_WAYS) == "refused":
             raise StorageUnavailable
         return await self._disk.find(kind, key)
+
+
+def _what(change: Change) -> str:
+    if change.new_events:
+        return "commit event"
+    return "commit applied" if change.changed_events else "commit"
 
 
 class FaultyWire:
@@ -241,6 +262,9 @@ class FaultyWire:
         if request.method == "POST" and self._world.on_post is not None:
             await self._world.on_post()
         answer = self._altered(deliver(self._world.lookalike, request))
+        if request.url.endswith("/charges") and self._world.on_charged is not None:
+            happen, self._world.on_charged = self._world.on_charged, None
+            await happen()
         if way == "crash_after":
             self._process.crash()
         if way == "lost_response":

@@ -207,6 +207,7 @@ class ScriptedMidas(EventServiceServicer):
             notifications=leased,
             lease=Duration(seconds=whole, nanos=int((self.lease_s - whole) * 1e9)),
             parked_orders=sum(order.parked for order in self.orders.values()),
+            backlog_known=True,
         )
         if not self.all_delivered():
             answer.oldest_undelivered_at.GetCurrentTime()

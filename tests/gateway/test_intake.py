@@ -73,7 +73,7 @@ async def test_genuine_webhooks_go_all_the_way(webhook: Genuine) -> None:
         (events.EVENT_OUTCOME_ACCEPTED, b"accepted\n"),
         (events.EVENT_OUTCOME_DUPLICATE, b"duplicate\n"),
         (events.EVENT_OUTCOME_IGNORED, b"ignored\n"),
-        (events.EVENT_OUTCOME_UNSPECIFIED, b"recorded\n"),
+        (99, b"recorded\n"),
         (77, b"recorded\n"),
     ],
 )
@@ -89,6 +89,17 @@ async def test_every_ok_of_midas_is_a_200(
         on.midas.script = script
         answer = await on.stage.post(BODY, SIGNATURE)
         assert (answer.status, answer.body) == (200, said)
+
+
+async def test_an_ok_that_says_nothing_is_a_503() -> None:
+    """An empty answer comes from something that is not Midas: nothing is on disk by that (I11)."""
+    async with scene() as on:
+
+        async def script(_: events.RecordEventRequest) -> events.RecordEventResponse:
+            return events.RecordEventResponse()
+
+        on.midas.script = script
+        assert (await on.stage.post(BODY, SIGNATURE)).status == 503
 
 
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
@@ -196,7 +207,7 @@ async def test_w15_midas_that_hangs_is_a_503_after_the_deadline() -> None:
 
         async def script(_: events.RecordEventRequest) -> events.RecordEventResponse:
             await hung.wait()
-            return events.RecordEventResponse()
+            return events.RecordEventResponse(outcome=events.EVENT_OUTCOME_ACCEPTED)
 
         on.midas.script = script
         assert (await on.stage.post(BODY, SIGNATURE)).status == 503

@@ -351,3 +351,38 @@ async def test_closed_channels_do_not_end_the_relay(caplog: pytest.LogCaptureFix
             await running
     assert [each.__dict__["code"] for each in caplog.records if each.msg == "lease_failed"]
     assert "call_unexpected" in [each.msg for each in caplog.records]
+
+
+async def test_a_wrong_address_parks_nothing() -> None:
+    """UNIMPLEMENTED from what may not be the order service is tried again, and heals by itself."""
+    there = asyncio.Event()
+
+    async def not_there_yet(_: Received, context: Any) -> None:
+        if not there.is_set():
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+    async with relayed() as stage:
+        stage.midas.retry_pause_s = 0.01
+        stage.orders.behave = not_there_yet
+        for number in range(5):
+            await stage.midas.tell(f"o-{number}")
+        await stage.midas.changes.until(lambda: len(stage.midas.settled) >= 20)
+        assert {each.outcome for each in stage.midas.settled} == {"RETRY"}
+        there.set()
+        await stage.midas.changes.until(stage.midas.all_delivered)
+
+
+async def test_a_method_that_the_order_service_lacks_parks() -> None:
+    """Once it has shown that it is there, UNIMPLEMENTED means that this kind is never taken."""
+
+    async def no_refunds(call: Received, context: Any) -> None:
+        if call.method == "RefundSuccess":
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+    async with relayed() as stage:
+        stage.orders.behave = no_refunds
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(stage.midas.all_delivered)
+        await stage.midas.tell("o-2", "RefundSuccess")
+        await stage.midas.changes.until(lambda: len(stage.midas.settled) == 2)
+        assert stage.midas.settled[-1][2:4] == ("REFUSED", "UNIMPLEMENTED")

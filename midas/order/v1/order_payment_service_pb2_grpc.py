@@ -36,8 +36,10 @@ class OrderPaymentServiceStub:
     whatever is not above it.
 
     OK acknowledges. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and UNIMPLEMENTED mean that it
-    will never be taken: the order's notifications are parked until a person has looked. Every other
-    status, and no answer in time, is tried again with growing pauses and without a limit on attempts.
+    will never be taken: the order's notifications are parked until a person has looked. (A wrong
+    address says UNIMPLEMENTED too, so that one counts only once the service has acknowledged
+    notifications of another kind.) Every other status, and no answer in time, is tried again with
+    growing pauses and without a limit on attempts.
     A receiver may call Midas while it handles a notification.
     """
 
@@ -80,8 +82,10 @@ class OrderPaymentServiceServicer:
     whatever is not above it.
 
     OK acknowledges. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and UNIMPLEMENTED mean that it
-    will never be taken: the order's notifications are parked until a person has looked. Every other
-    status, and no answer in time, is tried again with growing pauses and without a limit on attempts.
+    will never be taken: the order's notifications are parked until a person has looked. (A wrong
+    address says UNIMPLEMENTED too, so that one counts only once the service has acknowledged
+    notifications of another kind.) Every other status, and no answer in time, is tried again with
+    growing pauses and without a limit on attempts.
     A receiver may call Midas while it handles a notification.
     """
 
@@ -158,8 +162,10 @@ class OrderPaymentService:
     whatever is not above it.
 
     OK acknowledges. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and UNIMPLEMENTED mean that it
-    will never be taken: the order's notifications are parked until a person has looked. Every other
-    status, and no answer in time, is tried again with growing pauses and without a limit on attempts.
+    will never be taken: the order's notifications are parked until a person has looked. (A wrong
+    address says UNIMPLEMENTED too, so that one counts only once the service has acknowledged
+    notifications of another kind.) Every other status, and no answer in time, is tried again with
+    growing pauses and without a limit on attempts.
     A receiver may call Midas while it handles a notification.
     """
 

@@ -1,0 +1,90 @@
+"""The order service: the third ledger, beside Ping++'s and Midas's."""
+
+from dataclasses import dataclass, field
+
+from midas.payment import Notification, Order
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One notification that had an effect, with the charge or refund as it stood then."""
+
+    sequence: int
+    kind: str
+    out_trade_no: str
+    charge_id: str
+    refund_no: str
+    refund_id: str
+    amount: int
+    late: bool
+    duplicate_payment: bool
+
+    @property
+    def key(self) -> tuple[int, str, str, str, bool, bool]:
+        """What never changes from one attempt to the next."""
+        marks = self.late, self.duplicate_payment
+        return self.sequence, self.kind, self.out_trade_no, self.refund_no, *marks
+
+
+@dataclass(slots=True)
+class OrderService:
+    """Takes each sequence of an order once. What comes too early breaks the promise on the spot."""
+
+    received: dict[str, list[Told]] = field(default_factory=dict)
+    """By order_no, in the order of arrival."""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """The highest sequence whose acknowledgement reached somebody."""
+    refused: set[str] = field(default_factory=set)
+    """The orders of which it will not hear any more."""
+
+    def take(self, notification: Notification, order: Order) -> bool:
+        """Be told; whether it was known. Raises AssertionError for one before its turn (I9)."""
+        told = _told(notification, order)
+        received = self.received.setdefault(order.order_no, [])
+        assert told.sequence <= len(received) + 1, f"I9: {told.sequence} after {len(received)}"
+        if told.sequence > len(received):
+            received.append(told)
+            return False
+        assert received[told.sequence - 1].key == told.key, "I9: one sequence, two messages"
+        return True
+
+    def acknowledge(self, notification: Notification) -> None:
+        """The OK reaches whoever told."""
+        before = self.acknowledged.get(notification.order_no, 0)
+        self.acknowledged[notification.order_no] = max(before, notification.sequence)
+
+    def refuse(self, order_no: str) -> None:
+        """Say that such an order will never be taken (O4)."""
+        self.refused.add(order_no)
+
+    def payments(self, order_no: str) -> dict[str, int]:
+        """What was paid and not reversed, as this service believes: amounts by charge_id."""
+        paid: dict[str, int] = {}
+        for told in self.received.get(order_no, ()):
+            if told.kind == "PAY_ORDER_SUCCESS":
+                paid[told.charge_id] = told.amount
+            elif told.kind == "PAY_ORDER_CLOSED":
+                paid.pop(told.charge_id, None)
+        return paid
+
+    def refunds(self, order_no: str) -> list[tuple[str, int]]:
+        """What was given back, as this service believes: refund_id and amount, sorted."""
+        received = self.received.get(order_no, ())
+        done = (each for each in received if each.kind == "REFUND_SUCCESS")
+        return sorted((each.refund_id, each.amount) for each in done)
+
+
+def _told(notification: Notification, order: Order) -> Told:
+    charge = order.charge(notification.out_trade_no)
+    refund = order.refund(notification.refund_no) if notification.refund_no else None
+    return Told(
+        sequence=notification.sequence,
+        kind=notification.kind,
+        out_trade_no=notification.out_trade_no,
+        charge_id=charge.charge_id or "",
+        refund_no=notification.refund_no,
+        refund_id=(refund.refund_id or "") if refund else "",
+        amount=refund.amount if refund else charge.amount,
+        late=notification.late,
+        duplicate_payment=notification.duplicate_payment,
+    )

@@ -1,0 +1,213 @@
+"""Leases, settlements and commits at once, from two stores on one database; and their plans."""
+
+import asyncio
+import logging
+import random
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from midas.delivery import DeliveryOutcome, Lease, Settlement
+from midas.event import EventRecord, EventStanding
+from midas.payment import Order
+from midas.storage import open_store
+from midas.storage.sqlite_queues import _CLAIM_EVENTS, _UNDELIVERED
+from midas.storage.store import SqlStore
+from midas.storage.tables import UNDELIVERED
+from tests.postgres import PostgresServer
+from tests.records import NOON, intent, paid, refund_intent, refunded, touched
+from tests.storage.faulty import database_at
+
+HOLD = timedelta(seconds=60)
+DELIVERED = DeliveryOutcome.DELIVERED
+RETRY = DeliveryOutcome.RETRY
+
+
+async def pay(store: SqlStore, order_no: str) -> None:
+    """An order with a notification."""
+    assert await store.commit(intent(order_no))
+    assert await store.commit(paid(await store.load(order_no)))
+
+
+def settled(lease: Lease, outcome: DeliveryOutcome) -> Settlement:
+    """What became of it."""
+    told = lease.notification
+    return Settlement(lease.token, told.order_no, told.sequence, outcome)
+
+
+async def test_two_processes_never_hold_one_order(database_url: str) -> None:
+    """Four hundred orders, leased in small bites by two stores at once: each is given out once."""
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        orders = [f"o{number:03}" for number in range(400)]
+        await asyncio.gather(*(pay(one, order_no) for order_no in orders))
+        held: Counter[str] = Counter()
+
+        async def take(store: SqlStore, limit: int) -> None:
+            while found := await store.lease_notifications(limit, HOLD):
+                held.update(each.notification.order_no for each in found)
+
+        await asyncio.gather(*(take(store, 3 + n) for n in range(4) for store in (one, two)))
+        rest = await two.lease_notifications(500, HOLD)
+        held.update(each.notification.order_no for each in rest)
+        assert held == Counter(orders)
+
+
+async def test_everything_at_once_ends_well(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Commits, leases and settlements of the same orders from two stores: no deadlock, no gap.
+
+    Each delivery is the one after the last that was settled as delivered.
+    """
+    caplog.set_level(logging.WARNING)
+    dice = random.Random(5)
+    orders = [f"o{number:02}" for number in range(30)]
+    delivered: dict[str, list[int]] = {order_no: [] for order_no in orders}
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        await asyncio.gather(*(pay(one, order_no) for order_no in orders))
+
+        async def write(store: SqlStore, order_no: str) -> None:
+            done = 0
+            while done < 4:
+                order = await store.load(order_no)
+                at = NOON + timedelta(seconds=len(order.refunds))
+                if await store.commit(refund_intent(order, created_at=at)):
+                    done += 1
+                while not await store.commit(touched(await store.load(order_no), looks=done)):
+                    pass
+
+        async def end_refunds(order_no: str) -> None:
+            for refund in (await two.load(order_no)).refunds:
+                change = None
+                while change is None or not await two.commit(change):
+                    change = refunded(_ending(await two.load(order_no), refund.refund_no))
+
+        async def fill(order_no: str) -> None:
+            await asyncio.gather(write(one, order_no), write(two, order_no))
+            await end_refunds(order_no)
+
+        async def relay(store: SqlStore) -> None:
+            while any(len(each) < 9 for each in delivered.values()):
+                found = await store.lease_notifications(dice.randrange(1, 9), HOLD)
+                dice.shuffle(found)
+                outcomes = [dice.choices((DELIVERED, RETRY), (9, 1))[0] for _ in found]
+                applied = await store.settle_notifications(
+                    [settled(*each) for each in zip(found, outcomes, strict=True)]
+                )
+                assert all(applied)
+                for lease, outcome in zip(found, outcomes, strict=True):
+                    if outcome is DELIVERED:
+                        told = lease.notification
+                        delivered[told.order_no].append(told.sequence)
+                if not found:
+                    await asyncio.sleep(0.02)
+
+        async with asyncio.timeout(90):
+            await asyncio.gather(
+                *(fill(order_no) for order_no in orders),
+                *(relay(store) for store in (one, two) for _ in range(3)),
+            )
+        assert set(map(tuple, delivered.values())) == {tuple(range(1, 10))}
+        assert (await one.backlog()).oldest_at is None
+    assert not caplog.records
+
+
+def _ending(order: Order, refund_no: str) -> Order:
+    """The order with this refund as its newest one, which `refunded` ends."""
+    refund = order.refund(refund_no)
+    others = [each for each in order.refunds if each is not refund]
+    return replace(order, refunds=(*others, refund))
+
+
+async def test_a_lease_follows_the_servers_clock(postgres_url: str) -> None:
+    """A process whose clock is an hour ahead breaks nobody's lease (R6, M18)."""
+    async with await open_store(postgres_url) as one, await open_store(postgres_url) as two:
+        await pay(one, "o1")
+        two._database._ahead += 3600  # type: ignore[attr-defined]
+        assert two.now() - one.now() > timedelta(minutes=59)
+        (lease,) = await one.lease_notifications(5, HOLD)
+        assert await two.lease_notifications(5, HOLD) == []
+        assert await one.settle_notifications([settled(lease, DELIVERED)]) == [True]
+
+
+async def test_a_lease_that_is_broken_off_hurts_nobody(database_url: str) -> None:
+    """Callers that go away in the middle of a statement: the store goes on, nothing is lost."""
+    async with await open_store(database_url) as store:
+        for number in range(30):
+            await pay(store, f"o{number}")
+        for pause_s in (0, 0.0005, 0.001, 0.002, 0.004) * 6:
+            calls = [
+                asyncio.ensure_future(call)
+                for call in (
+                    store.lease_notifications(1, timedelta(0)),
+                    store.backlog(),
+                    store.record_event(_an_event(f"evt_{pause_s}")),
+                    store.claim_events(5, HOLD),
+                )
+            ]
+            await asyncio.sleep(pause_s)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        found = await store.lease_notifications(100, HOLD)
+        assert len(found) == 30
+        assert all(await store.settle_notifications([settled(each, DELIVERED) for each in found]))
+        assert (await store.backlog()).oldest_at is None
+
+
+def _an_event(event_id: str) -> EventRecord:
+    return EventRecord(
+        event_id, None, "a.type", NOON, "ab" * 32, b"{}", EventStanding.IGNORED, "type_not_handled"
+    )
+
+
+async def test_a_settlement_waits_for_a_commit_and_sees_it(postgres_url: str) -> None:
+    """A settlement that met a commit under way decides by what that one wrote, not by before."""
+    blocker = database_at(postgres_url)
+    async with await open_store(postgres_url) as store:
+        await pay(store, "o1")
+        (lease,) = await store.lease_notifications(1, HOLD)
+        async with blocker._engine.connect() as held:  # type: ignore[union-attr]
+            await held.exec_driver_sql("BEGIN")
+            await held.exec_driver_sql("UPDATE orders SET lease_token = 'taken over'")
+            assert await store.lease_notifications(5, HOLD) == []
+            settling = asyncio.create_task(store.settle_notifications([settled(lease, DELIVERED)]))
+            assert not (await asyncio.wait({settling}, timeout=0.1))[0]
+            await held.exec_driver_sql("COMMIT")
+        assert await settling == [False]
+    await blocker.close()
+
+
+async def test_leases_are_found_by_an_index_on_sqlite(sqlite_path: Path) -> None:
+    """Looking for what is due costs the same however many orders there are."""
+    with sqlite3.connect(sqlite_path) as connection:
+        for sql, index in ((_UNDELIVERED, "orders_undelivered"), (_CLAIM_EVENTS, "events_due")):
+            marks = (1,) * sql.count("?")
+            plan = str(connection.execute(f"EXPLAIN QUERY PLAN {sql}", marks).fetchall())
+            assert index in plan
+            assert "SCAN orders" not in plan.replace(f"SCAN orders USING INDEX {index}", "")
+            assert "TEMP B-TREE" not in plan
+    connection.close()
+
+
+async def test_leases_are_found_by_an_index_on_postgres(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    """The same there, with the settings of Midas's own sessions."""
+    async with await open_store(postgres_url) as store:
+        fetch = store._database.fetch
+        for table, due, since, index in (
+            ("orders", UNDELIVERED, "announce_at", "orders_undelivered"),
+            ("events", "true", "due_at", "events_due"),
+        ):
+            sql = (
+                f"EXPLAIN SELECT 1 FROM {table} WHERE {due} AND {since} <= now()"  # noqa: S608
+                f" ORDER BY {since} LIMIT 5 FOR UPDATE SKIP LOCKED"
+            )
+            plan = str(await fetch(sql))
+            assert f"Index Scan using {index}" in plan
+            assert "Sort" not in plan

@@ -1,0 +1,470 @@
+"""Ping++'s events, in every order and at every wrong moment (reliability.md 5.2)."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from midas.charge import ChargeState
+from midas.errors import EventIdReused, OrderAlreadyPaid, OutcomeUnknown
+from midas.event import EventStanding
+from midas.flows.events import EventOutcome
+from midas.flows.inbox import Inbox
+from midas.flows.payments import Payments, SystemClock
+from midas.ports import KeyKind
+from midas.psp.transport import Lost
+from midas.refund import RefundState
+from midas.sandbox.forgery import compact
+from midas.sandbox.ledger import Lookalike
+from midas.sandbox.samples import SAMPLE_ORDER_NO, sample_event
+from midas.storage import open_store
+from tests.event_stage import Event, Stage, about, before_answer, logged, states
+from tests.fakes.psp import DirectWire, client_over
+from tests.faults.scenarios import TERMS
+from tests.faults.world import TOTAL_TIMEOUT
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Nothing goes wrong by itself."""
+    return Stage()
+
+
+# The plain way ----------------------------------------------------------------------------
+
+
+async def test_a_payment_is_booked_and_told(stage: Stage) -> None:
+    """charge.succeeded: state, journal and one notification, and the event is on disk."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    event = stage.told("charge.succeeded")
+    recorded = await stage.record(event)
+    assert recorded.outcome is EventOutcome.ACCEPTED
+    charge = (await stage.order()).charges[0]
+    assert (charge.state, charge.observed_by) == (ChargeState.SUCCEEDED, "WEBHOOK")
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+    assert [each.event for each in await stage.world.disk.journal(TERMS.order_no)][-1] == (
+        "charge_succeeded"
+    )
+    stored = await stage.stored(event)
+    assert stored == recorded.event
+    assert (stored.standing, stored.order_no) == (EventStanding.APPLIED, TERMS.order_no)
+    assert (stored.body, stored.due_at) == (compact(event), None)
+    assert stored.applied_at == stage.world.disk.clock
+
+
+async def test_a_failed_payment_is_told(stage: Stage) -> None:
+    """charge.failed ends the charge; money that comes all the same is late money."""
+    charge_id = await stage.charge()
+    failed = stage.world.lookalike.fail_payment(charge_id)
+    event = stage.told("charge.succeeded") if _told(stage, "charge.succeeded") else _failed(failed)
+    await stage.record(event)
+    charge = (await stage.order()).charges[0]
+    assert charge.state is ChargeState.FAILED
+    assert charge.failure_code == failed["failure_code"]
+    stage.world.lookalike.pay_late(charge_id)
+    await stage.record(stage.told("charge.succeeded"))
+    assert await stage.notices() == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
+    assert [each.late for each in await stage.notifications()] == [False, True]
+
+
+def _told(stage: Stage, kind: str) -> bool:
+    return any(each["type"] == kind for each in stage.world.lookalike.events.values())
+
+
+def _failed(charge: Event) -> Event:
+    sample = sample_event("charge.failed", livemode=False)
+    return sample | {"id": "evt_failed", "data": {"object": charge}}
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+async def test_the_end_of_a_refund_is_booked_and_told(stage: Stage, end: str) -> None:
+    """refund.succeeded and refund.failed end a refund that was pending."""
+    charge_id = await stage.paid()
+    stage.world.lookalike.plan_refund("pending")
+    await stage.refund()
+    refund_id = stage.world.lookalike.refunds_of(charge_id)[0]["id"]
+    if end == "succeeded":
+        stage.world.lookalike.approve_refund(refund_id)
+    else:
+        stage.world.lookalike.fail_refund(refund_id)
+    recorded = await stage.record(stage.told(f"refund.{end}"))
+    assert recorded.event.standing is EventStanding.APPLIED
+    refund = (await stage.order()).refund("r1")
+    assert refund.state == end.upper()
+    told = "REFUND_SUCCESS" if end == "succeeded" else "REFUND_FAILED"
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS", told]
+
+
+async def test_a_refund_made_at_the_dashboard_is_taken_in(stage: Stage) -> None:
+    """Its event is all that Midas hears of it: booked as external, told, counted (P16)."""
+    charge_id = await stage.paid()
+    stage.world.lookalike.refund_at_dashboard(charge_id, 30)
+    await stage.record(stage.told("refund.succeeded"))
+    order = await stage.order()
+    assert [(each.external, each.amount) for each in order.refunds] == [(True, 30)]
+    assert order.refundable(order.charges[0]) == 70
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+
+
+async def test_a_refund_is_told_before_its_own_answer(stage: Stage) -> None:
+    """refund.succeeded overtakes the answer of the refund call: one refund, told once."""
+    charge_id = await stage.paid()
+
+    async def tell_first() -> None:
+        await stage.record(stage.told("refund.succeeded"))
+
+    before_answer(stage, "refunds", tell_first)
+    await stage.refund()
+    order = await stage.order()
+    assert states(order) == ["SUCCEEDED", "SUCCEEDED"]
+    assert order.refund("r1").observed_by == "WEBHOOK"
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+    assert len(stage.world.lookalike.refunds_of(charge_id)) == 1
+
+
+# The fault table --------------------------------------------------------------------------
+
+
+async def test_w1_duplicates_have_one_effect(stage: Stage) -> None:
+    """The same event ten times at once and once more: one effect, all answered."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    event = stage.told("charge.succeeded")
+    said = await asyncio.gather(*(stage.record(event) for _ in range(10)))
+    said.append(await stage.record(event))
+    outcomes = [each.outcome for each in said]
+    assert outcomes.count(EventOutcome.ACCEPTED) == 1
+    assert outcomes.count(EventOutcome.DUPLICATE) == 10
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_w1_ten_at_once_on_two_replicas(database_url: str) -> None:
+    """Two processes on one database get the same event at once, ten times each (I7, I11)."""
+    lookalike = Lookalike("app_1", rng_seed=1)
+    psp = client_over(DirectWire(lookalike), "app_1", TOTAL_TIMEOUT)
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        replicas = [Payments(store, psp, SystemClock()) for store in (one, two)]
+        inboxes = [Inbox(each.ports) for each in replicas]
+        orders = [f"order-{number}" for number in range(8)]
+        for order_no in orders:
+            made = await replicas[0].charge(replace(TERMS, order_no=order_no))
+            lookalike.pay(json.loads(made.charge_json)["id"])
+        bodies = [compact(each) for each in lookalike.events.values()]
+        assert len(bodies) == len(orders)
+        said = await asyncio.gather(
+            *(inbox.record(body) for _ in range(10) for body in bodies for inbox in inboxes)
+        )
+        assert sum(each.outcome is EventOutcome.ACCEPTED for each in said) == len(orders)
+        assert {each.outcome for each in said} == {EventOutcome.ACCEPTED, EventOutcome.DUPLICATE}
+        for order_no in orders:
+            assert len(await two.notifications(order_no)) == 1
+            assert (await one.load(order_no)).charges[0].state is ChargeState.SUCCEEDED
+
+
+async def test_w2_refund_before_charge(stage: Stage) -> None:
+    """refund.succeeded before charge.succeeded waits, is applied after asking, and told second."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    stage.world.lookalike.refund_at_dashboard(charge_id, 40)
+    early = stage.told("refund.succeeded")
+    recorded = await stage.record(early)
+    assert recorded.outcome is EventOutcome.ACCEPTED
+    assert (recorded.event.standing, recorded.event.reason) == ("WAITING", "charge_not_paid_yet")
+    assert states(await stage.order()) == ["PENDING"]
+    await stage.look()
+    assert states(await stage.order()) == ["SUCCEEDED", "SUCCEEDED"]
+    assert (await stage.stored(early)).standing is EventStanding.APPLIED
+    assert (await stage.record(stage.told("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
+    assert (await stage.record(early)).outcome is EventOutcome.DUPLICATE
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+
+
+async def test_w2_the_charge_is_told_while_its_refund_waits(stage: Stage) -> None:
+    """charge.succeeded comes before the waiting refund is looked at: nothing is told twice."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    stage.world.lookalike.refund_at_dashboard(charge_id, 40)
+    await stage.record(stage.told("refund.succeeded"))
+    await stage.record(stage.told("charge.succeeded"))
+    await stage.look()
+    assert states(await stage.order()) == ["SUCCEEDED", "SUCCEEDED"]
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+
+
+async def test_w2_charge_before_its_own_answer(stage: Stage) -> None:
+    """The webhook overtakes the create call's answer: one move, one message, and an answer."""
+
+    async def pay_and_tell() -> None:
+        made = stage.world.lookalike.newest_charges(1)[0]
+        stage.world.lookalike.pay(made["id"])
+        recorded = await stage.record(stage.told("charge.succeeded"))
+        assert recorded.event.standing is EventStanding.APPLIED
+
+    before_answer(stage, "charges", pay_and_tell)
+    made = await stage.world.payments.charge(TERMS)
+    assert made.charge.state is ChargeState.SUCCEEDED
+    assert json.loads(made.charge_json)["id"] == made.charge.charge_id
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+    moves = [each.event for each in await stage.world.disk.journal(TERMS.order_no)]
+    assert moves.count("charge_succeeded") == 1
+    with pytest.raises(OrderAlreadyPaid):
+        await stage.world.payments.charge(TERMS)
+
+
+async def test_w2_charge_before_an_answer_that_is_lost(stage: Stage) -> None:
+    """The webhook comes, the create call's answer never does: paid, told once, nothing lost."""
+
+    async def pay_tell_and_lose() -> Lost:
+        stage.world.lookalike.pay(stage.world.lookalike.newest_charges(1)[0]["id"])
+        await stage.record(stage.told("charge.succeeded"))
+        return Lost("timeout")
+
+    before_answer(stage, "charges", pay_tell_and_lose)
+    with pytest.raises(OutcomeUnknown):
+        await stage.world.payments.charge(TERMS)
+    assert states(await stage.order()) == ["SUCCEEDED"]
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_w2_everybody_learns_of_it_at_once(database_url: str) -> None:
+    """Webhook here, query there, the caller once more: one move, one message (R3)."""
+    lookalike = Lookalike("app_1", rng_seed=1)
+    psp = client_over(DirectWire(lookalike), "app_1", TOTAL_TIMEOUT)
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        here, there = (Payments(store, psp, SystemClock()) for store in (one, two))
+        inbox = Inbox(here.ports)
+
+        async def learn(order_no: str) -> None:
+            terms = replace(TERMS, order_no=order_no)
+            made = await here.charge(terms)
+            event = lookalike.pay(json.loads(made.charge_json)["id"])
+            sample = sample_event("charge.succeeded", livemode=False)
+            body = compact(sample | {"id": f"evt_{order_no}", "data": {"object": event}})
+            await asyncio.gather(
+                inbox.record(body),
+                there.query(KeyKind.ORDER_NO, order_no, refresh=True),
+                there.charge(terms),
+                return_exceptions=True,
+            )
+            told = await one.notifications(order_no)
+            assert [each.kind for each in told] == ["PAY_ORDER_SUCCESS"]
+            stored = await two.event(f"evt_{order_no}")
+            assert stored is not None
+            assert stored.standing is EventStanding.APPLIED
+            journal = [each.event for each in await one.journal(order_no)]
+            assert journal.count("charge_succeeded") == 1
+
+        await asyncio.gather(*(learn(f"order-{number}") for number in range(20)))
+
+
+async def test_w3_money_after_closed(stage: Stage) -> None:
+    """A payment that comes through after the charge was closed is booked and told as late."""
+    charge_id = await stage.charge()
+    stage.world.pass_time(3 * 3600)
+    await stage.world.payments.query(KeyKind.ORDER_NO, TERMS.order_no, refresh=True)
+    assert states(await stage.order()) == ["CLOSED"]
+    stage.world.lookalike.pay_late(charge_id)
+    await stage.record(stage.told("charge.succeeded"))
+    charge = (await stage.order()).charges[0]
+    assert (charge.state, charge.late) == (ChargeState.SUCCEEDED, True)
+    assert await stage.notices() == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
+    assert (await stage.notifications())[-1].late
+
+
+async def test_w3_money_for_a_charge_that_made_way(stage: Stage) -> None:
+    """Two charges of one order are paid: the second one is told as a duplicate payment (P15)."""
+    first = await stage.charge(channel="alipay_wap", extra={"success_url": "http://a.cn/s"})
+    await stage.paid(channel="wx_pub_qr")
+    order = await stage.order()
+    if order.charges[0].state is ChargeState.CLOSED:
+        pytest.skip("the channel closed it")
+    stage.world.lookalike.pay(first)
+    await stage.record(stage.told("charge.succeeded"))
+    assert [each.duplicate_payment for each in await stage.notifications()] == [False, True]
+
+
+async def test_w4_stale_snapshot(stage: Stage) -> None:
+    """A picture from before the payment arrives after it: nothing changes, and it is 2xx."""
+    charge_id = await stage.charge()
+    unpaid = stage.world.lookalike.charge(charge_id)
+    stage.world.lookalike.pay(charge_id)
+    event = stage.told("charge.succeeded")
+    await stage.record(event)
+    before = await stage.order()
+    stale = event | {"id": "evt_stale", "data": {"object": unpaid}}
+    assert (await stage.record(stale)).outcome is EventOutcome.ACCEPTED
+    assert replace(await stage.order(), version=before.version) == before
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_w4_an_overtaken_end_of_a_refund_alarms_nobody(stage: Stage) -> None:
+    """refund.failed arrives after the refund.succeeded that came later: nothing changes."""
+    charge_id = await stage.paid()
+    stage.world.lookalike.plan_refund("failed")
+    await stage.refund()
+    failed = stage.told("refund.failed")
+    stage.world.lookalike.approve_refund(stage.world.lookalike.refunds_of(charge_id)[0]["id"])
+    await stage.record(stage.told("refund.succeeded"))
+    before = await stage.order()
+    assert before.refunds[0].state is RefundState.SUCCEEDED
+    await stage.record(failed)
+    after = await stage.order()
+    assert after.refunds[0].state is RefundState.SUCCEEDED
+    assert after.refunds[0].operator_reason == ""
+
+
+async def test_w4_an_old_picture_closes_nothing(stage: Stage) -> None:
+    """An unpaid picture says nothing of the expiry since: only asking does (I5, M13)."""
+    charge_id = await stage.charge()
+    unpaid = stage.world.lookalike.charge(charge_id)
+    stage.world.pass_time(24 * 3600)
+    sample = sample_event("charge.failed", livemode=False)
+    await stage.record(sample | {"data": {"object": unpaid}})
+    assert states(await stage.order()) == ["PENDING"]
+    assert await stage.notices() == []
+
+
+async def test_w4_a_picture_is_no_answer_for_the_client(stage: Stage) -> None:
+    """A charge that is known from an event alone is not handed out with the event's text."""
+
+    async def tell_and_lose() -> Lost:
+        made = stage.world.lookalike.newest_charges(1)[0]
+        shown = made | {"credential": {TERMS.channel: "weixin://wxpay/bizpayurl?pr=x"}}
+        sample = sample_event("charge.succeeded", livemode=False)
+        await stage.record(sample | {"data": {"object": shown}})
+        return Lost("timeout")
+
+    before_answer(stage, "charges", tell_and_lose)
+    with pytest.raises(OutcomeUnknown):
+        await stage.world.payments.charge(TERMS)
+    assert states(await stage.order()) == ["PENDING"]
+    stage.restart()
+    again = await stage.world.payments.charge(TERMS)
+    assert json.loads(again.charge_json)["object"] == "charge"
+
+
+async def test_w5_replay_days_later(stage: Stage) -> None:
+    """An old event once more, in a process that remembers nothing: no effect."""
+    await stage.paid()
+    event = stage.told("charge.succeeded")
+    before = await stage.order()
+    stage.world.pass_time(5 * 24 * 3600)
+    stage.restart()
+    again = await stage.record(event)
+    assert again.outcome is EventOutcome.DUPLICATE
+    assert again.event.standing is EventStanding.APPLIED
+    assert await stage.order() == before
+
+
+async def test_w5_replay_of_an_event_that_was_pruned(stage: Stage) -> None:
+    """Where the id is gone the reducer makes it a no-op."""
+    await stage.paid()
+    before = await stage.order()
+    stage.world.disk.disk.events.clear()
+    stage.restart()
+    assert (await stage.record(stage.told("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
+    assert replace(await stage.order(), version=before.version) == before
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_w6_same_id_other_body(
+    stage: Stage, restarted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first one wins, whoever remembers it; the second one is refused with an alarm."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    event = stage.told("charge.succeeded")
+    await stage.record(event)
+    if restarted:
+        stage.restart()
+    before = stage.world.disk.disk.copy()
+    with pytest.raises(EventIdReused):
+        await stage.record(about(stage.told("charge.succeeded"), amount=1))
+    assert stage.world.disk.disk == before
+    assert logged(caplog, "event_id_reused") == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_w6_same_id_and_another_count_of_webhooks(stage: Stage, restarted: bool) -> None:
+    """A body that differs in `pending_webhooks` alone says the same thing: a duplicate."""
+    stage.world.lookalike.pay(await stage.charge())
+    event = stage.told("charge.succeeded")
+    await stage.record(event | {"pending_webhooks": 2})
+    if restarted:
+        stage.restart()
+    assert (await stage.record(event)).outcome is EventOutcome.DUPLICATE
+
+
+async def test_w6_at_once_on_one_id(database_url: str) -> None:
+    """Two bodies with one id at two processes at once: one is written, the other refused."""
+    psp = client_over(DirectWire(Lookalike("app_1")), "app_1", TOTAL_TIMEOUT)
+    bodies = [compact(sample_event("charge.succeeded", livemode=mode)) for mode in (True, False)]
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        inboxes = [Inbox(Payments(store, psp, SystemClock()).ports) for store in (one, two)]
+        said = await asyncio.gather(
+            *(inbox.record(body) for inbox, body in zip(inboxes, bodies, strict=True)),
+            return_exceptions=True,
+        )
+    assert sorted(type(each).__name__ for each in said) == ["EventIdReused", "Recorded"]
+
+
+def _of_another_app(stage: Stage) -> Event:
+    return about(stage.told("charge.succeeded"), app="app_other")
+
+
+def _of_the_other_mode(stage: Stage) -> Event:
+    return about(stage.told("charge.succeeded"), livemode=True) | {"livemode": True}
+
+
+def _of_an_unknown_order(stage: Stage) -> Event:
+    return about(stage.told("charge.succeeded"), order_no="never1", id="ch_never")
+
+
+def _refund_of_an_unknown_order(stage: Stage) -> Event:
+    sample = sample_event("refund.succeeded", livemode=False)
+    return about(sample, app="app_1", charge="ch_never", charge_order_no="never1")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "kept"),
+    [
+        (_of_another_app, "other_app", False),
+        (_of_the_other_mode, "other_mode", False),
+        (_of_an_unknown_order, "unknown_order", True),
+        (_refund_of_an_unknown_order, "unknown_order", True),
+        (lambda _: sample_event("charge.succeeded", livemode=False), "other_app", False),
+        (lambda _: sample_event("charge.succeeded", livemode=True), "other_mode", False),
+    ],
+)
+async def test_w9_validly_signed_but_not_ours(
+    stage: Stage, make: Callable[[Stage], Event], reason: str, kept: bool
+) -> None:
+    """Recorded as ignored, once; no order is touched, and foreign bodies are not kept."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    before = stage.world.disk.disk.copy()
+    event = make(stage)
+    for outcome in (EventOutcome.IGNORED, EventOutcome.DUPLICATE):
+        recorded = await stage.record(event)
+        assert (recorded.outcome, recorded.event.reason) == (outcome, reason)
+    stored = await stage.stored(event)
+    assert (stored.standing, stored.order_no) == (EventStanding.IGNORED, None)
+    assert bool(stored.body) is kept
+    assert stage.world.disk.disk.orders == before.orders
+    assert "never" not in repr(stage.world.disk.disk.orders)
+    assert SAMPLE_ORDER_NO not in repr(stage.world.disk.disk.orders)
+
+
+@pytest.mark.parametrize("kind", ["order.succeeded", "summary.daily.available", "a.new.type"])
+async def test_w19_unknown_type(stage: Stage, kind: str) -> None:
+    """Recorded with its body, ignored, and nothing else happens."""
+    event = sample_event(kind, livemode=False)
+    recorded = await stage.record(event)
+    assert recorded.outcome is EventOutcome.IGNORED
+    assert (recorded.event.type, recorded.event.reason) == (kind, "type_not_handled")
+    assert (await stage.stored(event)).body == compact(event)
+    assert stage.world.disk.disk.orders == {}
