@@ -233,9 +233,8 @@ def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
         reason = "Ping++ lists no such refund, and it may still have received the request"
         raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
         return RefundOutcome(raised, "refund_needs_operator", detail=detail)
-    stale = seen.by == OVERTAKEN
-    contradicted = (refund.state, seen.said) in CONTRADICTIONS or _made_after_all(refund, seen)
-    if contradicted and not stale:
+    contradicted = (refund.state, seen.said) in CONTRADICTIONS and seen.by != OVERTAKEN
+    if contradicted or _made_after_all(refund, seen):
         reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
         known_now = changed(refund, refund_id=seen.facts.refund_id) if seen.facts else refund
         raised = changed(known_now, operator_reason=reason, updated_at=seen.at)

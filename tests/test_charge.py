@@ -89,7 +89,7 @@ def some_facts(said: str = "WAITING", /, **changes: object) -> ChargeFacts:
     return replace(facts, **{**FLAGS.get(said, {}), **changes})  # type: ignore[arg-type]
 
 
-def seen(said: ChargeSaid, by: ObservedBy = ObservedBy.WEBHOOK) -> ChargeObservation:
+def seen(said: ChargeSaid, by: ObservedBy = ObservedBy.QUERY) -> ChargeObservation:
     """An observation as the adapter would make it."""
     facts = None if said in WITHOUT_FACTS else some_facts(said)
     return ChargeObservation(said, by, NOW + timedelta(minutes=1), facts)
@@ -113,6 +113,15 @@ def test_every_pair(state: ChargeState, said: ChargeSaid) -> None:
     outcome = machine.observe(a_charge(state), seen(said), order_paid=False)
     assert (outcome.charge.state, bool(outcome.charge.operator_reason)) == expected(state, said)
     assert outcome.event
+
+
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_a_webhook_calls_nobody_by_coming_late(state: ChargeState, said: ChargeSaid) -> None:
+    """It leads to the same states; but it may have been overtaken by a newer one (W4)."""
+    told = seen(said, ObservedBy.WEBHOOK)
+    outcome = machine.observe(a_charge(state), told, order_paid=False)
+    assert outcome.charge.state == expected(state, said)[0]
+    assert outcome.charge.operator_reason == ""
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)

@@ -72,10 +72,10 @@ def some_facts(said: RefundSaid = RefundSaid.WORKING, **changes: object) -> Refu
     return replace(facts, **changes)  # type: ignore[arg-type]
 
 
-def seen(said: RefundSaid) -> RefundObservation:
+def seen(said: RefundSaid, by: str = "QUERY") -> RefundObservation:
     """An observation as the adapter would make it."""
     facts = None if said in WITHOUT_FACTS else some_facts(said)
-    return RefundObservation(said, "WEBHOOK", NOW + timedelta(minutes=1), facts)
+    return RefundObservation(said, by, NOW + timedelta(minutes=1), facts)
 
 
 def expected(state: RefundState, said: RefundSaid) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from midas.storage import sqlite_queues as queues
 from midas.storage.database import Batch, Head, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
-from midas.storage.rows import PARTS, Codec, Part, Row, utc_text
+from midas.storage.rows import PARTS, Codec, Part, Row
 
 READERS = 2
 
@@ -180,9 +180,8 @@ def _winners(connection: sqlite3.Connection, heads: list[Head]) -> set[str]:
     known = json.dumps([head.order_no for head in heads])
     stored: dict[str, int] = dict(connection.execute(_VERSIONS, (known,)).fetchall())
     won = [head for head in heads if stored.get(head.order_no, 0) == head.expected]
-    now = utc_text(datetime.now(UTC))
-    new = [(*_head_values(head), now) for head in won if head.expected == 0]
-    old = [(now, *_head_values(head)) for head in won if head.expected > 0]
+    new = [_head_values(head) for head in won if head.expected == 0]
+    old = [_head_values(head) for head in won if head.expected > 0]
     if new:
         connection.executemany(_NEW_ORDER, new)
     if old:
@@ -198,12 +197,13 @@ _VERSIONS = (
     "SELECT order_no, version FROM orders WHERE order_no IN (SELECT value FROM json_each(?))"
 )
 _NEW_ORDER = (
-    "INSERT INTO orders (version, last_sequence, last_change, order_no, announce_at)"
-    " VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO orders (version, last_sequence, last_change, order_no, announce_at)"  # noqa: S608
+    f" VALUES (?, ?, ?, ?, {queues.NOW})"
 )
 _CHANGED_ORDER = (
-    "UPDATE orders SET announce_at = CASE WHEN delivered_sequence = last_sequence THEN ?"
-    " ELSE announce_at END, version = ?, last_sequence = ?, last_change = ? WHERE order_no = ?"
+    "UPDATE orders SET announce_at = CASE WHEN delivered_sequence = last_sequence"  # noqa: S608
+    f" THEN {queues.NOW} ELSE announce_at END, version = ?, last_sequence = ?, last_change = ?"
+    " WHERE order_no = ?"
 )
 """What becomes due while nothing else waits is due from now on: others have waited longer."""
 

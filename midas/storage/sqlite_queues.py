@@ -13,7 +13,8 @@ from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row
 from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED
 
 _FORMAT = "'%Y-%m-%d %H:%M:%f000+00:00'"
-_NOW = f"strftime({_FORMAT}, 'now')"
+NOW = f"strftime({_FORMAT}, 'now')"
+"""The database's clock. Moments that are compared with it are written by it."""
 _LATER = f"strftime({_FORMAT}, 'now', ?)"
 
 
@@ -24,14 +25,14 @@ def _after(hold: timedelta) -> str:
 _DUE = f"""
 SELECT order_no FROM (
     SELECT * FROM (SELECT order_no, due_at FROM charges
-        WHERE {CLAIMABLE_CHARGE} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
+        WHERE {CLAIMABLE_CHARGE} AND due_at <= {NOW} ORDER BY due_at LIMIT ?)
     UNION ALL
     SELECT * FROM (SELECT order_no, due_at FROM refunds
-        WHERE {CLAIMABLE_REFUND} AND due_at <= {_NOW} ORDER BY due_at LIMIT ?)
+        WHERE {CLAIMABLE_REFUND} AND due_at <= {NOW} ORDER BY due_at LIMIT ?)
 ) GROUP BY order_no ORDER BY min(due_at) LIMIT ?
 """  # noqa: S608
 _HOLD = tuple(
-    f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {_NOW}"  # noqa: S608
+    f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {NOW}"  # noqa: S608
     " AND order_no IN (SELECT value FROM json_each(?))"
     for table, claimable in (("charges", CLAIMABLE_CHARGE), ("refunds", CLAIMABLE_REFUND))
 )
@@ -61,7 +62,7 @@ def add_event(connection: sqlite3.Connection, row: Row) -> bool:
 
 _CLAIM_EVENTS = (
     f"UPDATE events SET due_at = {_LATER}, attempts = attempts + 1"  # noqa: S608
-    f" WHERE event_id IN (SELECT event_id FROM events WHERE due_at <= {_NOW}"
+    f" WHERE event_id IN (SELECT event_id FROM events WHERE due_at <= {NOW}"
     f" ORDER BY due_at LIMIT ?) RETURNING {', '.join(NEW_EVENTS.columns)}"
 )
 
@@ -73,7 +74,7 @@ def claim_events(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) 
 
 
 _UNDELIVERED = (
-    f"SELECT order_no FROM orders WHERE {UNDELIVERED} AND announce_at <= {_NOW}"  # noqa: S608
+    f"SELECT order_no FROM orders WHERE {UNDELIVERED} AND announce_at <= {NOW}"  # noqa: S608
     " ORDER BY announce_at LIMIT ?"
 )
 _LEASE = (
@@ -107,7 +108,7 @@ UPDATE orders SET
     announce_attempts = CASE w.outcome WHEN 'DELIVERED' THEN 0 ELSE announce_attempts + 1 END,
     announce_at = CASE w.outcome
         WHEN 'RETRY' THEN strftime({_FORMAT}, 'now', '+' || ({_PAUSE}) || ' seconds')
-        ELSE {_NOW} END,
+        ELSE {NOW} END,
     parked_code = CASE w.outcome WHEN 'REFUSED' THEN w.code ELSE '' END,
     lease_token = ''
 FROM (SELECT json_extract(value, '$[0]') AS order_no, json_extract(value, '$[1]') AS token,
@@ -118,7 +119,7 @@ WHERE orders.order_no = w.order_no AND orders.lease_token = w.token
     AND orders.delivered_sequence + 1 = w.sequence
 RETURNING order_no, delivered_sequence
 """  # noqa: S608
-_DELIVERED = f"UPDATE notifications SET delivered_at = {_NOW} WHERE order_no = ? AND sequence = ?"  # noqa: S608
+_DELIVERED = f"UPDATE notifications SET delivered_at = {NOW} WHERE order_no = ? AND sequence = ?"  # noqa: S608
 
 
 def settle(connection: sqlite3.Connection, settlings: list[Settling]) -> set[str]:

@@ -20,7 +20,7 @@ STANDALONE = {
     "midas.process",
 }
 """What both servers share: it needs nothing of either, and knows nothing of payments."""
-SHARED_LIBRARIES = {"pydantic", "pydantic_settings", "uvloop"}
+SHARED_LIBRARIES = {"orjson", "pydantic", "pydantic_settings", "uvloop"}
 
 NEVER_LOADED = (
     "sqlalchemy", "alembic", "asyncpg", "pingpp", "requests", "midas.app", "midas.config",

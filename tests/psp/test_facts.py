@@ -76,12 +76,13 @@ def test_amounts_that_no_ledger_holds(amount: Any) -> None:
 
 
 def test_times_come_as_numbers_or_as_digits() -> None:
-    """A real event had time_expire as text; nonsense is unreadable, no expiry is none."""
+    """A real event had time_expire as text; nonsense is no expiry, and nothing lapses by it."""
     assert charge(time_expire="1492397933").expires_at == datetime.fromtimestamp(1492397933, UTC)
     assert charge(time_expire=None).expires_at is None
     for nonsense in ("soon", -1, 0, 10**12, True, "١٢٣", 1.5):
+        assert charge(time_expire=nonsense).expires_at is None
         with pytest.raises(Unreadable):
-            charge(time_expire=nonsense)
+            charge(created=nonsense)
     assert charge(time_paid="soon").paid_at is None
 
 
@@ -115,20 +116,20 @@ def test_a_credential_counts_when_filled_for_the_channel(credential: Any, filled
     assert charge(credential=credential).has_credential is filled
 
 
-BROKEN_LISTS: list[Any] = [[], {"data": None}, {"data": [1], "has_more": False}, {"data": []}, "x"]
+OTHER_SHAPES: list[Any] = [None, [], {"data": None}, {"data": []}, "x"]
 
 
 def test_refunds_beside_a_charge() -> None:
-    """They are read too; null, as inside an order, says that nothing is known of them."""
+    """They are read too. Null, as inside an order, and other shapes say that nothing is known."""
     listed = {"object": "list", "has_more": True, "data": [made.refund_data()]}
     told = charge(refunds=listed)
     assert [each.refund_no for each in told.refunds] == ["refund-1"]
     assert not told.refunds_complete
-    assert charge(refunds=None).refunds == ()
-    assert not charge(refunds=None).refunds_complete
-    for broken in BROKEN_LISTS:
-        with pytest.raises(Unreadable):
-            charge(refunds=broken)
+    for other in OTHER_SHAPES:
+        assert charge(refunds=other).refunds == ()
+        assert not charge(refunds=other).refunds_complete
+    with pytest.raises(Unreadable):
+        charge(refunds={"data": [1], "has_more": False})
 
 
 @pytest.mark.parametrize(
