@@ -59,7 +59,7 @@ async def arrive(replica: "Replica", body: bytes) -> Recorded:
 def other_body(body: bytes, *, lie: bool) -> bytes:
     """Another body under the same event id: the same truth, or a lie about it."""
     event = json.loads(body)
-    event["pending_webhooks"] = 1
+    event["request"] = "iar_another"
     if lie:
         told = event["data"]["object"]
         told.update(amount=7, paid=True, status="succeeded", succeed=True)
