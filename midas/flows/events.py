@@ -80,7 +80,6 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
     record = changed(record, event_id=said.event_id, type=said.type)
     reason, ours = _concern(ports, said)
     if reason == OBJECT_UNREADABLE:
-        logger.error("event_parked", extra=_ids(record) | {"reason": reason})
         return changed(record, reason=reason, standing=EventStanding.PARKED), None
     if reason:
         return changed(record, reason=reason, body=body if ours else b""), None
@@ -138,6 +137,8 @@ async def _known(ports: Ports, event: EventRecord) -> Recorded:
 async def _by_itself(ports: Ports, event: EventRecord) -> Recorded:
     if not await ports.store.record_event(event):
         return await _known(ports, event)
+    if event.standing is EventStanding.PARKED:
+        logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
     accepted = event.standing is EventStanding.WAITING
     return Recorded(EventOutcome.ACCEPTED if accepted else EventOutcome.IGNORED, event)
 
