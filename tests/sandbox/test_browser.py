@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from midas.sandbox.app import SandboxServer
@@ -33,6 +33,7 @@ OPTIONS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+PAGE_READY = "return document.readyState === 'complete' ? performance.timeOrigin : null"
 MARKUP = '<script>document.title="x"</script><img src=//no.invalid/>'
 
 
@@ -51,12 +52,19 @@ class Browser:
         await asyncio.to_thread(self.driver.refresh)
 
     async def press(self, label: str) -> None:
-        """Press a button, and wait for the page that follows."""
+        """Press a button, and wait for the page that follows.
+
+        The two pages are told apart by when they began. Asking whether the button is stale, as is
+        usual, may meet the moment at which Chromium swaps the documents, and then is an error
+        ("Node with given id does not belong to the document") instead of an answer.
+        """
 
         def click() -> None:
-            button = self.driver.find_element(By.XPATH, f"//button[text()='{label}']")
-            button.click()
-            WebDriverWait(self.driver, PAGE_TIMEOUT_S).until(staleness_of(button))
+            left = self.driver.execute_script(PAGE_READY)
+            self.driver.find_element(By.XPATH, f"//button[text()='{label}']").click()
+            WebDriverWait(
+                self.driver, PAGE_TIMEOUT_S, ignored_exceptions=[WebDriverException]
+            ).until(lambda driver: driver.execute_script(PAGE_READY) not in (None, left))
 
         await asyncio.to_thread(click)
 
