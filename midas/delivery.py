@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from midas.payment import Notification
+from midas.payment import Notification, Order
 
 
 class DeliveryOutcome(StrEnum):
@@ -26,6 +26,8 @@ class Lease:
     attempts: int
     """How many were settled with RETRY before."""
     notification: Notification
+    order: Order
+    """As it stands, but for when Midas looks at its charges and refunds next."""
 
 
 UNNAMED = "UNNAMED"

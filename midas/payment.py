@@ -107,6 +107,16 @@ class Order:
         return max(0, charge.amount - sum(held))
 
 
+def charges_by_age(found: Iterable[Charge]) -> tuple[Charge, ...]:
+    """Oldest first, as an order has them."""
+    return tuple(sorted(found, key=lambda each: (each.created_at, each.out_trade_no)))
+
+
+def refunds_by_age(found: Iterable[Refund]) -> tuple[Refund, ...]:
+    """Oldest first, as an order has them."""
+    return tuple(sorted(found, key=lambda each: (each.created_at, each.refund_no)))
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What one commit writes: all or nothing, and only if the version is as expected."""
@@ -122,6 +132,8 @@ class Change:
     notifications: tuple[Notification, ...] = ()
     new_events: tuple[EventRecord, ...] = ()
     changed_events: tuple[EventRecord, ...] = ()
+    after: Order | None = None
+    """The order as it will stand, to be remembered. What is written are the rows."""
 
 
 class Draft:
@@ -147,8 +159,8 @@ class Draft:
             order_no=self.base.order_no,
             version=self.base.version + 1,
             last_sequence=self.base.last_sequence + len(self._notifications),
-            charges=tuple(self._charges.values()),
-            refunds=tuple(self._refunds.values()),
+            charges=charges_by_age(self._charges.values()),
+            refunds=refunds_by_age(self._refunds.values()),
         )
 
     def charge(self, out_trade_no: str) -> Charge:
@@ -166,10 +178,11 @@ class Draft:
         rows = new_charges or changed_charges or new_refunds or changed_refunds
         if not (self._journal or rows or self._new_events or self._changed_events):
             return None
+        after = self.order
         return Change(
-            order_no=self.base.order_no,
+            order_no=after.order_no,
             expected_version=self.base.version,
-            last_sequence=self.base.last_sequence + len(self._notifications),
+            last_sequence=after.last_sequence,
             new_charges=new_charges,
             changed_charges=changed_charges,
             new_refunds=new_refunds,
@@ -178,6 +191,7 @@ class Draft:
             notifications=tuple(self._notifications),
             new_events=self._new_events,
             changed_events=self._changed_events,
+            after=after,
         )
 
     def record_event(self, event: EventRecord) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from midas import limits
 from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
-from midas.payment import Order
 from midas.ports import Clock, Store
 
 logger = logging.getLogger("midas.flows")
@@ -27,9 +26,9 @@ COUNT_RESTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """Notifications for one attempt each, with their orders as they now stand."""
+    """Notifications for one attempt each."""
 
-    leases: tuple[tuple[Lease, Order], ...]
+    leases: tuple[Lease, ...]
     holds: timedelta
     backlog: Backlog | None
     """None while it is not known."""
@@ -64,7 +63,7 @@ class Announcer:
                 await self._pause(written, min(left, limits.NOTIFICATION_LOOK_S))
             finally:
                 written.cancel()
-        return await self._with_orders(found)
+        return Leased(tuple(found), limits.NOTIFICATION_LEASE, await self._count())
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Write down what became of leases. Raises StorageUnavailable."""
@@ -91,12 +90,6 @@ class Announcer:
         finally:
             for each in ends:
                 each.cancel()
-
-    async def _with_orders(self, found: list[Lease]) -> Leased:
-        numbers = [each.notification.order_no for each in found]
-        orders = await asyncio.gather(*(self._store.load(each) for each in numbers))
-        leases = tuple(zip(found, orders, strict=True))
-        return Leased(leases, limits.NOTIFICATION_LEASE, await self._count())
 
     async def _count(self) -> Backlog | None:
         """What waits, as counted last; None until it was counted.

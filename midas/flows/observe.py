@@ -68,7 +68,7 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
         try:
             if await ports.store.commit(wanted):
                 _raise_alarms(wanted)
-                return draft.order
+                return wanted.after or draft.order
         except KeyTaken as taken:
             if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
                 raise

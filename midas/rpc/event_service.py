@@ -178,15 +178,15 @@ def _wait(request: pb.LeaseNotificationsRequest, call: Call) -> timedelta:
     return asked if call.timeout is None else min(asked, max(call.timeout, timedelta(0)))
 
 
-def _leased(leases: Iterable[tuple[Lease, Order]]) -> Iterator[pb.LeasedNotification]:
+def _leased(leases: Iterable[Lease]) -> Iterator[pb.LeasedNotification]:
     """In words of the contract. One that cannot be said must not keep the others from being told.
 
     It comes up again when its lease is over.
     """
-    for lease, order in leases:
+    for lease in leases:
         told = lease.notification
         try:
-            message = _notification(told, order)
+            message = _notification(told, lease.order)
         except Exception as error:
             ids = {"order_no": told.order_no, "sequence": told.sequence}
             _log.error("notification_not_told", extra=ids | failure(error))

@@ -63,8 +63,12 @@ class Commits:
         self._name = uuid4().hex[:20]
         self._count = itertools.count(1)
 
-    async def commit(self, change: Change) -> bool:
-        """`Store.commit`.
+    def new_id(self) -> str:
+        """An id for a change, of at most 32 characters; no two of them are alike anywhere."""
+        return f"{self._name}{next(self._count):012x}"
+
+    async def commit(self, change: Change, change_id: str) -> bool:
+        """`Store.commit`, under this id.
 
         A caller that is cancelled stops nobody's commit, not even its own once the batch is under
         way. Raises Overloaded when too many changes wait already.
@@ -75,9 +79,7 @@ class Commits:
             raise Overloaded
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._patience
-        waiting = _Waiting(
-            change, f"{self._name}{next(self._count):012x}", deadline, loop.create_future()
-        )
+        waiting = _Waiting(change, change_id, deadline, loop.create_future())
         self._waiting.append(waiting)
         if self._writer is None:
             self._writer = loop.create_task(self._write_all(), name="midas-commits")

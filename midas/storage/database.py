@@ -67,9 +67,9 @@ class Database(Protocol):
         """`Store.claim_events`, as rows of the table."""
 
     async def lease(self, limit: int, hold: timedelta, token: str) -> Sequence[Row]:
-        """`Store.lease_notifications`: attempts and the notification's columns, longest due first.
+        """`Store.lease_notifications`: the longest due first, each row of another order.
 
-        Each row is of another order.
+        A row is attempts, the id of the order's last change, and the notification's columns.
         """
 
     async def settle(self, settlings: list[Settling]) -> set[str]:

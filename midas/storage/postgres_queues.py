@@ -61,9 +61,11 @@ WITH due AS MATERIALIZED (
 held AS (
     UPDATE orders o SET announce_at = now() + $2::interval, lease_token = $3::text
     FROM due WHERE o.order_no = due.order_no
-    RETURNING o.order_no, o.delivered_sequence, o.announce_attempts, due.announce_at AS since
+    RETURNING o.order_no, o.delivered_sequence, o.announce_attempts, o.last_change,
+        due.announce_at AS since
 )
-SELECT h.announce_attempts, {", ".join(f"n.{name}" for name in NOTIFICATIONS.columns)}
+SELECT h.announce_attempts, h.last_change,
+    {", ".join(f"n.{name}" for name in NOTIFICATIONS.columns)}
 FROM held h
 JOIN notifications n ON n.order_no = h.order_no AND n.sequence = h.delivered_sequence + 1
 ORDER BY h.since

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from midas.charge import Charge
 from midas.errors import Overloaded, StorageUnavailable
-from midas.payment import Order
+from midas.payment import Order, charges_by_age, refunds_by_age
 from midas.ports import KeyKind
 from midas.refund import Refund
 from midas.storage.database import Database
@@ -162,8 +162,8 @@ class Assembler:
                 row[0],
                 row[1],
                 row[2],
-                tuple(sorted(charges[key].values(), key=_age_of_charge)),
-                tuple(sorted(refunds[key], key=_age_of_refund)),
+                charges_by_age(charges[key].values()),
+                refunds_by_age(refunds[key]),
             )
             for key, row in heads.items()
         ]
@@ -178,11 +178,3 @@ class Assembler:
     def refund(self, row: Sequence[Any]) -> Refund:
         """The refund of a row of the table."""
         return refund_of(self._refund_values(row))
-
-
-def _age_of_charge(charge: Charge) -> tuple[Any, str]:
-    return charge.created_at, charge.out_trade_no
-
-
-def _age_of_refund(refund: Refund) -> tuple[Any, str]:
-    return refund.created_at, refund.refund_no

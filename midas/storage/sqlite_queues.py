@@ -82,7 +82,8 @@ _LEASE = (
     " WHERE order_no IN (SELECT value FROM json_each(?))"
 )
 _LEASED = (
-    f"SELECT o.announce_attempts, {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"  # noqa: S608
+    "SELECT o.announce_attempts, o.last_change,"  # noqa: S608
+    f" {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"
     " FROM json_each(?) j JOIN orders o ON o.order_no = j.value"
     " JOIN notifications n ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1"
     " ORDER BY j.key"
@@ -90,7 +91,7 @@ _LEASED = (
 
 
 def lease(connection: sqlite3.Connection, wanted: tuple[int, timedelta, str]) -> list[Row]:
-    """`Store.lease_notifications`, as rows of attempts and notification."""
+    """`Store.lease_notifications`, as rows of `Database.lease`."""
     limit, hold, token = wanted
     found = [row[0] for row in connection.execute(_UNDELIVERED, (limit,))]
     if not found:

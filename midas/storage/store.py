@@ -23,6 +23,7 @@ from midas.storage.faults import StorageFault
 from midas.storage.migrate import REVISION, SCHEMA, migrate_sqlite, refusal, unreachable
 from midas.storage.postgres import PostgresDatabase
 from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
+from midas.storage.recent import RecentOrders
 from midas.storage.rows import (
     JOURNAL,
     NEW_EVENTS,
@@ -50,6 +51,7 @@ class SqlStore:
         self._database = database
         self._patience = patience.total_seconds()
         self._commits = Commits(database, patience)
+        self._recent = RecentOrders()
         self._orders = {kind: Orders(database, kind, self._patience) for kind in KeyKind}
         self._assembler = Assembler(plain=plain)
         self._journal = Decoder(JOURNAL, plain=plain)
@@ -82,8 +84,11 @@ class SqlStore:
 
     async def commit(self, change: Change) -> bool:
         """See `Store`."""
-        written = await self._commits.commit(change)
+        change_id = self._commits.new_id()
+        written = await self._commits.commit(change, change_id)
         if written and change.notifications:
+            if change.after is not None:
+                self._recent.remember(change_id, change.after)
             self._wake()
         return written
 
@@ -122,10 +127,18 @@ class SqlStore:
             rows = await self._database.lease(limit, hold, token)
         except StorageFault as fault:
             raise StorageUnavailable from fault
+        told = [notification_of(self._notifications.values(row[2:])) for row in rows]
+        orders = await asyncio.gather(
+            *(self._at(row[1], each.order_no) for row, each in zip(rows, told, strict=True))
+        )
         return [
-            Lease(token, row[0], notification_of(self._notifications.values(row[1:])))
-            for row in rows
+            Lease(token, row[0], each, order)
+            for row, each, order in zip(rows, told, orders, strict=True)
         ]
+
+    async def _at(self, change_id: str, order_no: str) -> Order:
+        """The order, which this change was the last one of a moment ago."""
+        return self._recent.take(order_no, change_id) or await self.load(order_no)
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
         """See `Store`."""

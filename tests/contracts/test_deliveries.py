@@ -121,6 +121,23 @@ async def test_what_is_written_is_handed_out_as_it_was(store: Store) -> None:
     assert 0 < len(lease.token) <= 32
 
 
+async def test_a_lease_brings_its_order_as_it_stands(store: Store) -> None:
+    """Just committed, changed by a commit that tells nothing, and leased once more."""
+    await pay(store)
+    assert (await only(store)).order == await store.load("o1")
+    older = NOON - timedelta(days=1)
+    order = await store.load("o1")
+    assert await store.commit(refund_intent(order, refund_no="found late", created_at=older))
+    assert await store.commit(refunded(await store.load("o1")))
+    for again in range(2):
+        await make_due(store)
+        lease = await only(store)
+        assert lease.order == await store.load("o1"), again
+    assert await store.commit(refund_intent(lease.order))
+    await make_due(store)
+    assert (await only(store)).order == await store.load("o1")
+
+
 async def test_one_notification_of_an_order_at_a_time(store: Store) -> None:
     """Head of line first: the next one is due only when the one before is delivered (I9)."""
     await pay(store)

@@ -11,7 +11,14 @@ from midas.charge import Charge, ChargeState
 from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.event import EventRecord
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
-from midas.payment import Change, JournalEntry, Notification, Order
+from midas.payment import (
+    Change,
+    JournalEntry,
+    Notification,
+    Order,
+    charges_by_age,
+    refunds_by_age,
+)
 from midas.ports import KeyKind, KeyTaken, Listing
 from midas.refund import Refund, RefundState
 from midas.storage.rows import FIXED_CHARGE, FIXED_REFUND
@@ -142,7 +149,7 @@ class MemoryStore:
             now = disk.deliveries[order_no]
             disk.deliveries[order_no] = replace(now, due_at=self.clock + hold, token=token)
             head = disk.notifications[order_no][now.delivered]
-            leases.append(Lease(token, now.attempts, head))
+            leases.append(Lease(token, now.attempts, head, disk.orders[order_no]))
         return leases
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
@@ -269,8 +276,8 @@ def _changed(order: Order, change: Change) -> Order:
         order.order_no,
         order.version + 1,
         change.last_sequence,
-        tuple(sorted(charges.values(), key=lambda each: (each.created_at, each.out_trade_no))),
-        tuple(sorted(refunds.values(), key=lambda each: (each.created_at, each.refund_no))),
+        charges_by_age(charges.values()),
+        refunds_by_age(refunds.values()),
     )
 
 

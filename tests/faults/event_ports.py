@@ -15,7 +15,6 @@ from midas.delivery import DeliveryOutcome, Lease, Settlement
 from midas.errors import MidasError, StorageUnavailable
 from midas.event import EventRecord
 from midas.flows.events import Recorded
-from midas.payment import Order
 from tests.faults.conservation import check_outbox
 from tests.faults.crash import COMMIT_WAYS, READ_WAYS, Crash, Process, written
 
@@ -146,17 +145,17 @@ class Relay:
     async def _round(self) -> None:
         announcer = self._world.announcer
         leased = await announcer.lease(LEASED_AT_ONCE, timedelta(0))
-        settlements = [await self._attempt(lease, order) for lease, order in leased.leases]
+        settlements = [await self._attempt(lease) for lease in leased.leases]
         if settlements and not all(await announcer.settle(settlements)):
             self._world.met.add("lease stolen")
 
-    async def _attempt(self, lease: Lease, order: Order) -> Settlement:
+    async def _attempt(self, lease: Lease) -> Settlement:
         told = lease.notification
-        outcome = await self._tell(lease, order)
+        outcome = await self._tell(lease)
         code = "NOT_FOUND" if outcome is DeliveryOutcome.REFUSED else ""
         return Settlement(lease.token, told.order_no, told.sequence, outcome, code)
 
-    async def _tell(self, lease: Lease, order: Order) -> DeliveryOutcome:
+    async def _tell(self, lease: Lease) -> DeliveryOutcome:
         world, told = self._world, lease.notification
         way = "lost_request" if world.orders_down else world.chooser.choose("order", ORDER_WAYS)
         if way == "dies_before":
@@ -166,9 +165,9 @@ class Relay:
         if way == "lost_request":
             return DeliveryOutcome.RETRY
         if way == "refused":
-            world.orders.refuse(order.order_no)
+            world.orders.refuse(lease.order.order_no)
             return DeliveryOutcome.REFUSED
-        if world.orders.take(told, order):
+        if world.orders.take(told, lease.order):
             world.met.add("told twice")
         if way == "dies_after":
             raise Crash

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from midas import limits
 from midas.delivery import DeliveryOutcome, Lease, Settlement
 from midas.flows.events import Recorded
-from midas.payment import Order
 from midas.sandbox.forgery import compact
 from midas.sandbox.samples import sample_event
 
@@ -115,36 +114,36 @@ class Relay:
     async def round(self, limit: int) -> int:
         """Lease, tell, settle. How many were told of."""
         leased = await self._replica.announcer.lease(limit, timedelta(0))
-        settlements = [await self._attempt(lease, order) for lease, order in leased.leases]
+        settlements = [await self._attempt(lease) for lease in leased.leases]
         if settlements:
             applied = await self._replica.announcer.settle(settlements)
             self._world.met["lease stolen"] += applied.count(False)
         return len(settlements)
 
-    async def _attempt(self, lease: Lease, order: Order) -> Settlement:
+    async def _attempt(self, lease: Lease) -> Settlement:
         told = lease.notification
-        outcome = await self._tell(lease, order)
+        outcome = await self._tell(lease)
         code = "NOT_FOUND" if outcome is DeliveryOutcome.REFUSED else ""
         return Settlement(lease.token, told.order_no, told.sequence, outcome, code)
 
-    async def _tell(self, lease: Lease, order: Order) -> DeliveryOutcome:
+    async def _tell(self, lease: Lease) -> DeliveryOutcome:
         """Call the order service. `slow`: the relay is stopped for longer than its lease."""
         world = self._world
         async with world.turn("order", self._gateway) as way:
             if way != "slow":
-                return self._told(lease, order, way)
+                return self._told(lease, way)
             world.clock.pass_time(BEYOND_LEASE_S)
         async with world.turn("late order", self._gateway):
-            return self._told(lease, order, "ok")
+            return self._told(lease, "ok")
 
-    def _told(self, lease: Lease, order: Order, way: str) -> DeliveryOutcome:
+    def _told(self, lease: Lease, way: str) -> DeliveryOutcome:
         world, orders = self._world, self._world.order_service
         if way == "lost_request":
             return DeliveryOutcome.RETRY
         if way == "refused":
-            orders.refuse(order.order_no)
+            orders.refuse(lease.order.order_no)
             return DeliveryOutcome.REFUSED
-        if orders.take(lease.notification, order):
+        if orders.take(lease.notification, lease.order):
             world.met["told twice"] += 1
         if way in ("lost_answer", "crash_after"):
             return DeliveryOutcome.RETRY

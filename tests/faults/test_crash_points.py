@@ -73,7 +73,7 @@ EVENT_RUNS: list[tuple[Story, ChargeTerms, set[tuple[str, str]], set[str]]] = [
     (
         event_scenarios.paid_and_told,
         TERMS,
-        OBSERVED | ANNOUNCED | _bad("find", READ_WAYS) | _bad("load", READ_WAYS),
+        OBSERVED | ANNOUNCED | _bad("find", READ_WAYS),
         {"lease stolen", "told twice"},
     ),
     (event_scenarios.paid_and_given_back, TERMS, ANNOUNCED, {"lease stolen", "told twice"}),

@@ -55,7 +55,7 @@ class ScriptedInbox:
 class ScriptedAnnouncer:
     """Answers as a test says, after `before`, and remembers what it was asked."""
 
-    leases: Sequence[tuple[Lease, Order]] = ()
+    leases: Sequence[Lease] = ()
     backlog: Backlog = field(default_factory=lambda: Backlog(None, 0))
     before: Callable[[], Awaitable[None]] = _nothing
     error: Exception | None = None

@@ -14,7 +14,7 @@ from midas.errors import EventIdReused, FieldViolation, InvalidRequest, StorageU
 from midas.flows.events import EventOutcome, Recorded
 from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
-from midas.payment import Notification, Order
+from midas.payment import Notification
 from midas.sandbox.ledger import Lookalike
 from midas.v1 import charge_pb2, errors_pb2
 from midas.v1 import event_service_pb2 as pb
@@ -114,9 +114,9 @@ async def test_a_body_within_and_beyond_the_bounds() -> None:
 # LeaseNotifications -----------------------------------------------------------------------
 
 
-def a_lease(told: Notification = PAID) -> tuple[Lease, Order]:
-    """A notification for its fourth attempt, with its order."""
-    return Lease("t1", 3, told), ORDER
+def a_lease(told: Notification = PAID) -> Lease:
+    """A notification for its fourth attempt."""
+    return Lease("t1", 3, told, ORDER)
 
 
 async def test_leases_say_all_there_is_to_tell() -> None:

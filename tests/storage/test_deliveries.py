@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from midas.delivery import DeliveryOutcome, Lease, Settlement
+from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
 from midas.payment import Order
 from midas.storage import open_store
@@ -121,6 +122,50 @@ def _ending(order: Order, refund_no: str) -> Order:
     refund = order.refund(refund_no)
     others = [each for each in order.refunds if each is not refund]
     return replace(order, refunds=(*others, refund))
+
+
+async def test_an_order_just_committed_is_not_read_for_its_lease(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; what is leased again, and what somebody else has written, is read."""
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        for order_no in ("o1", "o2", "o3"):
+            await pay(one, order_no)
+        assert await two.commit(refund_intent(await two.load("o2")))
+        # as after a failover that lost the last commit, and another one with the same version
+        await one._fetch("UPDATE orders SET last_change = '' WHERE order_no = 'o3' RETURNING 1")
+        read: list[str] = []
+        load = one.load
+
+        async def loaded(order_no: str) -> Order:
+            read.append(order_no)
+            return await load(order_no)
+
+        monkeypatch.setattr(one, "load", loaded)
+        for expected in (["o2", "o3"], ["o1", "o2", "o3"]):
+            found = await one.lease_notifications(10, timedelta(0))
+            assert sorted(read) == expected
+            for lease in found:
+                assert lease.order == await two.load(lease.notification.order_no)
+            read.clear()
+
+
+async def test_an_order_that_cannot_be_read_for_its_lease_comes_up_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leases run out then; nothing was told, and nothing is lost."""
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        await pay(one, "o1")
+
+        async def away(_: str) -> Order:
+            raise StorageUnavailable
+
+        with monkeypatch.context() as patch:
+            patch.setattr(two, "load", away)
+            with pytest.raises(StorageUnavailable):
+                await two.lease_notifications(10, timedelta(0))
+        (lease,) = await two.lease_notifications(10, HOLD)
+        assert lease.order == await one.load("o1")
 
 
 async def test_a_lease_follows_the_servers_clock(postgres_url: str) -> None:

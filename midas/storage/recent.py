@@ -1,0 +1,35 @@
+"""Orders that this process has just committed, for whoever leases their notifications.
+
+That is most often this process, a moment later: it need not read what it has written.
+"""
+
+from collections import OrderedDict
+
+from midas.payment import Order
+
+MOST = 1024
+
+
+class RecentOrders:
+    """Orders by their last change, each given once.
+
+    An order that was changed since, by whomever, has another last change; so has one whose commit a
+    failover lost, though its version may be the same. Given once, because what is leased again had
+    better be read.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._orders: OrderedDict[str, tuple[str, Order]] = OrderedDict()
+
+    def remember(self, change_id: str, order: Order) -> None:
+        """Keep an order that this change made what it is; the oldest goes when it is too many."""
+        self._orders[order.order_no] = change_id, order
+        self._orders.move_to_end(order.order_no)
+        if len(self._orders) > self._most:
+            self._orders.popitem(last=False)
+
+    def take(self, order_no: str, change_id: str) -> Order | None:
+        """The order, if this was the last change of it."""
+        known_id, order = self._orders.pop(order_no, ("", None))
+        return order if known_id == change_id else None
