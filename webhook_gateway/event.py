@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any, NamedTuple, NoReturn
 
+import orjson
+
 DEPTH = 32
 """An event of Ping++ nests about eight deep."""
 NUMBER_CHARACTERS = 32
@@ -60,12 +62,36 @@ class Event(NamedTuple):
 
 def read(body: bytes) -> Event:
     """The event that this body is. Raises Unreadable, and nothing else whatever the bytes."""
+    value = _plain(body) or _strict(body)
+    return Event(_name(value, "id", "no_event_id"), _name(value, "type", "no_event_type"))
+
+
+def _plain(body: bytes) -> dict[str, Any] | None:
+    """The object, if orjson would write it just like this; None says nothing about the body.
+
+    What comes back the same, byte for byte, has one meaning: of a duplicate key, a number that was
+    rounded or an escape there would be nothing left. Ping++ writes its events so, and this takes a
+    third of the time.
+    """
+    if body.count(b"{") + body.count(b"[") > DEPTH:
+        return None
+    try:
+        value = orjson.loads(body)
+        if type(value) is dict and orjson.dumps(value) == body:
+            return value
+    except (ValueError, TypeError):
+        pass
+    return None
+
+
+def _strict(body: bytes) -> dict[str, Any]:
+    """The object, however it is written. Raises Unreadable."""
     value = _parse(_text(body))
     if type(value) is not dict:
         raise Unreadable("not_an_object")
     if _HALF.search(body):
         _check_surrogates(value)
-    return Event(_name(value, "id", "no_event_id"), _name(value, "type", "no_event_type"))
+    return value
 
 
 def _text(body: bytes) -> str:

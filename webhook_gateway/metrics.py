@@ -4,6 +4,9 @@ Every label takes its values from a set that is fixed or configured: no sender c
 series.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,16 +27,16 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._webhooks = self._counter(
+        self._webhooks = self._labelled(
             "webhooks", "Requests on the webhook port, by the status answered.", "status", "outcome"
         )
-        self._events = self._counter(
+        self._events = self._labelled(
             "events", "Events with a valid signature, by type and key.", "type", "key"
         )
         self._evicted = self._counter(
             "connections_evicted", "Connections closed to make room for newer ones."
         )
-        self._deliveries = self._counter(
+        self._deliveries = self._labelled(
             "deliveries", "Notifications sent to the order service.", "kind", "outcome"
         )
         self._record_event = Histogram(
@@ -50,11 +53,11 @@ class Metrics:
 
     def answered(self, status: int, outcome: str) -> None:
         """A request was answered with this status, for this reason."""
-        self._webhooks.labels(str(status), outcome).inc()
+        self._webhooks(str(status), outcome).inc()
 
     def verified(self, event_type: str, key_name: str) -> None:
         """A signature was valid. `event_type` is one of a fixed set."""
-        self._events.labels(event_type, key_name).inc()
+        self._events(event_type, key_name).inc()
 
     def recorded(self, seconds: float) -> None:
         """RecordEvent answered, or did not, after so long."""
@@ -70,7 +73,7 @@ class Metrics:
 
     def delivered(self, kind: str, outcome: str) -> None:
         """An attempt to deliver a notification of this kind ended in this way."""
-        self._deliveries.labels(kind, outcome).inc()
+        self._deliveries(kind, outcome).inc()
 
     def backlog(self, oldest_undelivered_s: float, parked: int) -> None:
         """How long the oldest undelivered notification waits (0: none), and how many are parked."""
@@ -83,6 +86,10 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"webhook_gateway_{name}", text, labels, registry=self._registry)
+
+    def _labelled(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        """The counter of each set of labels. Looking it up in the library takes longer each time."""
+        return cache(self._counter(name, text, *labels).labels)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"webhook_gateway_{name}", text, registry=self._registry)

@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any, NoReturn
 
+import orjson
+
 Json = dict[str, Any]
 
 
@@ -25,6 +27,9 @@ def decode(body: bytes) -> str:
 
 def parse_object(text: str) -> Json:
     """The one JSON object that the text is. Raises Unreadable."""
+    plain = _plain(text)
+    if plain is not None:
+        return plain
     value, end = _value_at(text, _skip(text, 0))
     if _skip(text, end) != len(text) or not isinstance(value, dict):
         raise Unreadable("not_one_object")
@@ -52,6 +57,22 @@ def parse_list(text: str) -> tuple[Json, list[tuple[Json, str]]]:
     if _skip(text, at + 1) != len(text) or items is None:
         raise Unreadable("not_one_list")
     return envelope, items
+
+
+def _plain(text: str) -> Json | None:
+    """The object, if orjson would write it just like this; None says nothing about the text.
+
+    What comes back the same, byte for byte, has one meaning: of a duplicate key, a number that
+    was rounded or an escape there would be nothing left. Ping++'s answers and events are written so
+    (the recorded ones all are), and this takes a third of the time.
+    """
+    try:
+        value = orjson.loads(text)
+        if type(value) is dict and orjson.dumps(value) == text.encode():
+            return value
+    except (ValueError, TypeError):
+        pass
+    return None
 
 
 def _elements(text: str, start: int) -> tuple[list[tuple[Json, str]], int]:

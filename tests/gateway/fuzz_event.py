@@ -28,6 +28,7 @@ def one_input(data: bytes) -> None:
     except event.Unreadable:
         return
     value = json.loads(data)
+    assert event._plain(data) in (None, value)
     assert (read.event_id, read.type) == (value["id"], value["type"])
     assert read.label in event.KNOWN_TYPES | {event.OTHER}
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")

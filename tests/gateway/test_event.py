@@ -3,6 +3,7 @@
 import json
 import random
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -165,6 +166,32 @@ def test_changed_events_are_read_or_unreadable() -> None:
         except Unreadable:
             seen["unreadable"] += 1
     assert all(seen.values())
+
+
+@settings(max_examples=400, deadline=None)
+@given(JSON | st.floats(), st.integers(0, 400), st.binary(max_size=2), st.booleans())
+@example(10**19, 400, b"", False)
+@example(-0.0, 400, b"", False)
+@example({"a": [[]] * DEPTH}, 400, b"", False)
+def test_the_short_way_reads_what_the_long_one_reads(
+    value: object, at: int, noise: bytes, indented: bool
+) -> None:
+    """Bodies that are taken without the strict parser are those that it takes, and say the same."""
+    form: dict[str, Any] = {"indent": 1} if indented else {"separators": (",", ":")}
+    text = json.dumps({"id": "e", "note": value}, ensure_ascii=False, **form)
+    body = text.encode("utf-8", "replace")
+    changed = body[:at] + noise + body[at:]
+    plain = event._plain(changed)
+    if plain is not None:
+        assert repr(plain) == repr(event._strict(changed))
+
+
+def test_events_of_pingpp_take_the_short_way() -> None:
+    """All that are recorded, and what the sandbox writes."""
+    bodies = [each.body for each in GENUINE] + [event_body()]
+    bodies += [path.read_bytes() for path in sorted(FIXTURES.glob("events/*.json"))]
+    for body in bodies:
+        assert event._plain(body.strip()) is not None, body
 
 
 def test_numbers_up_to_the_bound_are_read() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midas.psp import facts
+from midas.psp import facts, strict_json
 from midas.psp.strict_json import Unreadable, decode, parse_list, parse_object
 from midas.refund import RefundSaid
 from tests.psp import made
@@ -313,6 +313,30 @@ def test_reading_bytes_never_raises_otherwise(body: bytes) -> None:
     for read in (facts.read_charge, facts.read_refund_page):
         with pytest.raises(Unreadable):
             read(decode(body))
+
+
+@settings(deadline=None, max_examples=300)
+@given(JSON, st.integers(0, 200), st.text(max_size=2), st.booleans())
+def test_the_short_way_reads_what_the_long_one_reads(
+    value: Any, at: int, noise: str, indented: bool
+) -> None:
+    """Texts that are taken without the strict parser are those that it takes, and say the same."""
+    form: dict[str, Any] = {"indent": 1} if indented else {"separators": (",", ":")}
+    text = json.dumps({"a": value}, ensure_ascii=False, **form)
+    text = text[:at] + noise + text[at:]
+    plain = strict_json._plain(text)
+    if plain is not None:
+        assert repr(plain) == repr(json.loads(text, object_pairs_hook=strict_json._unique))
+
+
+def test_answers_of_pingpp_take_the_short_way() -> None:
+    """A charge as Ping++ writes it; any other layout is read too."""
+    data = made.charge_data()
+    compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    assert strict_json._plain(compact) == data
+    for text in (f" {compact}", json.dumps(data, indent=2), json.dumps(data)):
+        assert strict_json._plain(text) is None
+        assert parse_object(text) == data
 
 
 @settings(deadline=None, max_examples=100)
