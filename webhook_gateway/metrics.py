@@ -88,7 +88,7 @@ class Metrics:
         return Counter(f"webhook_gateway_{name}", text, labels, registry=self._registry)
 
     def _labelled(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
-        """The counter of each set of labels. Looking it up in the library takes longer each time."""
+        """The counter of each set of labels, looked up once: the library takes its time over it."""
         return cache(self._counter(name, text, *labels).labels)
 
     def _gauge(self, name: str, text: str) -> Gauge:
