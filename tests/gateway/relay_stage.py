@@ -17,6 +17,7 @@ from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
 from webhook_gateway.relay import Relay, RelayOptions
 
 Add = Callable[[Any, Any], None]
+PORT_TIMEOUT_S = 20
 
 
 class Counted:
@@ -50,10 +51,16 @@ class Served:
         return f"127.0.0.1:{self.port}"
 
     async def up(self) -> None:
-        """Serve."""
+        """Serve, once those that served before have let go of the port."""
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         self._add(self._double, self._server)
-        self.port = self._server.add_insecure_port(self.target)
+        async with asyncio.timeout(PORT_TIMEOUT_S):
+            while True:
+                try:
+                    self.port = self._server.add_insecure_port(self.target)
+                    break
+                except RuntimeError:
+                    await asyncio.sleep(0.02)
         await self._server.start()
 
     async def down(self) -> None:
