@@ -63,8 +63,8 @@ def _plain(text: str) -> Json | None:
     """The object, if orjson would write it just like this; None says nothing about the text.
 
     What comes back the same, byte for byte, has one meaning: of a duplicate key, a number that
-    was rounded or an escape there would be nothing left. Ping++'s answers and events are written so
-    (the recorded ones all are), and this takes a third of the time.
+    was rounded or an escape there would be nothing left. Ping++ writes its events and charges
+    so (of the recorded ones all are), and this takes a third of the time.
     """
     try:
         value = orjson.loads(text)
