@@ -269,7 +269,7 @@ class Store(Protocol):
         """Take orders with notifications that are due, those first that have been due longest.
 
         Of each order the first one that is not delivered; for `hold`, or until it is settled,
-        nobody else gets the order. The orders are read with the leases or after them.
+        nobody else gets the order. Each order is as it stood at its lease, or later.
         """
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:

@@ -17,7 +17,6 @@ from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
 from webhook_gateway.relay import Relay, RelayOptions
 
 Add = Callable[[Any, Any], None]
-PORT_TIMEOUT_S = 20
 
 
 class Counted:
@@ -51,23 +50,20 @@ class Served:
         return f"127.0.0.1:{self.port}"
 
     async def up(self) -> None:
-        """Serve, once those that served before have let go of the port."""
+        """Serve, once the server before has let go of the port, also if it is only about to."""
+        await self.down()
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         self._add(self._double, self._server)
-        async with asyncio.timeout(PORT_TIMEOUT_S):
-            while True:
-                try:
-                    self.port = self._server.add_insecure_port(self.target)
-                    break
-                except RuntimeError:
-                    await asyncio.sleep(0.02)
+        self.port = self._server.add_insecure_port(self.target)
         await self._server.start()
 
     async def down(self) -> None:
         """Drop every call and connection."""
-        if self._server is not None:
-            await self._server.stop(0)
-            self._server = None
+        server = self._server
+        if server is not None:
+            await server.stop(0)
+            if self._server is server:
+                self._server = None
 
 
 @dataclass
