@@ -122,6 +122,8 @@ async def test_a_cancelled_relay_leaves_nothing_behind() -> None:
         await stage.orders.changes.until(lambda: stage.orders.under_way == 0)
         left = [task for task in asyncio.all_tasks() - before if "webhook_gateway" in str(task)]
         assert left == []
+        # its pending lease call would take the order for nobody, and hold it for a minute
+        await stage.midas.changes.until(lambda: stage.midas.pending == 0)
         await stage.midas.expire_leases()
         async with relaying(stage):
             await stage.midas.changes.until(stage.midas.all_delivered)
