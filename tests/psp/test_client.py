@@ -171,14 +171,22 @@ async def test_refusals_are_proven(name: str) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_timeouts_are_bounded_and_unknown(name: str) -> None:
-    """The configured total bounds each call."""
-    async with wire.serving(wire.never) as server:
-        brief = timedelta(milliseconds=60)
-        options = made.options(server.url, total_timeout=brief)
-        async with PingppClient(options) as psp:
-            assert await CALLS[name](psp) == Unknown("timeout")
-            longer = await psp.retrieve_charge(made.CHARGE_ID, timedelta(hours=1))
-            assert longer == Unknown("timeout")
+    """The configured total bounds each call, and what was sent by then is unknown.
+
+    On a machine so busy that the connection takes all of the time, nothing is sent, and it says so;
+    then there has to be more of it.
+    """
+    for brief in (timedelta(milliseconds=60), timedelta(seconds=1), timedelta(seconds=10)):
+        async with wire.serving(wire.never) as server:
+            options = made.options(server.url, total_timeout=brief)
+            async with PingppClient(options) as psp:
+                told = [
+                    await CALLS[name](psp),
+                    await psp.retrieve_charge(made.CHARGE_ID, timedelta(hours=1)),
+                ]
+            if len(server.received) == len(told):
+                break
+    assert told == [Unknown("timeout")] * 2
 
 
 @pytest.mark.parametrize("name", ["retrieve_charge", "reverse_charge"])

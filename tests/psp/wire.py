@@ -35,8 +35,12 @@ async def serving(reply: Reply) -> AsyncIterator[Wire]:
     """Serve `reply` for each request on a free port of the loopback address."""
     wire = Wire()
     writers: list[asyncio.StreamWriter] = []
+    closing = False
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if closing:
+            writer.transport.abort()
+            return
         wire.connections += 1
         writers.append(writer)
         await _converse(wire, wire.connections, reader, writer, reply)
@@ -46,9 +50,11 @@ async def serving(reply: Reply) -> AsyncIterator[Wire]:
     try:
         yield wire
     finally:
+        closing = True
         server.close()
         for writer in writers:
             writer.transport.abort()
+        await server.wait_closed()
 
 
 async def _converse(
