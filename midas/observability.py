@@ -30,7 +30,7 @@ FIELDS = frozenset(
         "order_no", "out_trade_no", "charge_id", "refund_no", "refund_id", "error_id",
         "event_id", "key", "sequence", "kind", "state", "channel", "amount", "currency",
         "livemode", "verdict", "status",
-        "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at",
+        "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at", "doubt",
         "env", "ip", "port", "version", "tls", "drained", "signal", "setting", "error", "at",
     }
 )  # fmt: skip

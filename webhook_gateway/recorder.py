@@ -12,7 +12,7 @@ from webhook_gateway.calls import UNEXPECTED, UNREADABLE, CallFailed, answer_of
 if TYPE_CHECKING:
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
 
-CALLS = 2
+CALLS = 1
 """Under way at the same time, as long as Midas is quick. The fewer, the more events share one."""
 QUICK_S = 0.05
 """Events that have waited so long do not wait for the calls under way any more."""

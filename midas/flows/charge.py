@@ -117,7 +117,7 @@ async def _intend(
     draft.add_charge(charge, ObservedBy.CREATE)
     wanted = draft.change()
     if wanted is not None and await ports.store.commit(wanted):
-        return charge, draft.order
+        return charge, wanted.after or draft.order
     return None, await ports.store.load(order.order_no)
 
 

@@ -65,10 +65,12 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
         raise InvalidRequest((FieldViolation("body", rule),))
     said = UnreadableEvent(unreadable[:64]) if unreadable else ports.psp.read_event(body)
     digest = hashlib.sha256(body).hexdigest()
+    named = f"sha256:{digest}"[: limits.EVENT_ID_CHARACTERS], ""
+    event_id, kind = (said.event_id, said.type) if isinstance(said, PspEvent) else named
     record = EventRecord(
-        event_id=f"sha256:{digest}"[: limits.EVENT_ID_CHARACTERS],
+        event_id=event_id,
         order_no=None,
-        type="",
+        type=kind,
         received_at=ports.store.now(),
         body_digest=digest,
         body=body,
@@ -77,7 +79,6 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
     if isinstance(said, UnreadableEvent):
         logger.error("event_unreadable", extra={"event_id": record.event_id, "reason": said.reason})
         return changed(record, reason="unreadable"), None
-    record = changed(record, event_id=said.event_id, type=said.type)
     reason, ours = _concern(ports, said)
     if reason == OBJECT_UNREADABLE:
         return changed(record, reason=reason, standing=EventStanding.PARKED), None

@@ -7,7 +7,8 @@ processes the order's version decides.
 
 import asyncio
 import logging
-import secrets
+import os
+import random
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -203,9 +204,13 @@ def new_out_trade_no() -> str:
     index; 57 random bits keep two of the same millisecond apart.
     """
     milliseconds = (time.time_ns() // 1_000_000 - _EPOCH_MILLISECONDS) % (1 << _TIME_BITS)
-    number = milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    number = milliseconds << _RANDOM_BITS | _random.getrandbits(_RANDOM_BITS)
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(90, -1, -10)])
 
+
+_random = random.Random()  # noqa: S311 - nobody gains by guessing one
+"""Seeded by the operating system, which is not asked each time: that costs a change of threads."""
+os.register_at_fork(after_in_child=_random.seed)
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 _PAIRS = [high + low for high in _DIGITS for low in _DIGITS]

@@ -1,5 +1,9 @@
 """Group commit: while one commit is under way, the next changes gather and go together.
 
+After a commit of several, the next one waits a moment for as many again: they are on their way, and
+a commit costs about the same however many changes it holds. PostgreSQL knows the two bounds as
+commit_siblings and commit_delay. Whoever is alone waits for nobody.
+
 A change is answered only after the commit that holds it. It is written once, whatever happens to
 the connection: after a lost answer the change is looked for by its `change_id`, and where it is not
 found it is run again, guarded by the version it expects; should the lost attempt land after all,
@@ -54,10 +58,19 @@ class _Waiting:
 class Commits:
     """The queue of changes in front of one database."""
 
-    def __init__(self, database: Database, patience: timedelta = limits.COMMIT_PATIENCE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        patience: timedelta = limits.COMMIT_PATIENCE,
+        delay: timedelta = limits.COMMIT_DELAY,
+    ) -> None:
         self._database = database
         self._patience = patience.total_seconds()
+        self._delay_s = delay.total_seconds()
         self._waiting: list[_Waiting] = []
+        self._wanted = 0
+        """How many changes are waited for, while there are fewer."""
+        self._enough = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
         self._name = uuid4().hex[:20]
@@ -81,6 +94,8 @@ class Commits:
         deadline = time.monotonic() + self._patience
         waiting = _Waiting(change, change_id, deadline, loop.create_future())
         self._waiting.append(waiting)
+        if len(self._waiting) >= self._wanted:
+            self._enough.set()
         if self._writer is None:
             self._writer = loop.create_task(self._write_all(), name="midas-commits")
         return await waiting.answer
@@ -88,6 +103,7 @@ class Commits:
     async def close(self) -> None:
         """Write what is waiting, then take nothing more."""
         self._closed = True
+        self._enough.set()
         if self._writer is not None:
             await self._writer
 
@@ -97,6 +113,7 @@ class Commits:
             while True:
                 # Callers that were answered just now get to submit what follows.
                 await asyncio.sleep(0)
+                await self._gather(len(taken))
                 taken = self._take()
                 if not taken:
                     return
@@ -106,6 +123,18 @@ class Commits:
             for each in (*taken, *self._waiting):
                 _answer(each, StorageUnavailable(may_have_written=True))
             self._waiting.clear()
+
+    async def _gather(self, last: int) -> None:
+        """Wait for as many changes as the last commit held, if those were several."""
+        if last < limits.COMMIT_SIBLINGS or len(self._waiting) >= last or self._closed:
+            return
+        self._wanted = last
+        self._enough.clear()
+        timer = asyncio.get_running_loop().call_later(self._delay_s, self._enough.set)
+        try:
+            await self._enough.wait()
+        finally:
+            timer.cancel()
 
     def _take(self) -> list[_Waiting]:
         """The next batch: one change of an order at most, the others stay in line."""
@@ -165,9 +194,9 @@ class _Attempts:
                     return await self._once()
             except (InDoubt, TimeoutError) as error:
                 self.in_doubt = True
-                reason = str(error)
+                reason = _kind_of(error)
             except NotWritten as error:
-                reason = str(error)
+                reason = _kind_of(error)
             _log.warning("commit_tried_again", extra={"reason": reason, "doubt": self.in_doubt})
             await asyncio.sleep(min(pause, max(0.0, self._deadline - time.monotonic())))
             pause = min(pause * 2, LONGEST_PAUSE.total_seconds())
@@ -225,6 +254,12 @@ class _Attempts:
             each.change_id in landed or StorageUnavailable(may_have_written=self.in_doubt)
             for each in self._batch
         ]
+
+
+def _kind_of(error: Exception) -> str:
+    """What the driver calls it. Its text may quote what is nobody's business."""
+    cause = error.__cause__ or error
+    return getattr(cause, "sqlite_errorname", "") or type(cause).__name__
 
 
 def _head(waiting: _Waiting) -> Head:

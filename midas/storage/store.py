@@ -1,6 +1,7 @@
 """`midas.ports.Store` on SQLite or PostgreSQL."""
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ from midas.storage.rows import (
 )
 from midas.storage.sqlite import SqliteDatabase
 from midas.storage.tables import PARKED, UNDELIVERED
+
+_log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = timedelta(seconds=2)
 BACKLOG_COUNTED = 100_000
@@ -127,18 +130,38 @@ class SqlStore:
             rows = await self._database.lease(limit, hold, token)
         except StorageFault as fault:
             raise StorageUnavailable from fault
-        told = [notification_of(self._notifications.values(row[2:])) for row in rows]
-        orders = await asyncio.gather(
-            *(self._at(row[1], each.order_no) for row, each in zip(rows, told, strict=True))
-        )
+        orders = [self._recent.take(row[_LEASED_ORDER], row[1]) for row in rows]
+        if None in orders:
+            orders = await self._read_missing(rows, orders)
         return [
-            Lease(token, row[0], each, order)
-            for row, each, order in zip(rows, told, orders, strict=True)
+            Lease(token, row[0], notification_of(self._notifications.values(row[2:])), order)
+            for row, order in zip(rows, orders, strict=True)
+            if order is not None
         ]
 
-    async def _at(self, change_id: str, order_no: str) -> Order:
-        """The order, which this change was the last one of a moment ago."""
-        return self._recent.take(order_no, change_id) or await self.load(order_no)
+    async def _read_missing(
+        self, rows: Sequence[Row], orders: list[Order | None]
+    ) -> list[Order | None]:
+        """The orders, read where they are not known. One that cannot be read spoils no other.
+
+        Its lease runs out then, and it comes up again. Raises StorageUnavailable or Overloaded if
+        there is none at all.
+        """
+        missing = [n for n, order in enumerate(orders) if order is None]
+        found = await asyncio.gather(
+            *(self.load(rows[n][_LEASED_ORDER]) for n in missing), return_exceptions=True
+        )
+        failed: BaseException | None = None
+        for n, order in zip(missing, found, strict=True):
+            if isinstance(order, Order):
+                orders[n] = order
+            else:
+                failed = order
+                told = {"order_no": rows[n][_LEASED_ORDER], "reason": type(order).__name__}
+                _log.error("notification_not_told", extra=told)
+        if failed is not None and not any(orders):
+            raise failed
+        return orders
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
         """See `Store`."""
@@ -254,6 +277,7 @@ class SqlStore:
         return sql, tuple(parameters)
 
 
+_LEASED_ORDER = 2 + NOTIFICATIONS.columns.index("order_no")
 _EVENT = ", ".join(NEW_EVENTS.columns)
 _BACKLOG = (
     "SELECT (SELECT min(n.occurred_at) FROM (SELECT order_no, delivered_sequence FROM orders"  # noqa: S608

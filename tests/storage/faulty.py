@@ -1,5 +1,6 @@
 """Stores whose database fails as a test says."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -53,6 +54,7 @@ class Scripted:
         )
         self.lease, self.settle = real.lease, real.settle
         self.writes = 0
+        self.writing = asyncio.Event()
         self.fetch_fails: Exception | None = None
 
     async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
@@ -64,6 +66,7 @@ class Scripted:
     async def write(self, batch: Batch) -> set[str]:
         """Write by the script."""
         self.writes += 1
+        self.writing.set()
         while self._late:
             await self._real.write(self._late.pop())
         step = self._script.pop(0) if self._script else None
