@@ -173,16 +173,28 @@ class ChargeOutcome:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-def said_by(facts: ChargeFacts, at: datetime, grace: timedelta) -> ChargeSaid:
-    """Read Ping++'s flags (pingpp.md section 2). `at` is when Ping++ was asked."""
+NOT_TOLD = "Ping++ has not told for a day how this ended"
+"""Why a person is called for a charge or refund whose outcome stays unknown."""
+
+
+def said_by(
+    facts: ChargeFacts, at: datetime, asked_since: datetime, grace: timedelta
+) -> ChargeSaid:
+    """Read Ping++'s flags (pingpp.md section 2). `at` is when Ping++ was asked.
+
+    A charge has lapsed only when its end is over by our clock, and when it lasted as long since
+    `asked_since`, when it was first asked for: our clock may be ahead of Ping++'s (R6).
+    """
     if facts.paid:
         return ChargeSaid.PAID_THEN_REVERSED if facts.reversed else ChargeSaid.PAID
     if facts.reversed:
         return ChargeSaid.REVERSED
     if facts.failure_code:
         return ChargeSaid.PAYMENT_FAILED
-    if facts.expires_at is not None and at >= facts.expires_at + grace:
-        return ChargeSaid.LAPSED
+    if facts.expires_at is not None:
+        lasts = facts.expires_at - facts.created_at
+        if at >= max(facts.expires_at, asked_since + lasts) + grace:
+            return ChargeSaid.LAPSED
     return ChargeSaid.WAITING
 
 
@@ -304,6 +316,8 @@ def _moved(
         "looks": 0,
         "absent_since": None,
     }
+    if charge.operator_reason == NOT_TOLD:
+        told["operator_reason"] = ""  # now it is told
     if target is not ChargeState.PENDING:
         told |= {"answer": None, "due_at": None}
     if target is ChargeState.FAILED:

@@ -41,4 +41,11 @@ class ConfigServer(InitSettingsSource):
         told = config_server.fetch(text, env)
         fields = self.settings_cls.model_fields.keys() - {"config_url", "env"}
         names = {config_server.plain(name): name for name in fields}
-        return {names[plain]: told[plain] for plain in told.keys() & names.keys()}
+        ours = {names[plain]: told[plain] for plain in told.keys() & names.keys()}
+        # What is meant for another process of Midas may well stay closed to this one.
+        closed = sorted(name for name, value in ours.items() if config_server.encrypted(value))
+        if closed:
+            named = ", ".join(name.upper() for name in closed)
+            sent = f"CONFIG_URL: the config server sent {named} encrypted"
+            raise SettingsError(f"{sent}; let it decrypt them")
+        return ours

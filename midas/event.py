@@ -72,5 +72,5 @@ def said_in_event(facts: ChargeFacts) -> ChargeSaid:
     An event is a picture of some earlier moment, so that one without money says only that the
     charge was waiting then: that it has lapsed must be asked for (I5).
     """
-    said = said_by(facts, facts.created_at, timedelta(0))
+    said = said_by(facts, facts.created_at, facts.created_at, timedelta(0))
     return ChargeSaid.WAITING if said is ChargeSaid.LAPSED else said

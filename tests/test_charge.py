@@ -256,4 +256,25 @@ def test_reading_the_flags(changes: dict[str, object], minutes: int, said: Charg
     """Ping++'s flags mean what pingpp.md section 2 says, and an expiry counts after its grace."""
     facts = some_facts(**changes)
     at = NOW + timedelta(minutes=minutes)
-    assert machine.said_by(facts, at, timedelta(minutes=2)) is said
+    assert machine.said_by(facts, at, facts.created_at, timedelta(minutes=2)) is said
+
+
+def test_a_clock_that_is_ahead_lets_nothing_lapse_early() -> None:
+    """A charge lasts by our own clock as long as by Ping++'s, from when it was asked for (R6)."""
+    facts = some_facts()
+    assert facts.expires_at is not None
+    ahead, grace = timedelta(minutes=10), timedelta(minutes=2)
+    asked_since = facts.created_at + ahead
+    over = facts.expires_at + grace
+    assert machine.said_by(facts, over, asked_since, grace) is ChargeSaid.WAITING
+    assert machine.said_by(facts, over + ahead, asked_since, grace) is ChargeSaid.LAPSED
+
+
+def test_a_clock_that_is_behind_lets_nothing_lapse_early() -> None:
+    """Nor does one that is slow, or a charge that Ping++ made long after it was asked for."""
+    facts = some_facts()
+    assert facts.expires_at is not None
+    grace, earlier = timedelta(minutes=2), facts.created_at - timedelta(hours=1)
+    over = facts.expires_at + grace
+    assert machine.said_by(facts, over - timedelta(seconds=1), earlier, grace) is ChargeSaid.WAITING
+    assert machine.said_by(facts, over, earlier, grace) is ChargeSaid.LAPSED

@@ -10,7 +10,7 @@ look at the order ─┬─ paid ───────────────�
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from midas import schedule
+from midas import limits, schedule
 from midas.charge import (
     Charge,
     ChargeFacts,
@@ -89,6 +89,28 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
     raise OutcomeUnknown(terms.order_no)
 
 
+async def without_asking(
+    ports: Ports, terms: ChargeTerms, refused: PspUnavailable | Overloaded
+) -> ChargeResult:
+    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `refused`.
+
+    That one says that nothing was sent, which must not hide that the outcome of an earlier call is
+    unknown.
+    """
+    order = await ports.store.load(terms.order_no)
+    paying, blocking = order.paying_charge, order.open_charge
+    if paying is not None:
+        raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
+    if blocking is None:
+        raise refused
+    if blocking.operator_reason or blocking.state is ChargeState.SUBMITTING:
+        raise _stuck(blocking)
+    same = blocking.terms_digest == charge_digest(terms) and not _over(ports, blocking)
+    if blocking.answer is None or not same:
+        raise refused
+    return ChargeResult(order, blocking, blocking.answer, reused=True)
+
+
 async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> ChargeResult | Order:
     """Hand the open charge out again, or give the order in which it is no longer in the way."""
     if blocking.operator_reason:
@@ -123,7 +145,7 @@ async def _intend(
 
 async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     verdict = await ports.psp.create_charge(charge)
-    seen = created(ports, verdict)
+    seen = created(ports, charge, verdict)
     try:
         order = await charge_seen(ports, order, charge.out_trade_no, seen)
     except (StorageUnavailable, Overloaded):
@@ -139,10 +161,10 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
 _HANDED_OUT = (ChargeState.PENDING, ChargeState.SUCCEEDED)
 
 
-def created(ports: Ports, verdict: Verdict[ChargeFacts]) -> ChargeObservation:
+def created(ports: Ports, charge: Charge, verdict: Verdict[ChargeFacts]) -> ChargeObservation:
     """What the answer to a create call says of the charge."""
     if isinstance(verdict, Done):
-        return charge_told(ports, verdict.answer, ObservedBy.CREATE)
+        return charge_told(ports, charge, verdict.answer, ObservedBy.CREATE)
     if isinstance(verdict, Unknown):
         return charge_silent(ports, verdict, ObservedBy.CREATE)
     code = verdict.code or verdict.refusal.lower()
@@ -205,7 +227,7 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no)
     if isinstance(verdict, NotDone):
         raise failed_read(verdict)
-    seen = charge_told(ports, verdict.answer, ObservedBy.QUERY)
+    seen = charge_told(ports, charge, verdict.answer, ObservedBy.QUERY)
     order = await charge_seen(ports, order, charge.out_trade_no, seen)
     after = order.charge(charge.out_trade_no)
     if after.operator_reason:
@@ -225,7 +247,7 @@ async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | 
     if charge.charge_id is not None and ports.psp.pays_at_create(charge.channel):
         return await ports.psp.retrieve_charge(charge.charge_id)
     if may_post_again(ports, charge):
-        return await ports.psp.create_charge(charge)
+        return await ports.psp.create_charge(charge, limits.REPOST_MARGIN)
     return None
 
 

@@ -52,7 +52,7 @@ async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
         told = await _reverse(ports, charge.charge_id)
         if not isinstance(told, Done):
             raise ChargeStillOpen(order.order_no, out_trade_no)
-    seen = charge_told(ports, told.answer, ObservedBy.QUERY)
+    seen = charge_told(ports, charge, told.answer, ObservedBy.QUERY)
     return await change(ports, order, _make_way(out_trade_no, seen))
 
 

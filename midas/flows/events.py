@@ -91,6 +91,10 @@ OBJECT_UNREADABLE = "object_unreadable"
 """Money may have moved, and only a person, or a newer Midas, can say which."""
 
 
+_STRANGE = ("other_mode", "other_app")
+"""What is not this account's, or not in earnest here."""
+
+
 def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
     """Why an event is none of Midas's business, and whether it is this account's all the same."""
     if event.livemode != ports.psp.livemode:
@@ -128,11 +132,16 @@ async def _known(ports: Ports, event: EventRecord) -> Recorded:
     stored = await ports.store.event(event.event_id)
     if stored is None:
         raise StorageUnavailable
-    same = stored.body_digest == event.body_digest
+    same = stored.body_digest == event.body_digest or _is_strangers(stored, event)
     if not same and not ports.psp.is_same_event(stored.body, event.body):
         logger.error("event_id_reused", extra=_ids(event))
         raise EventIdReused(event.event_id)
     return Recorded(EventOutcome.DUPLICATE, stored)
+
+
+def _is_strangers(stored: EventRecord, event: EventRecord) -> bool:
+    """Of another app, or in the other mode, then as now: its body is not kept to be compared."""
+    return event.reason in _STRANGE and event.reason == stored.reason
 
 
 async def _by_itself(ports: Ports, event: EventRecord) -> Recorded:
@@ -270,19 +279,26 @@ async def _ask_about_charge(ports: Ports, order: Order, said: PspEvent) -> Order
     number = told.answer.out_trade_no
     if all(each.out_trade_no != number for each in order.charges):
         raise NotYet("charge_of_another_order")
-    seen = charge_told(ports, told.answer, ObservedBy.RESOLVE)
+    seen = charge_told(ports, order.charge(number), told.answer, ObservedBy.RESOLVE)
     return await change(ports, order, lambda draft: see_charge(draft, number, seen))
 
 
 async def _park(ports: Ports, event: EventRecord) -> None:
-    """For a person, unless another process has applied it meanwhile."""
-    now = await ports.store.event(event.event_id)
-    if now is None or now.standing is not EventStanding.WAITING:
-        return
-    logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
+    """For a person, unless another process has applied it meanwhile.
+
+    The order is read first: whoever applies the event after that makes the commit here fail.
+    """
     parked = changed(event, standing=EventStanding.PARKED, due_at=None)
-    order = await _order_of(ports, event)
-    await change(ports, order, lambda draft: draft.settle_event(parked))
+    for _ in range(limits.CONFLICT_RETRIES):
+        draft = Draft(await _order_of(ports, event))
+        now = await ports.store.event(event.event_id)
+        if now is None or now.standing is not EventStanding.WAITING:
+            return
+        draft.settle_event(parked)
+        wanted = draft.change()
+        if wanted is not None and await ports.store.commit(wanted):
+            logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
+            return
 
 
 def _ids(event: EventRecord) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from midas import limits
 from midas.charge import Charge, ChargeFacts
+from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.observe import Ports
 from midas.ports import ChargePage, Done, NotDone, Unknown, Verdict
 from midas.refund import RefundFacts
@@ -17,13 +18,15 @@ _INCOMPLETE = Unknown("incomplete_list")
 """A page that promises more and gives nothing to go on from: it proves the absence of nothing."""
 
 
-async def find_charge(ports: Ports, charge: Charge) -> ChargeFacts | Unknown | None:
+async def find_charge(
+    ports: Ports, charge: Charge, deadline: Deadline = NO_DEADLINE
+) -> ChargeFacts | Unknown | None:
     """The charge as Ping++ lists it; None if complete lists of that time do not show it.
 
     A quiet channel shows the whole window at once. On a busy one it is searched in slices, from the
     moment of our call outwards, within one bound on pages.
     """
-    search = _Search(ports, charge)
+    search = _Search(ports, charge, deadline)
     for earliest, latest in _slices(ports, charge):
         found = await search.through(earliest, latest)
         if found is not None or search.whole_window_seen:
@@ -34,9 +37,10 @@ async def find_charge(ports: Ports, charge: Charge) -> ChargeFacts | Unknown | N
 class _Search:
     """Looks for one charge through lists of charges. Pages are counted over all of them."""
 
-    def __init__(self, ports: Ports, charge: Charge) -> None:
+    def __init__(self, ports: Ports, charge: Charge, deadline: Deadline) -> None:
         self._ports = ports
         self._charge = charge
+        self._deadline = deadline
         self._pages_left = limits.PSP_LIST_PAGES
         self._slices_seen = 0
         self.whole_window_seen = False
@@ -69,7 +73,8 @@ class _Search:
         self, earliest: datetime, latest: datetime, after: str | None
     ) -> ChargePage | Unknown:
         channel = self._charge.channel
-        told = await self._ports.psp.list_charges(earliest, latest, channel, after)
+        left = self._deadline.left()
+        told = await self._ports.psp.list_charges(earliest, latest, channel, after, left)
         return told.answer if isinstance(told, Done) else as_unknown(told)
 
 
@@ -92,13 +97,13 @@ def _slices(ports: Ports, charge: Charge) -> Iterator[tuple[datetime, datetime]]
 
 
 async def list_all_refunds(
-    ports: Ports, charge_id: str, timeout: timedelta | None = None
+    ports: Ports, charge_id: str, deadline: Deadline = NO_DEADLINE
 ) -> tuple[RefundFacts, ...] | Unknown:
     """Every refund of a charge; Unknown unless the list is complete."""
     found: list[RefundFacts] = []
     after: str | None = None
     for _ in range(limits.PSP_LIST_PAGES):
-        page = await ports.psp.list_refunds(charge_id, after, timeout)
+        page = await ports.psp.list_refunds(charge_id, after, deadline.left())
         if not isinstance(page, Done):
             return as_unknown(page)
         found += page.answer.refunds

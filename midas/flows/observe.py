@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from midas import limits, schedule
 from midas.charge import (
+    NOT_TOLD,
     Charge,
     ChargeFacts,
     ChargeObservation,
@@ -122,7 +123,8 @@ def see_refund(draft: Draft, refund_no: str, seen: RefundObservation) -> Refund:
     after = draft.observe_refund(refund_no, seen)
     if seen.by == ObservedBy.QUERY and after.state is before.state:
         return after
-    if _unknown_too_long(after.state is RefundState.SUBMITTING, after.created_at, seen.at):
+    unknown = after.state is RefundState.SUBMITTING and not after.unsent
+    if _unknown_too_long(unknown, after.created_at, seen.at):
         after = _call_a_person(after)
         draft.put_refund(after, "refund_needs_operator", seen.at, seen.by)
     due_at = _next_refund_look(after, seen)
@@ -139,8 +141,7 @@ def _unknown_too_long(unknown: bool, since: datetime, now: datetime) -> bool:
 def _call_a_person(row: _Row) -> _Row:
     if row.operator_reason:
         return row
-    reason = "Ping++ has not told for a day how this ended"
-    return changed(row, operator_reason=reason, due_at=None)
+    return changed(row, operator_reason=NOT_TOLD, due_at=None)
 
 
 def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:
@@ -163,10 +164,13 @@ def _next_refund_look(refund: Refund, seen: RefundObservation) -> datetime | Non
     return None
 
 
-def charge_told(ports: Ports, facts: ChargeFacts, by: ObservedBy) -> ChargeObservation:
-    """An answer of Ping++ about a charge, as an observation made now."""
+def charge_told(
+    ports: Ports, charge: Charge, facts: ChargeFacts, by: ObservedBy
+) -> ChargeObservation:
+    """An answer of Ping++ about this charge, as an observation made now."""
     at = ports.store.now()
-    return ChargeObservation(said_by(facts, at, ports.expiry_grace), by, at, facts)
+    said = said_by(facts, at, charge.created_at, ports.expiry_grace)
+    return ChargeObservation(said, by, at, facts)
 
 
 def charge_silent(ports: Ports, unknown: Unknown, by: ObservedBy) -> ChargeObservation:

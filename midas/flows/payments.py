@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from midas import limits
 from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
-from midas.errors import MidasError, Overloaded
+from midas.errors import MidasError, Overloaded, PspUnavailable
 from midas.flows import charge as charge_flow
 from midas.flows import query as query_flow
 from midas.flows import refund as refund_flow
@@ -86,7 +86,7 @@ class Payments:
     ) -> tuple[Order, tuple[Charge, ...]]:
         """The order and those of its charges that the key names.
 
-        With `refresh`, Ping++ is asked first, each call at most for `timeout`. Raises
+        With `refresh`, Ping++ is asked first, for `timeout` in all. Raises
         InvalidRequest, NotFound, StorageUnavailable, and with refresh PspUnavailable, Throttled,
         PspRejectsMidas, Overloaded.
         """
@@ -138,14 +138,22 @@ class Payments:
         return not unfinished
 
     async def _charge(self, terms: ChargeTerms) -> ChargeResult:
-        async with self._turns.of(terms.order_no), self.ports.psp.admit():
-            return await charge_flow.charge(self.ports, terms)
+        async with self._turns.of(terms.order_no):
+            try:
+                async with self.ports.psp.admit():
+                    return await charge_flow.charge(self.ports, terms)
+            except (PspUnavailable, Overloaded) as refused:
+                return await charge_flow.without_asking(self.ports, terms, refused)
 
     async def _refund(self, terms: RefundTerms) -> RefundResult:
         order = await refund_flow.find_target(self.ports, terms)
-        async with self._turns.of(order.order_no), self.ports.psp.admit():
-            order = await self.ports.store.load(order.order_no)
-            return await refund_flow.refund(self.ports, order, terms)
+        async with self._turns.of(order.order_no):
+            try:
+                async with self.ports.psp.admit():
+                    order = await self.ports.store.load(order.order_no)
+                    return await refund_flow.refund(self.ports, order, terms)
+            except (PspUnavailable, Overloaded) as refused:
+                return await refund_flow.without_asking(self.ports, terms, refused)
 
     async def _refresh(
         self, order: Order, charges: tuple[Charge, ...], timeout: timedelta | None

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from midas.charge import Charge, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
 from midas.errors import InvalidRequest, NotFound
+from midas.flows.deadline import Deadline, within
 from midas.flows.observe import (
     Ports,
     change,
@@ -61,25 +62,26 @@ async def refresh(
     """Ask Ping++ about these charges and their unfinished refunds, and record the answers.
 
     Raises PspUnavailable, Throttled or PspRejectsMidas as soon as one of them could not be asked
-    about; what was learnt before that is recorded.
+    about; what was learnt before that is recorded. All of it together takes no longer than
+    `timeout`.
     """
+    deadline = within(ports.clock, timeout)
     for charge in charges:
-        order = await _refresh_charge(ports, order, charge, timeout)
+        order = await _refresh_charge(ports, order, charge, deadline)
         for refund in order.refunds_of(charge.out_trade_no):
-            order = await _refresh_refund(ports, order, refund, timeout)
+            order = await _refresh_refund(ports, order, refund, deadline)
     return order
 
 
-async def _refresh_charge(
-    ports: Ports, order: Order, charge: Charge, timeout: timedelta | None
-) -> Order:
+async def _refresh_charge(ports: Ports, order: Order, charge: Charge, deadline: Deadline) -> Order:
     if charge.charge_id is None:
         if charge.state is ChargeState.SUBMITTING and not in_flight(ports, charge):
-            return await resolve_charge(ports, order, charge.out_trade_no, ObservedBy.QUERY)
+            number = charge.out_trade_no
+            return await resolve_charge(ports, order, number, ObservedBy.QUERY, deadline)
         return order
-    told = await ports.psp.retrieve_charge(charge.charge_id, timeout)
+    told = await ports.psp.retrieve_charge(charge.charge_id, deadline.left())
     if isinstance(told, Done):
-        seen = charge_told(ports, told.answer, ObservedBy.QUERY)
+        seen = charge_told(ports, charge, told.answer, ObservedBy.QUERY)
     elif isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
         seen = ChargeObservation(ChargeSaid.ABSENT, ObservedBy.QUERY, ports.store.now())
     else:
@@ -87,15 +89,14 @@ async def _refresh_charge(
     return await change(ports, order, lambda draft: see_charge(draft, charge.out_trade_no, seen))
 
 
-async def _refresh_refund(
-    ports: Ports, order: Order, refund: Refund, timeout: timedelta | None
-) -> Order:
+async def _refresh_refund(ports: Ports, order: Order, refund: Refund, deadline: Deadline) -> Order:
     unknown = refund.state is RefundState.SUBMITTING and not refund.unsent
     if unknown and not in_flight(ports, refund):
-        return await resolve_refund(ports, order, refund.refund_no, ObservedBy.QUERY)
+        return await resolve_refund(ports, order, refund.refund_no, ObservedBy.QUERY, deadline)
     if refund.state is not RefundState.PENDING or refund.refund_id is None:
         return order
-    told = await ports.psp.retrieve_refund(refund.charge_id, refund.refund_id, timeout)
+    left = deadline.left()
+    told = await ports.psp.retrieve_refund(refund.charge_id, refund.refund_id, left)
     if not isinstance(told, Done):
         raise failed_read(told)
     seen = refund_told(ports, told.answer, ObservedBy.QUERY)

@@ -93,6 +93,21 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
     return await _submit(ports, order, terms.refund_no)
 
 
+async def without_asking(
+    ports: Ports, terms: RefundTerms, refused: PspUnavailable | Overloaded
+) -> RefundResult:
+    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `refused`.
+
+    That one says that nothing was sent, which must not hide that this very refund is queued, or
+    that its outcome is unknown.
+    """
+    known = await ports.store.find(KeyKind.REFUND_NO, terms.refund_no)
+    if known is None:
+        raise refused
+    _check_content(known, terms)
+    return _answer(known, terms.refund_no)
+
+
 async def _submit(ports: Ports, order: Order, refund_no: str) -> RefundResult:
     charge_no = order.refund(refund_no).out_trade_no
     try:
@@ -125,11 +140,7 @@ def _answer(
 
 async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult:
     """Answer from the refund that has this key, finding out first what became of it."""
-    refund = order.refund(terms.refund_no)
-    names_another = terms.order_no not in ("", order.order_no)
-    names_another = names_another or terms.charge_id not in ("", refund.charge_id)
-    if names_another or not _same_content(refund, terms):
-        raise RefundNoReused(terms.refund_no)
+    _check_content(order, terms)
     key = terms.refund_no
     order = await wait_while_in_flight(ports, order, lambda now: now.refund(key))
     refund = order.refund(terms.refund_no)
@@ -141,6 +152,15 @@ async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundR
             charge_no = refund.out_trade_no
             raise OutcomeUnknown(order.order_no, charge_no, terms.refund_no) from None
     return _answer(order, terms.refund_no)
+
+
+def _check_content(order: Order, terms: RefundTerms) -> None:
+    """Raise RefundNoReused if the refund of this key is another one than is asked for."""
+    refund = order.refund(terms.refund_no)
+    names_another = terms.order_no not in ("", order.order_no)
+    names_another = names_another or terms.charge_id not in ("", refund.charge_id)
+    if names_another or not _same_content(refund, terms):
+        raise RefundNoReused(terms.refund_no)
 
 
 def _same_content(refund: Refund, terms: RefundTerms) -> bool:
@@ -177,20 +197,20 @@ async def _fetch(ports: Ports, order: Order, charge: Charge) -> tuple[Order, Cha
         raise failed_read(told)
     facts = told.answer
     if mismatches(charge, facts):
-        order = await change(ports, order, _see(ports, charge.out_trade_no, facts))
+        order = await change(ports, order, _see(ports, charge, facts))
         raise RefundNotAllowed("CHARGE_QUARANTINED", order.order_no, charge.out_trade_no)
     if not facts.refunds_complete:
         listed = await list_all_refunds(ports, charge.charge_id)
         if isinstance(listed, Unknown):
             raise PspUnavailable
         facts = replace(facts, refunds=listed)
-    order = await change(ports, order, _see(ports, charge.out_trade_no, facts))
+    order = await change(ports, order, _see(ports, charge, facts))
     return order, order.charge(charge.out_trade_no)
 
 
-def _see(ports: Ports, out_trade_no: str, facts: ChargeFacts) -> Callable[[Draft], object]:
-    seen = charge_told(ports, facts, ObservedBy.QUERY)
-    return lambda draft: see_charge(draft, out_trade_no, seen)
+def _see(ports: Ports, charge: Charge, facts: ChargeFacts) -> Callable[[Draft], object]:
+    seen = charge_told(ports, charge, facts, ObservedBy.QUERY)
+    return lambda draft: see_charge(draft, charge.out_trade_no, seen)
 
 
 def _plan(ports: Ports, order: Order, charge: Charge, terms: RefundTerms) -> Refund:

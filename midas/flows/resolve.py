@@ -16,6 +16,7 @@ from typing import Any
 
 from midas import limits, schedule
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import as_unknown, find_charge, list_all_refunds
 from midas.flows.observe import (
     Ports,
@@ -52,21 +53,28 @@ async def resolve_order(ports: Ports, order: Order, by: ObservedBy) -> Order:
     return order
 
 
-async def resolve_charge(ports: Ports, order: Order, out_trade_no: str, by: ObservedBy) -> Order:
+async def resolve_charge(
+    ports: Ports,
+    order: Order,
+    out_trade_no: str,
+    by: ObservedBy,
+    deadline: Deadline = NO_DEADLINE,
+) -> Order:
     """Find out what became of a charge whose create call was not answered."""
     charge = order.charge(out_trade_no)
     if may_post_again(ports, charge):
-        verdict = await ports.psp.create_charge(charge, limits.REPOST_MARGIN)
+        verdict = await ports.psp.create_charge(charge, deadline.at_most(limits.REPOST_MARGIN))
         if isinstance(verdict, Done):
-            seen = charge_told(ports, verdict.answer, by)
+            seen = charge_told(ports, charge, verdict.answer, by)
             return await charge_seen(ports, order, out_trade_no, seen)
         if not _refused(verdict):
             silent = charge_silent(ports, as_unknown(verdict), by)
             return await change(ports, order, _posted_in_vain(out_trade_no, silent, verdict))
     # A refusal tells of the repetition alone: the request before it may be done, or still come.
-    found = await find_charge(ports, charge)
+    found = await find_charge(ports, charge, deadline)
     if isinstance(found, ChargeFacts):
-        return await charge_seen(ports, order, out_trade_no, charge_told(ports, found, by))
+        seen = charge_told(ports, charge, found, by)
+        return await charge_seen(ports, order, out_trade_no, seen)
     if isinstance(found, Unknown):
         return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
     return await change(ports, order, _charge_not_listed(ports, out_trade_no, by))
@@ -94,18 +102,24 @@ async def finish_superseded(ports: Ports, order: Order, charge: Charge, by: Obse
             reversal = await ports.psp.reverse_charge(charge.charge_id)
             told = reversal if isinstance(reversal, Done) else told
     if isinstance(told, Done):
-        seen = charge_told(ports, told.answer, by)
+        seen = charge_told(ports, charge, told.answer, by)
     else:
         seen = charge_silent(ports, as_unknown(told), by)
     return await charge_seen(ports, order, charge.out_trade_no, seen)
 
 
-async def resolve_refund(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
+async def resolve_refund(
+    ports: Ports,
+    order: Order,
+    refund_no: str,
+    by: ObservedBy,
+    deadline: Deadline = NO_DEADLINE,
+) -> Order:
     """Find out what became of a refund, or send it if it certainly never went out."""
     refund = order.refund(refund_no)
     if refund.unsent:
         return await send_unsent(ports, order, refund_no, by)
-    listed = await list_all_refunds(ports, refund.charge_id)
+    listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
         silent = refund_silent(ports, listed.reason, by)
         return await change(ports, order, lambda draft: see_refund(draft, refund_no, silent))

@@ -5,8 +5,9 @@ order is read with one statement, so that its charges and refunds are of one mom
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from midas.storage.rows import (
     charge_of,
     refund_of,
 )
+
+_log = logging.getLogger(__name__)
 
 READ_KEYS = 64
 """The most keys that share one read."""
@@ -98,12 +101,40 @@ class Orders:
                 if not answer.done():
                     answer.set_exception(type(error)())
             return
-        found = {
-            key: order for order in self._assembler.orders(rows) for key in self._keys_of(order)
-        }
+        found, unreadable = self._assembled(rows)
         for key, answer in taken:
-            if not answer.done():
+            if answer.done():
+                continue
+            if key not in found and unreadable:
+                answer.set_exception(StorageUnavailable())  # it may be the one
+            else:
                 answer.set_result(found.get(key))
+
+    def _assembled(self, rows: Sequence[Row]) -> tuple[dict[str | None, Order], bool]:
+        """The orders by their keys, and whether there are others that cannot be read.
+
+        Those were written by a newer Midas, or by somebody else: they spoil no other.
+        """
+        found: dict[str | None, Order] = {}
+        unreadable = False
+        for each in _grouped(rows, 0):
+            try:
+                order = self._assembler.order(each)
+            except (ValueError, KeyError, TypeError) as error:
+                told = {"order_no": each[0][0], "error": type(error).__name__}
+                _log.error("order_unreadable", extra=told)
+                unreadable = True
+            else:
+                found |= dict.fromkeys(self._keys_of(order), order)
+        return found, unreadable
+
+
+def _grouped(rows: Sequence[Row], place: int) -> Iterable[list[Row]]:
+    """The rows that have the same value in this place, in the order in which they come."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[place], []).append(row)
+    return groups.values()
 
 
 _C = ", ".join(f"c.{name}" for name in NEW_CHARGES.columns)
@@ -142,38 +173,29 @@ class Assembler:
         self._charge_values = Decoder(NEW_CHARGES, plain=plain).values
         self._refund_values = Decoder(NEW_REFUNDS, plain=plain).values
 
-    def orders(self, rows: Sequence[Row]) -> list[Order]:
-        """Each order of the rows, in the order in which they come."""
-        heads: dict[Any, Row] = {}
-        charges: dict[Any, dict[str, Charge]] = {}
-        refunds: dict[Any, list[Refund]] = {}
+    def order(self, rows: Sequence[Row]) -> Order:
+        """The order of these rows. Raises ValueError, KeyError or TypeError for strange values."""
+        charges: dict[str, Charge] = {}
+        refunds: list[Refund] = []
         for row in rows:
-            key = row[0]
-            if key not in heads:
-                heads[key], charges[key], refunds[key] = row, {}, []
             out_trade_no = row[_CHARGE_AT]
-            if out_trade_no is not None and out_trade_no not in charges[key]:
+            if out_trade_no is not None and out_trade_no not in charges:
                 values = self._charge_values(row[_CHARGE_AT:_REFUND_AT])
-                charges[key][out_trade_no] = charge_of(values)
+                charges[out_trade_no] = charge_of(values)
             if row[_REFUND_AT] is not None:
-                refunds[key].append(self.refund(row[_REFUND_AT:]))
-        return [
-            Order(
-                row[0],
-                row[1],
-                row[2],
-                charges_by_age(charges[key].values()),
-                refunds_by_age(refunds[key]),
-            )
-            for key, row in heads.items()
-        ]
+                refunds.append(self.refund(row[_REFUND_AT:]))
+        order_no, version, last_sequence = rows[0][:_CHARGE_AT]
+        return Order(
+            order_no,
+            version,
+            last_sequence,
+            charges_by_age(charges.values()),
+            refunds_by_age(refunds),
+        )
 
     def listed(self, rows: Sequence[Row]) -> list[Order]:
         """One order for each charge of the rows, holding that charge alone with its refunds."""
-        by_charge: dict[str, list[Row]] = {}
-        for row in rows:
-            by_charge.setdefault(row[_CHARGE_AT], []).append(row)
-        return [self.orders(each)[0] for each in by_charge.values()]
+        return [self.order(each) for each in _grouped(rows, _CHARGE_AT)]
 
     def refund(self, row: Sequence[Any]) -> Refund:
         """The refund of a row of the table."""

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from midas import limits
@@ -39,9 +39,13 @@ from midas.storage.rows import (
 from midas.storage.sqlite import SqliteDatabase
 from midas.storage.tables import PARKED, UNDELIVERED
 
+_Result = TypeVar("_Result")
+
 _log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = timedelta(seconds=2)
+ONCE_TIMEOUT = timedelta(seconds=15)
+"""Beyond the time that PostgreSQL gives a statement, and what SQLite waits for its lock."""
 BACKLOG_COUNTED = 100_000
 """Orders that are looked at for the oldest notification: so many take about a third of a second."""
 
@@ -100,10 +104,7 @@ class SqlStore:
 
         A claim whose answer is lost is not repeated: its orders come up again after the hold.
         """
-        try:
-            return await self._database.claim(limit, hold)
-        except StorageFault as fault:
-            raise StorageUnavailable from fault
+        return await self._once(self._database.claim(limit, hold))
 
     async def record_event(self, event: EventRecord) -> bool:
         """See `Store`."""
@@ -118,18 +119,13 @@ class SqlStore:
 
     async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
         """See `Store`. A claim whose answer is lost is not repeated: see `claim_due_orders`."""
-        try:
-            return [self._event(row) for row in await self._database.claim_events(limit, hold)]
-        except StorageFault as fault:
-            raise StorageUnavailable from fault
+        rows = await self._once(self._database.claim_events(limit, hold))
+        return [self._event(row) for row in rows]
 
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
         """See `Store`. A lease whose answer is lost comes up again after the hold."""
         token = uuid4().hex
-        try:
-            rows = await self._database.lease(limit, hold, token)
-        except StorageFault as fault:
-            raise StorageUnavailable from fault
+        rows = await self._once(self._database.lease(limit, hold, token))
         orders = [self._recent.take(row[_LEASED_ORDER], row[1]) for row in rows]
         if None in orders:
             orders = await self._read_missing(rows, orders)
@@ -166,13 +162,11 @@ class SqlStore:
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
         """See `Store`."""
         applied = [False] * len(settlements)
-        try:
-            for places in _rounds(settlements):
-                settled = await self._database.settle([_settling(settlements[n]) for n in places])
-                for n in places:
-                    applied[n] = settlements[n].order_no in settled
-        except StorageFault as fault:
-            raise StorageUnavailable from fault
+        for places in _rounds(settlements):
+            wanted = [_settling(settlements[n]) for n in places]
+            settled = await self._once(self._database.settle(wanted))
+            for n in places:
+                applied[n] = settlements[n].order_no in settled
         delivered = DeliveryOutcome.DELIVERED
         if any(
             n and each.outcome is delivered for n, each in zip(applied, settlements, strict=True)
@@ -193,6 +187,17 @@ class SqlStore:
         if isinstance(oldest, str):
             oldest = datetime.fromisoformat(oldest)
         return Backlog(oldest, parked)
+
+    async def _once(self, work: Awaitable[_Result]) -> _Result:
+        """What is not tried again here, in bounded time: a connection may be dead without a word.
+
+        Raises StorageUnavailable; it may have been done.
+        """
+        try:
+            async with asyncio.timeout(ONCE_TIMEOUT.total_seconds()):
+                return await work
+        except (StorageFault, TimeoutError) as fault:
+            raise StorageUnavailable from fault
 
     def _wake(self) -> None:
         for wake in tuple(self._wakes):

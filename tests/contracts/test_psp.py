@@ -125,7 +125,7 @@ async def test_a_charge_is_made_as_asked(world: World) -> None:
     assert (facts.paid, facts.reversed, facts.has_credential) == (False, False, True)
     assert facts.charge_id in facts.raw
     assert "7F" in facts.raw
-    assert said_by(facts, facts.created_at, timedelta(0)) is ChargeSaid.WAITING
+    assert said_by(facts, facts.created_at, facts.created_at, timedelta(0)) is ChargeSaid.WAITING
 
 
 async def test_an_expiry_is_kept(world: World) -> None:
@@ -197,7 +197,7 @@ async def test_a_charge_that_is_closed_stays_closed(world: World) -> None:
     assert world.psp.can_reverse("wx")
     assert done(await world.psp.reverse_charge(charge.charge_id)).reversed
     facts = done(await world.psp.retrieve_charge(charge.charge_id))
-    assert said_by(facts, facts.created_at, timedelta(0)) is ChargeSaid.REVERSED
+    assert said_by(facts, facts.created_at, facts.created_at, timedelta(0)) is ChargeSaid.REVERSED
 
 
 async def test_a_paid_charge_is_not_closed(world: World) -> None:

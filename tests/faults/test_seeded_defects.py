@@ -46,7 +46,7 @@ def m1_call_before_intent(patch: pytest.MonkeyPatch) -> None:
         verdict = await ports.psp.create_charge(made)
         draft = Draft(Order(terms.order_no))
         draft.add_charge(made, ObservedBy.CREATE)
-        see_charge(draft, made.out_trade_no, charge_flow.created(ports, verdict))
+        see_charge(draft, made.out_trade_no, charge_flow.created(ports, made, verdict))
         wanted = draft.change()
         if wanted is None or not await ports.store.commit(wanted):
             raise OutcomeUnknown(terms.order_no)
