@@ -312,6 +312,13 @@ def test_a_config_server_that_fails_stops_the_start(env: Env, answer: bytes, sta
     assert "hush" not in str(refused.value)
 
 
+def test_what_is_meant_for_another_process_may_stay_encrypted(env: Env) -> None:
+    """One set of properties serves server and gateway; neither needs the other's secrets."""
+    with spring(sources({"order.tls.key": "{cipher}AQ", "port": 7000})) as (address, _):
+        env(CONFIG_URL=f"http://{address}")
+        assert load().port == 7000
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://config", "config:8888"])
 def test_a_config_server_that_is_not_there_stops_the_start(env: Env, url: str) -> None:
     """Nobody listens, or the URL is none."""

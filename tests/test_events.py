@@ -451,6 +451,9 @@ async def test_w9_validly_signed_but_not_ours(
     for outcome in (EventOutcome.IGNORED, EventOutcome.DUPLICATE):
         recorded = await stage.record(event)
         assert (recorded.outcome, recorded.event.reason) == (outcome, reason)
+    stage.restart()
+    recorded = await stage.record(event | {"pending_webhooks": 3})
+    assert (recorded.outcome, recorded.event.reason) == (EventOutcome.DUPLICATE, reason)
     stored = await stage.stored(event)
     assert (stored.standing, stored.order_no) == (EventStanding.IGNORED, None)
     assert bool(stored.body) is kept

@@ -10,6 +10,7 @@ import pytest
 from midas import limits
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
+from midas.flows import events
 from midas.flows.events import EventOutcome
 from midas.flows.inbox import Inbox
 from midas.payment import Draft
@@ -152,6 +153,42 @@ async def test_an_event_does_not_wait_for_ever(
     stored = await stage.stored(event)
     assert (stored.standing, stored.due_at) == (EventStanding.PARKED, None)
     assert logged(caplog, "event_parked") == 1
+
+
+async def test_parking_does_not_overtake_another_process(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Just before an event is parked, a newer Midas applies it: applied it stays."""
+    stage.world.lookalike.pay(await stage.charge())
+    event = stage.told("charge.succeeded")
+
+    def defect(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as older:
+        older.setattr(Draft, "observe_charge", defect)
+        await stage.record(event)
+        await stage.look(limits.EVENT_ATTEMPTS - 1)
+        ports = stage.inbox._ports
+        (due,) = await ports.store.claim_events(1, limits.EVENT_CLAIM)
+        looked = type(ports.store).event
+        mended = False
+
+        async def apply_after_looking(store: Any, event_id: str) -> EventRecord | None:
+            nonlocal mended
+            found = await looked(store, event_id)
+            if not mended:
+                mended = True
+                older.undo()
+                await events.apply_waiting(ports, due)
+            return found
+
+        older.setattr(type(ports.store), "event", apply_after_looking)
+        await events.apply_waiting(ports, due)
+    assert mended
+    assert (await stage.stored(event)).standing is EventStanding.APPLIED
+    assert logged(caplog, "event_parked") == 0
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
 
 
 async def test_the_inbox_goes_on_by_itself(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The flows at the places where money was once nearly lost, each on the in-memory world."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,14 +10,18 @@ import pytest
 from midas import limits
 from midas.charge import ChargeState, ChargeTerms
 from midas.errors import (
+    OrderAlreadyPaid,
     OutcomeUnknown,
     Overloaded,
     PspRejectsMidas,
+    PspUnavailable,
     RefundNoReused,
 )
 from midas.flows.terms import RefundTerms
 from midas.ports import KeyKind
-from midas.psp.transport import Answer, Lost
+from midas.psp.breaker import State
+from midas.psp.client import PingppClient
+from midas.psp.transport import Answer, Lost, NotSent
 from midas.refund import RefundState
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
@@ -217,6 +222,155 @@ async def test_a_refund_no_of_another_order_is_not_taken_over(world: World) -> N
     assert [each.external for each in order.refunds] == [True]
     rest = RefundTerms("r9", order_no="order-2", amount=0, description="the rest")
     assert (await world.payments.refund(rest)).refund.amount == 90
+
+
+async def test_what_is_unknown_stays_unknown_while_ping_rests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refund was made and its answer lost; no repetition is told that nothing was sent (I5)."""
+    await paid(world)
+    lose_answers(monkeypatch, after="refunds")
+    for _ in range(REPEATED):
+        with pytest.raises(OutcomeUnknown):
+            await world.payments.refund(a_part(world))
+    assert is_resting(world)
+    with pytest.raises(RefundNoReused):
+        await world.payments.refund(replace(a_part(world), amount=41))
+    with pytest.raises(PspUnavailable) as told:
+        await world.payments.refund(replace(a_part(world), refund_no="r2"))
+    assert not told.value.queued
+
+
+async def test_what_is_queued_stays_queued_while_ping_rests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refund that could not leave goes out later: every repetition is told so (P14)."""
+    await paid(world)
+    reach_nothing(monkeypatch, "POST")
+    for _ in range(REPEATED):
+        with pytest.raises(PspUnavailable) as told:
+            await world.payments.refund(a_part(world))
+        assert told.value.queued
+    assert is_resting(world)
+
+
+async def test_what_is_known_is_told_while_ping_rests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open charge is handed out again and a refund told, from disk; nothing new is begun."""
+    await paid(world)
+    done = await world.payments.refund(a_part(world))
+    other = replace(world.terms, order_no="order-2")
+    opened = await world.payments.charge(other)
+    lost = replace(world.terms, order_no="order-3")
+    reach_nothing(monkeypatch, "GET")
+    lose_answers(monkeypatch, after="charges")
+    for _ in range(REPEATED):
+        with pytest.raises(OutcomeUnknown):
+            await world.payments.charge(lost)
+    assert is_resting(world)
+    assert (await world.payments.refund(a_part(world))).refund == done.refund
+    again = await world.payments.charge(other)
+    assert (again.reused, again.charge_json) == (True, opened.charge_json)
+    with pytest.raises(OrderAlreadyPaid):
+        await world.payments.charge(world.terms)
+    for terms in (replace(other, amount=200), replace(other, order_no="order-4")):
+        with pytest.raises(PspUnavailable):
+            await world.payments.charge(terms)
+
+
+async def test_a_refund_that_never_left_is_sent_after_days(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is proven unsent, so it is not unknown: nobody gives it up (P14)."""
+    await paid(world)
+    reach_nothing(monkeypatch, "POST")
+    assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    for _ in range(600):
+        world.pass_time(300)
+        await world.payments.resolve_due()
+    refund = (await world.order()).refund("r1")
+    assert (refund.unsent, refund.operator_reason) == (True, "")
+    monkeypatch.undo()
+    await world.settle()
+    assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
+
+
+async def test_a_charge_that_is_told_after_all_is_let_go(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person was called after a day of silence; what Ping++ says then ends the matter."""
+    lose_answers(monkeypatch, after="charges")
+    assert isinstance(await world.ask(lambda p: p.charge(world.terms)), Failed)
+    for _ in range(400):
+        world.pass_time(300)
+        await world.payments.resolve_due()
+    assert (await world.order()).charges[0].operator_reason
+    monkeypatch.undo()
+    world.start()  # with a breaker of its own
+    key = world.terms.order_no
+    _, (charge,) = await world.payments.query(KeyKind.ORDER_NO, key, refresh=True)
+    assert charge.charge_id is not None
+    assert charge.operator_reason == ""
+
+
+@pytest.mark.parametrize("unknown", [True, False], ids=["unknown", "known"])
+async def test_a_query_has_one_deadline_for_all_it_asks(
+    world: World, monkeypatch: pytest.MonkeyPatch, unknown: bool
+) -> None:
+    """However many questions it takes, each gets what the ones before have left (F1)."""
+    if unknown:
+        lose_answers(monkeypatch, after="charges")
+        assert isinstance(await world.ask(lambda p: p.charge(world.terms)), Failed)
+        monkeypatch.undo()
+    else:
+        for amount in (100, 200, 300):
+            await world.payments.charge(replace(world.terms, amount=amount))
+    seen = slow_answers(monkeypatch, world, seconds=0.4)
+    key, second = world.terms.order_no, timedelta(seconds=1)
+    with suppress(PspUnavailable):
+        await world.payments.query(KeyKind.ORDER_NO, key, refresh=True, timeout=second)
+    wanted = [second - n * timedelta(seconds=0.4) for n in range(len(seen))]
+    assert seen
+    assert seen == [max(each, timedelta(0)) for each in wanted]
+
+
+REPEATED = 10
+"""Calls in a row: more than it takes for the breaker to open."""
+
+
+def is_resting(world: World) -> bool:
+    """Whether Midas asks Ping++ nothing for a while."""
+    psp = world.payments.ports.psp
+    assert isinstance(psp, PingppClient)
+    return psp.breaker.state is State.OPEN
+
+
+def reach_nothing(patch: pytest.MonkeyPatch, method: str) -> None:
+    """No request of this method leaves."""
+    send = FaultyWire.send
+
+    async def send_or_not(self, request, limit):  # type: ignore[no-untyped-def]
+        if request.method == method:
+            return NotSent("connect_failed")
+        return await send(self, request, limit)
+
+    patch.setattr(FaultyWire, "send", send_or_not)
+
+
+def slow_answers(patch: pytest.MonkeyPatch, world: World, seconds: float) -> list[timedelta]:
+    """Every answer takes so long; gives the time that each request was allowed."""
+    send = FaultyWire.send
+    limits_seen: list[timedelta] = []
+
+    async def send_slowly(self, request, limit):  # type: ignore[no-untyped-def]
+        limits_seen.append(limit)
+        answer = await send(self, request, limit)
+        world.pass_time(seconds)
+        return answer if limit > timedelta(0) else NotSent("no_time_left")
+
+    patch.setattr(FaultyWire, "send", send_slowly)
+    return limits_seen
 
 
 def answer_posts(patch: pytest.MonkeyPatch, answer: Answer) -> None:

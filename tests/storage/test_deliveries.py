@@ -16,6 +16,7 @@ from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
 from midas.payment import Order
 from midas.storage import open_store
+from midas.storage import store as product
 from midas.storage.sqlite_queues import _CLAIM_EVENTS, _UNDELIVERED
 from midas.storage.store import SqlStore
 from midas.storage.tables import UNDELIVERED
@@ -166,6 +167,47 @@ async def test_an_order_that_cannot_be_read_for_its_lease_comes_up_again(
                 await two.lease_notifications(10, timedelta(0))
         (lease,) = await two.lease_notifications(10, HOLD)
         assert lease.order == await one.load("o1")
+
+
+async def test_an_order_that_cannot_be_read_spoils_no_other(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer Midas wrote a word that this one does not know (D10): the others are told (I13)."""
+    async with await open_store(database_url) as one, await open_store(database_url) as two:
+        for order_no in ("o1", "o2", "o3"):
+            await pay(one, order_no)
+        newer = "UPDATE charges SET observed_by = 'NEWER' WHERE order_no = 'o2' RETURNING order_no"
+        assert len(await one._database.fetch(newer)) == 1
+        leases = await two.lease_notifications(10, HOLD)
+        assert {each.order.order_no for each in leases} == {"o1", "o3"}
+        read = await asyncio.gather(*map(two.load, ("o1", "o2", "o3")), return_exceptions=True)
+        assert [isinstance(each, StorageUnavailable) for each in read] == [False, True, False]
+        assert {each.message for each in caplog.records} >= {
+            "order_unreadable",
+            "notification_not_told",
+        }
+
+
+async def test_a_connection_that_is_dead_without_a_word_keeps_nobody(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims, leases and settlements end in bounded time, whatever the database does."""
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(product, "ONCE_TIMEOUT", timedelta(milliseconds=10))
+    async with await open_store(database_url) as store:
+        for name in ("claim", "claim_events", "lease", "settle"):
+            monkeypatch.setattr(store._database, name, never)
+        with pytest.raises(StorageUnavailable):
+            await store.claim_due_orders(1, HOLD)
+        with pytest.raises(StorageUnavailable):
+            await store.claim_events(1, HOLD)
+        with pytest.raises(StorageUnavailable):
+            await store.lease_notifications(1, HOLD)
+        with pytest.raises(StorageUnavailable):
+            await store.settle_notifications([Settlement("token", "o1", 1, DELIVERED)])
 
 
 async def test_a_lease_follows_the_servers_clock(postgres_url: str) -> None:

@@ -41,6 +41,20 @@ async def test_a_lost_commit_is_written_once(database_url: str, script: list[obj
             assert len(await store.journal(change.order_no)) == 1
 
 
+async def test_what_the_driver_says_is_told_by_its_name(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text may quote a user, a table or a value (I15)."""
+    lost = InDoubt("permission denied for user midas_rw")
+    lost.__cause__ = ConnectionResetError("midas_rw")
+    store, _ = scripted_store(database_url, lost)
+    async with store:
+        assert await store.commit(intent("o1"))
+    (line,) = [each for each in caplog.records if each.message == "commit_tried_again"]
+    assert (line.reason, line.doubt) == ("ConnectionResetError", True)  # type: ignore[attr-defined]
+    assert "midas_rw" not in caplog.text
+
+
 async def test_a_lost_commit_that_another_one_followed_is_found(database_url: str) -> None:
     """The change is known by its journal entry after the order has moved on."""
     store, database = scripted_store(database_url, ("after", LOST))
