@@ -8,7 +8,7 @@ reaches a caller as text.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -159,6 +159,7 @@ class UnknownMethods(grpc.GenericRpcHandler):
 
         async def serve(_: bytes, context: Context) -> bytes:
             failed = errors.failure_in(errors.NO_SUCH_METHOD, method=method)
+            _tell_failure(method, {}, perf_counter(), failed)
             await context.abort(failed.code, failed.message, failed.trailers)
 
         return grpc.unary_unary_rpc_method_handler(serve)
@@ -208,17 +209,23 @@ def _note_failure(
     failed: errors.Failure,
     error: BaseException,
 ) -> None:
+    more: dict[str, str] = {}
+    if failed.code is grpc.StatusCode.INTERNAL:
+        more = failure(error) | {"error_id": failed.message.rpartition(" ")[2]}
+    _tell_failure(method.name, call.ids | more, started, failed)
+
+
+def _tell_failure(
+    method: str, more: Mapping[str, str], started: float, failed: errors.Failure
+) -> None:
     extra = {
-        "method": method.name,
+        "method": method,
         "code": failed.code.name,
         "duration_ms": round((perf_counter() - started) * 1000, 3),
         "reason": failed.reason,
         "money_moved": pb.MoneyMoved.Name(failed.money_moved).removeprefix("MONEY_MOVED_"),
-        **call.ids,
+        **more,
     }
-    if failed.code is grpc.StatusCode.INTERNAL:
-        extra |= failure(error)
-        extra["error_id"] = failed.message.rpartition(" ")[2]
     level = logging.ERROR if failed.code in _OURS else logging.INFO
     _log.log(level, "call", extra=extra)
 

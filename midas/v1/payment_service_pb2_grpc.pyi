@@ -72,10 +72,12 @@ class PaymentServiceStub:
 
     Promise: every charge of the order with all its refunds, oldest first.
     Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
-    and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
-    returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
+    and every unfinished refund, within the deadline; if Ping++ cannot be asked about what it has,
+    the call fails and says so instead of returning old data as if it were new. What is unknown
+    and cannot be found out now stays SUBMITTING.
     Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
-    the order service.
+    the order service. To find out about a charge, its identical terms may be sent again while
+    Ping++ is sure to take them for the same charge.
     """
     ListCharges: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]
     """Lists charges, newest first. No effect."""
@@ -126,10 +128,12 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
 
     Promise: every charge of the order with all its refunds, oldest first.
     Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
-    and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
-    returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
+    and every unfinished refund, within the deadline; if Ping++ cannot be asked about what it has,
+    the call fails and says so instead of returning old data as if it were new. What is unknown
+    and cannot be found out now stays SUBMITTING.
     Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
-    the order service.
+    the order service. To find out about a charge, its identical terms may be sent again while
+    Ping++ is sure to take them for the same charge.
     """
     ListCharges: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]  # type: ignore[assignment]
     """Lists charges, newest first. No effect."""
@@ -195,10 +199,12 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Promise: every charge of the order with all its refunds, oldest first.
         Limit: without `refresh`, what Midas has stored. With it, Ping++ is asked now about every charge
-        and every unfinished refund; if Ping++ cannot be asked, the call fails and says so instead of
-        returning old data as if it were new. What Ping++ cannot tell yet stays SUBMITTING.
+        and every unfinished refund, within the deadline; if Ping++ cannot be asked about what it has,
+        the call fails and says so instead of returning old data as if it were new. What is unknown
+        and cannot be found out now stays SUBMITTING.
         Effect: none without `refresh`. With it, what Ping++ says is recorded, and queued for
-        the order service.
+        the order service. To find out about a charge, its identical terms may be sent again while
+        Ping++ is sure to take them for the same charge.
         """
 
     @_abc_1.abstractmethod
