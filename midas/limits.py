@@ -75,9 +75,6 @@ BACKLOG_AGE_S = 5.0
 # Storage
 BATCH_CHANGES = 256
 """The most changes that share one commit."""
-COMMIT_SIBLINGS = 4
-"""After a commit of so many changes the next one waits for as many again, for COMMIT_DELAY."""
-COMMIT_DELAY = timedelta(milliseconds=4)
 COMMIT_PATIENCE = timedelta(seconds=10)
 """How long a write is tried again when the database is locked, restarting or failing over."""
 STORE_WAITING = 4096

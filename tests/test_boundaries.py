@@ -42,7 +42,7 @@ MAY_USE = {
     "ports": {"domain", "ports"},
     "flows": {"domain", "ports", "flows"},
     "psp": {"domain", "ports", "psp"},
-    "storage": {"domain", "ports", "storage"},
+    "storage": {"domain", "ports", "storage", "gathering"},
     "rpc": {"domain", "ports", "flows", "rpc", "v1", "observability"},
     "sandbox": {"sandbox", "v1", "order"},
 }

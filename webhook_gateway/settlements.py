@@ -1,4 +1,7 @@
-"""Reports to Midas what became of deliveries: while one report is on its way the next gather."""
+"""Reports to Midas what became of deliveries: while one report is on its way the next gather.
+
+After a report of several the next one waits a moment for as many again (`midas.gathering`).
+"""
 
 import asyncio
 import logging
@@ -7,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from midas.gathering import Gathering
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway.calls import CallFailed, answer_of
 from webhook_gateway.pauses import Pauses
@@ -34,11 +38,13 @@ class Settlements:
         self._done = done
         self._waiting: deque[_Waiting] = deque()
         self._some = asyncio.Event()
+        self._gathering = Gathering()
 
     def add(self, settlement: events.Settlement, lease_over_at: float) -> None:
         """Report it soon; `done` is called once it was reported, or its lease is surely over."""
         self._waiting.append(_Waiting(settlement, lease_over_at))
         self._some.set()
+        self._gathering.came(len(self._waiting))
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -46,11 +52,18 @@ class Settlements:
         while True:
             await self._some.wait()
             self._some.clear()
-            while self._waiting:
+            last = 0
+            while await self._gathered(last):
+                last = min(len(self._waiting), BATCH)
                 if await self._report(pauses.count == 0):
                     pauses.reset()
                 else:
                     await asyncio.sleep(pauses.next_s())
+
+    async def _gathered(self, last: int) -> bool:
+        """Whether something waits, after a report that held so many."""
+        await self._gathering.wait(last, len(self._waiting))
+        return bool(self._waiting)
 
     def forget(self) -> int:
         """Report none of what waits; their number."""

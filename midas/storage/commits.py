@@ -1,8 +1,6 @@
 """Group commit: while one commit is under way, the next changes gather and go together.
 
-After a commit of several, the next one waits a moment for as many again: they are on their way, and
-a commit costs about the same however many changes it holds. PostgreSQL knows the two bounds as
-commit_siblings and commit_delay. Whoever is alone waits for nobody.
+After a commit of several, the next one waits a moment for as many again (`midas.gathering`).
 
 A change is answered only after the commit that holds it. It is written once, whatever happens to
 the connection: after a lost answer the change is looked for by its `change_id`, and where it is not
@@ -22,6 +20,7 @@ from uuid import uuid4
 
 from midas import limits
 from midas.errors import Overloaded, StorageUnavailable
+from midas.gathering import DELAY, Gathering
 from midas.payment import Change
 from midas.ports import KeyTaken
 from midas.storage.database import Batch, Database, Head
@@ -62,15 +61,12 @@ class Commits:
         self,
         database: Database,
         patience: timedelta = limits.COMMIT_PATIENCE,
-        delay: timedelta = limits.COMMIT_DELAY,
+        delay: timedelta = DELAY,
     ) -> None:
         self._database = database
         self._patience = patience.total_seconds()
-        self._delay_s = delay.total_seconds()
         self._waiting: list[_Waiting] = []
-        self._wanted = 0
-        """How many changes are waited for, while there are fewer."""
-        self._enough = asyncio.Event()
+        self._gathering = Gathering(delay)
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
         self._name = uuid4().hex[:20]
@@ -94,8 +90,7 @@ class Commits:
         deadline = time.monotonic() + self._patience
         waiting = _Waiting(change, change_id, deadline, loop.create_future())
         self._waiting.append(waiting)
-        if len(self._waiting) >= self._wanted:
-            self._enough.set()
+        self._gathering.came(len(self._waiting))
         if self._writer is None:
             self._writer = loop.create_task(self._write_all(), name="midas-commits")
         return await waiting.answer
@@ -103,7 +98,7 @@ class Commits:
     async def close(self) -> None:
         """Write what is waiting, then take nothing more."""
         self._closed = True
-        self._enough.set()
+        self._gathering.stop()
         if self._writer is not None:
             await self._writer
 
@@ -113,7 +108,8 @@ class Commits:
             while True:
                 # Callers that were answered just now get to submit what follows.
                 await asyncio.sleep(0)
-                await self._gather(len(taken))
+                if not self._closed:
+                    await self._gathering.wait(len(taken), len(self._waiting))
                 taken = self._take()
                 if not taken:
                     return
@@ -123,18 +119,6 @@ class Commits:
             for each in (*taken, *self._waiting):
                 _answer(each, StorageUnavailable(may_have_written=True))
             self._waiting.clear()
-
-    async def _gather(self, last: int) -> None:
-        """Wait for as many changes as the last commit held, if those were several."""
-        if last < limits.COMMIT_SIBLINGS or len(self._waiting) >= last or self._closed:
-            return
-        self._wanted = last
-        self._enough.clear()
-        timer = asyncio.get_running_loop().call_later(self._delay_s, self._enough.set)
-        try:
-            await self._enough.wait()
-        finally:
-            timer.cancel()
 
     def _take(self) -> list[_Waiting]:
         """The next batch: one change of an order at most, the others stay in line."""

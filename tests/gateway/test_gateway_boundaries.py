@@ -16,6 +16,7 @@ STANDALONE = {
     "midas.config_server",
     "midas.config_sources",
     "midas.errors",
+    "midas.gathering",
     "midas.observability",
     "midas.process",
 }
