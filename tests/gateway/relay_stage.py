@@ -42,6 +42,7 @@ class Served:
     def __init__(self, double: Any, add: Add) -> None:
         self._double, self._add = double, add
         self._server: aio.Server | None = None
+        self._ending: asyncio.Task[None] | None = None
         self.port = 0
 
     @property
@@ -58,12 +59,15 @@ class Served:
         await self._server.start()
 
     async def down(self) -> None:
-        """Drop every call and connection."""
-        server = self._server
-        if server is not None:
-            await server.stop(0)
-            if self._server is server:
-                self._server = None
+        """Drop every call and connection.
+
+        In a task of its own, because a call that is dropped may be the one that asked for it.
+        """
+        if self._server is not None:
+            server, self._server = self._server, None
+            self._ending = asyncio.create_task(server.stop(0))
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
 
 
 @dataclass
