@@ -33,6 +33,97 @@ EXPECTED = {
 }  # fmt: skip
 """The state after each observation; `!` means that a person is called."""
 
+EVENTS = {
+    "pending": "charge_pending",
+    "closed": "charge_closed",
+    "succeeded": "charge_succeeded",
+    "failed": "charge_failed",
+    "reversed": "charge_reversed",
+    "same": "charge_still_pending",
+    "stale": "charge_observation_stale",
+    "unknown": "charge_outcome_unknown",
+    "raised": "charge_contradicted",
+}
+"""The journal's names, short as the tables below have them."""
+
+JOURNAL = {
+    #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
+    "WAITING":            "pending    same        stale       stale       stale       stale",
+    "LAPSED":             "closed     closed      stale       stale       stale       stale",
+    "PAID":               "succeeded  succeeded   stale       succeeded   succeeded   stale",
+    "REVERSED":           "closed     closed      raised      stale       stale       stale",
+    "PAID_THEN_REVERSED": "reversed   reversed    reversed    reversed    reversed    stale",
+    "PAYMENT_FAILED":     "failed     failed      raised      stale       stale       stale",
+    "REFUSED":            "failed     raised      raised      stale       stale       stale",
+    "ABSENT":             "failed     raised      raised      stale       stale       stale",
+    "NO_ANSWER":          "unknown    unknown     unknown     unknown     unknown     unknown",
+}  # fmt: skip
+"""The journal entry of what our own question was answered."""
+
+JOURNAL_OF_WEBHOOKS = {
+    #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
+    "WAITING":            "pending    same        stale       stale       stale       stale",
+    "LAPSED":             "closed     closed      stale       stale       stale       stale",
+    "PAID":               "succeeded  succeeded   stale       succeeded   succeeded   stale",
+    "REVERSED":           "closed     closed      stale       stale       stale       stale",
+    "PAID_THEN_REVERSED": "reversed   reversed    reversed    reversed    reversed    stale",
+    "PAYMENT_FAILED":     "failed     failed      stale       stale       stale       stale",
+    "REFUSED":            "failed     stale       stale       stale       stale       stale",
+    "ABSENT":             "failed     stale       stale       stale       stale       stale",
+    "NO_ANSWER":          "unknown    unknown     unknown     unknown     unknown     unknown",
+}  # fmt: skip
+"""The same for a webhook: what contradicts may have been overtaken (W4)."""
+
+TOLD = {
+    #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
+    "WAITING":            "-          -           -           -           -           -",
+    "LAPSED":             "CLOSED     CLOSED      -           -           -           -",
+    "PAID":               "SUCCESS    SUCCESS     -           SUCCESS     SUCCESS     -",
+    "REVERSED":           "CLOSED     CLOSED      -           -           -           -",
+    "PAID_THEN_REVERSED": "CLOSED     CLOSED      CLOSED      -           -           -",
+    "PAYMENT_FAILED":     "CLOSED     CLOSED      -           -           -           -",
+    "REFUSED":            "CLOSED     -           -           -           -           -",
+    "ABSENT":             "CLOSED     -           -           -           -           -",
+    "NO_ANSWER":          "-          -           -           -           -           -",
+}  # fmt: skip
+"""What the order service is told; `-` is nothing."""
+
+TOLD_BESIDE_THE_ANSWER = {
+    #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
+    "WAITING":            "-          -           -           -           -           -",
+    "LAPSED":             "CLOSED     CLOSED      -           -           -           -",
+    "PAID":               "SUCCESS    SUCCESS     -           SUCCESS     SUCCESS     -",
+    "REVERSED":           "CLOSED     CLOSED      -           -           -           -",
+    "PAID_THEN_REVERSED": "CLOSED     CLOSED      CLOSED      -           -           -",
+    "PAYMENT_FAILED":     "-          -           -           -           -           -",
+    "REFUSED":            "-          -           -           -           -           -",
+    "ABSENT":             "-          -           -           -           -           -",
+    "NO_ANSWER":          "-          -           -           -           -           -",
+}  # fmt: skip
+"""The same for the create call: the caller has a failure in its answer already."""
+
+TOLD_IF_SUPERSEDED = {
+    #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
+    "WAITING":            "-          -           -           -           -           -",
+    "LAPSED":             "-          -           -           -           -           -",
+    "PAID":               "SUCCESS    SUCCESS     -           SUCCESS     SUCCESS     -",
+    "REVERSED":           "-          -           -           -           -           -",
+    "PAID_THEN_REVERSED": "-          -           .           -           -           -",
+    "PAYMENT_FAILED":     "-          -           -           -           -           -",
+    "REFUSED":            "-          -           -           -           -           -",
+    "ABSENT":             "-          -           -           -           -           -",
+    "NO_ANSWER":          "-          -           -           -           -           -",
+}  # fmt: skip
+"""The same, whoever saw it, where the caller wanted another charge; `.` is not judged here."""
+
+TABLES = [EXPECTED, JOURNAL, JOURNAL_OF_WEBHOOKS, TOLD, TOLD_BESIDE_THE_ANSWER, TOLD_IF_SUPERSEDED]
+OBSERVERS = {
+    ObservedBy.CREATE: (JOURNAL, TOLD_BESIDE_THE_ANSWER),
+    ObservedBy.WEBHOOK: (JOURNAL_OF_WEBHOOKS, TOLD),
+    ObservedBy.QUERY: (JOURNAL, TOLD),
+}
+NOTICES = {"-": None, "SUCCESS": ChargeNotice.SUCCESS, "CLOSED": ChargeNotice.CLOSED}
+
 WITHOUT_FACTS = {"REFUSED", "ABSENT", "NO_ANSWER"}
 FLAGS: dict[str, dict[str, object]] = {
     "WAITING": {},
@@ -95,16 +186,22 @@ def seen(said: ChargeSaid, by: ObservedBy = ObservedBy.QUERY) -> ChargeObservati
     return ChargeObservation(said, by, NOW + timedelta(minutes=1), facts)
 
 
+def cell(table: dict[str, str], state: ChargeState, said: ChargeSaid) -> str:
+    """What the table says of this pair."""
+    return table[said].split()[list(ChargeState).index(state)]
+
+
 def expected(state: ChargeState, said: ChargeSaid) -> tuple[str, bool]:
     """The state that must follow, and whether a person is called."""
-    cell = EXPECTED[said].split()[list(ChargeState).index(state)]
-    return cell.rstrip("!"), cell.endswith("!")
+    told = cell(EXPECTED, state, said)
+    return told.rstrip("!"), told.endswith("!")
 
 
-def test_the_table_covers_everything() -> None:
+@pytest.mark.parametrize("table", TABLES)
+def test_the_tables_cover_everything(table: dict[str, str]) -> None:
     """No state and no observation is left out of the expectations."""
-    assert set(EXPECTED) == set(ChargeSaid)
-    assert all(len(row.split()) == len(ChargeState) for row in EXPECTED.values())
+    assert set(table) == set(ChargeSaid)
+    assert all(len(row.split()) == len(ChargeState) for row in table.values())
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
@@ -112,7 +209,34 @@ def test_every_pair(state: ChargeState, said: ChargeSaid) -> None:
     """Each observation leads each state exactly where the table says (I6)."""
     outcome = machine.observe(a_charge(state), seen(said), order_paid=False)
     assert (outcome.charge.state, bool(outcome.charge.operator_reason)) == expected(state, said)
-    assert outcome.event
+
+
+@pytest.mark.parametrize("by", OBSERVERS)
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_what_every_pair_writes_and_tells(
+    state: ChargeState, said: ChargeSaid, by: ObservedBy
+) -> None:
+    """Each pair has its own journal entry and its own notice, or none, for each observer (I3)."""
+    journal, told = OBSERVERS[by]
+    outcome = machine.observe(a_charge(state), seen(said, by), order_paid=False)
+    assert outcome.event == EVENTS[cell(journal, state, said)]
+    assert outcome.notice is NOTICES[cell(told, state, said)]
+
+
+@pytest.mark.parametrize("by", OBSERVERS)
+@pytest.mark.parametrize(
+    ("state", "said"), [pair for pair in PAIRS if cell(TOLD_IF_SUPERSEDED, *pair) != "."]
+)
+def test_what_every_pair_tells_of_a_superseded_charge(
+    state: ChargeState, said: ChargeSaid, by: ObservedBy
+) -> None:
+    """It moves as any other charge does, and of its end only money is told."""
+    superseded = replace(a_charge(state), superseded=True)
+    outcome = machine.observe(superseded, seen(said, by), order_paid=False)
+    assert outcome.charge.state == expected(state, said)[0]
+    assert outcome.charge.superseded
+    assert outcome.event == EVENTS[cell(OBSERVERS[by][0], state, said)]
+    assert outcome.notice is NOTICES[cell(TOLD_IF_SUPERSEDED, state, said)]
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)

@@ -30,6 +30,59 @@ EXPECTED = {
 }  # fmt: skip
 """The state after each observation; `!` means that a person is called."""
 
+EVENTS = {
+    "pending": "refund_pending",
+    "succeeded": "refund_succeeded",
+    "failed": "refund_failed",
+    "same": "refund_still_pending",
+    "unsent": "refund_unsent",
+    "missing": "refund_needs_operator",
+    "stale": "refund_observation_stale",
+    "unknown": "refund_outcome_unknown",
+    "raised": "refund_contradicted",
+}
+"""The journal's names, short as the tables below have them."""
+
+JOURNAL = {
+    #            SUBMITTING   PENDING     SUCCEEDED   FAILED
+    "WORKING":   "pending     same        stale       stale",
+    "DONE":      "succeeded   succeeded   stale       succeeded",
+    "FAILED":    "failed      failed      raised      stale",
+    "REFUSED":   "failed      raised      raised      stale",
+    "UNSENT":    "unsent      raised      raised      raised",
+    "ABSENT":    "missing     raised      raised      stale",
+    "NO_ANSWER": "unknown     unknown     unknown     unknown",
+}  # fmt: skip
+"""The journal entry of what our own question was answered."""
+
+JOURNAL_OF_WEBHOOKS = {
+    #            SUBMITTING   PENDING     SUCCEEDED   FAILED
+    "WORKING":   "pending     same        stale       stale",
+    "DONE":      "succeeded   succeeded   stale       succeeded",
+    "FAILED":    "failed      failed      stale       stale",
+    "REFUSED":   "failed      stale       stale       stale",
+    "UNSENT":    "unsent      stale       stale       stale",
+    "ABSENT":    "missing     stale       stale       stale",
+    "NO_ANSWER": "unknown     unknown     unknown     unknown",
+}  # fmt: skip
+"""The same for a webhook: what contradicts may have been overtaken (W4)."""
+
+TOLD = {
+    #            SUBMITTING   PENDING     SUCCEEDED   FAILED
+    "WORKING":   "-           -           -           -",
+    "DONE":      "SUCCESS     SUCCESS     -           SUCCESS",
+    "FAILED":    "FAILED      FAILED      -           -",
+    "REFUSED":   "FAILED      -           -           -",
+    "UNSENT":    "-           -           -           -",
+    "ABSENT":    "-           -           -           -",
+    "NO_ANSWER": "-           -           -           -",
+}  # fmt: skip
+"""What the order service is told, whoever saw it; `-` is nothing."""
+
+TABLES = [EXPECTED, JOURNAL, JOURNAL_OF_WEBHOOKS, TOLD]
+OBSERVERS = {"CREATE": JOURNAL, "WEBHOOK": JOURNAL_OF_WEBHOOKS, "QUERY": JOURNAL}
+NOTICES = {"-": None, "SUCCESS": RefundNotice.SUCCESS, "FAILED": RefundNotice.FAILED}
+
 WITHOUT_FACTS = {"REFUSED", "UNSENT", "ABSENT", "NO_ANSWER"}
 PAIRS = list(product(RefundState, RefundSaid))
 
@@ -78,16 +131,22 @@ def seen(said: RefundSaid, by: str = "QUERY") -> RefundObservation:
     return RefundObservation(said, by, NOW + timedelta(minutes=1), facts)
 
 
+def cell(table: dict[str, str], state: RefundState, said: RefundSaid) -> str:
+    """What the table says of this pair."""
+    return table[said].split()[list(RefundState).index(state)]
+
+
 def expected(state: RefundState, said: RefundSaid) -> tuple[str, bool]:
     """The state that must follow, and whether a person is called."""
-    cell = EXPECTED[said].split()[list(RefundState).index(state)]
-    return cell.rstrip("!"), cell.endswith("!")
+    told = cell(EXPECTED, state, said)
+    return told.rstrip("!"), told.endswith("!")
 
 
-def test_the_table_covers_everything() -> None:
+@pytest.mark.parametrize("table", TABLES)
+def test_the_tables_cover_everything(table: dict[str, str]) -> None:
     """No state and no observation is left out of the expectations."""
-    assert set(EXPECTED) == set(RefundSaid)
-    assert all(len(row.split()) == len(RefundState) for row in EXPECTED.values())
+    assert set(table) == set(RefundSaid)
+    assert all(len(row.split()) == len(RefundState) for row in table.values())
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
@@ -95,7 +154,38 @@ def test_every_pair(state: RefundState, said: RefundSaid) -> None:
     """Each observation leads each state exactly where the table says (I6)."""
     outcome = machine.observe(a_refund(state), seen(said))
     assert (outcome.refund.state, bool(outcome.refund.operator_reason)) == expected(state, said)
-    assert outcome.event
+
+
+@pytest.mark.parametrize("by", OBSERVERS)
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_what_every_pair_writes_and_tells(state: RefundState, said: RefundSaid, by: str) -> None:
+    """Each pair has its own journal entry and its own notice, or none, for each observer (I3)."""
+    outcome = machine.observe(a_refund(state), seen(said, by))
+    assert outcome.event == EVENTS[cell(OBSERVERS[by], state, said)]
+    assert outcome.notice is NOTICES[cell(TOLD, state, said)]
+    assert outcome.refund.state == expected(state, said)[0]
+
+
+@pytest.mark.parametrize("by", OBSERVERS)
+@pytest.mark.parametrize(
+    ("said", "state", "event", "notice"),
+    [
+        ("WORKING", "FAILED", "refund_contradicted", None),
+        ("DONE", "SUCCEEDED", "refund_succeeded", RefundNotice.SUCCESS),
+        ("FAILED", "FAILED", "refund_observation_stale", None),
+        ("REFUSED", "FAILED", "refund_observation_stale", None),
+        ("ABSENT", "FAILED", "refund_observation_stale", None),
+        ("NO_ANSWER", "FAILED", "refund_outcome_unknown", None),
+    ],
+)
+def test_what_is_seen_of_a_refund_that_was_refused(
+    said: str, state: str, event: str, notice: RefundNotice | None, by: str
+) -> None:
+    """No id of Ping++'s is known of it; a refund at work there contradicts, whoever saw it."""
+    refused = replace(a_refund(RefundState.FAILED), refund_id=None)
+    outcome = machine.observe(refused, seen(RefundSaid(said), by))
+    assert (outcome.refund.state, outcome.event, outcome.notice) == (state, event, notice)
+    assert outcome.refund.holds_money is (said in {"WORKING", "DONE"})
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
