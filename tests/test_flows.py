@@ -1,6 +1,7 @@
 """The flows at the places where money was once nearly lost, each on the in-memory world."""
 
 import asyncio
+import json
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from midas.errors import (
     Overloaded,
     PspRejectsMidas,
     PspUnavailable,
+    RefundExceedsRemaining,
     RefundNoReused,
 )
 from midas.flows.terms import RefundTerms
@@ -144,6 +146,36 @@ async def test_unknown_for_a_day_calls_a_person(
     assert refund.operator_reason
     assert refund.holds_money
     assert len(await world.disk.journal(world.terms.order_no)) < 50
+
+
+@pytest.mark.parametrize("arrived", [False, True], ids=["request-lost", "answer-lost"])
+async def test_an_unknown_refund_blocks_only_what_it_may_have_spent(
+    world: World, monkeypatch: pytest.MonkeyPatch, arrived: bool
+) -> None:
+    """Of 100 paid, 40 may be gone: 61 are refused with what is left, 60 go through meanwhile (I2).
+
+    The refund that arrived is not shown by Ping++ yet (P7).
+    """
+    await paid(world)
+    lose_one_refund(monkeypatch, arrived=arrived)
+    assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    assert (await world.order()).refund("r1").state is RefundState.SUBMITTING
+
+    other = RefundTerms("r2", order_no=world.terms.order_no, amount=61, description="the rest")
+    with pytest.raises(RefundExceedsRemaining) as told:
+        await world.payments.refund(other)
+    assert (told.value.amount, told.value.remaining) == (61, 60)
+    assert [each.refund_no for each in (await world.order()).refunds] == ["r1"]
+
+    rest = await world.payments.refund(replace(other, amount=60))
+    assert (rest.refund.amount, rest.refund.state) == (60, RefundState.SUCCEEDED)
+    order = await world.order()
+    assert order.refund("r1").state is RefundState.SUBMITTING
+    assert order.refundable(order.charges[0]) == 0
+    monkeypatch.undo()
+    await world.settle()
+    made = world.lookalike.refunds_of(order.charges[0].charge_id or "")
+    assert sorted(each["amount"] for each in made) == ([40, 60] if arrived else [60])
 
 
 async def test_flows_that_outlive_their_callers_are_bounded(
@@ -404,3 +436,22 @@ def lose_answers(patch: pytest.MonkeyPatch, after: str) -> None:
         return Lost("timeout") if lost else answer
 
     patch.setattr(FaultyWire, "send", send_and_lose)
+
+
+def lose_one_refund(patch: pytest.MonkeyPatch, *, arrived: bool) -> None:
+    """The first refund that is sent gets no answer, and Ping++ shows no refund of the charge."""
+    send = FaultyWire.send
+    posts: list[str] = []
+    none = {"object": "list", "has_more": False, "data": []}
+    no_refunds = {"refunds": none, "amount_refunded": 0, "refunded": False}
+
+    async def send_or_lose(self, request, limit):  # type: ignore[no-untyped-def]
+        if request.method == "POST":
+            posts.append(request.url)
+            lost = len(posts) == 1
+            answer = await send(self, request, limit) if arrived or not lost else None
+            return Lost("timeout") if lost else answer
+        answer = await send(self, request, limit)
+        return replace(answer, body=json.dumps(json.loads(answer.body) | no_refunds).encode())
+
+    patch.setattr(FaultyWire, "send", send_or_lose)
