@@ -2,8 +2,6 @@
 
 import asyncio
 import io
-import logging
-from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -12,7 +10,7 @@ import pytest
 
 from midas import errors
 from midas.errors import FieldViolation, MidasError
-from midas.observability import Logs, configure
+from midas.observability import Logs
 from midas.rpc.errors import TABLE, failure_of
 from midas.v1 import errors_pb2 as pb
 from midas.v1 import payment_service_pb2
@@ -75,19 +73,6 @@ def raising(error: BaseException) -> ScriptedFlows:
         raise error
 
     return ScriptedFlows(before=fail)
-
-
-@pytest.fixture
-def logged() -> Iterator[tuple[Logs, io.StringIO]]:
-    """What the process writes to its log."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before = root.handlers[:]
-    logs = configure("INFO", stream)
-    yield logs, stream
-    logs.close()
-    for handler in before:
-        root.addHandler(handler)
 
 
 def test_every_error_has_a_row() -> None:
