@@ -452,6 +452,7 @@ def lose_one_refund(patch: pytest.MonkeyPatch, *, arrived: bool) -> None:
             answer = await send(self, request, limit) if arrived or not lost else None
             return Lost("timeout") if lost else answer
         answer = await send(self, request, limit)
+        assert isinstance(answer, Answer)
         return replace(answer, body=json.dumps(json.loads(answer.body) | no_refunds).encode())
 
     patch.setattr(FaultyWire, "send", send_or_lose)
