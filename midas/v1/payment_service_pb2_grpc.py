@@ -132,14 +132,31 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCharges(self, request, context):
-        """Lists charges, newest first. No effect.
+        """Lists what is stored of charges, the newest first, page by page.
+
+        Promise: by the time of creation, those of the same moment by out_trade_no; each with all its
+        refunds. Over the pages of one list no charge comes twice, and one that meets the conditions
+        all the while is not left out. `next_page_token` is empty on the last page and on no other.
+        Limit: Ping++ is not asked. A page holds fewer charges than `page_size`, but at least one, where
+        more would make the answer larger than about 3 MiB: only an empty token means the end. Each
+        page is read when it is asked for: a charge created meanwhile is newer than the place reached
+        and on no later page, and with `state` one that changes meanwhile may be left out. A token fits
+        this method and the same conditions only, and is refused with INVALID_ARGUMENT elsewhere;
+        `page_size` may change from page to page.
+        Effect: none. No money moves and nothing is written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRefunds(self, request, context):
-        """Lists refunds, newest first. No effect.
+        """Lists what is stored of refunds, the newest first, page by page.
+
+        Promise: as for ListCharges, those of the same moment by refund_no. Refunds that were made
+        elsewhere and that Midas has learnt of are among them.
+        Limit: as for ListCharges. A refund made elsewhere has Ping++'s time of creation: if Midas
+        learns of it after the first page, a later page may hold it, or none.
+        Effect: none. No money moves and nothing is written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

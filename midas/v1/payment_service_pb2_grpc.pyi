@@ -80,9 +80,28 @@ class PaymentServiceStub:
     Ping++ is sure to take them for the same charge.
     """
     ListCharges: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]
-    """Lists charges, newest first. No effect."""
+    """Lists what is stored of charges, the newest first, page by page.
+
+    Promise: by the time of creation, those of the same moment by out_trade_no; each with all its
+    refunds. Over the pages of one list no charge comes twice, and one that meets the conditions
+    all the while is not left out. `next_page_token` is empty on the last page and on no other.
+    Limit: Ping++ is not asked. A page holds fewer charges than `page_size`, but at least one, where
+    more would make the answer larger than about 3 MiB: only an empty token means the end. Each
+    page is read when it is asked for: a charge created meanwhile is newer than the place reached
+    and on no later page, and with `state` one that changes meanwhile may be left out. A token fits
+    this method and the same conditions only, and is refused with INVALID_ARGUMENT elsewhere;
+    `page_size` may change from page to page.
+    Effect: none. No money moves and nothing is written.
+    """
     ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
-    """Lists refunds, newest first. No effect."""
+    """Lists what is stored of refunds, the newest first, page by page.
+
+    Promise: as for ListCharges, those of the same moment by refund_no. Refunds that were made
+    elsewhere and that Midas has learnt of are among them.
+    Limit: as for ListCharges. A refund made elsewhere has Ping++'s time of creation: if Midas
+    learns of it after the first page, a later page may hold it, or none.
+    Effect: none. No money moves and nothing is written.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -136,9 +155,28 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Ping++ is sure to take them for the same charge.
     """
     ListCharges: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListChargesRequest, _payment_service_pb2.ListChargesResponse]  # type: ignore[assignment]
-    """Lists charges, newest first. No effect."""
+    """Lists what is stored of charges, the newest first, page by page.
+
+    Promise: by the time of creation, those of the same moment by out_trade_no; each with all its
+    refunds. Over the pages of one list no charge comes twice, and one that meets the conditions
+    all the while is not left out. `next_page_token` is empty on the last page and on no other.
+    Limit: Ping++ is not asked. A page holds fewer charges than `page_size`, but at least one, where
+    more would make the answer larger than about 3 MiB: only an empty token means the end. Each
+    page is read when it is asked for: a charge created meanwhile is newer than the place reached
+    and on no later page, and with `state` one that changes meanwhile may be left out. A token fits
+    this method and the same conditions only, and is refused with INVALID_ARGUMENT elsewhere;
+    `page_size` may change from page to page.
+    Effect: none. No money moves and nothing is written.
+    """
     ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
-    """Lists refunds, newest first. No effect."""
+    """Lists what is stored of refunds, the newest first, page by page.
+
+    Promise: as for ListCharges, those of the same moment by refund_no. Refunds that were made
+    elsewhere and that Midas has learnt of are among them.
+    Limit: as for ListCharges. A refund made elsewhere has Ping++'s time of creation: if Midas
+    learns of it after the first page, a later page may hold it, or none.
+    Effect: none. No money moves and nothing is written.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Charges, refunds and queries payments at Ping++, at most once each.
@@ -213,7 +251,19 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.ListChargesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListChargesResponse, _abc.Awaitable[_payment_service_pb2.ListChargesResponse]]:
-        """Lists charges, newest first. No effect."""
+        """Lists what is stored of charges, the newest first, page by page.
+
+        Promise: by the time of creation, those of the same moment by out_trade_no; each with all its
+        refunds. Over the pages of one list no charge comes twice, and one that meets the conditions
+        all the while is not left out. `next_page_token` is empty on the last page and on no other.
+        Limit: Ping++ is not asked. A page holds fewer charges than `page_size`, but at least one, where
+        more would make the answer larger than about 3 MiB: only an empty token means the end. Each
+        page is read when it is asked for: a charge created meanwhile is newer than the place reached
+        and on no later page, and with `state` one that changes meanwhile may be left out. A token fits
+        this method and the same conditions only, and is refused with INVALID_ARGUMENT elsewhere;
+        `page_size` may change from page to page.
+        Effect: none. No money moves and nothing is written.
+        """
 
     @_abc_1.abstractmethod
     def ListRefunds(
@@ -221,6 +271,13 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.ListRefundsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListRefundsResponse, _abc.Awaitable[_payment_service_pb2.ListRefundsResponse]]:
-        """Lists refunds, newest first. No effect."""
+        """Lists what is stored of refunds, the newest first, page by page.
+
+        Promise: as for ListCharges, those of the same moment by refund_no. Refunds that were made
+        elsewhere and that Midas has learnt of are among them.
+        Limit: as for ListCharges. A refund made elsewhere has Ping++'s time of creation: if Midas
+        learns of it after the first page, a later page may hold it, or none.
+        Effect: none. No money moves and nothing is written.
+        """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
