@@ -19,18 +19,33 @@ _CPU = "CPU ms/charge"
 
 def on_sqlite(stage: Stage) -> list[Row]:
     """Midas on SQLite beside the limit and beside the SDK as documented."""
+    midas = _contender(stage, *stage.midas(stage.sqlite(), stage.stub), stage.plan.charges)
+    return _side_by_side(stage, "charge", "midas, SQLite FULL", midas)
+
+
+def on_postgres(stage: Stage) -> list[Row]:
+    """The same on PostgreSQL; what PostgreSQL itself used is told apart."""
+    postgres = stage.postgres
+    database_url = migrated(stage, postgres.database())
+    server, target = stage.midas(database_url, stage.stub)
+    midas = _contender(stage, server, target, stage.plan.charges, postgres=postgres.cpu_s)
+    return _side_by_side(stage, "charge-postgres", "midas, PostgreSQL", midas)
+
+
+def _side_by_side(stage: Stage, name: str, what: str, contender: Contender) -> list[Row]:
+    """Midas, the limit and the SDK in one run, each in turn in every round."""
     plan = stage.plan
     contenders = {
         "bare": _contender(stage, *stage.baseline("bare_server", stage.stub), plan.charges),
         "sdk": _contender(stage, *stage.baseline("sdk_server", stage.stub), plan.sdk_charges),
-        "midas": _contender(stage, *stage.midas(stage.sqlite(), stage.stub), plan.charges),
+        "midas": contender,
     }
     samples = measure(contenders, plan.rounds, plan.warm_up)
-    bare, sdk, midas = (cpu(samples[name], "server") for name in ("bare", "sdk", "midas"))
-    name, n = "charge", f"{plan.rounds} x {plan.charges}"
-    few = f"{plan.rounds} x {plan.sdk_charges}"
+    bare, sdk, midas = (cpu(samples[each], "server") for each in ("bare", "sdk", "midas"))
+    n, few = f"{plan.rounds} x {plan.charges}", f"{plan.rounds} x {plan.sdk_charges}"
     return [
-        row(name, "midas, SQLite FULL", midas, _CPU, at_most=MIDAS_CPU_MS_MAX, count=n),
+        row(name, what, midas, _CPU, at_most=MIDAS_CPU_MS_MAX, count=n),
+        *_database(name, contender, samples, n),
         row(name, "bare limit, nothing stored", bare, _CPU, count=n),
         row(name, "grpc + pingpp SDK, nothing stored", sdk, _CPU, count=few),
         row(name, "midas : bare", ratios(midas, bare), "x", at_most=MIDAS_TO_BARE_MAX),
@@ -39,25 +54,13 @@ def on_sqlite(stage: Stage) -> list[Row]:
     ]
 
 
-def on_postgres(stage: Stage) -> list[Row]:
-    """Midas on PostgreSQL beside the limit; what PostgreSQL itself used is told apart."""
-    plan, postgres = stage.plan, stage.postgres
-    database_url = migrated(stage, postgres.database())
-    server, target = stage.midas(database_url, stage.stub)
-    contenders = {
-        "bare": _contender(stage, *stage.baseline("bare_server", stage.stub), plan.charges),
-        "midas": _contender(stage, server, target, plan.charges, postgres=postgres.cpu_s),
-    }
-    samples = measure(contenders, plan.rounds, plan.warm_up)
-    bare, midas = (cpu(samples[name], "server") for name in ("bare", "midas"))
-    name, n = "charge-postgres", f"{plan.rounds} x {plan.charges}"
-    return [
-        row(name, "midas, PostgreSQL", midas, _CPU, at_most=MIDAS_CPU_MS_MAX, count=n),
-        row(name, "PostgreSQL itself", cpu(samples["midas"], "postgres"), _CPU, count=n),
-        row(name, "bare limit, nothing stored", bare, _CPU, count=n),
-        row(name, "midas : bare", ratios(midas, bare), "x", at_most=MIDAS_TO_BARE_MAX),
-        *_throughput(name, samples, n),
-    ]
+def _database(
+    name: str, midas: Contender, samples: Mapping[str, list[Sample]], n: str
+) -> list[Row]:
+    """What a database with processes of its own used."""
+    if "postgres" not in midas.meters:
+        return []
+    return [row(name, "PostgreSQL itself", cpu(samples["midas"], "postgres"), _CPU, count=n)]
 
 
 def migrated(stage: Stage, database_url: str) -> str:

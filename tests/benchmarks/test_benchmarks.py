@@ -43,3 +43,15 @@ def test_it_yields_numbers(told: dict[str, Any], benchmark: str) -> None:
     rows = [each for each in ours if "beyond" not in each["what"]]  # a difference may be negative
     assert rows
     assert all(each["measured"] > 0 for each in rows)
+
+
+@pytest.mark.parametrize("benchmark", ["charge", "charge-postgres"])
+def test_a_charge_is_compared_with_both_ends(told: dict[str, Any], benchmark: str) -> None:
+    """On either database Midas stands beside the bare limit and beside the SDK as documented."""
+    whats = {each["what"] for each in told["rows"] if each["benchmark"] == benchmark}
+    assert {
+        "bare limit, nothing stored",
+        "grpc + pingpp SDK, nothing stored",
+        "midas : bare",
+        "SDK : midas",
+    } <= whats
