@@ -1,6 +1,8 @@
 """What an answer proves. Unknown is not failure (I5), and no class or code is without a verdict."""
 
 import inspect
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -32,6 +34,96 @@ def test_every_class_of_the_sdk_has_a_verdict() -> None:
         if issubclass(value, Exception)
     }
     assert classes == set(verdicts.VERDICTS)
+
+
+def envelope(code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """The parsed answer that the SDK hands on with an error."""
+    body: dict[str, Any] = json.loads(made.error_body(code, param))
+    return body
+
+
+def invalid(status: int, code: str | None = None, param: str | None = None) -> Exception:
+    """As the SDK makes it of a 400 or a 404."""
+    told = envelope(code, param)
+    return sdk.errors.InvalidRequestError("不行", param, code, "", status, told)  # type: ignore[no-any-return]
+
+
+def channel(code: str | None = None) -> Exception:
+    """As the SDK makes it of a 402."""
+    return sdk.errors.ChannelError("不行", None, code, "", 402, envelope(code))  # type: ignore[no-any-return]
+
+
+def other(kind: str, status: int | None, code: str | None = None) -> Exception:
+    """One of those classes that hold nothing of their own."""
+    return getattr(sdk.errors, kind)("不行", "", status, envelope(code))  # type: ignore[no-any-return]
+
+
+def refused(refusal: Refusal, code: str = "", param: str = "") -> NotDone:
+    """Proven not done, in the words of the envelope."""
+    return NotDone(refusal, code=code, param=param, message="不行")
+
+
+ROWS: list[tuple[Exception, bool, NotDone | Unknown]] = [
+    # the error, whether the create call takes the money, and what is proven
+    (invalid(400, param="amount"), False, refused(Refusal.REFUSED, param="amount")),
+    (invalid(400, param="amount"), True, refused(Refusal.REFUSED, param="amount")),
+    (invalid(400, param="id"), False, refused(Refusal.REFUSED, param="id")),
+    (invalid(400), False, refused(Refusal.REFUSED)),
+    (invalid(400, "brand_new"), False, refused(Refusal.REFUSED, "brand_new")),
+    (invalid(400, "charge_closed"), True, refused(Refusal.REFUSED, "charge_closed")),
+    (invalid(400, "charge_order_no_used"), False, Unknown("code_charge_order_no_used")),
+    (invalid(400, "refund_pending"), True, Unknown("code_refund_pending")),
+    (invalid(404, param="id"), False, refused(Refusal.NOT_FOUND, param="id")),
+    (invalid(404, param="id"), True, refused(Refusal.NOT_FOUND, param="id")),
+    (invalid(404, param="app"), False, refused(Refusal.REFUSED, param="app")),
+    (invalid(404), False, refused(Refusal.REFUSED)),
+    (invalid(404, "refund_not_found", "id"), False, Unknown("code_refund_not_found")),
+    (other("AuthenticationError", 401), False, refused(Refusal.MIDAS_REJECTED)),
+    (other("AuthenticationError", 401), True, refused(Refusal.MIDAS_REJECTED)),
+    (other("AuthenticationError", 401, "x"), False, refused(Refusal.MIDAS_REJECTED, "x")),
+    (channel("channel_request_error"), False, refused(Refusal.REFUSED, "channel_request_error")),
+    (channel("channel_request_error"), True, Unknown("code_channel_request_error")),
+    (channel("refund_refused_msg"), False, refused(Refusal.REFUSED, "refund_refused_msg")),
+    (channel("channel_unexpected_error"), False, Unknown("code_channel_unexpected_error")),
+    (channel("channel_connection_error"), True, Unknown("code_channel_connection_error")),
+    (channel("brand_new"), False, Unknown("code_unlisted")),
+    (channel("brand_new"), True, Unknown("code_unlisted")),
+    (channel(), False, Unknown("code_unlisted")),
+    (other("RateLimitError", 403), False, refused(Refusal.THROTTLED)),
+    (other("RateLimitError", 403), True, refused(Refusal.THROTTLED)),
+    (other("APIError", 500), False, Unknown("status_500")),
+    (other("APIError", 200, "charge_closed"), True, Unknown("status_200")),
+    (other("APIConnectionError", None), False, Unknown("status_None")),
+    (other("APIConnectionError", 502), True, Unknown("status_502")),
+    (other("PingppError", None), False, Unknown("status_None")),
+    (other("PingppError", 418), True, Unknown("status_418")),
+]
+
+
+class Raising(sdk.Requestor):
+    """Meets each answer with this error, as the SDK's own reading would."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(made.API_KEY, "https://api.pingxx.com", None)
+        self._error = error
+
+    def interpret_response(self, rbody: bytes, rcode: int, rheaders: Mapping[str, str]) -> str:
+        """Whatever was answered."""
+        raise self._error
+
+
+@pytest.mark.parametrize(("error", "pays", "verdict"), ROWS)
+def test_every_row_is_executed(error: Exception, pays: bool, verdict: NotDone | Unknown) -> None:
+    """From an error of the SDK to exactly this verdict, and no other word of it is believed."""
+    told = judge(
+        Answer(200, b"", ""), facts.read_charge, Raising(error), Verifier([]), pays_at_create=pays
+    )
+    assert told == verdict
+
+
+def test_no_class_is_without_an_executed_row() -> None:
+    """Each class that has a row in the product is played above."""
+    assert {type(error) for error, _, _ in ROWS} == set(verdicts.VERDICTS)
 
 
 @pytest.mark.parametrize(
