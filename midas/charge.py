@@ -353,6 +353,8 @@ def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNot
     """Success is always told. An end without money is told unless the caller knows it already."""
     if after.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
+    if before.state is ChargeState.SUCCEEDED:
+        return ChargeNotice.CLOSED  # the order service holds it for paid, superseded or not
     if after.state is ChargeState.PENDING or after.superseded:
         return None
     told_before = before.state in (ChargeState.CLOSED, ChargeState.FAILED)
