@@ -2,14 +2,17 @@
 
 import base64
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tests.gateway.account import Account, event_body, genuine_webhooks
 from tests.gateway.intake_stage import PATH, request
 from webhook_gateway.signature import HEADER, Key
 
 Chance = random.Random
+Text = TypeVar("Text", bytes, str)
 
 
 @dataclass(frozen=True)
@@ -21,23 +24,27 @@ class Signed:
     key: Key
 
 
-def signed_webhooks() -> list[Signed]:
-    """The genuine ones, where they are present, and some that are signed now."""
+def recorded_webhooks() -> list[Signed]:
+    """All that Ping++ itself signed; none where they are absent."""
+    return [Signed(each.body, each.signature, each.key) for each in genuine_webhooks()]
+
+
+def made_webhooks() -> list[Signed]:
+    """Some that are signed now, of other kinds and with a longer key."""
     accounts = [Account("one"), Account("two", bits=3072)]
     bodies = [
         event_body(),
         event_body(kind="refund.succeeded", note="退款 😀", many=list(range(50))),
         event_body(kind="coupon.invented", note="x" * 3000),
     ]
-    made = [Signed(each.body, each.signature, each.key) for each in genuine_webhooks()]
-    return made + [Signed(b, a.sign(b), a.key) for a in accounts for b in bodies]
+    return [Signed(b, a.sign(b), a.key) for a in accounts for b in bodies]
 
 
 def changed_body(chance: Chance, webhook: Signed) -> bytes:
     """A request with the genuine signature over another body."""
     body = webhook.body
     while body == webhook.body:
-        body = chance.choice(_BODY_CHANGES)(chance, body)
+        body = _changed(chance, _BODY_CHANGES, body)
     return request(body, webhook.signature)
 
 
@@ -45,7 +52,7 @@ def changed_signature(chance: Chance, webhook: Signed) -> bytes:
     """A request with the genuine body under another signature."""
     text = webhook.signature
     while text.strip(" \t") == webhook.signature:
-        text = chance.choice(_SIGNATURE_CHANGES)(chance, text)
+        text = _changed(chance, _SIGNATURE_CHANGES, text)
     return request(webhook.body, text)
 
 
@@ -54,14 +61,52 @@ def changed_head(chance: Chance, raw: bytes) -> bytes:
     head, _, body = raw.partition(b"\r\n\r\n")
     changed = head
     while changed == head:
-        changed = chance.choice(_HEAD_CHANGES)(chance, head)
+        changed = _changed(chance, _HEAD_CHANGES, head)
     return changed + b"\r\n\r\n" + body
 
 
-def forged(chance: Chance, webhook: Signed) -> bytes:
-    """A well-formed request whose signature never verifies: there is no such private key."""
-    raw = chance.randbytes(webhook.key.signature_bytes)
-    return request(webhook.body, base64.b64encode(raw).decode())
+def changed_request(chance: Chance, webhook: Signed) -> bytes:
+    """A validly signed request whose changed head means something else than the signed one."""
+    raw = request(webhook.body, webhook.signature)
+    changed = raw
+    while is_intact(changed, webhook):
+        changed = changed_head(chance, raw)
+    return changed
+
+
+def is_intact(raw: bytes, webhook: Signed) -> bool:
+    """Whether method, path, signature and body are those of the webhook, whatever else is not."""
+    head, _, rest = raw.lstrip(b"\r\n").partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    fields = [_field(each) for each in lines]
+    lengths = [value.lstrip(b"0") for name, value in fields if name == b"content-length"]
+    return (
+        _FIRST_LINE.fullmatch(first) is not None
+        and [value for name, value in fields if name == _SIGNATURE] == [webhook.signature.encode()]
+        and lengths == [b"%d" % len(webhook.body)]
+        and not {name for name, _ in fields} & _OTHER_BODY
+        and rest == webhook.body
+    )
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip(b" \t")
+
+
+_FIRST_LINE = re.compile(
+    rb"POST (?:\w+://[^/?#]*)?%s(?:[?#].*)? HTTP/1\.[01]" % re.escape(PATH.encode()), re.DOTALL
+)
+_SIGNATURE = HEADER.lower().encode()
+_OTHER_BODY = {b"transfer-encoding", b"content-encoding"}
+"""Headers under which the same bytes are another body."""
+
+
+def _changed(chance: Chance, changes: Sequence[Callable[[Chance, Text], Text]], text: Text) -> Text:
+    """After one to three of these changes."""
+    for _ in range(chance.randint(1, 3)):
+        text = chance.choice(changes)(chance, text)
+    return text
 
 
 def _flip(chance: Chance, body: bytes) -> bytes:
@@ -121,7 +166,8 @@ def _longer(chance: Chance, text: str) -> str:
 
 
 def _other_bytes(chance: Chance, text: str) -> str:
-    raw = bytearray(base64.b64decode(text + "=="[: -len(text) % 4], validate=False) or b"\0")
+    plain = _NO_BASE64.sub("", text)
+    raw = bytearray(base64.b64decode(plain[: len(plain) // 4 * 4]) or b"\0")
     raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
     return base64.b64encode(raw).decode()
 
@@ -132,6 +178,7 @@ def _respelled(chance: Chance, text: str) -> str:
     )
 
 
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_ ,;\t\udcff\udc80"
 _SIGNATURE_CHANGES: tuple[Callable[[Chance, str], str], ...] = (
     _character, _character, _cut, _longer, _other_bytes, _respelled,
