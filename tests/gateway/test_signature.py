@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from midas.errors import SettingsError
-from tests.gateway.account import ABSENT, Account, Genuine, event_body, genuine_webhooks
+from tests.gateway.account import ABSENT, FIXTURES, Account, Genuine, event_body, genuine_webhooks
 from webhook_gateway.signature import Verifier, load_keys
 
 GENUINE = genuine_webhooks()
+KEY_FILES = sorted(FIXTURES.glob("keys/*.pem"))
+"""The keys of other accounts too, of which no webhook was recorded."""
 needs_genuine = pytest.mark.skipif(not GENUINE, reason=ABSENT)
 each_genuine = pytest.mark.parametrize("webhook", GENUINE, ids=lambda each: each.name)
 BODY = event_body()
@@ -31,23 +33,24 @@ def account() -> Account:
 def test_genuine_webhooks_are_accepted_with_their_own_key_only(webhook: Genuine) -> None:
     """What Ping++ signed verifies with the account's key, and with no other account's."""
     assert Verifier([webhook.key]).signer_of(webhook.signature, webhook.body) == webhook.key.name
-    others = [each.key for each in GENUINE if each.key.name != webhook.key.name]
-    assert others
-    assert Verifier(others).signer_of(webhook.signature, webhook.body) is None
+    others = load_keys([path for path in KEY_FILES if path.stem != webhook.key.name])
+    assert len(others) == len(KEY_FILES) - 1 >= 2
+    for verifier in (*(Verifier([each]) for each in others), Verifier(others)):
+        assert verifier.signer_of(webhook.signature, webhook.body) is None
 
 
 @needs_genuine
 @each_genuine
 def test_genuine_webhooks_are_refused_after_any_single_byte_change(webhook: Genuine) -> None:
-    """Every bit of every byte of the body, every byte left out, and one more at every place."""
+    """Every other value of every byte of the body, every byte left out, one more at every place."""
     verifier = Verifier([webhook.key])
     body = webhook.body
     for at in range(len(body)):
-        for bit in range(8):
-            changed = body[:at] + bytes([body[at] ^ (1 << bit)]) + body[at + 1 :]
-            assert verifier.signer_of(webhook.signature, changed) is None
-        assert verifier.signer_of(webhook.signature, body[:at] + body[at + 1 :]) is None
-        assert verifier.signer_of(webhook.signature, body[:at] + b" " + body[at:]) is None
+        before, after = body[:at], body[at + 1 :]
+        for other in set(range(256)) - {body[at]}:
+            assert verifier.signer_of(webhook.signature, before + bytes([other]) + after) is None
+        assert verifier.signer_of(webhook.signature, before + after) is None
+        assert verifier.signer_of(webhook.signature, before + b" " + body[at:]) is None
 
 
 @needs_genuine
