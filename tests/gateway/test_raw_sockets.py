@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
 import pytest
@@ -222,6 +222,56 @@ async def test_w12_a_body_that_breaks_off_is_not_recorded(
     assert midas.recorded == []
 
 
+def with_header(size: int) -> bytes:
+    """Its first header has so many bytes, name and value together."""
+    first, end, rest = request(BODY, SIGNATURE).partition(b"\r\n")
+    return first + end + b"X: " + b"y" * (size - 1) + end + rest
+
+
+def with_headers(count: int) -> bytes:
+    """It has so many headers."""
+    has = request(BODY, SIGNATURE).partition(b"\r\n\r\n")[0].count(b"\r\n")
+    return request(BODY, SIGNATURE, *["X: y"] * (count - has))
+
+
+def with_target(size: int) -> bytes:
+    """Its target has so many bytes."""
+    target = f"{PATH}?".ljust(size, "x").encode()
+    return request(BODY, SIGNATURE).replace(PATH.encode(), target, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [(with_header, 1024), (with_headers, 32), (with_target, 2048)],
+    ids=["field", "fields", "target"],
+)
+async def test_w12_a_head_is_accepted_up_to_its_bounds_and_not_beyond(
+    stage: Stage, midas: EventsDouble, make: Callable[[int], bytes], most: int
+) -> None:
+    """The size of a header, their number, and the target: the last that fits, and one more."""
+    assert (await stage.tell(make(most))).status == 200
+    assert (await stage.tell(make(most + 1))).status == 400
+    assert len(midas.recorded) == 1
+
+
+async def test_w12_a_head_is_bounded_as_well_where_it_comes_in_pieces(midas: EventsDouble) -> None:
+    """A header that goes on and on ends with the connection, long before the deadline does it."""
+    async with served(midas) as port, staged([ACCOUNT.key], port, header_timeout_s=600) as patient:
+        reader, writer = await asyncio.open_connection("127.0.0.1", patient.port)
+        writer.write(HEAD + b"X: ")
+        async with asyncio.timeout(PATIENCE_S):
+            reading = asyncio.create_task(read_all(reader))
+            with suppress(ConnectionError):
+                while not reading.done():
+                    writer.write(b"y" * 100)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            await reading
+        writer.close()
+        assert patient.counted("bad_request") == 1
+    assert midas.recorded == []
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "identity", "x", ""])
 async def test_w8_w12_encoded_bodies_are_refused(
     stage: Stage, midas: EventsDouble, encoding: str
@@ -274,9 +324,7 @@ async def test_shapes_of_request_smuggling_are_refused(
 ) -> None:
     """Refused, and the connection is closed: nothing behind it is taken for another request."""
     raw = HEAD + SIGNED + SHAPES[shape] + request(BODY, SIGNATURE)
-    answers = await stage.exchange(raw)
-    assert len(answers) <= 1
-    assert all(400 <= each.status < 500 for each in answers), answers
+    assert [each.status for each in await stage.exchange(raw)] == [400]
     assert midas.recorded == []
 
 
@@ -306,13 +354,16 @@ async def test_w14_other_methods_get_405(stage: Stage, midas: EventsDouble, meth
     assert midas.recorded == []
 
 
-@pytest.mark.parametrize("target", ["CONNECT a:1", "FOO /", "POST *", "POST http://[::1"])
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("CONNECT a:1", 405), ("FOO /", 400), ("POST *", 400), ("POST http://[::1", 400)],
+)
 async def test_w14_other_targets_are_refused(
-    stage: Stage, midas: EventsDouble, target: str
+    stage: Stage, midas: EventsDouble, target: str, status: int
 ) -> None:
     """Unknown methods and targets that are no paths."""
     raw = request(BODY, SIGNATURE).replace(f"POST {PATH}".encode(), target.encode(), 1)
-    assert all(400 <= each.status < 500 for each in await stage.exchange(raw))
+    assert [each.status for each in await stage.exchange(raw)] == [status]
     assert midas.recorded == []
 
 
@@ -381,12 +432,11 @@ async def test_w14_the_content_type_is_not_judged(stage: Stage, kind: str) -> No
 async def test_an_upgrade_is_ignored(stage: Stage) -> None:
     """No other protocol is spoken here, whatever is offered."""
     raw = request(BODY, SIGNATURE, "Upgrade: websocket", "Connection: Upgrade", close=False)
-    answers = await stage.exchange(raw)
-    assert all(each.status in {200, 400} for each in answers)
+    assert [each.status for each in await stage.exchange(raw)] == [200]
 
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01", b"\0" * 100, b"\xff" * 20_000])
 async def test_noise_is_refused(stage: Stage, midas: EventsDouble, noise: bytes) -> None:
     """TLS on the plain port and worse."""
-    assert all(each.status == 400 for each in await stage.exchange(noise + b"\r\n\r\n"))
+    assert [each.status for each in await stage.exchange(noise + b"\r\n\r\n")] == [400]
     assert midas.recorded == []
