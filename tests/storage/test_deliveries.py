@@ -6,7 +6,7 @@ import random
 import sqlite3
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from midas.delivery import DeliveryOutcome, Lease, Settlement
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
+from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.payment import Order
 from midas.storage import open_store
 from midas.storage import store as product
@@ -27,6 +28,9 @@ from tests.storage.faulty import database_at
 HOLD = timedelta(seconds=60)
 DELIVERED = DeliveryOutcome.DELIVERED
 RETRY = DeliveryOutcome.RETRY
+FAILING = 40
+ROUNDING_S = 0.002
+"""SQLite keeps moments to the millisecond."""
 
 
 async def pay(store: SqlStore, order_no: str) -> None:
@@ -116,6 +120,60 @@ async def test_everything_at_once_ends_well(
         assert set(map(tuple, delivered.values())) == {tuple(range(1, 10))}
         assert (await one.backlog()).oldest_at is None
     assert not caplog.records
+
+
+@pytest.mark.parametrize("attempts", [0, 6, 40])
+async def test_orders_that_fail_together_come_up_again_apart(
+    database_url: str, attempts: int
+) -> None:
+    """Each pause of the same attempt is cut by an amount of its own, up to half (M6)."""
+    pauses_s = await _pauses_s(database_url, attempts)
+    whole_s = min(2**attempts, NOTIFICATION_PAUSE_MAX_S)
+    assert len(pauses_s) == FAILING
+    assert len(set(pauses_s)) > FAILING * 0.7, "many come up at the same moment"
+    assert max(pauses_s) - min(pauses_s) > whole_s / 8
+    assert whole_s / 2 - ROUNDING_S <= min(pauses_s)
+    assert max(pauses_s) <= whole_s + ROUNDING_S
+
+
+@pytest.mark.parametrize("cut", [0.5, 1.0])
+async def test_a_pause_is_cut_by_half_at_the_most(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, cut: float
+) -> None:
+    """The shortest and the longest that chance can make of it."""
+    drawn: list[tuple[float, float]] = []
+
+    def edge(*bounds: float) -> float:
+        drawn.append((min(bounds), max(bounds)))
+        return cut
+
+    monkeypatch.setattr(random, "uniform", edge)
+    for pause_s in await _pauses_s(database_url, 6):
+        assert abs(pause_s - 64 * cut) <= ROUNDING_S
+    assert set(drawn) == {(0.5, 1.0)}
+
+
+async def _pauses_s(database_url: str, attempts: int) -> list[float]:
+    """How long each of some orders pauses that fail at once after so many attempts before.
+
+    Measured from an order that is delivered in the same moment, and so due at once.
+    """
+    async with await open_store(database_url) as store:
+        for order_no in ("delivered", *(f"o{number}" for number in range(FAILING))):
+            await pay(store, order_no)
+        await store._fetch(f"UPDATE orders SET announce_attempts = {attempts} RETURNING 1")  # noqa: S608
+        leases = await store.lease_notifications(100, HOLD)
+        outcomes = {"delivered": DELIVERED}
+        said = [settled(each, outcomes.get(each.notification.order_no, RETRY)) for each in leases]
+        assert all(await store.settle_notifications(said))
+        rows = await store._fetch("SELECT order_no, announce_at FROM orders")
+    due = {order_no: _moment(at) for order_no, at in rows}
+    now = due.pop("delivered")
+    return [(each - now).total_seconds() for each in due.values()]
+
+
+def _moment(stored: datetime | str) -> datetime:
+    return stored if isinstance(stored, datetime) else datetime.fromisoformat(stored)
 
 
 def _ending(order: Order, refund_no: str) -> Order:
