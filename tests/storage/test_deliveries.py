@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import random
+import re
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,8 @@ from tests.storage.faulty import database_at
 HOLD = timedelta(seconds=60)
 DELIVERED = DeliveryOutcome.DELIVERED
 RETRY = DeliveryOutcome.RETRY
+REFUSED = DeliveryOutcome.REFUSED
+README = Path(__file__).parents[2] / "README.md"
 FAILING = 40
 ROUNDING_S = 0.002
 """SQLite keeps moments to the millisecond."""
@@ -181,6 +185,38 @@ def _ending(order: Order, refund_no: str) -> Order:
     refund = order.refund(refund_no)
     others = [each for each in order.refunds if each is not refund]
     return replace(order, refunds=(*others, refund))
+
+
+async def test_the_statement_of_the_readme_lets_a_parked_order_go_on(
+    database_url: str, request: pytest.FixtureRequest
+) -> None:
+    """Run beside the server as an operator would: leased again and delivered, and no other is."""
+    (documented,) = re.findall(r"`(UPDATE orders SET [^`]+)`", README.read_text())
+    assert documented.count("…") == 1
+    async with await open_store(database_url) as store:
+        for order_no in ("mended", "parked"):
+            await pay(store, order_no)
+        leases = await store.lease_notifications(5, HOLD)
+        said = [replace(settled(each, REFUSED), code="NOT_FOUND") for each in leases]
+        assert await store.settle_notifications(said) == [True, True]
+        assert await store.lease_notifications(5, HOLD) == []
+        _run_by_hand(request, database_url, documented.replace("…", "mended"))
+        (lease,) = await store.lease_notifications(5, HOLD)
+        assert (lease.notification.order_no, lease.notification.sequence) == ("mended", 1)
+        assert await store.settle_notifications([settled(lease, DELIVERED)]) == [True]
+        backlog = await store.backlog()
+        assert (backlog.oldest_at, backlog.parked) == (None, 1)
+
+
+def _run_by_hand(request: pytest.FixtureRequest, database_url: str, sql: str) -> None:
+    """In a session of its own: Python's for SQLite, psql for PostgreSQL."""
+    if database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(request.getfixturevalue("sqlite_path"))) as connection:
+            connection.execute(sql)
+            connection.commit()
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        server.sql(sql, database_url.rpartition("/")[2])
 
 
 async def test_an_order_just_committed_is_not_read_for_its_lease(
