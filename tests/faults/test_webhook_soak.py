@@ -24,7 +24,7 @@ import pytest
 from midas.sandbox.deliveries import Match
 from midas.sandbox.orders.order import Accepted
 from tests.faults.books import books_agree
-from tests.faults.logged import LoggedProcess
+from tests.faults.counted_orders import REPEAT
 from tests.faults.processes import Harness, Keys, until
 from tests.faults.webhook_crew import Crew
 from tests.faults.webhook_load import Load
@@ -32,7 +32,14 @@ from tests.faults.webhook_stage import Chain
 
 SOAK_S = float(os.environ.get("SOAK_S", "15"))
 SEED = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(10**6)))
+FULL_SOAK_S = 60.0
 KILL_EVERY_S = 1.0
+FEWEST_KILLS = SOAK_S / KILL_EVERY_S / 2
+"""Of each kind. A quiet machine is at twice as many by the time that the soak is over; a busy one,
+which takes seconds for every start, goes on until it has so many, for LONGEST_S at the most."""
+LONGEST_S = 2 * SOAK_S
+FEWEST_ORDERS = 2 * SOAK_S
+"""A quiet machine makes ten times as many."""
 ORDERS_KILLED_EVERY = 4
 """The order service has no twin: it dies with each fourth of the others."""
 CALLERS = 6
@@ -55,7 +62,7 @@ async def soaked(tmp_path: Path, keys: Keys, postgres_url: str) -> AsyncIterator
     await harness.close()
 
 
-@pytest.mark.timeout(SOAK_S + 3 * HEALING_S)
+@pytest.mark.timeout(LONGEST_S + 3 * HEALING_S)
 async def test_soak(soaked: Chain) -> None:
     """The order service ends with exactly the ledger's outcomes, each order's in sequence."""
     rng = random.Random(SEED)
@@ -68,7 +75,7 @@ async def test_soak(soaked: Chain) -> None:
         await _healed(soaked, crew)
         _check_outcomes(soaked, load.order_nos)
         await books_agree(soaked.database_url, load.order_nos, soaked.harness.sandbox.lookalike)
-        _check_it_was_a_soak(crew, load)
+        _check_it_was_a_soak(soaked, crew, load)
     finally:
         _tell(soaked, crew, load)
         await load.close()
@@ -78,9 +85,11 @@ async def test_soak(soaked: Chain) -> None:
 async def _under_load(crew: Crew, load: Load, rng: random.Random) -> None:
     """Kill one Midas and one gateway every second while callers call; then let them finish."""
     calling = asyncio.create_task(load.run(CALLERS))
-    rounds = int(SOAK_S / KILL_EVERY_S)
+    rounds, most_rounds = int(SOAK_S / KILL_EVERY_S), int(LONGEST_S / KILL_EVERY_S)
     try:
-        for number in range(1, rounds + 1):
+        for number in range(1, most_rounds + 1):
+            if number > rounds and _fewest(crew) >= FEWEST_KILLS:
+                break
             await asyncio.wait([calling], timeout=KILL_EVERY_S)
             assert not calling.done(), calling.result()
             crew.kill_one("midas", rng)
@@ -130,17 +139,26 @@ def _check_closed(told: Accepted, paid: set[str]) -> None:
         assert told.request.charge.out_trade_no not in paid, "told as closed, and it was paid"
 
 
-def _check_it_was_a_soak(crew: Crew, load: Load) -> None:
+def _check_it_was_a_soak(chain: Chain, crew: Crew, load: Load) -> None:
     """Otherwise a green run proves nothing."""
-    fewest = max(3, SOAK_S / KILL_EVERY_S / 10)  # a busy machine takes seconds for every start
-    assert min(crew.kills["midas"], crew.kills["gateway"]) >= fewest
-    assert len(load.order_nos) > 2 * CALLERS
+    assert _fewest(crew) >= FEWEST_KILLS
+    assert crew.kills["orders"] >= FEWEST_KILLS / ORDERS_KILLED_EVERY
+    assert len(load.order_nos) >= FEWEST_ORDERS
     assert any(reason != "OK" for reason in load.ends), "no caller ever met a dead Midas"
+    first = [each.sends[0] for each in chain.webhooks.log.matching(Match())]
+    assert not all(each.accepted for each in first), "no webhook ever met a dead gateway or Midas"
+    seen = _events(chain)
+    assert seen["delivery_failed"] or seen[REPEAT], "no delivery ever met a dead process"
+    if SOAK_S >= FULL_SOAK_S:
+        assert seen["delivery_failed"], "no delivery ever met a dead order service"
+        assert seen[REPEAT], "no delivery was ever cut off from its settlement"
+
+
+def _fewest(crew: Crew) -> int:
+    return min(crew.kills["midas"], crew.kills["gateway"])
 
 
 def _tell(chain: Chain, crew: Crew, load: Load) -> None:
-    processes = chain.harness.processes
-    gateways = [each for each in processes if each.name.startswith("gateway")]
     told = Counter(each.kind for each in chain.book.received())
     sends = Counter(
         send.status for each in chain.webhooks.log.matching(Match()) for send in each.sends
@@ -148,15 +166,20 @@ def _tell(chain: Chain, crew: Crew, load: Load) -> None:
     print(f"SOAK_SEED={SEED} SOAK_S={SOAK_S:.0f}: {len(load.order_nos)} orders")
     print("killed", dict(crew.kills), "started", {each.name: each.started for each in crew.places})
     print("calls", dict(load.ends), "told", dict(told), "webhooks", dict(sends))
-    print("gateways", dict(_events(gateways)))
+    print("seen", dict(_events(chain)))
     print("kills", "; ".join(crew.trace))
 
 
-def _events(processes: list[LoggedProcess]) -> Counter[str]:
-    names = ("delivery_failed", "settlement_too_late", "lease_over_before_sending", "lease_failed")
+def _events(chain: Chain) -> Counter[str]:
+    """What the logs of all gateways and order services, dead or alive, say happened."""
+    names = (
+        REPEAT, "delivery_failed", "settle_failed", "settlement_too_late",
+        "lease_over_before_sending", "lease_failed",
+    )  # fmt: skip
     counts: Counter[str] = Counter()
-    for each in processes:
-        for name in names:
-            counts[name] += len(each.lines(name))
-        counts.update(line["verdict"] for line in each.lines("webhook"))
+    for each in chain.harness.processes:
+        if each.name.startswith(("gateway", "orders")):
+            for name in names:
+                counts[name] += len(each.lines(name))
+            counts.update(line["verdict"] for line in each.lines("webhook"))
     return counts

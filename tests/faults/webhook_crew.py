@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.faults.counted_orders import COUNTED_ORDERS
 from tests.faults.logged import LoggedProcess
 from tests.faults.processes import SERVING, Midas, until
 from tests.faults.test_kill import KILLED
@@ -64,7 +65,7 @@ class Crew:
             self.places.append(
                 Place(f"gateway {number}", lambda nearest=nearest: self._gateway(nearest))  # type: ignore[misc]
             )
-        self.places.append(Place("orders", self.chain.orders))
+        self.places.append(Place("orders", lambda: self.chain.orders(COUNTED_ORDERS)))
         self._started_at = time.monotonic()
         self._keeping: list[asyncio.Task[None]] = []
 

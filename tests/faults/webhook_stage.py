@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -166,10 +166,10 @@ class Chain:
         name = f"gateway {point}".strip()
         return await self.harness.spawn(Gateway, arguments, settings | changes, name)
 
-    async def orders(self) -> Orders:
+    async def orders(self, program: Sequence[str] = ("-m", "midas")) -> Orders:
         """The order service, on the file of the one before."""
         ports = ("--port", str(self.order_port), "--control-port", "0")
-        arguments = ("-m", "midas", "orders", *ports, "--file", str(self._file), "--json")
+        arguments = (*program, "orders", *ports, "--file", str(self._file), "--json")
         environment = {"PATH": os.environ["PATH"]}
         orders = await self.harness.spawn(Orders, arguments, environment, "orders")
         await orders.ready()
