@@ -43,7 +43,8 @@ class ConfigServer(InitSettingsSource):
         names = {config_server.plain(name): name for name in fields}
         ours = {names[plain]: told[plain] for plain in told.keys() & names.keys()}
         # What is meant for another process of Midas may well stay closed to this one.
-        closed = sorted(name for name, value in ours.items() if config_server.encrypted(value))
+        wanted = ours.keys() - self.current_state.keys()
+        closed = sorted(name for name in wanted if config_server.encrypted(ours[name]))
         if closed:
             named = ", ".join(name.upper() for name in closed)
             sent = f"CONFIG_URL: the config server sent {named} encrypted"

@@ -297,7 +297,7 @@ def test_the_config_server_may_ask_for_a_password(env: Env) -> None:
         (b'{"propertySources": [{"source": 5}]}', 200),
         (b"[" * 200_000, 200),
         (b"x" * (config_server.ANSWER_BYTES + 1), 200),
-        (sources({"pingpp.api-key": "{cipher}AQ"}), 200),
+        (sources({"pingpp.private-key": "{cipher}AQ"}), 200),
         (b"", 302),
         (b"", 404),
         (b"", 500),
@@ -317,6 +317,13 @@ def test_what_is_meant_for_another_process_may_stay_encrypted(env: Env) -> None:
     with spring(sources({"order.tls.key": "{cipher}AQ", "port": 7000})) as (address, _):
         env(CONFIG_URL=f"http://{address}")
         assert load().port == 7000
+
+
+def test_what_the_environment_gives_may_stay_encrypted(env: Env) -> None:
+    """The config server's value would not be used."""
+    with spring(sources({"pingpp.api-key": "{cipher}AQ"})) as (address, _):
+        env(CONFIG_URL=f"http://{address}", PINGPP_API_KEY=LIVE_KEY)
+        assert load().pingpp_api_key.get_secret_value() == LIVE_KEY
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://config", "config:8888"])

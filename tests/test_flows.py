@@ -18,8 +18,10 @@ from midas.errors import (
     PspUnavailable,
     RefundExceedsRemaining,
     RefundNoReused,
+    StorageUnavailable,
 )
 from midas.flows.terms import RefundTerms
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.psp.breaker import State
 from midas.psp.client import PingppClient
@@ -28,7 +30,7 @@ from midas.refund import RefundState
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import BAR_CODE, TERMS, a_part, insist_on_charge
-from tests.faults.world import Failed, FaultyWire, World
+from tests.faults.world import Failed, FaultyStore, FaultyWire, World
 
 REJECTED = Answer(
     401, b'{"error":{"type":"invalid_request_error","message":"sk_test_secret is wrong"}}', ""
@@ -312,7 +314,7 @@ async def test_what_is_known_is_told_while_ping_rests(
 
 
 async def test_a_refund_that_never_left_is_sent_after_days(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is proven unsent, so it is not unknown: nobody gives it up (P14)."""
     await paid(world)
@@ -323,9 +325,59 @@ async def test_a_refund_that_never_left_is_sent_after_days(
         await world.payments.resolve_due()
     refund = (await world.order()).refund("r1")
     assert (refund.unsent, refund.operator_reason) == (True, "")
+    assert [each.message for each in caplog.records].count("refund_still_unsent") == 1
+    monkeypatch.undo()
+    world.start()  # with a breaker of its own
+    lose_answers(monkeypatch, after="refunds")
+    for _ in range(3):
+        world.pass_time(301)
+        await world.payments.resolve_due()
+    refund = (await world.order()).refund("r1")
+    assert (refund.state, refund.unsent) == (RefundState.SUBMITTING, False)
+    assert refund.operator_reason == ""  # unknown since a moment, not for days
     monkeypatch.undo()
     await world.settle()
     assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
+    assert len(world.lookalike.refunds_of(refund.charge_id)) == 1
+
+
+async def test_what_was_just_queued_is_told_without_another_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database goes away right after the refund could not leave: it is queued all the same."""
+    await paid(world)
+    reach_nothing(monkeypatch, "POST")
+    find, finds = FaultyStore.find, 0
+
+    async def find_once(store: FaultyStore, kind: KeyKind, key: str) -> Order | None:
+        nonlocal finds
+        finds += 1
+        if finds > 1:
+            raise StorageUnavailable
+        return await find(store, kind, key)
+
+    monkeypatch.setattr(FaultyStore, "find", find_once)
+    with pytest.raises(PspUnavailable) as told:
+        await world.payments.refund(a_part(world))
+    assert told.value.queued
+
+
+async def test_a_query_that_waits_for_its_turn_asks_no_longer_than_its_caller(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time for which another flow holds the order counts, too."""
+    await insist_on_charge(world, world.terms)
+    load = FaultyStore.load
+
+    async def load_slowly(store: FaultyStore, order_no: str) -> Order:
+        world.pass_time(0.7)
+        return await load(store, order_no)
+
+    monkeypatch.setattr(FaultyStore, "load", load_slowly)
+    seen = slow_answers(monkeypatch, world, seconds=0)
+    key, two = world.terms.order_no, timedelta(seconds=2)
+    await world.payments.query(KeyKind.ORDER_NO, key, refresh=True, timeout=two)
+    assert [round(each.total_seconds(), 3) for each in seen] == [0.6]
 
 
 async def test_a_charge_that_is_told_after_all_is_let_go(

@@ -124,7 +124,7 @@ def see_refund(draft: Draft, refund_no: str, seen: RefundObservation) -> Refund:
     if seen.by == ObservedBy.QUERY and after.state is before.state:
         return after
     unknown = after.state is RefundState.SUBMITTING and not after.unsent
-    if _unknown_too_long(unknown, after.created_at, seen.at):
+    if _unknown_too_long(unknown, after.updated_at, seen.at):  # since it was sent last
         after = _call_a_person(after)
         draft.put_refund(after, "refund_needs_operator", seen.at, seen.by)
     due_at = _next_refund_look(after, seen)

@@ -22,6 +22,7 @@ from midas.flows import charge as charge_flow
 from midas.flows import query as query_flow
 from midas.flows import refund as refund_flow
 from midas.flows.charge import ChargeResult
+from midas.flows.deadline import Deadline, within
 from midas.flows.observe import Ports
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
@@ -86,13 +87,14 @@ class Payments:
     ) -> tuple[Order, tuple[Charge, ...]]:
         """The order and those of its charges that the key names.
 
-        With `refresh`, Ping++ is asked first, for `timeout` in all. Raises
+        With `refresh`, Ping++ is asked first; that ends within `timeout`. Raises
         InvalidRequest, NotFound, StorageUnavailable, and with refresh PspUnavailable, Throttled,
         PspRejectsMidas, Overloaded.
         """
+        deadline = within(self.ports.clock, timeout)
         order, charges = await query_flow.find(self.ports, kind, key)
         if refresh:
-            order = await self._outlive(self._refresh(order, charges, timeout))
+            order = await self._outlive(self._refresh(order, charges, deadline))
         return order, query_flow.named(order, kind, key)
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
@@ -156,11 +158,11 @@ class Payments:
                 return await refund_flow.without_asking(self.ports, terms, refused)
 
     async def _refresh(
-        self, order: Order, charges: tuple[Charge, ...], timeout: timedelta | None
+        self, order: Order, charges: tuple[Charge, ...], deadline: Deadline
     ) -> Order:
         async with self._turns.of(order.order_no), self.ports.psp.admit():
             order = await self.ports.store.load(order.order_no)
-            return await query_flow.refresh(self.ports, order, charges, timeout)
+            return await query_flow.refresh(self.ports, order, charges, deadline)
 
     async def _resolve(self, order_no: str) -> None:
         """One order's turn; its trouble must not keep the others from theirs."""

@@ -1,10 +1,8 @@
 """query: what is stored, or with refresh what Ping++ says now."""
 
-from datetime import timedelta
-
 from midas.charge import Charge, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
 from midas.errors import InvalidRequest, NotFound
-from midas.flows.deadline import Deadline, within
+from midas.flows.deadline import Deadline
 from midas.flows.observe import (
     Ports,
     change,
@@ -57,18 +55,18 @@ def named(order: Order, kind: KeyKind, key: str) -> tuple[Charge, ...]:
 
 
 async def refresh(
-    ports: Ports, order: Order, charges: tuple[Charge, ...], timeout: timedelta | None
+    ports: Ports, order: Order, charges: tuple[Charge, ...], deadline: Deadline
 ) -> Order:
     """Ask Ping++ about these charges and their unfinished refunds, and record the answers.
 
     Raises PspUnavailable, Throttled or PspRejectsMidas as soon as one of them could not be asked
-    about; what was learnt before that is recorded. All of it together takes no longer than
-    `timeout`.
+    about, or when the deadline is over; what was learnt before that is recorded.
     """
-    deadline = within(ports.clock, timeout)
-    for charge in charges:
+    for each in charges:
+        charge = order.charge(each.out_trade_no)
         order = await _refresh_charge(ports, order, charge, deadline)
-        for refund in order.refunds_of(charge.out_trade_no):
+        for one in order.refunds_of(charge.out_trade_no):
+            refund = order.refund(one.refund_no)
             order = await _refresh_refund(ports, order, refund, deadline)
     return order
 

@@ -101,6 +101,8 @@ async def without_asking(
     That one says that nothing was sent, which must not hide that this very refund is queued, or
     that its outcome is unknown.
     """
+    if isinstance(refused, PspUnavailable) and refused.queued:
+        raise refused  # this call has just written it down
     known = await ports.store.find(KeyKind.REFUND_NO, terms.refund_no)
     if known is None:
         raise refused
@@ -123,7 +125,7 @@ def _answer(
     refund = order.refund(refund_no)
     if refund.state is not RefundState.SUBMITTING:
         return RefundResult(order, refund)
-    if refund.unsent:
+    if refund.unsent and not refund.operator_reason:
         refusal = verdict.refusal if isinstance(verdict, NotDone) else Refusal.NOT_SENT
         if refusal is Refusal.MIDAS_REJECTED:
             raise PspRejectsMidas(queued=True)

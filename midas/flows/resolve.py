@@ -10,6 +10,7 @@ number is never used again, and money that comes all the same is announced as la
 refund goes to an operator, because Ping++ cannot de-duplicate refunds (reliability.md section 3).
 """
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -33,6 +34,8 @@ from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
 from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+
+logger = logging.getLogger("midas.flows")
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
@@ -127,8 +130,12 @@ async def resolve_refund(
 
 
 async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
-    """Send a refund that never went out; whoever wins the commit before it is the one to send."""
+    """Send a refund that never went out; whoever wins the commit before it is the one to send.
+
+    It is never given up, but after UNKNOWN_PATIENCE a person is called, once.
+    """
     claimed = False
+    before = order.refund(refund_no)
 
     def claim(draft: Draft) -> None:
         nonlocal claimed
@@ -137,13 +144,20 @@ async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy
         if claimed:
             now = ports.store.now()
             due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
-            taken = changed(refund, unsent=False, due_at=due_at, updated_at=now)
+            taken = changed(
+                refund, unsent=False, due_at=due_at, updated_at=now, looks=0, absent_since=None
+            )
             draft.put_refund(taken, "refund_sent_again", now, by)
 
     order = await change(ports, order, claim)
     if not claimed:
         return order
-    return (await submit_refund(ports, order, refund_no, by))[0]
+    order, _ = await submit_refund(ports, order, refund_no, by)
+    after, patience_ends = order.refund(refund_no), before.created_at + limits.UNKNOWN_PATIENCE
+    if after.unsent and before.updated_at < patience_ends <= after.updated_at:
+        ids = {"order_no": order.order_no, "refund_no": refund_no}
+        logger.error("refund_still_unsent", extra=ids)
+    return order
 
 
 async def submit_refund(

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
+from sqlalchemy.exc import DBAPIError
+
 from midas import limits
 from midas.errors import Overloaded, StorageUnavailable
 from midas.gathering import DELAY, Gathering
@@ -243,6 +245,8 @@ class _Attempts:
 def _kind_of(error: Exception) -> str:
     """What the driver calls it. Its text may quote what is nobody's business."""
     cause = error.__cause__ or error
+    while isinstance(cause, DBAPIError) and cause.orig is not None:
+        cause = cause.orig.__cause__ or cause.orig
     return getattr(cause, "sqlite_errorname", "") or type(cause).__name__
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -40,6 +40,7 @@ from midas.storage.sqlite import SqliteDatabase
 from midas.storage.tables import PARKED, UNDELIVERED
 
 _Result = TypeVar("_Result")
+_Raw = TypeVar("_Raw")
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class SqlStore:
     async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
         """See `Store`. A claim whose answer is lost is not repeated: see `claim_due_orders`."""
         rows = await self._once(self._database.claim_events(limit, hold))
-        return [self._event(row) for row in rows]
+        return _readable(rows, self._event, lambda row: {"event_id": row[_EVENT_ID]})
 
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
         """See `Store`. A lease whose answer is lost comes up again after the hold."""
@@ -129,11 +130,15 @@ class SqlStore:
         orders = [self._recent.take(row[_LEASED_ORDER], row[1]) for row in rows]
         if None in orders:
             orders = await self._read_missing(rows, orders)
-        return [
-            Lease(token, row[0], notification_of(self._notifications.values(row[2:])), order)
-            for row, order in zip(rows, orders, strict=True)
-            if order is not None
-        ]
+
+        def lease(row: Row, order: Order) -> Lease:
+            told = notification_of(self._notifications.values(row[2:]))
+            return Lease(token, row[0], told, order)
+
+        found = [(row, each) for row, each in zip(rows, orders, strict=True) if each is not None]
+        return _readable(
+            found, lambda each: lease(*each), lambda each: {"order_no": each[0][_LEASED_ORDER]}
+        )
 
     async def _read_missing(
         self, rows: Sequence[Row], orders: list[Order | None]
@@ -282,6 +287,20 @@ class SqlStore:
         return sql, tuple(parameters)
 
 
+def _readable(
+    rows: Iterable[_Raw], read: Callable[[_Raw], _Result], ids: Callable[[_Raw], dict[str, object]]
+) -> list[_Result]:
+    """What can be read. The rest was written by a newer Midas: it spoils no other (D10)."""
+    found: list[_Result] = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except (ValueError, KeyError, TypeError) as error:
+            _log.error("row_unreadable", extra=ids(row) | {"error": type(error).__name__})
+    return found
+
+
+_EVENT_ID = NEW_EVENTS.columns.index("event_id")
 _LEASED_ORDER = 2 + NOTIFICATIONS.columns.index("order_no")
 _EVENT = ", ".join(NEW_EVENTS.columns)
 _BACKLOG = (

@@ -8,7 +8,7 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -282,6 +282,20 @@ async def test_an_order_that_cannot_be_read_spoils_no_other(
         }
 
 
+async def test_an_event_that_cannot_be_read_spoils_no_other(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One row of a newer Midas among those that wait: the others are claimed (D10, I13)."""
+    async with await open_store(database_url) as store:
+        for number in (1, 2, 3):
+            assert await store.record_event(_a_waiting_event(f"evt_{number}"))
+        newer = "UPDATE events SET standing = 'NEWER' WHERE event_id = 'evt_2' RETURNING event_id"
+        assert len(await store._database.fetch(newer)) == 1
+        claimed = await store.claim_events(10, HOLD)
+        assert {each.event_id for each in claimed} == {"evt_1", "evt_3"}
+        assert "row_unreadable" in {each.message for each in caplog.records}
+
+
 async def test_a_connection_that_is_dead_without_a_word_keeps_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +358,11 @@ def _an_event(event_id: str) -> EventRecord:
     return EventRecord(
         event_id, None, "a.type", NOON, "ab" * 32, b"{}", EventStanding.IGNORED, "type_not_handled"
     )
+
+
+def _a_waiting_event(event_id: str) -> EventRecord:
+    standing, due_at = EventStanding.WAITING, datetime(2020, 1, 1, tzinfo=UTC)
+    return replace(_an_event(event_id), standing=standing, due_at=due_at)
 
 
 async def test_a_settlement_waits_for_a_commit_and_sees_it(postgres_url: str) -> None:

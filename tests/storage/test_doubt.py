@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from midas import limits
 from midas.errors import Overloaded, StorageUnavailable
@@ -46,7 +47,8 @@ async def test_what_the_driver_says_is_told_by_its_name(
 ) -> None:
     """Its text may quote a user, a table or a value (I15)."""
     lost = InDoubt("permission denied for user midas_rw")
-    lost.__cause__ = ConnectionResetError("midas_rw")
+    wrapped = DBAPIError("UPDATE midas_rw", {}, ConnectionResetError("midas_rw"))
+    lost.__cause__ = wrapped
     store, _ = scripted_store(database_url, lost)
     async with store:
         assert await store.commit(intent("o1"))
