@@ -1,8 +1,8 @@
 """Waiting a moment for company, where a batch costs about the same however much it holds.
 
-After a batch of several, the next one waits for as many again: under load they are on their way,
-and half as many batches are needed. Whoever is alone waits for nobody. PostgreSQL knows the two
-bounds as commit_siblings and commit_delay.
+After a batch of several the next ones are on their way: waiting for them makes batches larger and
+fewer. Whoever is alone waits for nobody. PostgreSQL knows the two bounds as commit_siblings and
+commit_delay.
 """
 
 import asyncio
@@ -12,23 +12,31 @@ SIBLINGS = 4
 """What makes a batch one of several."""
 DELAY = timedelta(milliseconds=4)
 """The longest that it is waited."""
+MODEST = 64
+"""So many batches are content with the size of the last one, after a larger one did not come."""
 
 
 class Gathering:
-    """Holds the next batch of one queue back."""
+    """Holds the next batch of one queue back until it is as large as can be expected.
+
+    That is twice the last batch, as long as so many do come in time; else as many as the last.
+    """
 
     def __init__(self, delay: timedelta = DELAY) -> None:
         self._delay_s = delay.total_seconds()
+        self._modest = 0
         self._wanted = 0
         self._enough = asyncio.Event()
 
     async def wait(self, last: int, waiting: int) -> None:
-        """Until as many wait as the last batch held; not at all if those were few."""
-        if last < SIBLINGS or waiting >= last:
+        """Return when enough wait, when the time is over, or at once where the last were few."""
+        wanted = last if self._modest else 2 * last
+        self._modest = max(0, self._modest - 1)
+        if last < SIBLINGS or waiting >= wanted:
             return
-        self._wanted = last
+        self._wanted = wanted
         self._enough.clear()
-        timer = asyncio.get_running_loop().call_later(self._delay_s, self.stop)
+        timer = asyncio.get_running_loop().call_later(self._delay_s, self._in_vain)
         try:
             await self._enough.wait()
         finally:
@@ -41,4 +49,8 @@ class Gathering:
 
     def stop(self) -> None:
         """Wait no longer."""
+        self._enough.set()
+
+    def _in_vain(self) -> None:
+        self._modest = MODEST
         self._enough.set()

@@ -1,6 +1,6 @@
 """Reports to Midas what became of deliveries: while one report is on its way the next gather.
 
-After a report of several the next one waits a moment for as many again (`midas.gathering`).
+After a report of several the next one waits a moment for more (`midas.gathering`).
 """
 
 import asyncio

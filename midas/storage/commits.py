@@ -1,6 +1,7 @@
 """Group commit: while one commit is under way, the next changes gather and go together.
 
-After a commit of several, the next one waits a moment for as many again (`midas.gathering`).
+After a commit of several, the next one waits a moment for more (`midas.gathering`): those whose
+changes it answered are about to make the next.
 
 A change is answered only after the commit that holds it. It is written once, whatever happens to
 the connection: after a lost answer the change is looked for by its `change_id`, and where it is not

@@ -42,22 +42,22 @@ async def test_a_lone_change_waits_for_nobody(database_url: str) -> None:
     await database.close()
 
 
-async def test_after_several_as_many_are_waited_for(database_url: str) -> None:
-    """And go at once when they are there."""
+async def test_after_several_others_are_waited_for(database_url: str) -> None:
+    """They share the next commit, and it goes on at once when enough are there."""
     commits, database = _commits(database_url, FOR_EVER)
     assert await asyncio.gather(*_start(commits, *"abcd")) == [True] * 4
-    early = _start(commits, *"efg")
+    early = _start(commits, *"efghijk")
     for _ in range(20):
         await asyncio.sleep(0)  # the writer would have taken them by now
     assert database.writes == 1
-    assert await asyncio.gather(*early, *_start(commits, "h")) == [True] * 4
+    assert await asyncio.gather(*early, *_start(commits, "l")) == [True] * 8
     assert database.writes == 2
     await commits.close()
     await database.close()
 
 
 async def test_those_who_do_not_come_are_waited_for_in_vain(database_url: str) -> None:
-    """For the delay, and no longer; closing ends it, too."""
+    """For the delay, and no longer."""
     commits, database = _commits(database_url, timedelta(milliseconds=1))
     assert await asyncio.gather(*_start(commits, *"abcd")) == [True] * 4
     assert await asyncio.gather(*_start(commits, "e")) == [True]
