@@ -13,19 +13,20 @@ SIBLINGS = 4
 DELAY = timedelta(milliseconds=4)
 """The longest that it is waited."""
 MODEST = 64
-"""So many batches are content with the size of the last one, after a larger one did not come."""
+"""So many batches are content with the size of the last one, after a wait that brought nobody."""
 
 
 class Gathering:
     """Holds the next batch of one queue back until it is as large as can be expected.
 
-    That is twice the last batch, as long as so many do come in time; else as many as the last.
+    That is twice the last batch, as long as waiting brings company; else as many as the last.
     """
 
     def __init__(self, delay: timedelta = DELAY) -> None:
         self._delay_s = delay.total_seconds()
         self._modest = 0
         self._wanted = 0
+        self._waiting = 0
         self._enough = asyncio.Event()
 
     async def wait(self, last: int, waiting: int) -> None:
@@ -34,23 +35,22 @@ class Gathering:
         self._modest = max(0, self._modest - 1)
         if last < SIBLINGS or waiting >= wanted:
             return
-        self._wanted = wanted
+        self._wanted, self._waiting = wanted, waiting
         self._enough.clear()
-        timer = asyncio.get_running_loop().call_later(self._delay_s, self._in_vain)
+        timer = asyncio.get_running_loop().call_later(self._delay_s, self._enough.set)
         try:
             await self._enough.wait()
         finally:
             timer.cancel()
+        if self._waiting == waiting:
+            self._modest = MODEST
 
     def came(self, waiting: int) -> None:
         """So many wait by now."""
+        self._waiting = waiting
         if waiting >= self._wanted:
             self._enough.set()
 
     def stop(self) -> None:
         """Wait no longer."""
-        self._enough.set()
-
-    def _in_vain(self) -> None:
-        self._modest = MODEST
         self._enough.set()

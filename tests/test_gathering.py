@@ -50,6 +50,18 @@ async def test_after_a_hope_in_vain_the_size_of_the_last_will_do() -> None:
     await held
 
 
+async def test_company_keeps_the_hope_up() -> None:
+    """Not as many as hoped for came, but some: the next batch waits for twice as many again."""
+    gathering = Gathering(timedelta(milliseconds=1))
+    held = await held_back(gathering, 4, 4)
+    assert held is not None
+    gathering.came(5)
+    await held
+    held = await held_back(gathering, 5, 9)
+    assert held is not None
+    await held
+
+
 async def test_those_who_do_not_come_are_waited_for_in_vain() -> None:
     """The time ends it, and so does whoever wants to end."""
     await Gathering(timedelta(milliseconds=1)).wait(4, 1)
