@@ -1,4 +1,8 @@
-"""Brings events to Midas: one at once, and those that come meanwhile together in the next call."""
+"""Brings events to Midas: one at once, and those that come meanwhile together in the next call.
+
+After a call of several the next one waits a moment for more (`midas.gathering`): Ping++ sends the
+next webhooks when it has the answers to these.
+"""
 
 import asyncio
 from collections import deque
@@ -6,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from grpc import StatusCode
 
+from midas.gathering import Gathering
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway.calls import UNEXPECTED, UNREADABLE, CallFailed, answer_of
 
@@ -40,6 +45,8 @@ class Recorder:
         self._several = stub.RecordEvents
         self._timeout_s = timeout_s
         self._calls = 0
+        """Under way, or held back to let the next one gather."""
+        self._gathering = Gathering()
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._patience: asyncio.TimerHandle | None = None
@@ -64,6 +71,7 @@ class Recorder:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(request, loop.create_future())
         self._waiting.append(waiting)
+        self._gathering.came(len(self._waiting))
         if self._patience is None:
             self._patience = loop.call_later(QUICK_S, self._impatient)
         return await waiting.answer
@@ -90,9 +98,17 @@ class Recorder:
         except CallFailed as failed:
             results = [failed] * len(batch)
         finally:
-            self._calls -= 1
-            self._go_on()
             _tell(batch, results)
+            try:
+                await self._gather(len(batch))
+            finally:
+                self._calls -= 1
+                self._go_on()
+
+    async def _gather(self, last: int) -> None:
+        """Let the next call gather, unless Midas is slow: then calls overlap as it is."""
+        if self._calls <= CALLS:
+            await self._gathering.wait(last, len(self._waiting))
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
 
+from midas.gathering import SIBLINGS, Gathering
 from midas.v1 import event_service_pb2 as events
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from tests.gateway.events_double import EventsDouble, Fails, served
@@ -92,6 +95,36 @@ async def test_nobody_waits_long_for_slow_calls() -> None:
         assert sum(midas.sizes) == 6
         midas.open.set()
         await asyncio.gather(*waiting)
+
+
+async def test_after_a_call_of_several_the_next_ones_gather(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that were answered send the next at about the same time: again in one call."""
+    monkeypatch.setattr(product, "QUICK_S", PATIENCE_S)
+    monkeypatch.setattr(product, "Gathering", partial(Gathering, timedelta(hours=1)))
+    async with staged() as (recorder, midas):
+        waiting = begin(recorder, [an_event(n) for n in range(1 + SIBLINGS)])
+        await midas.calls(1)
+        midas.open.set()
+        await asyncio.gather(*waiting)
+        for number in range(2 * SIBLINGS):
+            waiting += begin(recorder, [an_event(100 + number)])
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+    assert midas.sizes == [1, SIBLINGS, 2 * SIBLINGS]
+
+
+async def test_those_that_gather_do_not_wait_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long company is hoped for, events leave after QUICK_S; and so do later ones."""
+    monkeypatch.setattr(product, "Gathering", partial(Gathering, timedelta(hours=1)))
+    async with staged() as (recorder, midas):
+        waiting = begin(recorder, [an_event(n) for n in range(1 + SIBLINGS)])
+        midas.open.set()
+        await asyncio.gather(*waiting)
+        for number in range(3):
+            async with asyncio.timeout(PATIENCE_S):
+                await recorder.record(an_event(100 + number))
 
 
 async def test_calls_are_bounded_in_number_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
