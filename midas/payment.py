@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from midas import charge as charges
 from midas import refund as refunds
 from midas import schedule
-from midas.charge import Charge, ChargeObservation, ChargeState
+from midas.charge import Charge, ChargeObservation, ChargeState, ObservedBy
 from midas.event import EventRecord
 from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
@@ -223,6 +223,27 @@ class Draft:
         """Change fields of a refund that no observation decides, such as `unsent`."""
         self._refunds[refund.refund_no] = refund
         self._note(refund.refund_no, event, at, by, refund.state, refund.state)
+
+    def restore(self, known: Order, at: datetime) -> bool:
+        """Put back charges and refunds that were on disk and are not any more (D3).
+
+        Rows are never deleted: a failover lost them, though money may move by them. `known` is the
+        order as it was. Returns whether there were any.
+        """
+        charges = [c for c in known.charges if c.out_trade_no not in self._charges]
+        refunds = [r for r in known.refunds if r.refund_no not in self._refunds]
+        for charge in charges:
+            if charge.is_open and self.order.open_charge is not None:
+                charge = changed(charge, superseded=True, due_at=at)  # another one came instead
+            self._charges[charge.out_trade_no] = charge
+            self._note_restored(charge.out_trade_no, "charge_restored", at, charge.state)
+        for refund in refunds:
+            self._refunds[refund.refund_no] = refund
+            self._note_restored(refund.refund_no, "refund_restored", at, refund.state)
+        return bool(charges or refunds)
+
+    def _note_restored(self, subject: str, event: str, at: datetime, state: str) -> None:
+        self._note(subject, event, at, ObservedBy.RESOLVE, "", state)
 
     def reschedule_charge(self, charge: Charge) -> None:
         """Change when to look next, without a journal entry."""

@@ -34,7 +34,14 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.close import close
-from midas.flows.observe import Ports, charge_seen, charge_silent, charge_told, failed_read
+from midas.flows.observe import (
+    Ports,
+    charge_seen,
+    charge_silent,
+    charge_told,
+    failed_read,
+    load_again,
+)
 from midas.flows.resolve import may_post_again, resolve_charge, wait_while_in_flight
 from midas.flows.terms import charge_digest, charge_violations
 from midas.payment import Draft, Order
@@ -140,7 +147,7 @@ async def _intend(
     wanted = draft.change()
     if wanted is not None and await ports.store.commit(wanted):
         return charge, wanted.after or draft.order
-    return None, await ports.store.load(order.order_no)
+    return None, await load_again(ports, order)
 
 
 async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:

@@ -59,7 +59,7 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
     already. Raises StorageUnavailable; the change may
     then be on disk if its `may_have_written` says so.
     """
-    adopt = True
+    adopt, known = True, order
     for _ in range(limits.CONFLICT_RETRIES):
         draft = Draft(order, adopt=adopt)
         decide(draft)
@@ -74,7 +74,25 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
             if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
                 raise
             adopt = False  # the key that Ping++ shows belongs to a refund of another order
-        order = await ports.store.load(order.order_no)
+        order = await load_again(ports, known)
+    raise StorageUnavailable
+
+
+async def load_again(ports: Ports, known: Order) -> Order:
+    """The order as it is on disk now, with all that `known` had when it was read or written.
+
+    What is gone was lost in a failover, and is written again before anything is decided: a charge
+    that nobody remembers may be paid all the same. Raises StorageUnavailable.
+    """
+    for _ in range(limits.CONFLICT_RETRIES):
+        order = await ports.store.load(known.order_no)
+        draft = Draft(order)
+        if not draft.restore(known, ports.store.now()):
+            return order
+        wanted = draft.change()
+        if wanted is not None and await ports.store.commit(wanted):
+            _raise_alarms(wanted)
+            return wanted.after or draft.order
     raise StorageUnavailable
 
 
@@ -86,7 +104,7 @@ def _raise_alarms(written: Change) -> None:
             logger.error("operator_needed", extra=ids)
 
 
-ALARMS = ("_quarantined", "_contradicted", "_needs_operator", "_doubled")
+ALARMS = ("_quarantined", "_contradicted", "_needs_operator", "_doubled", "_restored")
 """How the journal names what calls for a person."""
 
 

@@ -75,6 +75,7 @@ class FaultyQueues:
 
     def _way(self, where: str, ways: Sequence[str]) -> str:
         self._process.still_alive()
+        self._world.fail_over()
         return self._world.chooser.choose(where, ways)
 
 

@@ -42,9 +42,14 @@ BAR_CODE = replace(TERMS, channel="wx_pub_scan", extra={"scan_code": "1345678901
 Story = Callable[[World], Awaitable[None]]
 
 
-async def play(chooser: Chooser, story: Story, terms: ChargeTerms = TERMS) -> World:
-    """Play the story under the chooser's faults, let all settle, and compare the books."""
-    world = World(chooser, terms)
+async def play(
+    chooser: Chooser, story: Story, terms: ChargeTerms = TERMS, *, loses: int = 0
+) -> World:
+    """Play the story under the chooser's faults, let all settle, and compare the books.
+
+    `loses`: the commit that a failover loses.
+    """
+    world = World(chooser, terms, loses=loses)
     try:
         await story(world)
         await finish(world)
@@ -53,7 +58,7 @@ async def play(chooser: Chooser, story: Story, terms: ChargeTerms = TERMS) -> Wo
         check_announcements(order, await world.disk.notifications(terms.order_no))
         await check_told(world)
     except AssertionError as violated:
-        violated.add_note(f"faults: {chooser.faults}")
+        violated.add_note(f"faults: {chooser.faults}, lost commit: {loses}")
         raise
     return world
 
@@ -61,8 +66,14 @@ async def play(chooser: Chooser, story: Story, terms: ChargeTerms = TERMS) -> Wo
 async def finish(world: World) -> None:
     """All is healed, Midas finds out by itself, and the caller asks once more."""
     await world.settle()
-    if world.listens:
+    if world.listens and not world.failed_over:
         await check_told(world)  # webhooks alone are enough
+    await _ask_and_settle(world)
+    if world.failed_over:
+        await _ask_and_settle(world)  # what was found the first time may be what was lost
+
+
+async def _ask_and_settle(world: World) -> None:
     if (await world.order()).charges:
         key = world.terms.order_no
         query = await world.ask(lambda p: p.query(KeyKind.ORDER_NO, key, refresh=True))

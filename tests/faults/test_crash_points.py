@@ -129,6 +129,40 @@ async def test_o1_the_order_service_is_down_for_a_day() -> None:
     assert [each.sequence for each in world.orders.received[TERMS.order_no]] == [1, 2]
 
 
+LOSSES: list[tuple[Story, ChargeTerms, int]] = [
+    (scenarios.charge_and_pay, TERMS, 1),
+    (scenarios.charge_and_pay, BAR_CODE, 0),
+    (scenarios.pay_then_ask, TERMS, 1),
+    (scenarios.pay_while_changing, TERMS, 0),
+    (scenarios.refund_once, TERMS, 1),
+    (scenarios.refund_in_two_parts, TERMS, 0),
+    (event_scenarios.paid_and_told, TERMS, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("story", "terms", "most_faults"),
+    LOSSES,
+    ids=[f"{story.__name__}-{terms.channel}" for story, terms, _ in LOSSES],
+)
+def test_a_failover_may_lose_any_commit(story: Story, terms: ChargeTerms, most_faults: int) -> None:
+    """Each commit in turn is lost after it was answered; the running process goes on (D3, I1-I3)."""
+
+    async def explore(loses: int) -> bool:
+        lost = False
+        for chooser in Odometer(most_faults):
+            lost |= (await play(chooser, story, terms, loses=loses)).failed_over
+        return lost
+
+    async def explore_all() -> int:
+        loses = 1
+        while await explore(loses):
+            loses += 1
+        return loses - 1
+
+    assert asyncio.run(explore_all()) >= 2
+
+
 OTHERS_WORDS: list[dict[str, object]] = [
     {"amount": 1},
     {"currency": "usd"},

@@ -24,7 +24,7 @@ from midas.refund import RefundState
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import client_over, deliver
-from tests.fakes.store import MemoryStore
+from tests.fakes.store import Disk, MemoryStore
 from tests.faults.chooser import Chooser
 from tests.faults.conservation import check_truth_of
 from tests.faults.crash import COMMIT_WAYS, READ_WAYS, Crash, Process, written
@@ -61,9 +61,13 @@ class Failed:
 class World:
     """Everything that takes part in one run."""
 
-    def __init__(self, chooser: Chooser, terms: ChargeTerms) -> None:
+    def __init__(self, chooser: Chooser, terms: ChargeTerms, *, loses: int = 0) -> None:
+        """`loses`: the commit, counted from 1, that a failover loses after it was answered."""
         self.chooser = chooser
         self.terms = terms
+        self._loses = loses
+        self._standby: Disk | None = None
+        self.failed_over = False
         self.disk = MemoryStore(clock=START)
         self.lookalike = Lookalike("app_1", now=lambda: self.seconds, rng_seed=1)
         self.handed_out: list[str] = []
@@ -168,6 +172,18 @@ class World:
         if any(each.late for each in change.notifications):
             self.met.add("late money")
 
+    def about_to_commit(self) -> None:
+        """The last moment that the database's standby knows of, if this is the one."""
+        if len(self.commits) + 1 == self._loses:
+            self._standby = self.disk.disk.copy()
+
+    def fail_over(self) -> None:
+        """If the primary database is due to be lost, go on with what its standby knows (D3)."""
+        if self._standby is not None and len(self.commits) == self._loses:
+            self.disk.disk, self._standby = self._standby, None
+            del self.commits[-1]
+            self._loses, self.failed_over = 0, True
+
     def _announce(self, event: dict[str, Any]) -> None:
         if self.listens:
             self.webhooks.owed[event["id"]] = compact(event)
@@ -210,6 +226,7 @@ class FaultyStore(FaultyQueues):
         return await written(self._process, way, lambda: self._commit(change))
 
     async def _commit(self, change: Change) -> bool:
+        self._world.about_to_commit()
         won = await self._disk.commit(change)
         if won:
             self._world.committed(change)
@@ -218,6 +235,7 @@ class FaultyStore(FaultyQueues):
     async def load(self, order_no: str) -> Order:
         """Readable or not."""
         self._process.still_alive()
+        self._world.fail_over()
         if self._world.chooser.choose("load", READ_WAYS) == "refused":
             raise StorageUnavailable
         return await self._disk.load(order_no)
@@ -225,6 +243,7 @@ class FaultyStore(FaultyQueues):
     async def find(self, kind: KeyKind, key: str) -> Order | None:
         """Readable or not."""
         self._process.still_alive()
+        self._world.fail_over()
         if self._world.chooser.choose("find", READ_WAYS) == "refused":
             raise StorageUnavailable
         return await self._disk.find(kind, key)
@@ -252,6 +271,7 @@ class FaultyWire:
     async def send(self, request: Prepared, limit: timedelta) -> Sent:
         """Carried out or not, answered or not."""
         self._process.still_alive()
+        self._world.fail_over()
         ways = POST_WAYS if request.method == "POST" else GET_WAYS
         where = request.url.split("?")[0].rsplit("/", 1)[-1][:7]
         way = self._world.chooser.choose(f"{request.method} {where}", ways)
