@@ -6,10 +6,13 @@ and notifications together, guarded by the order's version, so that of two chang
 reading one loses and is decided anew.
 """
 
+import itertools
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from midas import charge as charges
 from midas import refund as refunds
@@ -60,6 +63,9 @@ class Order:
     """Oldest first."""
     refunds: tuple[Refund, ...] = ()
     """Oldest first."""
+    last_change: str = field(default="", compare=False)
+    """The id of the commit that made this version. After a failover another one may have its
+    number."""
 
     @property
     def open_charge(self) -> Charge | None:
@@ -119,11 +125,14 @@ def refunds_by_age(found: Iterable[Refund]) -> tuple[Refund, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one commit writes: all or nothing, and only if the version is as expected."""
+    """What one commit writes: all or nothing, and only if the order is as it was read."""
 
     order_no: str
     expected_version: int
+    expected_change: str
     last_sequence: int
+    change_id: str
+    """At most 32 characters; no two changes have the same, anywhere."""
     new_charges: tuple[Charge, ...] = ()
     changed_charges: tuple[Charge, ...] = ()
     new_refunds: tuple[Refund, ...] = ()
@@ -155,12 +164,16 @@ class Draft:
     @property
     def order(self) -> Order:
         """The order as it would be after the commit."""
+        return self._after("")
+
+    def _after(self, change_id: str) -> Order:
         return Order(
             order_no=self.base.order_no,
             version=self.base.version + 1,
             last_sequence=self.base.last_sequence + len(self._notifications),
             charges=charges_by_age(self._charges.values()),
             refunds=refunds_by_age(self._refunds.values()),
+            last_change=change_id,
         )
 
     def charge(self, out_trade_no: str) -> Charge:
@@ -178,11 +191,14 @@ class Draft:
         rows = new_charges or changed_charges or new_refunds or changed_refunds
         if not (self._journal or rows or self._new_events or self._changed_events):
             return None
-        after = self.order
+        change_id = _change_ids.next()
+        after = self._after(change_id)
         return Change(
             order_no=after.order_no,
             expected_version=self.base.version,
+            expected_change=self.base.last_change,
             last_sequence=after.last_sequence,
+            change_id=change_id,
             new_charges=new_charges,
             changed_charges=changed_charges,
             new_refunds=new_refunds,
@@ -230,20 +246,18 @@ class Draft:
         Rows are never deleted: a failover lost them, though money may move by them. `known` is the
         order as it was. Returns whether there were any.
         """
-        charges = [c for c in known.charges if c.out_trade_no not in self._charges]
-        refunds = [r for r in known.refunds if r.refund_no not in self._refunds]
-        for charge in charges:
-            if charge.is_open and self.order.open_charge is not None:
-                charge = changed(charge, superseded=True, due_at=at)  # another one came instead
-            self._charges[charge.out_trade_no] = charge
-            self._note_restored(charge.out_trade_no, "charge_restored", at, charge.state)
-        for refund in refunds:
+        by = ObservedBy.RESOLVE
+        lost_charges = [c for c in known.charges if c.out_trade_no not in self._charges]
+        lost_refunds = [r for r in known.refunds if r.refund_no not in self._refunds]
+        for charge in lost_charges:
+            replaced = charge.is_open and self.order.open_charge is not None
+            back = changed(charge, superseded=True, due_at=at) if replaced else charge
+            self._charges[charge.out_trade_no] = back
+            self._note(charge.out_trade_no, "charge_restored", at, by, "", charge.state)
+        for refund in lost_refunds:
             self._refunds[refund.refund_no] = refund
-            self._note_restored(refund.refund_no, "refund_restored", at, refund.state)
-        return bool(charges or refunds)
-
-    def _note_restored(self, subject: str, event: str, at: datetime, state: str) -> None:
-        self._note(subject, event, at, ObservedBy.RESOLVE, "", state)
+            self._note(refund.refund_no, "refund_restored", at, by, "", refund.state)
+        return bool(lost_charges or lost_refunds)
 
     def reschedule_charge(self, charge: Charge) -> None:
         """Change when to look next, without a journal entry."""
@@ -381,6 +395,23 @@ class Draft:
             )
         )
 
+
+class _ChangeIds:
+    """A name of the process and a count: cheaper than a random number for each change."""
+
+    def __init__(self) -> None:
+        self.rename()
+
+    def rename(self) -> None:
+        self._name = uuid4().hex[:20]
+        self._count = itertools.count(1)
+
+    def next(self) -> str:
+        return f"{self._name}{next(self._count):012x}"
+
+
+_change_ids = _ChangeIds()
+os.register_at_fork(after_in_child=_change_ids.rename)
 
 _Row = TypeVar("_Row")
 

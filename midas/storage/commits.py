@@ -10,14 +10,12 @@ one of the two finds the version gone.
 """
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
 
@@ -52,7 +50,6 @@ Verdict = bool | KeyTaken | RowRefused | StorageUnavailable
 @dataclass(slots=True)
 class _Waiting:
     change: Change
-    change_id: str
     deadline: float
     answer: "asyncio.Future[bool]"
 
@@ -72,15 +69,9 @@ class Commits:
         self._gathering = Gathering(delay)
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
-        self._name = uuid4().hex[:20]
-        self._count = itertools.count(1)
 
-    def new_id(self) -> str:
-        """An id for a change, of at most 32 characters; no two of them are alike anywhere."""
-        return f"{self._name}{next(self._count):012x}"
-
-    async def commit(self, change: Change, change_id: str) -> bool:
-        """`Store.commit`, under this id.
+    async def commit(self, change: Change) -> bool:
+        """`Store.commit`.
 
         A caller that is cancelled stops nobody's commit, not even its own once the batch is under
         way. Raises Overloaded when too many changes wait already.
@@ -91,7 +82,7 @@ class Commits:
             raise Overloaded
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._patience
-        waiting = _Waiting(change, change_id, deadline, loop.create_future())
+        waiting = _Waiting(change, deadline, loop.create_future())
         self._waiting.append(waiting)
         self._gathering.came(len(self._waiting))
         if self._writer is None:
@@ -191,12 +182,14 @@ class _Attempts:
 
     async def _once(self) -> list[Verdict]:
         landed = await self._landed() if self.in_doubt else set()
-        missing = [each for each in self._batch if each.change_id not in landed]
+        missing = [each for each in self._batch if each.change.change_id not in landed]
         won = await self._write(missing) if missing else set()
         if self.in_doubt and len(won) < len(missing):
             # They may have lost against their own first attempt.
             landed |= await self._landed()
-        return [each.change_id in landed or each.change.order_no in won for each in self._batch]
+        return [
+            each.change.change_id in landed or each.change.order_no in won for each in self._batch
+        ]
 
     async def _landed(self) -> set[str]:
         """The ids of this batch's changes, and of others of the same orders, that are on disk."""
@@ -225,7 +218,7 @@ class _Attempts:
         batch = Batch([])
         try:
             for each in changes:
-                self._database.codec.add(batch.rows, each.change, each.change_id)
+                self._database.codec.add(batch.rows, each.change)
                 batch.heads.append(_head(each))
         except (TypeError, ValueError, RecursionError) as error:
             raise RowsRefused(repr(error), "unencodable") from error
@@ -238,7 +231,7 @@ class _Attempts:
                 async with asyncio.timeout(RECHECK_TIMEOUT.total_seconds()):
                     landed = await self._landed()
         return [
-            each.change_id in landed or StorageUnavailable(may_have_written=self.in_doubt)
+            each.change.change_id in landed or StorageUnavailable(may_have_written=self.in_doubt)
             for each in self._batch
         ]
 
@@ -253,4 +246,10 @@ def _kind_of(error: Exception) -> str:
 
 def _head(waiting: _Waiting) -> Head:
     change = waiting.change
-    return Head(change.order_no, change.expected_version, change.last_sequence, waiting.change_id)
+    return Head(
+        change.order_no,
+        change.expected_version,
+        change.expected_change,
+        change.last_sequence,
+        change.change_id,
+    )

@@ -10,10 +10,12 @@ from midas.storage.rows import Codec, Row
 
 @dataclass(slots=True)
 class Head:
-    """The part of a change that decides: compare `expected`, then set."""
+    """The part of a change that decides: compare what is expected, then set."""
 
     order_no: str
     expected: int
+    """The version; 0 for an order that is not there yet."""
+    expected_change: str
     last_sequence: int
     change_id: str
 
@@ -54,7 +56,7 @@ class Database(Protocol):
         """The rows of one statement, all from one snapshot."""
 
     async def write(self, batch: Batch) -> set[str]:
-        """Write all changes whose orders have the expected version, in one transaction.
+        """Write all changes whose orders stand as expected, in one transaction.
 
         Returns the order_nos of those that were written. Raises RowsRefused when a constraint
         refused any row; then nothing of the batch was written.

@@ -1,7 +1,7 @@
 """PostgreSQL. A batch of changes is one statement, and so one trip and one transaction.
 
 The statement carries the rows as one array per column. It sets the versions of those orders that
-still have the expected one, and writes the rows of these orders alone.
+still stand as they were read, and writes the rows of these orders alone.
 """
 
 import time
@@ -73,6 +73,7 @@ class PostgresDatabase:
         arrays: list[Sequence[Any]] = [
             [head.order_no for head in batch.heads],
             [head.expected for head in batch.heads],
+            [head.expected_change for head in batch.heads],
             [head.last_sequence for head in batch.heads],
             [head.change_id for head in batch.heads],
         ]
@@ -157,7 +158,7 @@ def _array_type(part: Part, column: str) -> str:
 def commit_statement(parts: tuple[Part, ...]) -> str:
     """SQL that writes a batch with rows for these parts. It answers with the orders that won."""
     written: list[str] = []
-    position = 5
+    position = 6
     for part in parts:
         written.append(_part_statement(part, position, after=written_names(parts, part)))
         position += len(part.columns)
@@ -166,8 +167,8 @@ def commit_statement(parts: tuple[Part, ...]) -> str:
 
 _HEADS = """
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[])
-        AS w(order_no, expected, last_sequence, last_change)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+        AS w(order_no, expected, expected_change, last_sequence, last_change)
 ),
 made AS (
     INSERT INTO orders (order_no, version, last_sequence, last_change, announce_at)
@@ -178,6 +179,7 @@ made AS (
 ),
 locked AS MATERIALIZED (
     SELECT w.* FROM wanted w JOIN orders o ON o.order_no = w.order_no AND o.version = w.expected
+        AND o.last_change = w.expected_change
     ORDER BY w.order_no FOR UPDATE OF o
 ),
 moved AS (

@@ -140,7 +140,7 @@ def _grouped(rows: Sequence[Row], place: int) -> Iterable[list[Row]]:
 _C = ", ".join(f"c.{name}" for name in NEW_CHARGES.columns)
 _R = ", ".join(f"r.{name}" for name in NEW_REFUNDS.columns)
 
-ORDER_ROWS = f"o.order_no, o.version, o.last_sequence, {_C}, {_R}"
+ORDER_ROWS = f"o.order_no, o.version, o.last_sequence, o.last_change, {_C}, {_R}"
 _ORDERS = (
     f"SELECT {ORDER_ROWS} FROM orders o LEFT JOIN charges c ON c.order_no = o.order_no"  # noqa: S608
     " LEFT JOIN refunds r ON r.out_trade_no = c.out_trade_no WHERE o.order_no"
@@ -162,7 +162,7 @@ _KEYS_OF: dict[KeyKind, Callable[[Order], Sequence[str | None]]] = {
     KeyKind.REFUND_ID: lambda order: [each.refund_id for each in order.refunds],
 }
 
-_CHARGE_AT = 3
+_CHARGE_AT = 4
 _REFUND_AT = _CHARGE_AT + len(NEW_CHARGES.columns)
 
 
@@ -184,13 +184,14 @@ class Assembler:
                 charges[out_trade_no] = charge_of(values)
             if row[_REFUND_AT] is not None:
                 refunds.append(self.refund(row[_REFUND_AT:]))
-        order_no, version, last_sequence = rows[0][:_CHARGE_AT]
+        order_no, version, last_sequence, last_change = rows[0][:_CHARGE_AT]
         return Order(
             order_no,
             version,
             last_sequence,
             charges_by_age(charges.values()),
             refunds_by_age(refunds),
+            last_change,
         )
 
     def listed(self, rows: Sequence[Row]) -> list[Order]:

@@ -20,16 +20,16 @@ class RecentOrders:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._orders: OrderedDict[str, tuple[str, Order]] = OrderedDict()
+        self._orders: OrderedDict[str, Order] = OrderedDict()
 
-    def remember(self, change_id: str, order: Order) -> None:
-        """Keep an order that this change made what it is; the oldest goes when it is too many."""
-        self._orders[order.order_no] = change_id, order
+    def remember(self, order: Order) -> None:
+        """Keep an order as it was committed; the oldest goes when it is too many."""
+        self._orders[order.order_no] = order
         self._orders.move_to_end(order.order_no)
         if len(self._orders) > self._most:
             self._orders.popitem(last=False)
 
     def take(self, order_no: str, change_id: str) -> Order | None:
         """The order, if this was the last change of it."""
-        known_id, order = self._orders.pop(order_no, ("", None))
-        return order if known_id == change_id else None
+        order = self._orders.pop(order_no, None)
+        return order if order is not None and order.last_change == change_id else None

@@ -134,7 +134,7 @@ class Codec:
         """A moment as a value of this database."""
         return utc_text(value) if self._plain else value
 
-    def add(self, rows: dict[str, list[Row]], change: Change, change_id: str) -> None:
+    def add(self, rows: dict[str, list[Row]], change: Change) -> None:
         """Add the rows of a change to those of its batch, by the name of the part."""
         self._put(rows, "changed_charges", change.changed_charges)
         self._put(rows, "changed_refunds", change.changed_refunds)
@@ -144,7 +144,8 @@ class Codec:
             version = change.expected_version + 1
             encode = self._encoders["new_journal"]
             rows.setdefault("new_journal", []).extend(
-                encode(each, version, n, change_id) for n, each in enumerate(change.journal, 1)
+                encode(each, version, n, change.change_id)
+                for n, each in enumerate(change.journal, 1)
             )
         self._put(rows, "new_notifications", change.notifications)
         self._put(rows, "new_events", change.new_events)

@@ -176,10 +176,11 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> set[str]:
 
 
 def _winners(connection: sqlite3.Connection, heads: list[Head]) -> set[str]:
-    """Set the versions of the orders that still have the one that is expected."""
+    """Set the versions of the orders that still stand as expected."""
     known = json.dumps([head.order_no for head in heads])
-    stored: dict[str, int] = dict(connection.execute(_VERSIONS, (known,)).fetchall())
-    won = [head for head in heads if stored.get(head.order_no, 0) == head.expected]
+    found = connection.execute(_VERSIONS, (known,)).fetchall()
+    stored = {order_no: stands for order_no, *stands in found}
+    won = [head for head in heads if _stands(stored.get(head.order_no), head)]
     new = [_head_values(head) for head in won if head.expected == 0]
     old = [_head_values(head) for head in won if head.expected > 0]
     if new:
@@ -189,12 +190,19 @@ def _winners(connection: sqlite3.Connection, heads: list[Head]) -> set[str]:
     return {head.order_no for head in won}
 
 
+def _stands(stored: list[Any] | None, head: Head) -> bool:
+    if stored is None:
+        return head.expected == 0
+    return stored == [head.expected, head.expected_change]
+
+
 def _head_values(head: Head) -> Row:
     return head.expected + 1, head.last_sequence, head.change_id, head.order_no
 
 
 _VERSIONS = (
-    "SELECT order_no, version FROM orders WHERE order_no IN (SELECT value FROM json_each(?))"
+    "SELECT order_no, version, last_change FROM orders"
+    " WHERE order_no IN (SELECT value FROM json_each(?))"
 )
 _NEW_ORDER = (
     "INSERT INTO orders (version, last_sequence, last_change, order_no, announce_at)"  # noqa: S608

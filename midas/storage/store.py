@@ -92,11 +92,10 @@ class SqlStore:
 
     async def commit(self, change: Change) -> bool:
         """See `Store`."""
-        change_id = self._commits.new_id()
-        written = await self._commits.commit(change, change_id)
+        written = await self._commits.commit(change)
         if written and change.notifications:
             if change.after is not None:
-                self._recent.remember(change_id, change.after)
+                self._recent.remember(change.after)
             self._wake()
         return written
 

@@ -134,6 +134,20 @@ async def test_a_stale_change_writes_nothing(store: Store) -> None:
     assert await store.load("missing") == Order("missing")
 
 
+async def test_a_version_of_another_commit_is_stale(store: Store) -> None:
+    """After a failover that lost a commit, another one may have made the same version (D3)."""
+    order = await put(store)
+    lost = replace(order, last_change="f" * 32)
+    assert not await store.commit(paid(lost))
+    assert await store.load("o1") == order
+    assert (await store.load("o1")).last_change == order.last_change
+    change = paid(order)
+    assert await store.commit(change)
+    assert (await store.load("o1")).last_change == change.change_id
+    assert change.after is not None
+    assert await store.commit(refund_intent(change.after))
+
+
 async def test_a_second_open_charge_is_refused(store: Store) -> None:
     """An order has one open charge at most; once the old one is superseded another one may open."""
     order = await put(store)

@@ -90,7 +90,8 @@ class MemoryStore:
         """See `Store`."""
         disk, order_no = self.disk, change.order_no
         before = disk.orders.get(order_no) or Order(order_no)
-        if before.version != change.expected_version:
+        expected = change.expected_version, change.expected_change
+        if (before.version, before.last_change) != expected:
             return False
         after = _changed(before, change)
         if sum(each.is_open for each in after.charges) > 1:
@@ -278,6 +279,7 @@ def _changed(order: Order, change: Change) -> Order:
         change.last_sequence,
         charges_by_age(charges.values()),
         refunds_by_age(refunds.values()),
+        change.change_id,
     )
 
 

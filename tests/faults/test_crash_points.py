@@ -146,7 +146,7 @@ LOSSES: list[tuple[Story, ChargeTerms, int]] = [
     ids=[f"{story.__name__}-{terms.channel}" for story, terms, _ in LOSSES],
 )
 def test_a_failover_may_lose_any_commit(story: Story, terms: ChargeTerms, most_faults: int) -> None:
-    """Each commit in turn is lost after it was answered; the running process goes on (D3, I1-I3)."""
+    """Each commit in turn is lost after it was answered, and the process goes on (D3, I1-I3)."""
 
     async def explore(loses: int) -> bool:
         lost = False

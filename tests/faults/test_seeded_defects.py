@@ -107,14 +107,16 @@ def m5_two_commits(patch: pytest.MonkeyPatch) -> None:
         if not wanted.notifications:
             return await commit(self, wanted)
         before = wanted.last_sequence - len(wanted.notifications)
-        first = replace(wanted, notifications=(), last_sequence=before)
+        half = wanted.change_id[::-1]
+        first = replace(wanted, notifications=(), last_sequence=before, change_id=half)
         if not await commit(self, first):
             return False
-        version = wanted.expected_version + 1
         rest = Change(
             wanted.order_no,
-            version,
+            wanted.expected_version + 1,
+            half,
             wanted.last_sequence,
+            wanted.change_id,
             notifications=wanted.notifications,
         )
         return await commit(self, rest)

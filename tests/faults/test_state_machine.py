@@ -224,7 +224,9 @@ def m11_no_version(patch: pytest.MonkeyPatch) -> None:
 
     async def blind(self: SqlStore, change: Change) -> bool:
         now = await self.load(change.order_no)
-        return await commit(self, replace(change, expected_version=now.version))
+        last = now.last_change
+        blind_change = replace(change, expected_version=now.version, expected_change=last)
+        return await commit(self, blind_change)
 
     patch.setattr(SqlStore, "commit", blind)
 

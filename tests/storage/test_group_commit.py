@@ -17,7 +17,7 @@ def _commits(url: str, delay: timedelta) -> tuple[Commits, Scripted]:
 
 
 def _start(commits: Commits, *orders: str) -> list["asyncio.Task[bool]"]:
-    return [asyncio.create_task(commits.commit(intent(each), commits.new_id())) for each in orders]
+    return [asyncio.create_task(commits.commit(intent(each))) for each in orders]
 
 
 async def test_changes_share_commits(database_url: str) -> None:

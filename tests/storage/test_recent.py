@@ -7,9 +7,9 @@ from midas.storage.recent import RecentOrders
 def test_an_order_is_given_once_and_for_its_last_change_alone() -> None:
     """Another change of it makes what is known worthless."""
     recent = RecentOrders()
-    recent.remember("change 1", Order("o1", 1))
-    recent.remember("change 2", Order("o1", 2))
-    recent.remember("change 3", Order("o2", 1))
+    recent.remember(Order("o1", 1, last_change="change 1"))
+    recent.remember(Order("o1", 2, last_change="change 2"))
+    recent.remember(Order("o2", 1, last_change="change 3"))
     assert recent.take("o1", "change 2") == Order("o1", 2)
     assert recent.take("o1", "change 2") is None
     assert recent.take("o2", "change 4") is None
@@ -20,7 +20,7 @@ def test_the_oldest_is_forgotten() -> None:
     """Other replicas lease much of what this one writes: the memory does not grow by it."""
     recent = RecentOrders(most=2)
     for number in (1, 2, 1, 3):
-        recent.remember(f"change {number}", Order(f"o{number}", 1))
+        recent.remember(Order(f"o{number}", 1, last_change=f"change {number}"))
     assert recent.take("o2", "change 2") is None
     assert recent.take("o1", "change 1") is not None
     assert recent.take("o3", "change 3") is not None
