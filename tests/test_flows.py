@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from midas import limits
+from midas import limits, schedule
 from midas.charge import ChargeState, ChargeTerms
 from midas.errors import (
     ChargeStillOpen,
@@ -21,17 +21,18 @@ from midas.errors import (
     RefundNoReused,
     StorageUnavailable,
 )
+from midas.flows.resolve import in_flight
 from midas.flows.terms import RefundTerms
-from midas.payment import Order
+from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.breaker import State
 from midas.psp.client import PingppClient
 from midas.psp.transport import Answer, Lost, NotSent
-from midas.refund import RefundState
+from midas.refund import Refund, RefundState
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import BAR_CODE, TERMS, a_part, insist_on_charge
-from tests.faults.world import Failed, FaultyStore, FaultyWire, World
+from tests.faults.world import TOTAL_TIMEOUT, Failed, FaultyStore, FaultyWire, World
 from tests.records import intent
 
 REJECTED = Answer(
@@ -392,6 +393,81 @@ async def test_a_refund_that_never_left_is_sent_after_days(
     await world.settle()
     assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
     assert len(world.lookalike.refunds_of(refund.charge_id)) == 1
+
+
+async def test_a_refund_that_leaves_at_last_is_in_flight_like_a_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks and absence of before count no more, and nobody else asks while it is on its way."""
+    await paid(world)
+    reach_nothing(monkeypatch, "POST")
+    assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    for _ in range(3):
+        world.pass_time(301)
+        await world.payments.resolve_due()
+    order = await world.order()
+    draft = Draft(order)
+    assert order.refund("r1").looks > 0
+    draft.reschedule_refund(replace(order.refund("r1"), absent_since=world.disk.clock))
+    await written(world, draft)
+    monkeypatch.undo()
+    world.start()  # with a breaker of its own
+    sent: list[Refund] = []
+
+    async def look() -> None:
+        sent.append((await world.order()).refund("r1"))
+
+    world.on_post = look
+    world.pass_time(301)
+    await world.payments.resolve_due()
+    (refund,) = sent
+    assert (refund.unsent, refund.looks, refund.absent_since) == (False, 0, None)
+    assert refund.updated_at == world.disk.clock
+    assert refund.due_at == schedule.while_in_flight(world.disk.clock, TOTAL_TIMEOUT)
+    assert in_flight(world.payments.ports, refund)
+
+
+async def test_a_queued_refund_that_a_person_looks_at_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by itself nor by the same key again; and nobody is told that it goes out later."""
+    await paid(world)
+    reach_nothing(monkeypatch, "POST")
+    assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    monkeypatch.undo()
+    world.start()  # with a breaker of its own
+    draft = Draft(await world.order())
+    refund = draft.refund("r1")
+    assert refund.unsent
+    draft.reschedule_refund(replace(refund, operator_reason="another one has this key"))
+    await written(world, draft)
+    with pytest.raises(OutcomeUnknown) as told:
+        await world.payments.refund(a_part(world))
+    assert told.value.needs_operator
+    world.pass_time(3600)
+    await world.payments.resolve_due()
+    assert world.lookalike.refunds_of(refund.charge_id) == []
+
+
+async def test_a_charge_is_handed_out_again_within_its_window(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Posted again it may not arrive after the window: it is given the margin alone, not 30 s."""
+    first = await world.payments.charge(world.terms)
+    draft = Draft(await world.order())
+    draft.reschedule_charge(replace(first.charge, answer=None))
+    await written(world, draft)
+    seen = slow_answers(monkeypatch, world, seconds=0)
+    again = await world.payments.charge(world.terms)
+    assert again.charge.charge_id == first.charge.charge_id
+    assert seen == [limits.REPOST_MARGIN]
+
+
+async def written(world: World, draft: Draft) -> None:
+    """Somebody else's change, on disk."""
+    change = draft.change()
+    assert change is not None
+    assert await world.disk.commit(change)
 
 
 async def test_what_was_just_queued_is_told_without_another_look(

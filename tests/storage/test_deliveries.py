@@ -282,6 +282,20 @@ async def test_an_order_that_cannot_be_read_spoils_no_other(
         }
 
 
+async def test_a_notification_that_cannot_be_read_spoils_no_other(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its moment is none, which SQLite lets happen: the others are told (I13)."""
+    async with await open_store(sqlite_url) as store:
+        for order_no in ("o1", "o2", "o3"):
+            await pay(store, order_no)
+        spoilt = "UPDATE notifications SET occurred_at = 'soon' WHERE order_no = 'o2' RETURNING 1"
+        assert len(await store._database.fetch(spoilt)) == 1
+        leases = await store.lease_notifications(10, HOLD)
+        assert {each.order.order_no for each in leases} == {"o1", "o3"}
+        assert [vars(each)["order_no"] for each in caplog.records] == ["o2"]
+
+
 async def test_an_event_that_cannot_be_read_spoils_no_other(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
