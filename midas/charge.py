@@ -95,6 +95,10 @@ class ChargeFacts:
     """The JSON as it came, byte for byte."""
 
 
+WITHDRAWN = ""
+"""In place of the answer of a charge that is being closed: it is handed out no more."""
+
+
 @dataclass(frozen=True)
 class Charge:
     """One attempt at Ping++ to collect the money of an order, as stored."""
@@ -129,7 +133,10 @@ class Charge:
     superseded: bool = False
     operator_reason: str = ""
     answer: str | None = None
-    """Ping++'s JSON for the client SDK, kept only while the charge can be handed out again."""
+    """Ping++'s JSON for the client SDK, kept only while the charge can be handed out again.
+
+    None where the charge is known without it; WITHDRAWN from the moment that its closing began.
+    """
     due_at: datetime | None = None
     """When to look next, by the database's clock; nobody else looks before. None: never."""
     looks: int = 0
@@ -345,8 +352,14 @@ def _told(charge: Charge, seen: ChargeObservation) -> dict[str, Any]:
         "transaction_no": facts.transaction_no or charge.transaction_no,
         "failure_code": facts.failure_code or charge.failure_code,
         "failure_message": facts.failure_message or charge.failure_message,
-        "answer": charge.answer or (facts.raw if facts.has_credential else None),
+        "answer": _answer(charge, facts),
     }
+
+
+def _answer(charge: Charge, facts: ChargeFacts) -> str | None:
+    if charge.answer is None and facts.has_credential:
+        return facts.raw
+    return charge.answer
 
 
 def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNotice | None:

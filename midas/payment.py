@@ -6,13 +6,10 @@ and notifications together, guarded by the order's version, so that of two chang
 reading one loses and is decided anew.
 """
 
-import itertools
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from midas import charge as charges
 from midas import refund as refunds
@@ -133,6 +130,8 @@ class Change:
     last_sequence: int
     change_id: str
     """At most 32 characters; no two changes have the same, anywhere."""
+    after: Order
+    """The order as it will stand, for whoever goes on with it. What is written are the rows."""
     new_charges: tuple[Charge, ...] = ()
     changed_charges: tuple[Charge, ...] = ()
     new_refunds: tuple[Refund, ...] = ()
@@ -141,8 +140,6 @@ class Change:
     notifications: tuple[Notification, ...] = ()
     new_events: tuple[EventRecord, ...] = ()
     changed_events: tuple[EventRecord, ...] = ()
-    after: Order | None = None
-    """The order as it will stand, to be remembered. What is written are the rows."""
 
 
 class Draft:
@@ -184,14 +181,13 @@ class Draft:
         """The refund of this key as it is drafted."""
         return self._refunds[refund_no]
 
-    def change(self) -> Change | None:
-        """What to commit; None when nothing changed."""
+    def change(self, change_id: str) -> Change | None:
+        """What to commit, under an id of `Store.new_change_id`; None when nothing changed."""
         new_charges, changed_charges = _written(self._charges, self._was_charges)
         new_refunds, changed_refunds = _written(self._refunds, self._was_refunds)
         rows = new_charges or changed_charges or new_refunds or changed_refunds
         if not (self._journal or rows or self._new_events or self._changed_events):
             return None
-        change_id = _change_ids.next()
         after = self._after(change_id)
         return Change(
             order_no=after.order_no,
@@ -199,6 +195,7 @@ class Draft:
             expected_change=self.base.last_change,
             last_sequence=after.last_sequence,
             change_id=change_id,
+            after=after,
             new_charges=new_charges,
             changed_charges=changed_charges,
             new_refunds=new_refunds,
@@ -207,7 +204,6 @@ class Draft:
             notifications=tuple(self._notifications),
             new_events=self._new_events,
             changed_events=self._changed_events,
-            after=after,
         )
 
     def record_event(self, event: EventRecord) -> None:
@@ -395,23 +391,6 @@ class Draft:
             )
         )
 
-
-class _ChangeIds:
-    """A name of the process and a count: cheaper than a random number for each change."""
-
-    def __init__(self) -> None:
-        self.rename()
-
-    def rename(self) -> None:
-        self._name = uuid4().hex[:20]
-        self._count = itertools.count(1)
-
-    def next(self) -> str:
-        return f"{self._name}{next(self._count):012x}"
-
-
-_change_ids = _ChangeIds()
-os.register_at_fork(after_in_child=_change_ids.rename)
 
 _Row = TypeVar("_Row")
 

@@ -225,6 +225,9 @@ class Store(Protocol):
     def now(self) -> datetime:
         """The database's clock: the only one that due times and leases are measured by."""
 
+    def new_change_id(self) -> str:
+        """At most 32 characters; no two changes have the same, in any process."""
+
     async def load(self, order_no: str) -> Order:
         """The order as last committed; one without charges and with version 0 if there is none."""
 
@@ -236,8 +239,8 @@ class Store(Protocol):
 
         Whoever waits for notifications in this process learns of those that the change holds.
 
-        True: it is on disk. False: the order's version is no longer as expected (or the order is
-        there already), or another charge of it is open; nothing was written: load and decide again.
+        True: it is on disk. False: the order no longer stands as it was read (or is there
+        already), or another charge of it is open; nothing was written: load and decide again.
         Raises KeyTaken when a refund_no, refund_id, charge_id or out_trade_no belongs to another
         order's row, or the event_id of a new event is there already; nothing was written. Raises
         StorageUnavailable when it could not be written in time; its `may_have_written` says

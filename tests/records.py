@@ -116,6 +116,6 @@ def touched(order: Order, subject: str = "", **fields: Any) -> Change:
 
 def changed(draft: Draft) -> Change:
     """The draft's change, which must be one."""
-    change = draft.change()
+    change = draft.change(uuid4().hex)
     assert change is not None
     return change

@@ -31,7 +31,7 @@ from midas.psp.transport import Answer, Lost, NotSent
 from midas.refund import Refund, RefundState
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
-from tests.faults.scenarios import BAR_CODE, TERMS, a_part, insist_on_charge
+from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, a_part, insist_on_charge
 from tests.faults.world import TOTAL_TIMEOUT, Failed, FaultyStore, FaultyWire, World
 from tests.records import intent
 
@@ -159,18 +159,27 @@ async def test_a_clock_that_is_off_hides_no_payment(
     assert (await world.order()).charges[0].state is ChargeState.SUCCEEDED
 
 
+@pytest.mark.parametrize("terms", [TERMS, ALIPAY], ids=lambda terms: terms.channel)
+@pytest.mark.parametrize("dies", [False, True], ids=["unanswered", "killed"])
 async def test_a_reversed_charge_is_not_handed_out_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    terms: ChargeTerms, dies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer to the reversal is lost; the old terms again make a charge that can be paid."""
-    await insist_on_charge(world, world.terms)
-    lose_answers(monkeypatch, after="reverse")
-    other = replace(world.terms, amount=200)
+    """The answer to the reversal is lost; the old terms again make a charge that can be paid.
+
+    Nor is it posted again: where Ping++ refuses no repetition, that would be one number with two
+    charges (I1).
+    """
+    world = World(Chooser((), most_faults=0), terms)
+    await insist_on_charge(world, terms)
+    lose_answers(monkeypatch, after="reverse", dies=dies)
+    other = replace(terms, amount=200)
     assert isinstance(await world.ask(lambda p: p.charge(other)), Failed)
     monkeypatch.undo()
-    again = await world.payments.charge(world.terms)
+    again = await world.payments.charge(terms)
     told = world.lookalike.charge(again.charge.charge_id or "")
     assert not told["reversed"]
+    numbers = [each["order_no"] for each in world.lookalike.newest_charges(10)]
+    assert len(numbers) == len(set(numbers)) == 2
 
 
 async def test_a_charge_that_ping_does_not_know_any_more_calls_a_person(
@@ -465,7 +474,7 @@ async def test_a_charge_is_handed_out_again_within_its_window(
 
 async def written(world: World, draft: Draft) -> None:
     """Somebody else's change, on disk."""
-    change = draft.change()
+    change = draft.change(world.disk.new_change_id())
     assert change is not None
     assert await world.disk.commit(change)
 
@@ -605,8 +614,11 @@ def _answer(patch: pytest.MonkeyPatch, method: str, answer: Answer) -> None:
     patch.setattr(FaultyWire, "send", send_or_answer)
 
 
-def lose_answers(patch: pytest.MonkeyPatch, after: str) -> None:
-    """What Ping++ answers to a POST whose path ends like this is lost, and to all that follows."""
+def lose_answers(patch: pytest.MonkeyPatch, after: str, *, dies: bool = False) -> None:
+    """What Ping++ answers to a POST whose path ends like this is lost, and to all that follows.
+
+    `dies`: because the process dies before it arrives.
+    """
     send = FaultyWire.send
     lost: list[bool] = []
 
@@ -614,6 +626,8 @@ def lose_answers(patch: pytest.MonkeyPatch, after: str) -> None:
         answer = await send(self, request, limit)
         if request.method == "POST" and request.url.endswith(after):
             lost.append(True)
+        if lost and dies:
+            self._process.crash()
         return Lost("timeout") if lost else answer
 
     patch.setattr(FaultyWire, "send", send_and_lose)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from midas import limits, schedule
 from midas.charge import (
+    WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeObservation,
@@ -113,7 +114,7 @@ async def without_asking(
     if blocking.operator_reason or blocking.state is ChargeState.SUBMITTING:
         raise _stuck(blocking)
     same = blocking.terms_digest == charge_digest(terms) and not _over(ports, blocking)
-    if blocking.answer is None or not same:
+    if not blocking.answer or not same:
         raise refused
     return ChargeResult(order, blocking, blocking.answer, reused=True)
 
@@ -144,9 +145,9 @@ async def _intend(
     charge = _new_charge(ports, terms, digest)
     draft = Draft(order)
     draft.add_charge(charge, ObservedBy.CREATE)
-    wanted = draft.change()
+    wanted = draft.change(ports.store.new_change_id())
     if wanted is not None and await ports.store.commit(wanted):
-        return charge, wanted.after or draft.order
+        return charge, wanted.after
     return None, await load_again(ports, order)
 
 
@@ -225,6 +226,8 @@ def _over(ports: Ports, charge: Charge) -> bool:
 
 async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeResult | None:
     """The same charge with what the client SDK needs; None if that cannot be had any more."""
+    if charge.answer == WITHDRAWN:
+        return None
     if charge.answer is not None:
         return ChargeResult(order, charge, charge.answer, reused=True)
     verdict = await _fresh_answer(ports, charge)
@@ -250,10 +253,15 @@ def _turned_down(verdict: Verdict[ChargeFacts]) -> bool:
 
 
 async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | None:
-    """Ping++'s JSON of a charge that we know of without it, such as one found in a list."""
+    """Ping++'s JSON of a charge that we know of without it, such as one found in a list.
+
+    Another process may be reversing it at this moment. Where the window is a minute Ping++ would
+    not refuse the repetition then, but make another charge of the same number (pingpp.md 8).
+    """
     if charge.charge_id is not None and ports.psp.pays_at_create(charge.channel):
         return await ports.psp.retrieve_charge(charge.charge_id)
-    if may_post_again(ports, charge):
+    refuses = ports.psp.repost_window(charge.channel) > SHORTEST_WINDOW
+    if refuses and may_post_again(ports, charge):
         return await ports.psp.create_charge(charge, limits.REPOST_MARGIN)
     return None
 
@@ -291,3 +299,4 @@ def _expiry(now: datetime, expires_in: timedelta) -> datetime:
 SHORTEST_EXPIRY = timedelta(minutes=1)
 """pingpp.md section 2."""
 ON_THE_WAY = timedelta(seconds=5)
+SHORTEST_WINDOW = timedelta(minutes=1)

@@ -10,6 +10,7 @@ announced as a duplicate payment.
 from collections.abc import Callable
 
 from midas.charge import (
+    WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeObservation,
@@ -61,8 +62,8 @@ def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], 
 
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
-        if charge.state is ChargeState.PENDING and charge.answer is not None:
-            closing = changed(charge, answer=None)
+        if charge.state is ChargeState.PENDING and charge.answer != WITHDRAWN:
+            closing = changed(charge, answer=WITHDRAWN)
             draft.put_charge(closing, "charge_closing", ports.store.now(), ObservedBy.QUERY)
 
     return decide

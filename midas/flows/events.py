@@ -295,7 +295,7 @@ async def _park(ports: Ports, event: EventRecord) -> None:
         if now is None or now.standing is not EventStanding.WAITING:
             return
         draft.settle_event(parked)
-        wanted = draft.change()
+        wanted = draft.change(ports.store.new_change_id())
         if wanted is not None and await ports.store.commit(wanted):
             logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
             return

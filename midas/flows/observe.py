@@ -63,13 +63,13 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
     for _ in range(limits.CONFLICT_RETRIES):
         draft = Draft(order, adopt=adopt)
         decide(draft)
-        wanted = draft.change()
+        wanted = draft.change(ports.store.new_change_id())
         if wanted is None:
             return order
         try:
             if await ports.store.commit(wanted):
                 _raise_alarms(wanted)
-                return wanted.after or draft.order
+                return wanted.after
         except KeyTaken as taken:
             if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
                 raise
@@ -89,10 +89,10 @@ async def load_again(ports: Ports, known: Order) -> Order:
         draft = Draft(order)
         if not draft.restore(known, ports.store.now()):
             return order
-        wanted = draft.change()
+        wanted = draft.change(ports.store.new_change_id())
         if wanted is not None and await ports.store.commit(wanted):
             _raise_alarms(wanted)
-            return wanted.after or draft.order
+            return wanted.after
     raise StorageUnavailable
 
 

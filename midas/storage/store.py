@@ -1,6 +1,7 @@
 """`midas.ports.Store` on SQLite or PostgreSQL."""
 
 import asyncio
+import itertools
 import logging
 import random
 from collections import Counter
@@ -66,6 +67,8 @@ class SqlStore:
         self._notifications = Decoder(NOTIFICATIONS, plain=plain)
         self._events = Decoder(NEW_EVENTS, plain=plain)
         self._wakes: set[asyncio.Future[None]] = set()
+        self._name = uuid4().hex[:20]
+        self._count = itertools.count(1)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,6 +85,10 @@ class SqlStore:
         """See `Store`."""
         return self._database.now()
 
+    def new_change_id(self) -> str:
+        """See `Store`. A name of this store and a count: cheaper than a random number for each."""
+        return f"{self._name}{next(self._count):012x}"
+
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
         return await self._orders[KeyKind.ORDER_NO].get(order_no) or Order(order_no)
@@ -94,8 +101,7 @@ class SqlStore:
         """See `Store`."""
         written = await self._commits.commit(change)
         if written and change.notifications:
-            if change.after is not None:
-                self._recent.remember(change.after)
+            self._recent.remember(change.after)
             self._wake()
         return written
 

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import uvloop
 
@@ -57,15 +58,15 @@ def _changes(order_no: str, number: int) -> tuple[Change, Change]:
     draft = Draft(Order(order_no))
     charge = _charge(order_no, number)
     draft.add_charge(charge, ObservedBy.CREATE)
-    begun = draft.change()
-    draft = Draft(draft.order)
+    begun = draft.change(uuid4().hex)
+    assert begun is not None
+    draft = Draft(begun.after)
     facts = _facts(charge)
     seen = ChargeObservation(
         ChargeSaid.WAITING, ObservedBy.CREATE, charge.created_at + timedelta(seconds=1), facts
     )
     see_charge(draft, charge.out_trade_no, seen)
-    finished = draft.change()
-    assert begun is not None
+    finished = draft.change(uuid4().hex)
     assert finished is not None
     return begun, finished
 

@@ -77,6 +77,10 @@ class MemoryStore:
         """See `Store`."""
         return self.clock
 
+    def new_change_id(self) -> str:
+        """See `Store`."""
+        return uuid4().hex
+
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
         return self.disk.orders.get(order_no) or Order(order_no)

@@ -47,7 +47,7 @@ def m1_call_before_intent(patch: pytest.MonkeyPatch) -> None:
         draft = Draft(Order(terms.order_no))
         draft.add_charge(made, ObservedBy.CREATE)
         see_charge(draft, made.out_trade_no, charge_flow.created(ports, made, verdict))
-        wanted = draft.change()
+        wanted = draft.change(ports.store.new_change_id())
         if wanted is None or not await ports.store.commit(wanted):
             raise OutcomeUnknown(terms.order_no)
         charge = draft.charge(made.out_trade_no)
@@ -117,6 +117,7 @@ def m5_two_commits(patch: pytest.MonkeyPatch) -> None:
             half,
             wanted.last_sequence,
             wanted.change_id,
+            wanted.after,
             notifications=wanted.notifications,
         )
         return await commit(self, rest)
