@@ -135,6 +135,14 @@ async def change_the_channel(world: World) -> None:
     world.pay_everything()
 
 
+async def change_the_channel_and_back(world: World) -> None:
+    """The payer tries another channel once and, whatever comes of it, returns to the first one."""
+    await insist_on_charge(world, world.terms)
+    await world.ask(lambda payments: payments.charge(TERMS))
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+
+
 async def pay_while_changing(world: World) -> None:
     """The payer pays the first charge while the caller already asks for another channel."""
     await insist_on_charge(world, world.terms)

@@ -22,6 +22,7 @@ RUNS: list[tuple[Story, ChargeTerms, int]] = [
     (scenarios.charge_and_pay, BAR_CODE, 2),
     (scenarios.pay_then_ask, TERMS, 2),
     (scenarios.change_the_channel, TERMS, 2),
+    (scenarios.change_the_channel_and_back, ALIPAY, 2),
     (scenarios.pay_while_changing, TERMS, 2),
     (scenarios.refund_once, TERMS, 2),
     (scenarios.refund_in_two_parts, TERMS, 1),
