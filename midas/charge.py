@@ -362,6 +362,14 @@ def _answer(charge: Charge, facts: ChargeFacts) -> str | None:
     return charge.answer
 
 
+def told_of(charge: Charge) -> ChargeNotice | None:
+    """What the order service was told of a charge that stands so, as far as that shows."""
+    if charge.state is ChargeState.SUCCEEDED:
+        return ChargeNotice.SUCCESS
+    ended = charge.state in (ChargeState.CLOSED, ChargeState.REVERSED)
+    return ChargeNotice.CLOSED if ended and not charge.superseded else None
+
+
 def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNotice | None:
     """Success is always told. An end without money is told unless the caller knows it already."""
     if after.state is ChargeState.SUCCEEDED:

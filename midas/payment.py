@@ -70,6 +70,12 @@ class Order:
         return next((each for each in self.charges if each.is_open), None)
 
     @property
+    def blocking_charge(self) -> Charge | None:
+        """The one that must be settled before another charge: an unknown one before an open one."""
+        unknown = (each for each in self.charges if each.state is ChargeState.SUBMITTING)
+        return next(unknown, None) or self.open_charge
+
+    @property
     def paying_charge(self) -> Charge | None:
         """A charge that holds the order's money: paid and not refunded in full."""
         return next((each for each in self.charges if self.holds_money(each)), None)
@@ -240,19 +246,34 @@ class Draft:
         """Put back charges and refunds that were on disk and are not any more (D3).
 
         Rows are never deleted: a failover lost them, though money may move by them. `known` is the
-        order as it was. Returns whether there were any.
+        order as it was, perhaps a while ago: what is unknown of it is found out anew, and nothing
+        of it is sent. What was told is told again, in its order, since its notifications are lost
+        too. Returns whether there were any.
         """
         by = ObservedBy.RESOLVE
         lost_charges = [c for c in known.charges if c.out_trade_no not in self._charges]
         lost_refunds = [r for r in known.refunds if r.refund_no not in self._refunds]
         for charge in lost_charges:
             replaced = charge.is_open and self.order.open_charge is not None
-            back = changed(charge, superseded=True, due_at=at) if replaced else charge
+            back = changed(charge, absent_since=None)
+            if replaced:
+                due_at = None if charge.operator_reason else at
+                back = changed(back, superseded=True, due_at=due_at)
             self._charges[charge.out_trade_no] = back
-            self._note(charge.out_trade_no, "charge_restored", at, by, "", charge.state)
+            self._note(charge.out_trade_no, "charge_restored", at, by, "", back.state)
+            told = charges.told_of(back)
+            if told is not None:
+                self._notify(told, at, back.observed_by or by, back)
         for refund in lost_refunds:
-            self._refunds[refund.refund_no] = refund
-            self._note(refund.refund_no, "refund_restored", at, by, "", refund.state)
+            again = changed(refund, absent_since=None)
+            if refund.unsent:
+                again = changed(again, unsent=False, updated_at=at, due_at=at)
+            self._refunds[refund.refund_no] = again
+            self._note(refund.refund_no, "refund_restored", at, by, "", again.state)
+            said = refunds.told_of(again)
+            if said is not None:
+                of = self._charges[again.out_trade_no]
+                self._notify(said, at, again.observed_by or by, of, again.refund_no)
         return bool(lost_charges or lost_refunds)
 
     def reschedule_charge(self, charge: Charge) -> None:

@@ -185,6 +185,13 @@ OVERTAKEN = "WEBHOOK"
 """What is observed so may have been overtaken by a newer one (W4)."""
 
 
+def told_of(refund: Refund) -> RefundNotice | None:
+    """What the order service was told of a refund that stands so."""
+    if refund.state is RefundState.SUCCEEDED:
+        return RefundNotice.SUCCESS
+    return RefundNotice.FAILED if refund.state is RefundState.FAILED else None
+
+
 def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
     """Names of the fields in which Ping++'s refund is not the one that was asked for.
 

@@ -348,6 +348,7 @@ async def test_what_is_queued_stays_queued_while_ping_rests(
         with pytest.raises(PspUnavailable) as told:
             await world.payments.refund(a_part(world))
         assert told.value.queued
+        reach_nothing(monkeypatch, "GET")
     assert is_resting(world)
 
 

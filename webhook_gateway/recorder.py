@@ -98,8 +98,8 @@ class Recorder:
         except CallFailed as failed:
             results = [failed] * len(batch)
         finally:
-            _tell(batch, results)
             try:
+                _tell(batch, results)
                 await self._gather(len(batch))
             finally:
                 self._calls -= 1

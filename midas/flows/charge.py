@@ -41,7 +41,6 @@ from midas.flows.observe import (
     charge_silent,
     charge_told,
     failed_read,
-    load_again,
 )
 from midas.flows.resolve import may_post_again, resolve_charge, wait_while_in_flight
 from midas.flows.terms import charge_digest, charge_violations
@@ -84,7 +83,7 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
         paying = order.paying_charge
         if paying is not None:
             raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
-        blocking = order.open_charge
+        blocking = order.blocking_charge
         if blocking is None:
             started, order = await _intend(ports, order, terms, digest)
             if started is not None:
@@ -106,7 +105,7 @@ async def without_asking(
     unknown.
     """
     order = await ports.store.load(terms.order_no)
-    paying, blocking = order.paying_charge, order.open_charge
+    paying, blocking = order.paying_charge, order.blocking_charge
     if paying is not None:
         raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
     if blocking is None:
@@ -148,7 +147,7 @@ async def _intend(
     wanted = draft.change(ports.store.new_change_id())
     if wanted is not None and await ports.store.commit(wanted):
         return charge, wanted.after
-    return None, await load_again(ports, order)
+    return None, await ports.store.load(order.order_no)
 
 
 async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
@@ -159,11 +158,16 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no) from None
     after = order.charge(charge.out_trade_no)
-    if after.superseded:
+    if after.state is ChargeState.PENDING and _has_made_way(after):
         raise ChargeStillOpen(order.order_no, after.out_trade_no)
     if isinstance(verdict, Done) and after.state in _HANDED_OUT and not after.operator_reason:
         return ChargeResult(order, after, verdict.answer.raw, reused=False)
     raise _why_not(verdict, after)
+
+
+def _has_made_way(charge: Charge) -> bool:
+    """Whether another process has begun to close it, so that it is handed out no more."""
+    return charge.superseded or charge.answer == WITHDRAWN
 
 
 _HANDED_OUT = (ChargeState.PENDING, ChargeState.SUCCEEDED)
@@ -242,7 +246,7 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     after = order.charge(charge.out_trade_no)
     if after.operator_reason:
         raise _stuck(after)
-    if after.state is not ChargeState.PENDING:
+    if after.state is not ChargeState.PENDING or _has_made_way(after):
         return None
     return ChargeResult(order, after, verdict.answer.raw, reused=True)
 

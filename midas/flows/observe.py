@@ -90,9 +90,14 @@ async def load_again(ports: Ports, known: Order) -> Order:
         if not draft.restore(known, ports.store.now()):
             return order
         wanted = draft.change(ports.store.new_change_id())
-        if wanted is not None and await ports.store.commit(wanted):
-            _raise_alarms(wanted)
-            return wanted.after
+        try:
+            if wanted is not None and await ports.store.commit(wanted):
+                _raise_alarms(wanted)
+                return wanted.after
+        except KeyTaken as taken:  # another order has got it since
+            told = {"order_no": known.order_no, "kind": f"{taken.column}_not_restored"}
+            logger.error("operator_needed", extra=told)
+            raise StorageUnavailable from None
     raise StorageUnavailable
 
 

@@ -12,7 +12,7 @@ refund goes to an operator, because Ping++ cannot de-duplicate refunds (reliabil
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from midas import limits, schedule
@@ -25,6 +25,7 @@ from midas.flows.observe import (
     charge_seen,
     charge_silent,
     charge_told,
+    load_again,
     refund_silent,
     refund_told,
     see_charge,
@@ -37,6 +38,8 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, Ref
 
 logger = logging.getLogger("midas.flows")
 
+A_MINUTE = timedelta(minutes=1)
+"""The window of channels that do not refuse the repetition of a paid or reversed charge."""
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 
@@ -65,6 +68,13 @@ async def resolve_charge(
 ) -> Order:
     """Find out what became of a charge whose create call was not answered."""
     charge = order.charge(out_trade_no)
+    if may_post_again(ports, charge) and ports.psp.repost_window(charge.channel) <= A_MINUTE:
+        # Where the answer was lost with a database the payer may have paid, and a repetition would
+        # be another charge of the same number (pingpp.md section 8): look first.
+        found = await find_charge(ports, charge, deadline)
+        if isinstance(found, ChargeFacts):
+            seen = charge_told(ports, charge, found, by)
+            return await charge_seen(ports, order, out_trade_no, seen)
     if may_post_again(ports, charge):
         verdict = await ports.psp.create_charge(charge, deadline.at_most(limits.REPOST_MARGIN))
         if isinstance(verdict, Done):
@@ -130,12 +140,24 @@ async def resolve_refund(
 
 
 async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
-    """Send a refund that never went out; whoever wins the commit before it is the one to send.
+    """Send a refund that never went out.
 
     It is never given up, but after UNKNOWN_PATIENCE a person is called, once.
     """
-    claimed = False
     before = order.refund(refund_no)
+    order, settled = await _found_before_sending(ports, order, before, by)
+    if not settled:
+        order = await _claim_and_send(ports, order, refund_no, by)
+    after, patience_ends = order.refund(refund_no), before.created_at + limits.UNKNOWN_PATIENCE
+    if after.unsent and before.updated_at < patience_ends <= after.updated_at:
+        ids = {"order_no": order.order_no, "refund_no": refund_no}
+        logger.error("refund_still_unsent", extra=ids)
+    return order
+
+
+async def _claim_and_send(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
+    """Whoever wins the commit before it is the one to send."""
+    claimed = False
 
     def claim(draft: Draft) -> None:
         nonlocal claimed
@@ -150,14 +172,28 @@ async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy
             draft.put_refund(taken, "refund_sent_again", now, by)
 
     order = await change(ports, order, claim)
-    if not claimed:
-        return order
-    order, _ = await submit_refund(ports, order, refund_no, by)
-    after, patience_ends = order.refund(refund_no), before.created_at + limits.UNKNOWN_PATIENCE
-    if after.unsent and before.updated_at < patience_ends <= after.updated_at:
-        ids = {"order_no": order.order_no, "refund_no": refund_no}
-        logger.error("refund_still_unsent", extra=ids)
+    if claimed:
+        order, _ = await submit_refund(ports, order, refund_no, by)
     return order
+
+
+async def _found_before_sending(
+    ports: Ports, order: Order, refund: Refund, by: ObservedBy
+) -> tuple[Order, bool]:
+    """Look whether Ping++ has it all the same: a failover may have lost that it was sent (D3).
+
+    True also where that cannot be seen now: then it stays queued.
+    """
+    listed = await list_all_refunds(ports, refund.charge_id)
+    if isinstance(listed, Unknown):
+        seen = RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=listed.reason)
+    else:
+        ours = next((each for each in listed if each.refund_no == refund.refund_no), None)
+        if ours is None:
+            return order, False
+        seen = refund_told(ports, ours, by)
+    key = refund.refund_no
+    return await change(ports, order, lambda draft: see_refund(draft, key, seen)), True
 
 
 async def submit_refund(
@@ -179,8 +215,16 @@ async def submit_refund(
         seen = RefundObservation(RefundSaid.UNSENT, by, at, code=verdict.refusal.lower())
     else:
         seen = await _refused_refund(ports, refund, verdict, by)
-    order = await change(ports, order, lambda draft: see_refund(draft, refund_no, seen))
-    return order, verdict
+
+    def decide(draft: Draft) -> None:
+        row = draft.refund(refund_no)
+        if row.unsent and isinstance(verdict, Unknown):
+            # A failover lost that it was taken to be sent; by now it may be there.
+            row = changed(row, unsent=False, updated_at=ports.store.now())
+            draft.put_refund(row, "refund_sent_again", row.updated_at, by)
+        see_refund(draft, refund_no, seen)
+
+    return await change(ports, order, decide), verdict
 
 
 async def _refused_refund(
@@ -221,7 +265,7 @@ async def wait_while_in_flight(
     while in_flight(ports, row_of(order)):
         await ports.clock.sleep(pause_s)
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        order = await ports.store.load(order.order_no)
+        order = await load_again(ports, order)
     return order
 
 

@@ -132,13 +132,21 @@ async def test_o1_the_order_service_is_down_for_a_day() -> None:
 
 LOSSES: list[tuple[Story, ChargeTerms, int]] = [
     (scenarios.charge_and_pay, TERMS, 1),
+    (scenarios.charge_and_pay, ALIPAY, 1),
+    # One more fault, and nobody remembers a bar code that was paid within the call: see
+    # ARCHITECTURE.md on what a failover lost.
     (scenarios.charge_and_pay, BAR_CODE, 0),
     (scenarios.pay_then_ask, TERMS, 1),
+    (scenarios.pay_then_ask, ALIPAY, 1),
+    (scenarios.change_the_channel, TERMS, 0),
+    (scenarios.change_the_channel_and_back, ALIPAY, 0),
     (scenarios.pay_while_changing, TERMS, 0),
-    (scenarios.refund_once, TERMS, 1),
+    (scenarios.refund_once, TERMS, 2),
+    (scenarios.refund_once, ALIPAY, 1),
     (scenarios.refund_in_two_parts, TERMS, 0),
     (event_scenarios.paid_and_told, TERMS, 0),
 ]
+"""The story and the faults beside the lost commit."""
 
 
 @pytest.mark.parametrize(

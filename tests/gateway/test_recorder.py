@@ -111,7 +111,8 @@ async def test_after_a_call_of_several_the_next_ones_gather(
         for number in range(2 * SIBLINGS):
             waiting += begin(recorder, [an_event(100 + number)])
             await asyncio.sleep(0)
-        await asyncio.gather(*waiting)
+        async with asyncio.timeout(PATIENCE_S / 2):  # they do not go for having waited long
+            await asyncio.gather(*waiting)
     assert midas.sizes == [1, SIBLINGS, 2 * SIBLINGS]
 
 

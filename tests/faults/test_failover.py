@@ -1,0 +1,278 @@
+"""A failover that loses the last commits while flows are under way (D3): what they still have.
+
+That every single commit may be lost is enumerated in `test_crash_points.py`; here are the stories
+with a second process, and those of rows that were read a while ago.
+"""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from midas.charge import WITHDRAWN, Charge, ChargeState, ChargeTerms, ObservedBy
+from midas.errors import ChargeStillOpen, OrderAlreadyPaid, OutcomeUnknown, StorageUnavailable
+from midas.flows import charge as charge_flow
+from midas.flows.observe import change
+from midas.flows.terms import charge_digest
+from midas.payment import Draft, Order
+from midas.ports import KeyKind
+from midas.psp.sdk import Prepared
+from midas.psp.transport import Lost, NotSent
+from midas.records import changed
+from midas.refund import RefundState
+from tests.fakes.store import Disk
+from tests.faults.chooser import Chooser
+from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, a_part, insist_on_charge
+from tests.faults.world import Failed, FaultyWire, VirtualClock, World
+from tests.records import intent
+
+KEY = TERMS.order_no
+
+
+def a_world(terms: ChargeTerms = TERMS) -> World:
+    """Nothing goes wrong by itself."""
+    return World(Chooser((), most_faults=0), terms)
+
+
+async def paid() -> World:
+    """A world in which the order is paid, and known to be."""
+    world = a_world()
+    await insist_on_charge(world, TERMS)
+    world.pay_everything()
+    await world.payments.query(KeyKind.ORDER_NO, KEY, refresh=True)
+    return world
+
+
+def another_comes_instead(world: World) -> None:
+    """By the time of Ping++'s answer the intent is lost, and another replica has one of its own."""
+
+    async def fail_over() -> None:
+        world.disk.disk = Disk()
+        assert await world.disk.commit(intent(KEY, channel="wx_pub_qr"))
+
+    world.on_charged = fail_over
+
+
+def posts_end(patch: pytest.MonkeyPatch, end: Lost | NotSent) -> None:
+    """Every POST ends so; what is Lost was carried out."""
+    send = FaultyWire.send
+
+    async def sent(self, request: Prepared, limit):  # type: ignore[no-untyped-def]
+        if request.method != "POST":
+            return await send(self, request, limit)
+        if isinstance(end, Lost):
+            await send(self, request, limit)
+        return end
+
+    patch.setattr(FaultyWire, "send", sent)
+
+
+async def touched(world: World, known: Order) -> None:
+    """A process that read the order a while ago writes something down."""
+    now = world.disk.clock
+
+    def decide(draft: Draft) -> None:
+        charge = draft.base.charges[0]
+        told = changed(charge, transaction_no="told again")
+        draft.put_charge(told, "touched", now, ObservedBy.QUERY)
+
+    await change(world.payments.ports, known, decide)
+
+
+async def test_a_charge_that_was_paid_is_told_as_paid() -> None:
+    """Another one came instead, and the bar code was paid all the same (I4, I5)."""
+    world = a_world(BAR_CODE)
+    another_comes_instead(world)
+    result = await world.payments.charge(BAR_CODE)
+    assert (result.charge.state, result.charge.superseded) == (ChargeState.SUCCEEDED, True)
+
+
+async def test_an_unknown_charge_stays_unknown_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though superseded by its rival: no third charge before it is found, and found to be paid."""
+    world = a_world(BAR_CODE)
+    another_comes_instead(world)
+    with monkeypatch.context() as patch:
+        posts_end(patch, Lost("timeout"))
+        with pytest.raises(OutcomeUnknown):
+            await world.payments.charge(BAR_CODE)
+    order = await world.order()
+    assert {each.state for each in order.charges} == {ChargeState.SUBMITTING}
+    assert sorted(each.superseded for each in order.charges) == [False, True]
+    draft = Draft(order)
+    assert order.open_charge is not None
+    failed = replace(order.open_charge, state=ChargeState.FAILED, due_at=None)
+    draft.put_charge(failed, "charge_failed", world.disk.clock, ObservedBy.CREATE)
+    written = draft.change(world.disk.new_change_id())
+    assert written is not None
+    assert await world.disk.commit(written)
+    another_code = replace(BAR_CODE, extra={"scan_code": "134590000000000001"})
+    with pytest.raises(OrderAlreadyPaid):
+        await world.payments.charge(another_code)
+    assert len(world.lookalike.newest_charges(10)) == 1
+
+
+async def test_what_was_told_is_told_again_in_its_order() -> None:
+    """The lost notifications are written with the rows, so that none takes another's sequence."""
+    world = await paid()
+    send = FaultyWire.send
+    lost: list[bool] = []
+
+    async def fail_over_first(self, request, limit):  # type: ignore[no-untyped-def]
+        if not lost:
+            world.disk.disk = Disk()
+            lost.append(True)
+        return await send(self, request, limit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaultyWire, "send", fail_over_first)
+        await world.payments.refund(a_part(world))
+    told = await world.disk.notifications(KEY)
+    assert [(each.sequence, each.kind) for each in told] == [
+        (1, "PAY_ORDER_SUCCESS"),
+        (2, "REFUND_SUCCESS"),
+    ]
+
+
+async def test_a_refund_that_was_queued_once_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was read while it was queued, sent by another process, and lost: it may be there (I2)."""
+    world = await paid()
+    base = world.disk.disk.copy()
+    with monkeypatch.context() as patch:
+        posts_end(patch, NotSent("connect_failed"))
+        assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    known = await world.order()
+    assert known.refund("r1").unsent
+    world.start()  # with a breaker of its own
+    world.pass_time(301)
+    await world.payments.resolve_due()
+    assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
+    world.disk.disk = base
+    await touched(world, known)
+    assert not (await world.order()).refund("r1").unsent
+    await world.settle()
+    refund = (await world.order()).refund("r1")
+    assert refund.state is RefundState.SUCCEEDED
+    assert len(world.lookalike.refunds_of(refund.charge_id)) == 1
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["listed", "on its way"])
+async def test_a_refund_whose_taking_was_lost_is_not_sent_again(
+    seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads as queued, though it was sent: looked for first, and unknown if unanswered (I2)."""
+    world = await paid()
+    with monkeypatch.context() as patch:
+        posts_end(patch, NotSent("connect_failed"))
+        assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    world.start()  # with a breaker of its own
+    queued = world.disk.disk.copy()
+
+    async def fail_over() -> None:
+        world.disk.disk, world.on_post = queued, None
+
+    world.on_post = fail_over
+    world.pass_time(301)
+    if seen:
+        await world.payments.resolve_due()
+        assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
+        world.disk.disk = queued  # and the outcome was lost, too
+        world.pass_time(301)
+        await world.payments.resolve_due()
+        refund = (await world.order()).refund("r1")
+        assert refund.state is RefundState.SUCCEEDED
+    else:
+        with monkeypatch.context() as patch:
+            posts_end(patch, Lost("timeout"))
+            await world.payments.resolve_due()
+        refund = (await world.order()).refund("r1")
+        assert (refund.state, refund.unsent) == (RefundState.SUBMITTING, False)
+    assert len(world.lookalike.refunds_of(refund.charge_id)) == 1
+
+
+async def test_a_charge_without_its_answer_is_not_posted_where_that_could_make_another() -> None:
+    """Another process may be reversing it; Ping++ would refuse no repetition then (section 8)."""
+    world = a_world(ALIPAY)
+    first = await world.payments.charge(ALIPAY)
+    await _put(world, await world.order(), replace(first.charge, answer=None))
+    again = await world.payments.charge(ALIPAY)
+    assert again.charge.out_trade_no != first.charge.out_trade_no
+    assert world.lookalike.charge(first.charge.charge_id or "")["reversed"]
+
+
+async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The lost refund cannot be put back under it: nothing is said to be known, and it is loud."""
+    world = await paid()
+    base = world.disk.disk.copy()
+    await world.payments.refund(a_part(world))
+    known = await world.order()
+    world.disk.disk = base
+    other = await world.payments.charge(replace(TERMS, order_no="order-2"))
+    world.lookalike.pay(other.charge.charge_id or "")
+    await world.payments.query(KeyKind.ORDER_NO, "order-2", refresh=True)
+    await world.payments.refund(replace(a_part(world), order_no="order-2"))
+    with pytest.raises(StorageUnavailable):
+        await touched(world, known)
+    alarms = [vars(each) for each in caplog.records if each.levelno == logging.ERROR]
+    assert [(each["order_no"], each["kind"]) for each in alarms] == [
+        (KEY, "refund_no_not_restored")
+    ]
+
+
+async def test_who_waits_for_a_charge_in_flight_puts_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process that makes the call may be gone with the database's last commits."""
+    world = a_world()
+    ports = world.payments.ports
+    charge = charge_flow._new_charge(ports, TERMS, charge_digest(TERMS))
+    draft = Draft(Order(KEY))
+    draft.add_charge(charge, ObservedBy.CREATE)
+    written = draft.change(world.disk.new_change_id())
+    assert written is not None
+    assert await world.disk.commit(written)
+    sleep = VirtualClock.sleep
+
+    async def fail_over_meanwhile(self: VirtualClock, seconds: float) -> None:
+        world.disk.disk = Disk()
+        await sleep(self, seconds)
+
+    monkeypatch.setattr(VirtualClock, "sleep", fail_over_meanwhile)
+    result = await world.payments.charge(TERMS)
+    assert result.charge.out_trade_no == charge.out_trade_no
+
+
+@pytest.mark.parametrize("when", ["created", "posted again"])
+async def test_a_charge_that_is_withdrawn_meanwhile_is_not_handed_out(when: str) -> None:
+    """Another process begins to close it while this one waits for Ping++'s answer."""
+    world = a_world()
+    if when == "posted again":
+        first = await world.payments.charge(TERMS)
+        await _put(world, await world.order(), replace(first.charge, answer=None))
+
+    async def withdraw() -> None:
+        world.on_post = world.on_charged = None
+        order = await world.disk.load(KEY)
+        (told,) = world.lookalike.newest_charges(1)
+        known = replace(order.charges[0], state=ChargeState.PENDING, charge_id=told["id"])
+        await _put(world, order, replace(known, answer=WITHDRAWN))
+
+    if when == "created":
+        world.on_charged = withdraw
+        with pytest.raises(ChargeStillOpen):
+            await world.payments.charge(TERMS)
+    else:
+        world.on_post = withdraw
+        again = await world.payments.charge(TERMS)
+        assert again.charge.out_trade_no != first.charge.out_trade_no
+
+
+async def _put(world: World, order: Order, charge: Charge) -> None:
+    draft = Draft(order)
+    draft.put_charge(charge, "charge_closing", world.disk.clock, ObservedBy.QUERY)
+    written = draft.change(world.disk.new_change_id())
+    assert written is not None
+    assert await world.disk.commit(written)
