@@ -170,14 +170,14 @@ async def test_a_refund_whose_taking_was_lost_is_not_sent_again(
     queued = world.disk.disk.copy()
 
     async def fail_over() -> None:
-        world.disk.disk, world.on_post = queued, None
+        world.disk.disk, world.on_post = queued.copy(), None
 
     world.on_post = fail_over
     world.pass_time(301)
     if seen:
         await world.payments.resolve_due()
         assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
-        world.disk.disk = queued  # and the outcome was lost, too
+        world.disk.disk = queued.copy()  # and the outcome was lost, too
         world.pass_time(301)
         await world.payments.resolve_due()
         refund = (await world.order()).refund("r1")
