@@ -1,8 +1,10 @@
 """resolve: end the uncertainty about a charge or refund by asking Ping++, never by guessing.
 
     charge   still inside the window in which Ping++ takes identical terms for the same charge:
-             post them again; else look through the charges made at that time
-    refund   look through the refunds of its charge; send only what certainly never went out
+             post them again, after a look where that could make another one; else look through
+             the charges made at that time
+    refund   look through the refunds of its charge; send only what certainly never went out, and
+             is not there
 
 What is not there may still be on its way, so absence counts only when two complete lists do not
 show it and the later one was made after the settle window. An absent charge has then failed: its
@@ -131,7 +133,7 @@ async def resolve_refund(
     """Find out what became of a refund, or send it if it certainly never went out."""
     refund = order.refund(refund_no)
     if refund.unsent:
-        return await send_unsent(ports, order, refund_no, by)
+        return await send_unsent(ports, order, refund_no, by, deadline)
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
         silent = refund_silent(ports, listed.reason, by)
@@ -139,13 +141,15 @@ async def resolve_refund(
     return await change(ports, order, _refund_listed(ports, refund, listed, by))
 
 
-async def send_unsent(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
-    """Send a refund that never went out.
+async def send_unsent(
+    ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline = NO_DEADLINE
+) -> Order:
+    """Send a refund that never went out. The deadline is for the look before.
 
     It is never given up, but after UNKNOWN_PATIENCE a person is called, once.
     """
     before = order.refund(refund_no)
-    order, settled = await _found_before_sending(ports, order, before, by)
+    order, settled = await _found_before_sending(ports, order, before, by, deadline)
     if not settled:
         order = await _claim_and_send(ports, order, refund_no, by)
     after, patience_ends = order.refund(refund_no), before.created_at + limits.UNKNOWN_PATIENCE
@@ -178,13 +182,13 @@ async def _claim_and_send(ports: Ports, order: Order, refund_no: str, by: Observ
 
 
 async def _found_before_sending(
-    ports: Ports, order: Order, refund: Refund, by: ObservedBy
+    ports: Ports, order: Order, refund: Refund, by: ObservedBy, deadline: Deadline
 ) -> tuple[Order, bool]:
     """Look whether Ping++ has it all the same: a failover may have lost that it was sent (D3).
 
     True also where that cannot be seen now: then it stays queued.
     """
-    listed = await list_all_refunds(ports, refund.charge_id)
+    listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
         seen = RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=listed.reason)
     else:
