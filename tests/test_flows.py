@@ -27,7 +27,8 @@ from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.breaker import State
 from midas.psp.client import PingppClient
-from midas.psp.transport import Answer, Lost, NotSent
+from midas.psp.sdk import Prepared
+from midas.psp.transport import Answer, Lost, NotSent, Sent
 from midas.refund import Refund, RefundState
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
@@ -456,6 +457,33 @@ async def test_a_queued_refund_that_a_person_looks_at_is_not_sent(
     assert told.value.needs_operator
     world.pass_time(3600)
     await world.payments.resolve_due()
+    assert world.lookalike.refunds_of(refund.charge_id) == []
+
+
+async def test_a_refund_that_is_being_sent_does_not_become_queued_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process cannot see Ping++'s list; another one has taken the refund to send it (I2)."""
+    await paid(world)
+    reach_nothing(monkeypatch, "POST")
+    assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
+    monkeypatch.undo()
+    world.start()  # with a breaker of its own
+    send = FaultyWire.send
+
+    async def taken_meanwhile(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if request.method != "GET":
+            return await send(self, request, limit)
+        draft = Draft(await world.order())
+        draft.reschedule_refund(replace(draft.refund("r1"), unsent=False))
+        await written(world, draft)
+        return Lost("timeout")
+
+    monkeypatch.setattr(FaultyWire, "send", taken_meanwhile)
+    world.pass_time(301)
+    await world.payments.resolve_due()
+    refund = (await world.order()).refund("r1")
+    assert (refund.state, refund.unsent) == (RefundState.SUBMITTING, False)
     assert world.lookalike.refunds_of(refund.charge_id) == []
 
 

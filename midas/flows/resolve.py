@@ -190,14 +190,24 @@ async def _found_before_sending(
     """
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
-        seen = RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=listed.reason)
-    else:
-        ours = next((each for each in listed if each.refund_no == refund.refund_no), None)
-        if ours is None:
-            return order, False
-        seen = refund_told(ports, ours, by)
+        still = RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=listed.reason)
+        return await change(ports, order, _still_queued(refund.refund_no, still)), True
+    ours = next((each for each in listed if each.refund_no == refund.refund_no), None)
+    if ours is None:
+        return order, False
+    seen = refund_told(ports, ours, by)
     key = refund.refund_no
     return await change(ports, order, lambda draft: see_refund(draft, key, seen)), True
+
+
+def _still_queued(refund_no: str, seen: RefundObservation) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        """Only if nobody has sent it meanwhile: that must not be forgotten."""
+        refund = draft.refund(refund_no)
+        if refund.unsent and refund.state is RefundState.SUBMITTING:
+            see_refund(draft, refund_no, seen)
+
+    return decide
 
 
 async def submit_refund(
