@@ -11,7 +11,6 @@ import pytest
 from midas import limits, schedule
 from midas.charge import ChargeState, ChargeTerms
 from midas.errors import (
-    ChargeStillOpen,
     OrderAlreadyPaid,
     OutcomeUnknown,
     Overloaded,
@@ -34,7 +33,6 @@ from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, a_part, insist_on_charge
 from tests.faults.world import TOTAL_TIMEOUT, Failed, FaultyStore, FaultyWire, World
-from tests.records import intent
 
 REJECTED = Answer(
     401, b'{"error":{"type":"invalid_request_error","message":"sk_test_secret is wrong"}}', ""
@@ -68,57 +66,6 @@ async def test_commits_that_were_lost_make_no_second_refund(world: World) -> Non
     assert len(made) == 1
     with pytest.raises(RefundNoReused):
         await world.payments.refund(replace(a_part(world), amount=41))
-
-
-async def test_a_lost_charge_makes_way_for_the_one_that_came_instead(world: World) -> None:
-    """A failover loses the intent, another replica has written one of its own by the answer (D3).
-
-    Version and all: only the id of the commit tells them apart. Neither charge is forgotten.
-    """
-
-    async def fail_over() -> None:
-        world.disk.disk = Disk()
-        assert await world.disk.commit(intent(world.terms.order_no, channel="wx_pub_qr"))
-
-    world.on_charged = fail_over
-    with pytest.raises(ChargeStillOpen) as told:
-        await world.payments.charge(world.terms)
-    order = await world.order()
-    lost, other = order.charge(told.value.out_trade_no), order.open_charge
-    assert lost.superseded
-    assert lost.charge_id is not None
-    assert other is not None
-    assert other.state is ChargeState.SUBMITTING
-    await world.settle()
-    assert world.lookalike.charge(lost.charge_id)["reversed"]
-    assert (await world.order()).charge(lost.out_trade_no).state is ChargeState.CLOSED
-
-
-@pytest.mark.parametrize("kind", ["charge", "refund"])
-async def test_what_a_failover_lost_calls_a_person(
-    world: World, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The row is there again before anything is decided, and the log says so."""
-    if kind == "refund":
-        await paid(world)
-        await world.payments.query(KeyKind.ORDER_NO, world.terms.order_no, refresh=True)
-    before: Disk = world.disk.disk.copy()
-
-    async def fail_over() -> None:
-        world.disk.disk = before
-
-    world.on_post = fail_over
-    if kind == "charge":
-        await world.payments.charge(world.terms)
-    else:
-        await world.payments.refund(a_part(world))
-    order = await world.order()
-    assert [each.state for each in order.charges] != []
-    assert [each.state for each in order.refunds] == [RefundState.SUCCEEDED] * (kind == "refund")
-    journal = [each.event for each in world.disk.disk.journal[order.order_no]]
-    assert journal[-2] == f"{kind}_restored"
-    alarms = [each for each in caplog.records if each.message == "operator_needed"]
-    assert [vars(each)["kind"] for each in alarms] == [f"{kind}_restored"]
 
 
 async def test_a_refund_that_stays_queued_says_so(

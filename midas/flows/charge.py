@@ -35,14 +35,13 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.close import close
-from midas.flows.observe import (
-    Ports,
-    charge_seen,
-    charge_silent,
-    charge_told,
-    failed_read,
+from midas.flows.observe import Ports, charge_seen, charge_silent, charge_told, failed_read
+from midas.flows.resolve import (
+    may_post_again,
+    refuses_repetitions,
+    resolve_charge,
+    wait_while_in_flight,
 )
-from midas.flows.resolve import may_post_again, resolve_charge, wait_while_in_flight
 from midas.flows.terms import charge_digest, charge_violations
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
@@ -259,13 +258,11 @@ def _turned_down(verdict: Verdict[ChargeFacts]) -> bool:
 async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | None:
     """Ping++'s JSON of a charge that we know of without it, such as one found in a list.
 
-    Another process may be reversing it at this moment. Where the window is a minute Ping++ would
-    not refuse the repetition then, but make another charge of the same number (pingpp.md 8).
+    It is posted again only where Ping++ refuses that if another process is just reversing it.
     """
     if charge.charge_id is not None and ports.psp.pays_at_create(charge.channel):
         return await ports.psp.retrieve_charge(charge.charge_id)
-    refuses = ports.psp.repost_window(charge.channel) > SHORTEST_WINDOW
-    if refuses and may_post_again(ports, charge):
+    if refuses_repetitions(ports, charge) and may_post_again(ports, charge):
         return await ports.psp.create_charge(charge, limits.REPOST_MARGIN)
     return None
 
@@ -303,4 +300,3 @@ def _expiry(now: datetime, expires_in: timedelta) -> datetime:
 SHORTEST_EXPIRY = timedelta(minutes=1)
 """pingpp.md section 2."""
 ON_THE_WAY = timedelta(seconds=5)
-SHORTEST_WINDOW = timedelta(minutes=1)

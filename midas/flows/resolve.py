@@ -41,7 +41,6 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, Ref
 logger = logging.getLogger("midas.flows")
 
 A_MINUTE = timedelta(minutes=1)
-"""The window of channels that do not refuse the repetition of a paid or reversed charge."""
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 
@@ -70,9 +69,8 @@ async def resolve_charge(
 ) -> Order:
     """Find out what became of a charge whose create call was not answered."""
     charge = order.charge(out_trade_no)
-    if may_post_again(ports, charge) and ports.psp.repost_window(charge.channel) <= A_MINUTE:
-        # Where the answer was lost with a database the payer may have paid, and a repetition would
-        # be another charge of the same number (pingpp.md section 8): look first.
+    if may_post_again(ports, charge) and not refuses_repetitions(ports, charge):
+        # The answer may have been lost with a database, and the payer may have paid: look first.
         found = await find_charge(ports, charge, deadline)
         if isinstance(found, ChargeFacts):
             seen = charge_told(ports, charge, found, by)
@@ -104,6 +102,14 @@ def may_post_again(ports: Ports, charge: Charge) -> bool:
         return False
     window = ports.psp.repost_window(charge.channel)
     return ports.store.now() + limits.REPOST_MARGIN <= charge.created_at + window
+
+
+def refuses_repetitions(ports: Ports, charge: Charge) -> bool:
+    """Whether Ping++ refuses to post a charge again that is paid or reversed.
+
+    Where the window is a minute it makes another charge of the same number (pingpp.md section 8).
+    """
+    return ports.psp.repost_window(charge.channel) > A_MINUTE
 
 
 async def finish_superseded(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:

@@ -144,7 +144,6 @@ async def test_a_version_of_another_commit_is_stale(store: Store) -> None:
     change = paid(order)
     assert await store.commit(change)
     assert (await store.load("o1")).last_change == change.change_id
-    assert change.after is not None
     assert await store.commit(refund_intent(change.after))
 
 

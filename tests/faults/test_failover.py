@@ -6,6 +6,7 @@ with a second process, and those of rows that were read a while ago.
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -17,7 +18,7 @@ from midas.flows.terms import charge_digest
 from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Lost, NotSent
+from midas.psp.transport import Lost, NotSent, Sent
 from midas.records import changed
 from midas.refund import RefundState
 from tests.fakes.store import Disk
@@ -57,7 +58,7 @@ def posts_end(patch: pytest.MonkeyPatch, end: Lost | NotSent) -> None:
     """Every POST ends so; what is Lost was carried out."""
     send = FaultyWire.send
 
-    async def sent(self, request: Prepared, limit):  # type: ignore[no-untyped-def]
+    async def sent(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
         if request.method != "POST":
             return await send(self, request, limit)
         if isinstance(end, Lost):
@@ -77,6 +78,48 @@ async def touched(world: World, known: Order) -> None:
         draft.put_charge(told, "touched", now, ObservedBy.QUERY)
 
     await change(world.payments.ports, known, decide)
+
+
+async def test_a_lost_charge_makes_way_for_the_one_that_came_instead() -> None:
+    """Version and all: only the id of the commit tells them apart. Neither charge is forgotten."""
+    world = a_world()
+    another_comes_instead(world)
+    with pytest.raises(ChargeStillOpen) as told:
+        await world.payments.charge(TERMS)
+    order = await world.order()
+    lost, other = order.charge(told.value.out_trade_no), order.open_charge
+    assert lost.superseded
+    assert lost.charge_id is not None
+    assert other is not None
+    assert other.state is ChargeState.SUBMITTING
+    await world.settle()
+    assert world.lookalike.charge(lost.charge_id)["reversed"]
+    assert (await world.order()).charge(lost.out_trade_no).state is ChargeState.CLOSED
+
+
+@pytest.mark.parametrize("kind", ["charge", "refund"])
+async def test_what_a_failover_lost_calls_a_person(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The row is there again before anything is decided, and the log says so."""
+    world = await paid() if kind == "refund" else a_world()
+    before = world.disk.disk.copy()
+
+    async def fail_over() -> None:
+        world.disk.disk = before
+
+    world.on_post = fail_over
+    if kind == "charge":
+        await world.payments.charge(TERMS)
+    else:
+        await world.payments.refund(a_part(world))
+    order = await world.order()
+    assert [each.state for each in order.charges] != []
+    assert [each.state for each in order.refunds] == [RefundState.SUCCEEDED] * (kind == "refund")
+    journal = [each.event for each in world.disk.disk.journal[KEY]]
+    assert journal[-2] == f"{kind}_restored"
+    alarms = [each for each in caplog.records if each.message == "operator_needed"]
+    assert [vars(each)["kind"] for each in alarms] == [f"{kind}_restored"]
 
 
 async def test_a_charge_that_was_paid_is_told_as_paid() -> None:
@@ -117,7 +160,7 @@ async def test_what_was_told_is_told_again_in_its_order() -> None:
     send = FaultyWire.send
     lost: list[bool] = []
 
-    async def fail_over_first(self, request, limit):  # type: ignore[no-untyped-def]
+    async def fail_over_first(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
         if not lost:
             world.disk.disk = Disk()
             lost.append(True)
