@@ -109,6 +109,12 @@ class Psp(Protocol):
     def total_timeout(self) -> timedelta:
         """The longest that one call can take."""
 
+    def now(self) -> datetime | None:
+        """Ping++'s clock, as its answers of the last minutes tell it; None while too few have.
+
+        A second source of time beside the database's. It may only delay what ends a payment.
+        """
+
     def admit(self) -> AbstractAsyncContextManager[None]:
         """Reserve a place for one flow's calls, before anything is written.
 

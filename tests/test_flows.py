@@ -20,8 +20,8 @@ from midas.errors import (
     RefundNoReused,
     StorageUnavailable,
 )
-from midas.flows.resolve import in_flight
 from midas.flows.terms import RefundTerms
+from midas.flows.unknown import in_flight
 from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.breaker import State

@@ -36,13 +36,9 @@ from midas.errors import (
 )
 from midas.flows.close import close
 from midas.flows.observe import Ports, charge_seen, charge_silent, charge_told, failed_read
-from midas.flows.resolve import (
-    may_post_again,
-    refuses_repetitions,
-    resolve_charge,
-    wait_while_in_flight,
-)
+from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
+from midas.flows.unknown import wait_while_in_flight
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
 

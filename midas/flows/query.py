@@ -12,8 +12,10 @@ from midas.flows.observe import (
     see_charge,
     see_refund,
 )
-from midas.flows.resolve import in_flight, resolve_charge, resolve_refund
+from midas.flows.resolve_charge import resolve_charge
+from midas.flows.resolve_refund import resolve_refund
 from midas.flows.terms import key_violations
+from midas.flows.unknown import in_flight
 from midas.payment import Order
 from midas.ports import Done, KeyKind, NotDone, Refusal
 from midas.refund import Refund, RefundState

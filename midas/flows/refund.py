@@ -26,8 +26,9 @@ from midas.errors import (
 )
 from midas.flows.listing import list_all_refunds
 from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
-from midas.flows.resolve import resolve_refund, submit_refund, wait_while_in_flight
+from midas.flows.resolve_refund import resolve_refund, submit_refund
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
+from midas.flows.unknown import wait_while_in_flight
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown, Verdict
 from midas.refund import Refund, RefundFacts, RefundState

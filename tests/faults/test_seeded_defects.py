@@ -17,7 +17,7 @@ from midas import charge as charge_machine
 from midas.charge import ChargeFacts, ChargeObservation, ChargeSaid, ChargeTerms, ObservedBy
 from midas.errors import OutcomeUnknown
 from midas.flows import charge as charge_flow
-from midas.flows import resolve as resolve_flow
+from midas.flows import resolve_refund as resolve_flow
 from midas.flows.charge import ChargeResult
 from midas.flows.observe import Ports, change, see_charge
 from midas.flows.payments import Payments

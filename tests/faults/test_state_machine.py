@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from midas import charge as charge_machine
 from midas import refund as refund_machine
 from midas.charge import ChargeFacts, ChargeObservation, ChargeOutcome, ChargeSaid, ChargeState
-from midas.flows import resolve as resolve_flow
+from midas.flows import resolve_refund as resolve_flow
 from midas.flows.observe import Ports
 from midas.payment import Change
 from midas.refund import RefundObservation, RefundSaid, RefundState
