@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from midas.errors import SettingsError
 from midas.storage.engine import BUSY_TIMEOUT, CONNECT_TIMEOUT, check_file, is_sqlite, parse
+from midas.storage.unreachable import unreachable
 
 SCHEMA = "0002"
 """The revision that this Midas reads and writes: the newest file in `migrations/versions`."""
@@ -113,19 +114,4 @@ def refusal(found: str) -> str:
     return (
         f"The database has schema {found or 'none'} and this Midas needs {SCHEMA}:"
         " run `midas migrate`."
-    )
-
-
-def unreachable(error: BaseException) -> str:
-    """Why PostgreSQL could not be used, and what to do. Says nothing of the URL's password."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    known = {"28P01": "user or password", "28000": "user", "3D000": "database's name"}
-    wrong = known.get(getattr(cause, "sqlstate", None) or "")
-    if wrong:
-        return f"PostgreSQL refuses the {wrong} in DATABASE_URL. Correct it."
-    if isinstance(cause, TypeError | ValueError):
-        return "DATABASE_URL has an option that asyncpg does not know, or a wrong value. Remove it."
-    return (
-        f"PostgreSQL cannot be reached at the address in DATABASE_URL ({type(cause).__name__})."
-        " Start it, or correct the host and port."
     )

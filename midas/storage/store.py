@@ -22,7 +22,7 @@ from midas.storage.commits import Commits
 from midas.storage.database import Database, Settling
 from midas.storage.engine import is_sqlite, parse, postgres_engine, sqlite_engine
 from midas.storage.faults import StorageFault
-from midas.storage.migrate import REVISION, SCHEMA, migrate_sqlite, refusal, unreachable
+from midas.storage.migrate import REVISION, SCHEMA, migrate_sqlite, refusal
 from midas.storage.postgres import PostgresDatabase
 from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
 from midas.storage.recent import RecentOrders
@@ -39,6 +39,7 @@ from midas.storage.rows import (
 )
 from midas.storage.sqlite import SqliteDatabase
 from midas.storage.tables import PARKED, UNDELIVERED
+from midas.storage.unreachable import unreachable
 
 _Result = TypeVar("_Result")
 _Raw = TypeVar("_Raw")
