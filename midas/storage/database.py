@@ -71,7 +71,8 @@ class Database(Protocol):
     async def lease(self, limit: int, hold: timedelta, token: str) -> Sequence[Row]:
         """`Store.lease_notifications`: the longest due first, each row of another order.
 
-        A row is attempts, the id of the order's last change, and the notification's columns.
+        A row is attempts, the id of the order's last change, its order_no, and the notification's
+        columns; these are None where the order has nothing to be told, which must not be.
         """
 
     async def settle(self, settlings: list[Settling]) -> set[str]:

@@ -5,7 +5,7 @@ Each is one statement, and so one transaction.
 
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS
-from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED
+from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED, next_sequence
 
 CLAIM_ORDERS = f"""
 WITH due AS (
@@ -64,10 +64,10 @@ held AS (
     RETURNING o.order_no, o.delivered_sequence, o.announce_attempts, o.last_change,
         due.announce_at AS since
 )
-SELECT h.announce_attempts, h.last_change,
+SELECT h.announce_attempts, h.last_change, h.order_no,
     {", ".join(f"n.{name}" for name in NOTIFICATIONS.columns)}
 FROM held h
-JOIN notifications n ON n.order_no = h.order_no AND n.sequence = h.delivered_sequence + 1
+LEFT JOIN notifications n ON n.order_no = h.order_no AND n.sequence = {next_sequence("h")}
 ORDER BY h.since
 """  # noqa: S608
 
@@ -79,7 +79,7 @@ WITH wanted AS MATERIALIZED (
 ),
 locked AS MATERIALIZED (
     SELECT w.* FROM wanted w JOIN orders o ON o.order_no = w.order_no
-        AND o.lease_token = w.token AND o.delivered_sequence + 1 = w.sequence
+        AND o.lease_token = w.token AND w.sequence = {next_sequence("o")}
     ORDER BY w.order_no FOR UPDATE OF o
 ),
 settled AS (

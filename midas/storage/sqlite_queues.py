@@ -10,7 +10,7 @@ from datetime import timedelta
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.storage.database import Settling
 from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row
-from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED
+from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED, next_sequence
 
 _FORMAT = "'%Y-%m-%d %H:%M:%f000+00:00'"
 NOW = f"strftime({_FORMAT}, 'now')"
@@ -82,10 +82,11 @@ _LEASE = (
     " WHERE order_no IN (SELECT value FROM json_each(?))"
 )
 _LEASED = (
-    "SELECT o.announce_attempts, o.last_change,"  # noqa: S608
+    "SELECT o.announce_attempts, o.last_change, o.order_no,"  # noqa: S608
     f" {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"
     " FROM json_each(?) j JOIN orders o ON o.order_no = j.value"
-    " JOIN notifications n ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1"
+    " LEFT JOIN notifications n ON n.order_no = o.order_no"
+    f" AND n.sequence = {next_sequence('o')}"
     " ORDER BY j.key"
 )
 
@@ -117,7 +118,7 @@ FROM (SELECT json_extract(value, '$[0]') AS order_no, json_extract(value, '$[1]'
         json_extract(value, '$[4]') AS code, json_extract(value, '$[5]') AS cut
     FROM json_each(?)) AS w
 WHERE orders.order_no = w.order_no AND orders.lease_token = w.token
-    AND orders.delivered_sequence + 1 = w.sequence
+    AND w.sequence = {next_sequence("orders")}
 RETURNING order_no, delivered_sequence
 """  # noqa: S608
 _DELIVERED = f"UPDATE notifications SET delivered_at = {NOW} WHERE order_no = ? AND sequence = ?"  # noqa: S608

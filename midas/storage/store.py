@@ -38,7 +38,7 @@ from midas.storage.rows import (
     notification_of,
 )
 from midas.storage.sqlite import SqliteDatabase
-from midas.storage.tables import PARKED, UNDELIVERED
+from midas.storage.tables import PARKED, UNDELIVERED, next_sequence
 from midas.storage.unreachable import unreachable
 
 _Result = TypeVar("_Result")
@@ -132,13 +132,13 @@ class SqlStore:
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
         """See `Store`. A lease whose answer is lost comes up again after the hold."""
         token = uuid4().hex
-        rows = await self._once(self._database.lease(limit, hold, token))
+        rows = _with_something(await self._once(self._database.lease(limit, hold, token)))
         orders = [self._recent.take(row[_LEASED_ORDER], row[1]) for row in rows]
         if None in orders:
             orders = await self._read_missing(rows, orders)
 
         def lease(row: Row, order: Order) -> Lease:
-            told = notification_of(self._notifications.values(row[2:]))
+            told = notification_of(self._notifications.values(row[_LEASED_NOTIFICATION:]))
             return Lease(token, row[0], told, order)
 
         found = [(row, each) for row, each in zip(rows, orders, strict=True) if each is not None]
@@ -306,13 +306,28 @@ def _readable(
     return found
 
 
+def _with_something(leased: Sequence[Row]) -> list[Row]:
+    """The leased orders that have something to be told.
+
+    The others count as not told in full, and there is nothing to tell: rows were changed by hand,
+    or a file is damaged. They come up again with each lease, and a person has to look.
+    """
+    found: list[Row] = []
+    for row in leased:
+        if row[_LEASED_NOTIFICATION] is None:
+            _log.error("nothing_to_tell_of_a_due_order", extra={"order_no": row[_LEASED_ORDER]})
+        else:
+            found.append(row)
+    return found
+
+
 _EVENT_ID = NEW_EVENTS.columns.index("event_id")
-_LEASED_ORDER = 2 + NOTIFICATIONS.columns.index("order_no")
+_LEASED_ORDER, _LEASED_NOTIFICATION = 2, 3
 _EVENT = ", ".join(NEW_EVENTS.columns)
 _BACKLOG = (
     "SELECT (SELECT min(n.occurred_at) FROM (SELECT order_no, delivered_sequence FROM orders"  # noqa: S608
     f" WHERE {UNDELIVERED} ORDER BY announce_at LIMIT {BACKLOG_COUNTED}) o JOIN notifications n"
-    " ON n.order_no = o.order_no AND n.sequence = o.delivered_sequence + 1),"
+    f" ON n.order_no = o.order_no AND n.sequence = {next_sequence('o')}),"
     f" (SELECT count(*) FROM orders WHERE {PARKED})"
 )
 

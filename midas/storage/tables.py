@@ -229,6 +229,19 @@ notifications = Table(
     sqlite_with_rowid=False,
 )
 
+
+def next_sequence(order: str) -> str:
+    """SQL of what the order service is told next: the lowest number above what is delivered.
+
+    Not the one after it: there is a gap where a failover may have lost commits. NULL if nothing is
+    there. `order` is the name under which the statement has the row of the order.
+    """
+    return (
+        "(SELECT min(ahead.sequence) FROM notifications ahead"  # noqa: S608
+        f" WHERE ahead.order_no = {order}.order_no AND ahead.sequence > {order}.delivered_sequence)"
+    )
+
+
 events = Table(
     "events",
     metadata,

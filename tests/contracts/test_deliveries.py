@@ -153,6 +153,64 @@ async def test_one_notification_of_an_order_at_a_time(store: Store) -> None:
     assert await leased(store) == [("o1", 4)]
 
 
+async def refund_at(store: Store, sequence: int) -> None:
+    """One more notification, under a number that leaves a gap."""
+    order = await store.load("o1")
+    newest = NOON + timedelta(seconds=len(order.refunds))
+    assert await store.commit(refund_intent(order, created_at=newest))
+    change = refunded(await store.load("o1"))
+    (told,) = change.notifications
+    numbered = (replace(told, sequence=sequence),)
+    assert await store.commit(replace(change, last_sequence=sequence, notifications=numbered))
+
+
+async def test_a_gap_stops_nobody(store: Store) -> None:
+    """After each number comes the lowest above it, however far that is (I7, D3)."""
+    await pay(store)
+    await refund_at(store, 7)
+    await refund_at(store, 2**46)
+    for sequence in (1, 7, 2**46):
+        assert await store.backlog() == Backlog(NOON, 0)
+        lease = await only(store)
+        assert lease.notification.sequence == sequence
+        assert await leased(store) == []
+        assert await settle(store, lease, RETRY)
+        await make_due(store)
+        lease = await only(store)
+        assert (lease.notification.sequence, lease.attempts) == (sequence, 1)
+        assert await settle(store, lease)
+    assert await store.backlog() == Backlog(None, 0)
+    assert await leased(store) == []
+    assert [each.sequence for each in await store.notifications("o1")] == [1, 7, 2**46]
+    await refund(store)
+    assert await leased(store) == [("o1", 2**46 + 1)]
+
+
+async def test_a_settlement_names_the_number_that_was_leased(store: Store) -> None:
+    """Behind a gap as well: neither the one after the last, nor one in the gap, nor a later one."""
+    await pay(store)
+    assert await settle(store, await only(store))
+    await refund_at(store, 7)
+    await refund_at(store, 9)
+    lease = await only(store)
+    for wrong in (1, 2, 6, 8, 9):
+        named = replace(settlement(lease), sequence=wrong)
+        assert await store.settle_notifications([named]) == [False]
+    assert await settle(store, lease)
+    assert await leased(store) == [("o1", 9)]
+
+
+async def test_what_comes_behind_a_gap_is_due_at_once(store: Store) -> None:
+    """The order waits in line from its commit on, as if there were no gap."""
+    await pay(store)
+    assert await settle(store, await only(store))
+    await make_due(store, before=timedelta(hours=1))
+    before = store.now()
+    await refund_at(store, 7)
+    assert await due_at(store) >= before - timedelta(seconds=1)
+    assert await leased(store) == [("o1", 7)]
+
+
 async def test_longest_due_first_and_not_more_than_asked_for(store: Store) -> None:
     """Orders come up by the moment since which they are due, however late they were made (O7)."""
     for number in range(5):

@@ -61,6 +61,12 @@ class Disk:
             dict(self.deliveries),
         )
 
+    def next_of(self, order_no: str) -> Notification | None:
+        """What the order service is told next: the lowest number above what is delivered."""
+        delivered = self.deliveries[order_no].delivered
+        told = self.notifications.get(order_no, ())
+        return next((each for each in told if each.sequence > delivered), None)
+
 
 class MemoryStore:
     """A store on a `Disk`. After a crash, make another one on the same disk.
@@ -108,12 +114,15 @@ class MemoryStore:
             raise KeyTaken("event_id")
         for each in (*change.new_events, *change.changed_events):
             disk.events[each.event_id] = each
-        disk.deliveries.setdefault(order_no, Delivery(due_at=self.clock))
+        delivery = disk.deliveries.setdefault(order_no, Delivery(due_at=self.clock))
+        if delivery.delivered == before.last_sequence:
+            disk.deliveries[order_no] = replace(delivery, due_at=self.clock)
         disk.orders[order_no] = after
         disk.owners.update(dict.fromkeys(owners, order_no))
         disk.journal[order_no] = disk.journal.get(order_no, ()) + change.journal
         told = disk.notifications.get(order_no, ()) + change.notifications
-        assert [each.sequence for each in told] == list(range(1, len(told) + 1))
+        sequences = [each.sequence for each in told]
+        assert sequences == sorted(set(sequences)), "I7: a sequence is used twice"
         disk.notifications[order_no] = told
         if change.notifications:
             self._wake()
@@ -153,8 +162,9 @@ class MemoryStore:
         for _, order_no in due[:limit]:
             now = disk.deliveries[order_no]
             disk.deliveries[order_no] = replace(now, due_at=self.clock + hold, token=token)
-            head = disk.notifications[order_no][now.delivered]
-            leases.append(Lease(token, now.attempts, head, disk.orders[order_no]))
+            head = disk.next_of(order_no)
+            if head is not None:
+                leases.append(Lease(token, now.attempts, head, disk.orders[order_no]))
         return leases
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
@@ -169,23 +179,21 @@ class MemoryStore:
 
     async def backlog(self) -> Backlog:
         """See `Store`."""
-        heads = [
-            self.disk.notifications[order_no][each.delivered].occurred_at
-            for order_no, each in self.disk.deliveries.items()
-            if self._undelivered(order_no)
-        ]
+        due = filter(self._undelivered, self.disk.deliveries)
+        heads = [head.occurred_at for each in due if (head := self.disk.next_of(each)) is not None]
         parked = sum(bool(each.parked_code) for each in self.disk.deliveries.values())
         return Backlog(min(heads, default=None), parked)
 
     def _undelivered(self, order_no: str) -> bool:
-        now = self.disk.deliveries[order_no]
-        return now.delivered < len(self.disk.notifications[order_no]) and not now.parked_code
+        now, last = self.disk.deliveries[order_no], self.disk.orders[order_no].last_sequence
+        return now.delivered < last and not now.parked_code
 
     def _settle(self, settled: Settlement) -> bool:
         now = self.disk.deliveries.get(settled.order_no)
         if now is None or not settled.token or now.token != settled.token:
             return False
-        if now.delivered + 1 != settled.sequence:
+        head = self.disk.next_of(settled.order_no)
+        if head is None or head.sequence != settled.sequence:
             return False
         after = replace(now, token="", due_at=self.clock, attempts=now.attempts + 1)
         if settled.outcome is DeliveryOutcome.DELIVERED:

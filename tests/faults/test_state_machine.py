@@ -191,7 +191,8 @@ def untold_refund(patch: pytest.MonkeyPatch) -> None:
 
 _CLAIMS = "CREATE TABLE IF NOT EXISTS claims (order_no, sequence, until)"
 _UNCLAIMED = (
-    f"SELECT 0, o.last_change, {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"  # noqa: S608
+    "SELECT 0, o.last_change, o.order_no,"  # noqa: S608
+    f" {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"
     " FROM notifications n JOIN orders o ON o.order_no = n.order_no"
     " WHERE n.delivered_at IS NULL AND o.parked_code = '' AND NOT EXISTS (SELECT 1 FROM claims c"
     " WHERE c.order_no = n.order_no AND c.sequence = n.sequence AND c.until > strftime('', 'now'))"
@@ -203,7 +204,7 @@ _HOLD_ORDER = "UPDATE orders SET lease_token = ? WHERE order_no = ?"
 
 def m8_row_level_claim(patch: pytest.MonkeyPatch) -> None:
     """M8: notifications are claimed one by one, an order's second one beside its first."""
-    key = [2 + NOTIFICATIONS.columns.index(name) for name in ("order_no", "sequence")]
+    key = [3 + NOTIFICATIONS.columns.index(name) for name in ("order_no", "sequence")]
 
     def lease(connection: Connection, wanted: tuple[int, timedelta, str]) -> list[Row]:
         limit, hold, token = wanted

@@ -106,7 +106,7 @@ class World:
         times += [
             each.due_at
             for order_no, each in disk.deliveries.items()
-            if each.delivered < len(disk.notifications[order_no]) and not each.parked_code
+            if disk.next_of(order_no) is not None and not each.parked_code
         ]
         return min((each for each in times if each is not None), default=None)
 

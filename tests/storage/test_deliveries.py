@@ -296,6 +296,29 @@ async def test_a_notification_that_cannot_be_read_spoils_no_other(
         assert [vars(each)["order_no"] for each in caplog.records] == ["o2"]
 
 
+async def test_a_due_order_without_anything_to_tell_is_an_error(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its notification is gone: somebody has to know, each time, and the others are told (I8)."""
+    async with await open_store(database_url) as store:
+        for order_no in ("o1", "o2", "o3"):
+            await pay(store, order_no)
+        gone = "DELETE FROM notifications WHERE order_no = 'o2' RETURNING order_no"
+        assert len(await store._database.fetch(gone)) == 1
+        for expected in ({"o1", "o3"}, set()):
+            leases = await store.lease_notifications(10, HOLD)
+            assert {each.order.order_no for each in leases} == expected
+            lines = [each for each in caplog.records if each.levelno == logging.ERROR]
+            assert [(each.message, vars(each)["order_no"]) for each in lines] == [
+                ("nothing_to_tell_of_a_due_order", "o2")
+            ]
+            caplog.clear()
+            past = "UPDATE orders SET announce_at = '1970-01-01 00:00:00.000000+00:00'"
+            await store._fetch(f"{past} WHERE order_no = 'o2' RETURNING 1")
+        assert await store.lease_notifications(10, HOLD) == []
+        assert [each.message for each in caplog.records] == ["nothing_to_tell_of_a_due_order"]
+
+
 async def test_an_event_that_cannot_be_read_spoils_no_other(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
