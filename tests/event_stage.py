@@ -119,7 +119,8 @@ def before_answer(stage: Stage, path: str, act: Callable[[], Awaitable[Sent | No
             return answer
 
     wire = Overtaken(stage.world, stage.world.process)
-    psp = client_over(wire, stage.world.lookalike.app_id, TOTAL_TIMEOUT)
+    world = stage.world
+    psp = client_over(wire, world.lookalike.app_id, TOTAL_TIMEOUT, lambda: world.seconds)
     stage.world.payments.ports = replace(stage.world.payments.ports, psp=psp)
 
 

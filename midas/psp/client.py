@@ -1,8 +1,9 @@
 """Ping++ as the flows see it: the `Psp` port, over the real wire."""
 
+import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -15,10 +16,11 @@ from midas.ports import ChargePage, Done, NotDone, RefundPage, Refusal, Unknown,
 from midas.psp import channels, events, facts, sdk
 from midas.psp.breaker import Breaker, Gate
 from midas.psp.channel_rules import charge_violations, refund_violations
+from midas.psp.clock import PspClock
 from midas.psp.options import PspOptions
 from midas.psp.signing import Signer, Verifier
 from midas.psp.strict_json import Unreadable
-from midas.psp.transport import Transport, Wire
+from midas.psp.transport import Answer, Sent, Transport, Wire
 from midas.psp.verdicts import Health, health, judge
 from midas.refund import Refund, RefundFacts
 
@@ -27,16 +29,24 @@ PAGE_SIZE = 100
 
 _Read = TypeVar("_Read")
 
+_log = logging.getLogger(__name__)
+
 
 class PingppClient:
     """One Ping++ account. Use it as an async context manager, or `open` and `close` it.
 
-    `transport` stands in for the connections, for example in tests.
+    `transport` stands in for the connections, for example in tests, and `monotonic` for the clock
+    that Ping++'s one is measured by.
 
     Raises SettingsError if a key of the options is none.
     """
 
-    def __init__(self, options: PspOptions, transport: Wire | None = None) -> None:
+    def __init__(
+        self,
+        options: PspOptions,
+        transport: Wire | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         signer = None if options.private_key is None else Signer(options.private_key)
         self._options = options
         self._requestor = sdk.Requestor(
@@ -48,6 +58,8 @@ class PingppClient:
         )
         self._breaker = Breaker(options.breaker)
         self._gate = Gate(self._breaker, options.concurrent_flows)
+        self._monotonic = monotonic
+        self._clock = PspClock(monotonic)
 
     async def open(self) -> None:
         """Get ready to call; nothing is sent."""
@@ -94,7 +106,7 @@ class PingppClient:
 
     def now(self) -> datetime | None:
         """Ping++'s clock, where enough of its answers have told it lately."""
-        return None
+        return self._clock.now()
 
     def admit(self) -> AbstractAsyncContextManager[None]:
         """A place for one flow. Raises PspUnavailable or Overloaded before anything happens."""
@@ -231,11 +243,19 @@ class PingppClient:
             request = self._requestor.prepare(method, path, params)
         except (TypeError, ValueError, RecursionError):
             return NotDone(Refusal.REFUSED, message="the request cannot be written as JSON")
-        began = time.monotonic()
+        began, asked_at = time.monotonic(), self._monotonic()
         sent = await self._transport.send(request, limit)
         verdict = judge(sent, read, self._requestor, self._verifier, pays_at_create=pays_at_create)
         self._note(health(verdict, hurried=limit < self._options.connect_timeout), began)
+        self._listen_to_clock(sent, verdict, asked_at)
         return verdict
+
+    def _listen_to_clock(self, sent: Sent, verdict: Verdict[Any], asked_at: float) -> None:
+        """Of an answer that could be read: another one need not be Ping++'s."""
+        if isinstance(verdict, Unknown) or not isinstance(sent, Answer):
+            return
+        if self._clock.heard(sent.date, asked_at, self._monotonic()):
+            _log.error("psp_clock_jumped")
 
     def _note(self, sign: Health, began: float) -> None:
         if sign is Health.GOOD:

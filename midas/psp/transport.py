@@ -6,7 +6,7 @@ arrived, and no whole answer came back.
 
 import ssl
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from typing import Protocol
@@ -29,11 +29,15 @@ _READ_BUFFER_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `signature` is empty when there is none, or more than one."""
+    """A whole answer. `signature` is empty when there is none, or more than one.
+
+    `date` is the header as it came, empty when there is none.
+    """
 
     status: int
     body: bytes
     signature: str
+    date: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,9 @@ class Transport:
                 response.close()
                 return Lost("answer_too_large")
             signatures = response.headers.getall(SIGNATURE_HEADER, [])
-            return Answer(response.status, body, signatures[0] if len(signatures) == 1 else "")
+            signature = signatures[0] if len(signatures) == 1 else ""
+            date = response.headers.get(hdrs.DATE, "")
+            return Answer(response.status, body, signature, date)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The body after decompression; None if it is longer than allowed."""

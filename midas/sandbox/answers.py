@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import web
@@ -57,9 +58,12 @@ def broken_answer(
             raise AssertionError(f"{fault.kind} has no answer")
 
 
-async def send(request: web.Request, answer: Answer, signature: str | None) -> web.StreamResponse:
-    """Send it, with the signature if it is a signed one."""
+async def send(
+    request: web.Request, answer: Answer, signature: str | None, now: float
+) -> web.StreamResponse:
+    """Send it, with the signature if it is a signed one. `now` is the sandbox's own clock."""
     headers = {"Content-Type": answer.content_type, "Cache-Control": "no-cache, no-store"}
+    headers["Date"] = formatdate(now, usegmt=True)
     if answer.signed and signature is not None:
         headers[SIGNATURE_HEADER] = signature
     if answer.cut_at is not None:

@@ -184,7 +184,7 @@ class SandboxServer:
     ) -> web.StreamResponse:
         seen.status = answer.status
         seen.answer_sha256 = hashlib.sha256(answer.body).hexdigest()
-        return await send(request, answer, self._signature(answer))
+        return await send(request, answer, self._signature(answer), self.clock.now())
 
     def _handle(self, request: web.Request, body: bytes) -> tuple[int, Json]:
         try:

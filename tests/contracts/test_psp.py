@@ -332,6 +332,34 @@ async def test_a_charge_whose_answer_is_lost_is_found_again(kind: str) -> None:
         assert [each.charge_id for each in listed.charges] == [found.charge_id]
 
 
+async def test_answers_tell_the_clock_of_ping(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refusals too. A step of it is an alarm, and it is unknown until enough of them agree."""
+    for hours in (0, 2):
+        world.clock.advance(hours * 3600)
+        for _ in range(5):
+            assert world.psp.now() is None or hours
+            await world.psp.retrieve_charge(made.CHARGE_ID)
+        told = world.psp.now()
+        assert told is not None
+        assert abs(told.timestamp() - world.clock.now()) < 60
+    assert [each.message for each in caplog.records] == ["psp_clock_jumped"]
+
+
+@pytest.mark.parametrize("kind", ["garbage", "wrong_signature", "status"])
+async def test_an_answer_that_is_not_believed_tells_no_time(kind: str) -> None:
+    """It need not be Ping++'s."""
+    action: dict[str, Any] = {"kind": kind}
+    if kind == "status":
+        action["code"] = 502
+    async with serving() as server, PingppClient(options_for(server)) as psp:
+        server.faults.add({"match": {}, "action": action, "count": None})
+        for _ in range(5):
+            assert isinstance(await psp.retrieve_charge(made.CHARGE_ID), Unknown)
+        assert psp.now() is None
+
+
 @pytest.mark.parametrize("wrong", ["api_key", "private_key", "public_keys"])
 async def test_a_wrong_key_is_noticed(wrong: str) -> None:
     """Ours is refused; one of Ping++'s that does not fit leaves everything unknown."""

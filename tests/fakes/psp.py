@@ -4,7 +4,10 @@ What is prepared, signed, judged and read is the product's own code; only the wi
 """
 
 import json
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from email.utils import formatdate
 from urllib.parse import parse_qsl, urlsplit
 
 from midas.psp.client import PingppClient
@@ -38,15 +41,24 @@ def deliver(lookalike: Lookalike, request: Prepared) -> Answer:
     parts = urlsplit(request.url)
     query = parse_qsl(parts.query, keep_blank_values=True)
     status, answer = lookalike.handle(request.method, parts.path, query, request.body or b"")
-    return Answer(status, json.dumps(answer, ensure_ascii=False).encode(), "")
+    date = formatdate(lookalike.now(), usegmt=True)
+    return Answer(status, json.dumps(answer, ensure_ascii=False).encode(), "", date)
 
 
-def client_over(wire: Wire, app_id: str, total_timeout: timedelta) -> PingppClient:
-    """The adapter with this wire in place of its connections."""
+def client_over(
+    wire: Wire,
+    app_id: str,
+    total_timeout: timedelta,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> PingppClient:
+    """The adapter with this wire in place of its connections.
+
+    `monotonic` goes as fast as Ping++'s clock, which its answers tell.
+    """
     options = PspOptions(
         api_key="sk_test_000000000000000000000000",
         app_id=app_id,
         api_base=API_BASE,
         total_timeout=total_timeout,
     )
-    return PingppClient(options, transport=wire)
+    return PingppClient(options, wire, monotonic)

@@ -58,7 +58,11 @@ def started(world: "World", name: str, database: Database) -> Replica:
         # It measures by the machine's clock, which has no place in a run that can be repeated.
         breaker=BreakerLimits(failures=1_000_000),
     )
-    psp = PingppClient(options, MachineWire(world, process))
+    psp = PingppClient(
+        options,
+        MachineWire(world, process),
+        monotonic=lambda: world.clock.now.timestamp(),  # noqa: PLW0108 - now moves
+    )
     store = MachineStore(world, process, database)
     clock = _Waiting(world, process)
     payments = Payments(store, psp, clock)

@@ -113,7 +113,8 @@ class World:
     def start(self) -> None:
         """A new process on the same disk."""
         self.process = Process()
-        psp = client_over(FaultyWire(self, self.process), "app_1", TOTAL_TIMEOUT)
+        wire = FaultyWire(self, self.process)
+        psp = client_over(wire, "app_1", TOTAL_TIMEOUT, lambda: self.seconds)
         store = FaultyStore(self, self.process)
         self.payments = Payments(store, psp, VirtualClock(self))
         self.inbox = Inbox(self.payments.ports)

@@ -1,0 +1,123 @@
+"""Ping++'s clock, told by its answers."""
+
+from datetime import UTC, datetime
+from email.utils import formatdate
+
+import pytest
+
+from midas.psp.clock import ALARM_PAUSE_S, ANSWERS_KEPT, ANSWERS_LEAST, JUMP_S, MEMORY_S, PspClock
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+
+
+class Heard:
+    """A clock of Ping++, and ours that never steps, moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 50.0
+        self.ahead = NOON - self.seconds
+        self.clock = PspClock(lambda: self.seconds)
+
+    def answer(self, wrong_s: float = 0.0, took_s: float = 0.0, pause_s: float = 1.0) -> bool:
+        """One answer after a pause, made in the middle of its call by a clock that may be wrong."""
+        self.seconds += pause_s + took_s
+        made_at = self.seconds - took_s / 2 + self.ahead + wrong_s
+        return self.clock.heard(
+            formatdate(made_at, usegmt=True), self.seconds - took_s, self.seconds
+        )
+
+    def error_s(self) -> float:
+        """How far what is told is from the truth."""
+        told = self.clock.now()
+        assert told is not None
+        return told.timestamp() - (self.seconds + self.ahead)
+
+
+def test_five_answers_tell_the_time_and_four_do_not() -> None:
+    """Then it goes on by a clock that never steps."""
+    heard = Heard()
+    for _ in range(ANSWERS_LEAST - 1):
+        assert not heard.answer()
+        assert heard.clock.now() is None
+    heard.answer()
+    heard.seconds += 123
+    assert abs(heard.error_s()) <= 1
+
+
+def test_answers_are_forgotten_after_ten_minutes() -> None:
+    """What is told is told by the last ten minutes alone."""
+    heard = Heard()
+    for _ in range(ANSWERS_LEAST):
+        heard.answer()
+    heard.seconds += MEMORY_S - ANSWERS_LEAST
+    assert heard.clock.now() is not None
+    heard.seconds += ANSWERS_LEAST + 1
+    assert heard.clock.now() is None
+
+
+def test_the_median_counts_and_single_answers_do_not() -> None:
+    """Two of five that are minutes wrong move nothing; neither does a slow call."""
+    heard = Heard()
+    for wrong_s in (0, 200, 0, -200, 0):
+        assert not heard.answer(wrong_s)
+    assert abs(heard.error_s()) <= 1
+    heard.answer(took_s=28)
+    assert abs(heard.error_s()) <= 1
+
+
+@pytest.mark.parametrize("jump_s", [JUMP_S + 2, -JUMP_S - 2, 86_400])
+def test_a_jump_is_told_once_and_makes_it_forget(jump_s: float) -> None:
+    """Nobody knows which clock stepped, so the time is not known until five answers agree again."""
+    heard = Heard()
+    for _ in range(ANSWERS_LEAST):
+        heard.answer()
+    heard.ahead += jump_s
+    assert heard.answer()
+    assert heard.clock.now() is None
+    for _ in range(ANSWERS_LEAST - 1):
+        assert not heard.answer()
+    assert abs(heard.error_s()) <= 1
+
+
+def test_less_than_a_jump_is_followed_quietly() -> None:
+    """Clocks are set by minutes."""
+    heard = Heard()
+    for _ in range(ANSWERS_LEAST):
+        heard.answer()
+    heard.ahead += JUMP_S - 2
+    for _ in range(ANSWERS_LEAST + 1):
+        assert not heard.answer()
+    assert abs(heard.error_s()) <= 1
+
+
+def test_two_machines_that_disagree_never_tell_the_time_and_alarm_once_in_ten_minutes() -> None:
+    """A log that is full of one line hides the others."""
+    heard = Heard()
+    alarms = 0
+    for n in range(600):
+        alarms += heard.answer(wrong_s=1000 * (n % 2))
+        assert n < ANSWERS_LEAST or heard.clock.now() is None
+    assert alarms == 1
+    heard.seconds += ALARM_PAUSE_S
+    heard.answer()
+    assert heard.answer(wrong_s=1000)
+
+
+def test_many_answers_are_kept_so_that_they_reach_over_ten_minutes() -> None:
+    """A thousand answers in a second that are wrong do not outvote the minutes before."""
+    heard = Heard()
+    for _ in range(1000):
+        heard.answer()
+    for _ in range(5 * ANSWERS_KEPT):
+        heard.answer(wrong_s=200, pause_s=0.001)
+    assert abs(heard.error_s()) <= 1
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Sun, 99 Mar 2026 12:00:00 GMT", "0" * 10_000])
+def test_what_is_no_date_is_passed_over(date: str) -> None:
+    """Whoever sends it cannot break the call whose answer it is."""
+    heard = Heard()
+    for _ in range(ANSWERS_LEAST):
+        heard.answer()
+    assert not heard.clock.heard(date, heard.seconds, heard.seconds)
+    assert abs(heard.error_s()) <= 1
