@@ -184,25 +184,59 @@ NOT_TOLD = "Ping++ has not told for a day how this ended"
 """Why a person is called for a charge or refund whose outcome stays unknown."""
 
 
-def said_by(
-    facts: ChargeFacts, at: datetime, asked_since: datetime, grace: timedelta
-) -> ChargeSaid:
-    """Read Ping++'s flags (pingpp.md section 2). `at` is when Ping++ was asked.
+@dataclass(frozen=True, slots=True)
+class SecondClocks:
+    """Time beside the database's clock, which may step. It only ever delays an ending (R6)."""
 
-    A charge has lapsed only when its end is over by our clock, and when it lasted as long since
-    `asked_since`, when it was first asked for: our clock may be ahead of Ping++'s (R6).
+    psp: datetime | None = None
+    """Ping++'s own clock, where it is known."""
+    awake: timedelta | None = None
+    """How long this process has run, by a clock that never steps. None: it is not asked."""
+
+
+NO_SECOND_CLOCKS = SecondClocks()
+
+
+def is_over(
+    facts: ChargeFacts,
+    at: datetime,
+    asked_since: datetime,
+    grace: timedelta,
+    beside: SecondClocks = NO_SECOND_CLOCKS,
+) -> bool:
+    """Whether the payer's time is over, and the grace after it. `at` is when Ping++ was asked.
+
+    By our clock the end must be past, and the charge must have lasted as long since `asked_since`,
+    when it was first asked for: our clock may be ahead of Ping++'s. And because it may have stepped
+    since, Ping++'s own clock has to agree; where that is not known, so much time must have passed
+    while this process ran.
     """
+    if facts.expires_at is None:
+        return False
+    lasts = facts.expires_at - facts.created_at
+    if at < max(facts.expires_at, asked_since + lasts) + grace:
+        return False
+    if beside.psp is not None:
+        return beside.psp >= facts.expires_at + grace
+    return beside.awake is None or beside.awake >= lasts + grace
+
+
+def said_by(
+    facts: ChargeFacts,
+    at: datetime,
+    asked_since: datetime,
+    grace: timedelta,
+    beside: SecondClocks = NO_SECOND_CLOCKS,
+) -> ChargeSaid:
+    """Read Ping++'s flags (pingpp.md section 2). `is_over` says when one has lapsed."""
     if facts.paid:
         return ChargeSaid.PAID_THEN_REVERSED if facts.reversed else ChargeSaid.PAID
     if facts.reversed:
         return ChargeSaid.REVERSED
     if facts.failure_code:
         return ChargeSaid.PAYMENT_FAILED
-    if facts.expires_at is not None:
-        lasts = facts.expires_at - facts.created_at
-        if at >= max(facts.expires_at, asked_since + lasts) + grace:
-            return ChargeSaid.LAPSED
-    return ChargeSaid.WAITING
+    over = is_over(facts, at, asked_since, grace, beside)
+    return ChargeSaid.LAPSED if over else ChargeSaid.WAITING
 
 
 def observe(charge: Charge, seen: ChargeObservation, *, order_paid: bool) -> ChargeOutcome:

@@ -400,3 +400,50 @@ def test_a_clock_that_is_behind_lets_nothing_lapse_early() -> None:
     over = facts.expires_at + grace
     assert machine.said_by(facts, over - timedelta(seconds=1), earlier, grace) is ChargeSaid.WAITING
     assert machine.said_by(facts, over, earlier, grace) is ChargeSaid.LAPSED
+
+
+HOUR = timedelta(hours=1)
+GRACE = timedelta(minutes=2)
+UNKNOWN = None
+
+
+@pytest.mark.parametrize(
+    ("ours", "asked", "psp", "awake", "over"),
+    [
+        # All in minutes after Ping++ made a charge that lasts for 60; the grace is 2.
+        (61, 0, UNKNOWN, UNKNOWN, False),
+        (62, 0, UNKNOWN, UNKNOWN, True),
+        (62, 60, UNKNOWN, UNKNOWN, False),  # ours is an hour ahead
+        (121, 60, UNKNOWN, UNKNOWN, False),
+        (122, 60, UNKNOWN, UNKNOWN, True),
+        (2, -60, UNKNOWN, UNKNOWN, False),  # an hour behind
+        (62, -60, UNKNOWN, UNKNOWN, True),
+        (3000, 0, 10, UNKNOWN, False),  # ours has stepped forward, and Ping++'s says so
+        (3000, 0, 61, 10**6, False),
+        (3000, 0, 62, UNKNOWN, True),
+        (3000, 0, 62, 0, True),  # Ping++'s clock is the one that counts
+        (61, 0, 10**6, UNKNOWN, False),  # and alone it ends nothing
+        (3000, 0, UNKNOWN, 61, False),  # ours has stepped before this process began
+        (3000, 0, UNKNOWN, 62, True),
+        (61, 0, UNKNOWN, 10**6, False),
+    ],
+)
+def test_when_a_charge_is_over(
+    ours: int, asked: int, psp: int | None, awake: int | None, over: bool
+) -> None:
+    """By our clock, since it was asked for, and by a second clock, which can only delay it (R6)."""
+    facts = some_facts(expires_at=NOW + HOUR)
+    beside = machine.SecondClocks(
+        None if psp is None else NOW + timedelta(minutes=psp),
+        None if awake is None else timedelta(minutes=awake),
+    )
+    at, since = (NOW + timedelta(minutes=each) for each in (ours, asked))
+    assert machine.is_over(facts, at, since, GRACE, beside) is over
+    said = ChargeSaid.LAPSED if over else ChargeSaid.WAITING
+    assert machine.said_by(facts, at, since, GRACE, beside) is said
+
+
+def test_what_has_no_end_is_never_over() -> None:
+    """Ping++ did not tell when it ends."""
+    facts = some_facts(expires_at=None)
+    assert not machine.is_over(facts, NOW + 1000 * HOUR, NOW, GRACE)

@@ -20,6 +20,9 @@ from midas.charge import (
     ChargeState,
     ChargeTerms,
     ObservedBy,
+    SecondClocks,
+    mismatches,
+    said_by,
 )
 from midas.errors import (
     ChargeRefused,
@@ -107,7 +110,7 @@ async def without_asking(
         raise refused
     if blocking.operator_reason or blocking.state is ChargeState.SUBMITTING:
         raise _stuck(blocking)
-    same = blocking.terms_digest == charge_digest(terms) and not _over(ports, blocking)
+    same = blocking.terms_digest == charge_digest(terms) and not _seems_over(ports, blocking)
     if not blocking.answer or not same:
         raise refused
     return ChargeResult(order, blocking, blocking.answer, reused=True)
@@ -120,7 +123,7 @@ async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> Ch
     try:
         if blocking.state is ChargeState.SUBMITTING:
             return await _find_out(ports, order, blocking)
-        if blocking.terms_digest == digest and not _over(ports, blocking):
+        if blocking.terms_digest == digest and await _can_be_paid(ports, blocking):
             again = await _hand_out_again(ports, order, blocking)
             if again is not None:
                 return again
@@ -218,8 +221,28 @@ async def _find_out(ports: Ports, order: Order, charge: Charge) -> Order:
     return order
 
 
-def _over(ports: Ports, charge: Charge) -> bool:
-    """Whether the payer's time is over, so that this charge is of no use to anybody."""
+async def _can_be_paid(ports: Ports, charge: Charge) -> bool:
+    """Whether the payer still has time. If not, this charge is of no use to anybody.
+
+    Where our own clock says no, Ping++ is asked: each charge that is given up too early could be
+    paid beside the next one. How long this process has run does not count here: it would have
+    expired charges handed out for as long again after every restart.
+    """
+    if not _seems_over(ports, charge):
+        return True
+    if charge.charge_id is None:
+        return False
+    told = await ports.psp.retrieve_charge(charge.charge_id)
+    if not isinstance(told, Done) or mismatches(charge, told.answer):
+        return False
+    beside = SecondClocks(psp=ports.psp.now())
+    now, no_grace = ports.store.now(), timedelta(0)
+    said = said_by(told.answer, now, charge.created_at, no_grace, beside)
+    return said is ChargeSaid.WAITING
+
+
+def _seems_over(ports: Ports, charge: Charge) -> bool:
+    """By our own clock, which may be ahead of Ping++'s."""
     return charge.expires_at is not None and ports.store.now() >= charge.expires_at
 
 

@@ -18,6 +18,7 @@ from midas.charge import (
     ChargeSaid,
     ChargeState,
     ObservedBy,
+    SecondClocks,
     said_by,
 )
 from midas.errors import (
@@ -50,6 +51,23 @@ class Ports:
     new_out_trade_no: Callable[[], str]
     settle_window: timedelta = limits.SETTLE_WINDOW
     expiry_grace: timedelta = limits.EXPIRY_GRACE
+    started: float | None = None
+    """When this process started, by `clock.monotonic()`. None: that is not looked at."""
+
+    def awake(self) -> timedelta | None:
+        """How long this process has run, by a clock that never steps."""
+        if self.started is None:
+            return None
+        return timedelta(seconds=self.clock.monotonic() - self.started)
+
+    def beside(self) -> SecondClocks:
+        """What time it is besides what the database says."""
+        return SecondClocks(self.psp.now(), self.awake())
+
+    def passed(self, since: datetime, now: datetime) -> timedelta:
+        """How much time has certainly passed: what a clock stepped while nobody ran is not."""
+        awake = self.awake()
+        return now - since if awake is None else min(now - since, awake)
 
 
 async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) -> Order:
@@ -192,7 +210,7 @@ def charge_told(
 ) -> ChargeObservation:
     """An answer of Ping++ about this charge, as an observation made now."""
     at = ports.store.now()
-    said = said_by(facts, at, charge.created_at, ports.expiry_grace)
+    said = said_by(facts, at, charge.created_at, ports.expiry_grace, ports.beside())
     return ChargeObservation(said, by, at, facts)
 
 

@@ -54,7 +54,9 @@ class Payments:
         settle_window: timedelta = limits.SETTLE_WINDOW,
         expiry_grace: timedelta = limits.EXPIRY_GRACE,
     ) -> None:
-        self.ports = Ports(store, psp, clock, new_out_trade_no, settle_window, expiry_grace)
+        self.ports = Ports(
+            store, psp, clock, new_out_trade_no, settle_window, expiry_grace, clock.monotonic()
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = Turns()
 

@@ -47,7 +47,7 @@ def long_absent(
     ports: Ports, absent_since: datetime | None, sent_at: datetime, now: datetime
 ) -> bool:
     """Whether this is a second complete list without it, made after the settle window."""
-    return absent_since is not None and now >= sent_at + ports.settle_window
+    return absent_since is not None and ports.passed(sent_at, now) >= ports.settle_window
 
 
 def refused(verdict: Verdict[Any]) -> bool:

@@ -69,7 +69,11 @@ class World:
         self._standby: Disk | None = None
         self.failed_over = False
         self.disk = MemoryStore(clock=START)
-        self.lookalike = Lookalike("app_1", now=lambda: self.seconds, rng_seed=1)
+        self.lookalike = Lookalike("app_1", now=lambda: self.true_seconds, rng_seed=1)
+        self.ahead_s = 0.0
+        """How far the database's clock is ahead of Ping++'s, which is right."""
+        self.tells_psp_time = False
+        """Whether Midas knows Ping++'s clock."""
         self.handed_out: list[str] = []
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
@@ -88,12 +92,28 @@ class World:
 
     @property
     def seconds(self) -> float:
-        """Unix seconds of the one clock of this world, which is the database's."""
+        """Unix seconds of the database's clock."""
         return self.disk.clock.timestamp()
+
+    @property
+    def true_seconds(self) -> float:
+        """Unix seconds of a clock that never steps, by which Ping++ and the processes live."""
+        return self.seconds - self.ahead_s
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass for everybody."""
         self.disk.clock += timedelta(seconds=seconds)
+
+    def step_clock(self, seconds: float) -> None:
+        """Somebody sets the database's clock; no time passes."""
+        self.disk.clock += timedelta(seconds=seconds)
+        self.ahead_s += seconds
+
+    def psp_time(self) -> datetime | None:
+        """What Midas knows of Ping++'s clock."""
+        if not self.tells_psp_time:
+            return None
+        return datetime.fromtimestamp(self.true_seconds, UTC)
 
     def next_due(self) -> datetime | None:
         """When Midas wants to look next at something, or to tell of something."""
@@ -115,6 +135,7 @@ class World:
         self.process = Process()
         wire = FaultyWire(self, self.process)
         psp = client_over(wire, "app_1", TOTAL_TIMEOUT, lambda: self.seconds)
+        setattr(psp, "now", self.psp_time)  # noqa: B010 - no header tells it on this wire
         store = FaultyStore(self, self.process)
         self.payments = Payments(store, psp, VirtualClock(self))
         self.inbox = Inbox(self.payments.ports)
@@ -207,7 +228,7 @@ class VirtualClock:
 
     def monotonic(self) -> float:
         """Seconds of this world."""
-        return self._world.seconds
+        return self._world.true_seconds
 
 
 class FaultyStore(FaultyQueues):
