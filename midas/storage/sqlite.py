@@ -9,13 +9,14 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError
 
 from midas.storage import sqlite_queues as queues
+from midas.storage import steady
 from midas.storage.database import Batch, Head, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
 from midas.storage.rows import PARTS, Codec, Part, Row
@@ -38,10 +39,12 @@ class SqliteDatabase:
         self._writing: PoolProxiedConnection | None = None
         self._reading: list[PoolProxiedConnection] = []
         """Idle ones. Taken and given back without a lock: each is one operation of the list."""
+        self._released = False
+        """Whether what an earlier process planned for a time far ahead was looked at."""
 
     def now(self) -> datetime:
-        """The machine's clock, which is SQLite's own."""
-        return datetime.now(UTC)
+        """The machine's clock without its steps; the SQL of `sqlite_queues` has the same."""
+        return steady.CLOCK.now()
 
     def keys(self, keys: Sequence[str]) -> str:
         """A JSON array: one parameter however many keys, so the statement stays prepared."""
@@ -138,8 +141,11 @@ class SqliteDatabase:
         try:
             connection = _driver(pooled)
             connection.execute("BEGIN IMMEDIATE")
+            if not self._released:
+                queues.release_far_ahead(connection)
             result = work(connection, argument)
             _commit(connection)
+            self._released = True
         except BaseException:
             pooled.close()  # which rolls back
             raise

@@ -14,12 +14,29 @@ from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED
 
 _FORMAT = "'%Y-%m-%d %H:%M:%f000+00:00'"
 NOW = f"strftime({_FORMAT}, 'now')"
-"""The database's clock. Moments that are compared with it are written by it."""
+"""The database's clock, which `engine.sqlite_engine` keeps from stepping. Moments that are compared
+with it are written by it."""
 _LATER = f"strftime({_FORMAT}, 'now', ?)"
 
 
 def _after(hold: timedelta) -> str:
     return f"{hold.total_seconds():+.3f} seconds"
+
+
+LONGEST_HOLD = timedelta(hours=1)
+"""No pause, lease or claim is longer. What is due later was planned by a clock that was ahead."""
+_RELEASE = (
+    f"UPDATE charges SET due_at = {NOW} WHERE {CLAIMABLE_CHARGE} AND due_at > {_LATER}",  # noqa: S608
+    f"UPDATE refunds SET due_at = {NOW} WHERE {CLAIMABLE_REFUND} AND due_at > {_LATER}",  # noqa: S608
+    f"UPDATE events SET due_at = {NOW} WHERE due_at > {_LATER}",  # noqa: S608
+    f"UPDATE orders SET announce_at = {NOW} WHERE {UNDELIVERED} AND announce_at > {_LATER}",  # noqa: S608
+)
+
+
+def release_far_ahead(connection: sqlite3.Connection) -> None:
+    """At the start: nothing waits for a moment that the clock, set back since, will not reach."""
+    for statement in _RELEASE:
+        connection.execute(statement, (_after(LONGEST_HOLD),))
 
 
 _DUE = f"""

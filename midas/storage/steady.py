@@ -1,0 +1,65 @@
+"""The machine's clock without its steps: what SQLite, which has no clock of its own, goes by.
+
+A clock that is set forward would end what lasts (a payer's time, a settle window, a lease), and one
+that is set back would keep what is due waiting.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+_log = logging.getLogger(__name__)
+
+SLEW = 1 / 20
+"""By how much it runs faster or slower while the machine's clock says something else."""
+APART_S = 60.0
+"""So far apart the two are worth a line in the log."""
+
+
+def _since_boot() -> float:
+    """Seconds that never step; on Linux those count, too, in which the machine was asleep."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+class SteadyClock:
+    """Begins with the machine's clock, goes on evenly, and never back.
+
+    Where the two differ later it closes the gap slowly: a correction of an hour takes 20 hours.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = _since_boot,
+    ) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._read_at = steady()
+        self._told = wall()
+        self._apart = False
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        """What time it is. From any thread."""
+        return datetime.fromtimestamp(self._seconds(), UTC)
+
+    def _seconds(self) -> float:
+        with self._lock:
+            read_at = self._steady()
+            passed = max(0.0, read_at - self._read_at)
+            self._read_at = read_at
+            gap = self._wall() - self._told - passed
+            most = passed * SLEW
+            told = self._told = self._told + passed + min(max(gap, -most), most)
+            apart = abs(gap) > APART_S
+            stepped, self._apart = apart and not self._apart, apart
+        if stepped:
+            _log.warning("clock_stepped", extra={"seconds": round(gap)})
+        return told
+
+
+CLOCK = SteadyClock()
+"""The one of this process."""
