@@ -286,3 +286,43 @@ def test_words_of_ping_are_made_harmless() -> None:
     assert verdict.message.startswith("a   bbb")
     assert len(verdict.message) == 1000
     verdict.message.encode()
+
+
+def test_what_runs_out_of_the_callers_time_says_nothing_of_ping() -> None:
+    """Neither before anything was sent nor after; with all the time there is, it does."""
+    for reason in ("timeout", "no_time_left"):
+        for verdict in (NotDone(Refusal.NOT_SENT, message=reason), Unknown(reason)):
+            assert health(verdict, hurried=True) is Health.NEITHER
+            assert health(verdict, hurried=False) is Health.BAD
+
+
+def test_created_is_believed_as_much_as_ok() -> None:
+    """201 with a whole charge in it is an answer."""
+    assert isinstance(judged(201, GOOD), Done)
+
+
+@pytest.mark.parametrize("code", [["charge_closed"], {"charge_closed": 1}, 402, True])
+@pytest.mark.parametrize("pays", [False, True])
+def test_a_code_that_is_no_text_is_no_code(code: object, pays: bool) -> None:
+    """It must neither prove anything nor end in an error of ours, whatever kind of value it is."""
+    told = {"error": {"type": "x", "message": "不行", "code": code}}
+    of_channel = sdk.errors.ChannelError("不行", None, code, "", 402, told)
+    of_request = sdk.errors.InvalidRequestError("不行", None, code, "", 400, told)
+    said = [
+        judge(
+            Answer(200, b"", ""),
+            facts.read_charge,
+            Raising(error),
+            Verifier([]),
+            pays_at_create=pays,
+        )
+        for error in (of_channel, of_request)
+    ]
+    assert said == [Unknown("code_unlisted"), refused(Refusal.REFUSED)]
+
+
+def test_codes_and_parameters_are_cut() -> None:
+    """They go into the journal and into log lines."""
+    verdict = judged(400, made.error_body("c" * 5000, "p" * 5000))
+    assert isinstance(verdict, NotDone)
+    assert (len(verdict.code), len(verdict.param)) == (100, 100)

@@ -1,0 +1,84 @@
+"""Which files are broken on purpose, and which tests have to notice."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutation.mutants import Mutant, mutants_of
+
+ROOT = Path(__file__).parents[2]
+
+_CORE = ("tests/test_charge.py", "tests/test_refund.py", "tests/test_flows.py")
+_FLOWS = (*_CORE, "tests/test_announce.py", "tests/faults/test_failover.py")
+_EVENTS = ("tests/test_events.py", "tests/test_events_waiting.py", "tests/test_events_hostile.py")
+_VERDICTS = ("tests/psp/test_codes.py", "tests/psp/test_verdicts.py", "tests/psp/test_recorded.py")
+_STORES = ("tests/contracts/test_store.py", "tests/contracts/test_events_store.py")
+_COMMITS = (*_STORES, "tests/storage/test_doubt.py", "tests/storage/test_commits.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Source files, and their tests in the order in which they are asked: the quick ones first."""
+
+    sources: tuple[str, ...]
+    tests: tuple[tuple[str, ...], ...]
+    function: str = ""
+    """Only this function of them."""
+
+
+WHOLE = (
+    Area(("midas/charge.py", "midas/refund.py"), (_FLOWS, (*_EVENTS, *_STORES))),
+    Area(("midas/payment.py",), (_FLOWS, (*_EVENTS, *_STORES))),
+    Area(("midas/psp/verdicts.py", "midas/psp/codes.py"), (_VERDICTS,)),
+    Area(("midas/storage/postgres.py",), (("tests/storage/test_faults.py",),), function="fault_of"),
+)
+"""Every mutant of these is tried."""
+
+DRAWN = (
+    Area(("midas/flows",), (_FLOWS, _EVENTS)),
+    Area(("midas/storage/commits.py",), (_COMMITS,)),
+)
+"""Of these, as many as are asked for are drawn by a seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A mutant and the tests that it must not pass."""
+
+    mutant: Mutant
+    tests: tuple[tuple[str, ...], ...]
+
+
+def trials(drawn: int, seed: int, only: tuple[str, ...] = ()) -> list[Trial]:
+    """What is to be tried: everything of WHOLE, and a sample of DRAWN."""
+    whole = [each for area in WHOLE for each in _of(area)]
+    others = [each for area in DRAWN for each in _of(area)]
+    sample = random.Random(seed).sample(others, min(drawn, len(others)))
+    wanted = whole + sorted(sample, key=lambda each: (each.mutant.path, each.mutant.name))
+    if only:
+        wanted = [each for each in wanted if each.mutant.path.startswith(only)]
+    return wanted
+
+
+def controls(wanted: list[Trial]) -> list[Trial]:
+    """The same tests with nothing broken: they must pass, or no trial says anything."""
+    first = {each.tests: each.mutant.path for each in reversed(wanted)}
+    return [
+        Trial(Mutant(path, "as it is", (ROOT / path).read_text()), tests)
+        for tests, path in first.items()
+    ]
+
+
+def _of(area: Area) -> list[Trial]:
+    return [
+        Trial(mutant, area.tests)
+        for source in area.sources
+        for path in _files(source)
+        for mutant in mutants_of(path, (ROOT / path).read_text(), area.function)
+    ]
+
+
+def _files(source: str) -> list[str]:
+    path = ROOT / source
+    found = sorted(path.glob("*.py")) if path.is_dir() else [path]
+    return [str(each.relative_to(ROOT)) for each in found]

@@ -1,0 +1,64 @@
+"""What the trials said, on disk at once, so that a run can be ended and gone on with."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.mutation.areas import ROOT, Trial
+from tests.mutation.trial import Outcome, Verdict
+
+FOLDER = ROOT / ".mutation"
+
+
+class Results:
+    """The outcomes so far.
+
+    A mutant that was caught stays caught while its source is the same; one that survived is tried
+    again as soon as any file of the product or the tests has changed.
+    """
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        folder.mkdir(exist_ok=True)
+        self._file = folder / "results.jsonl"
+        self._tree = tree_digest()
+        self._known: dict[str, Outcome] = {}
+        if self._file.exists():
+            for line in self._file.read_text().splitlines():
+                told = json.loads(line)
+                if told["outcome"]["verdict"] == Verdict.CAUGHT or told["tree"] == self._tree:
+                    outcome = told["outcome"]
+                    verdict = Verdict(outcome["verdict"])
+                    self._known[told["key"]] = Outcome(verdict, outcome["by"], outcome["seconds"])
+
+    def of(self, trial: Trial) -> Outcome | None:
+        """What is known of this mutant."""
+        return self._known.get(_key(trial))
+
+    def add(self, trial: Trial, outcome: Outcome) -> None:
+        """Write it down."""
+        self._known[_key(trial)] = outcome
+        name = f"{trial.mutant.path} {trial.mutant.name}"
+        told = {"key": _key(trial), "tree": self._tree, "mutant": name, "outcome": asdict(outcome)}
+        with self._file.open("a") as file:
+            file.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+    def forget(self, trials: Iterable[Trial]) -> None:
+        """As if these had never been tried."""
+        for each in trials:
+            self._known.pop(_key(each), None)
+
+
+def _key(trial: Trial) -> str:
+    return hashlib.sha256(f"{trial.mutant.path}\n{trial.mutant.source}".encode()).hexdigest()
+
+
+def tree_digest() -> str:
+    """Of every Python file of the product and the tests, but these."""
+    digest = hashlib.sha256()
+    for folder in ("midas", "webhook_gateway", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if not path.is_relative_to(ROOT / "tests" / "mutation"):
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
