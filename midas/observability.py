@@ -236,25 +236,32 @@ def _timestamp(created: float) -> str:
 
 
 _OURS = ("midas", "webhook_gateway")
+_HOME = PurePath(__file__).parent.parent
+"""The folder that our packages lie in: a checkout of any name, or that of all libraries."""
 
 
 def _place(traceback: TracebackType | None) -> str:
     """The innermost line of Midas's own code, or the innermost of all."""
-    place = ""
+    place, in_ours = "", False
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
         name = traceback.tb_frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] in _OURS or not place.startswith(_OURS):
+        is_ours = name.partition(".")[0] in _OURS
+        if is_ours or not in_ours:
             place = f"{_short(path)}:{traceback.tb_lineno}"
+        in_ours = in_ours or is_ours
         traceback = traceback.tb_next
     return place
 
 
 def _short(path: str) -> str:
-    """The path from the package on: where it is installed is nobody's business."""
-    parts = PurePath(path).parts
-    for root in ("site-packages", *_OURS):
-        if root in parts[:-1]:
-            start = len(parts) - 1 - parts[::-1].index(root)
-            return "/".join(parts[start if root in _OURS else start + 1 :])
-    return "/".join(parts[-2:])
+    """The path from the package on: where it is installed is nobody's business.
+
+    No folder above the packages is looked at: whoever checks Midas out may name it as he likes.
+    """
+    whole = PurePath(path)
+    is_at_home = whole.is_relative_to(_HOME)
+    parts = (whole.relative_to(_HOME) if is_at_home else whole).parts
+    if "site-packages" in parts:
+        return "/".join(parts[len(parts) - parts[::-1].index("site-packages") :])
+    return "/".join(parts if is_at_home else parts[-2:])

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -100,6 +101,62 @@ def test_the_place_is_in_our_own_code(log: Log) -> None:
     with pytest.raises(TypeError) as raised:
         observability._to_json({"a": {(1,): 2}})
     assert observability.failure(raised.value)["at"].startswith("midas/observability.py:")
+
+
+HOMES = (
+    "/srv/checkout",
+    "/srv/midas",
+    "/srv/webhook_gateway",
+    "/srv/tests",
+    "/srv/a b/midas/midas",
+)
+LIBRARIES = "/usr/lib/python3/site-packages"
+
+
+@pytest.mark.parametrize("home", [*HOMES, LIBRARIES, f"{LIBRARIES}/midas"])
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("midas/flows/charge.py", "midas/flows/charge.py"),
+        ("webhook_gateway/app.py", "webhook_gateway/app.py"),
+        ("midas/sandbox/midas/odd.py", "midas/sandbox/midas/odd.py"),
+        ("tests/midas.py", "tests/midas.py"),
+        (".venv/lib/python3/site-packages/midas_like/a.py", "midas_like/a.py"),
+    ],
+)
+def test_a_place_does_not_depend_on_where_midas_lies(
+    monkeypatch: pytest.MonkeyPatch, home: str, path: str, told: str
+) -> None:
+    """A checkout may have any name, a package's too; it is never part of what is logged."""
+    monkeypatch.setattr(observability, "_HOME", PurePosixPath(home))
+    assert observability._short(f"{home}/{path}") == told
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/usr/lib/python3.13/asyncio/tasks.py", "asyncio/tasks.py"),
+        ("/usr/lib/python3/site-packages/grpc/aio/_call.py", "grpc/aio/_call.py"),
+        ("<string>", "<string>"),
+    ],
+)
+def test_a_place_elsewhere_is_named_shortly(path: str, told: str) -> None:
+    """A library by its package, the rest by file and folder."""
+    assert observability._short(path) == told
+
+
+def test_a_folder_called_like_a_package_is_none(tmp_path: Path) -> None:
+    """Where no code of ours is involved the innermost line is named, wherever the others lie."""
+    theirs: dict[str, Any] = {"__name__": "odd"}
+    source = compile("def call(f): f()", tmp_path / "midas" / "odd.py", "exec")
+    exec(source, theirs)  # noqa: S102 - it stands in the line above
+
+    def fail() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError) as raised:
+        theirs["call"](fail)
+    assert observability.failure(raised.value)["at"].startswith("tests/test_observability.py:")
 
 
 def test_foreign_loggers_lose_their_arguments(log: Log) -> None:

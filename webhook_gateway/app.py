@@ -69,7 +69,7 @@ def run() -> int:
 
 async def serve(settings: Settings, verifier: Verifier) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when a port cannot be had."""
-    _allow_files(settings.webhook_connections + OTHER_FILES)
+    most = _allow_connections(settings.webhook_connections)
     metrics = Metrics()
     async with stop_signal() as stopped, AsyncExitStack() as stack:
         midas = channels.open_midas(settings)
@@ -80,7 +80,7 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         recorder = Recorder(events, settings.record_event_timeout_s)
         intake = Intake(verifier, recorder.record, _intake_bounds(settings), metrics)
         idle = timedelta(seconds=settings.header_timeout_s)
-        bounds = ConnectionBounds(settings.webhook_connections, idle)
+        bounds = ConnectionBounds(most, idle)
         connections = Connections(intake.handle, bounds, metrics)
         listening = await _listen(connections, settings)
         stack.callback(listening.close)
@@ -196,14 +196,24 @@ def _where(listening: asyncio.Server) -> dict[str, object]:
     return {"ip": ip, "port": port}
 
 
-def _allow_files(wanted: int) -> None:
-    """Raise the limit of open files where it is too low; SettingsError where that is forbidden."""
+def _allow_connections(wanted: int) -> int:
+    """Raise the limit of open files where it is too low; how many connections it then allows.
+
+    Where the machine allows fewer than wanted the gateway takes what there is and warns: webhooks
+    need few of them, and one that does not start loses all. SettingsError where there are none.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    files = wanted + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < files:
+        files = hard
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    allowed = files - OTHER_FILES
+    if allowed < 1:
         raise SettingsError(
-            f"WEBHOOK_CONNECTIONS: needs {wanted} open files, and this process may open {hard}; "
-            "raise the limit (ulimit -n) or lower the setting"
+            f"WEBHOOK_CONNECTIONS: beside connections {OTHER_FILES} open files are needed, and "
+            f"this process may open {hard}; raise the limit (ulimit -n)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if allowed < wanted:
+        _log.warning("connections_limited", extra={"setting": "ulimit -n", "count": allowed})
+    return allowed

@@ -87,7 +87,8 @@ class Settings(BaseSettings):
 
     webhook_connections: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """How many connections may be open. One more closes the oldest of those that have shown no
-    valid signature."""
+    valid signature. Each needs an open file: where the process may open too few (`ulimit -n`) there
+    are fewer, and the log says how many (`connections_limited`)."""
 
     midas_target: str = "127.0.0.1:6011"
     """Where Midas serves midas.v1.EventService, as gRPC names targets: `host:port`, `dns:///…`."""

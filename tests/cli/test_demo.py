@@ -89,6 +89,15 @@ def test_a_wrong_webhook_is_noticed(tmp_path: Path, what: str) -> None:
     assert seen in told["rows"][0]["seen"]
 
 
+def test_few_open_files_are_enough(tmp_path: Path) -> None:
+    """Where a process may open 1,024 files the demo plays, and says what is smaller for it."""
+    limited = ["sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-m", "midas", "demo", "--row", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "open files are few here: the gateway takes 896 connections" in done.stdout
+
+
 def test_a_missing_library_is_a_sentence(tmp_path: Path) -> None:
     """Without the gateway extra the demo says what to install, and plays nothing."""
     without = tmp_path / "without"

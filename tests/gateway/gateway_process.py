@@ -60,10 +60,15 @@ class Gateway:
 
 
 @asynccontextmanager
-async def launched(**variables: str) -> AsyncIterator[Gateway]:
-    """`python -m webhook_gateway` with these settings, killed at the end if it still runs."""
+async def launched(open_files: int = 0, /, **variables: str) -> AsyncIterator[Gateway]:
+    """`python -m webhook_gateway` with these settings, killed at the end if it still runs.
+
+    `open_files`: how many it may have at the most, by the hard limit of its process.
+    """
     env = {"PATH": os.environ["PATH"], "WEBHOOK_PORT": "0", "WEBHOOK_MPORT": "0"}
+    limited = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh"] if open_files else []
     process = await asyncio.create_subprocess_exec(
+        *limited,
         sys.executable,
         "-m",
         "webhook_gateway",
@@ -81,17 +86,17 @@ async def launched(**variables: str) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def serving(**variables: str) -> AsyncIterator[Gateway]:
+async def serving(open_files: int = 0, /, **variables: str) -> AsyncIterator[Gateway]:
     """The same, from the moment that webhooks are taken."""
-    async with launched(**variables) as gateway:
+    async with launched(open_files, **variables) as gateway:
         gateway.mport = (await gateway.logged("management"))["port"]
         gateway.port = (await gateway.logged("serving"))["port"]
         yield gateway
 
 
-async def refused(**variables: str) -> str:
+async def refused(open_files: int = 0, /, **variables: str) -> str:
     """What a gateway that does not start says. AssertionError if it starts."""
-    async with launched(**variables) as gateway:
+    async with launched(open_files, **variables) as gateway:
         assert gateway.process.stderr is not None
         said = (await gateway.process.stderr.read()).decode()
         assert await gateway.process.wait() == 2, said

@@ -21,6 +21,7 @@ from tests.gateway.events_double import EventsDouble, served
 from tests.gateway.gateway_process import Gateway, launched, refused, serving
 from tests.gateway.intake_stage import PATIENCE_S, request, until
 from tests.rpc.certificates import Authority
+from webhook_gateway.app import OTHER_FILES
 
 ACCOUNT = Account()
 BODY = event_body("evt_secret", note="6222-secret")
@@ -283,6 +284,36 @@ async def test_w13_a_good_webhook_is_answered_beside_1000_idle_connections(
         assert min([await seconds_of_a_webhook(gateway) for _ in range(5)]) < 1.0
         for writer in idle:
             writer.close()
+
+
+async def test_few_open_files_are_taken_as_they_are(settings: dict[str, str]) -> None:
+    """Where the machine allows fewer than WEBHOOK_CONNECTIONS needs it starts, says so, and works.
+
+    1,024 is the hard limit of many containers, and 132 leaves four connections.
+    """
+    async with serving(1024, **settings) as gateway:
+        (limited,) = [line for line in gateway.log if line["event"] == "connections_limited"]
+        assert (limited["level"], limited["count"]) == ("warning", 1024 - OTHER_FILES)
+        assert (await gateway.post(BODY, SIGNATURE)).status == 200
+    async with serving(OTHER_FILES + 4, **settings) as gateway:
+        idle = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(20)]
+        assert (await gateway.post(BODY, SIGNATURE)).status == 200
+        assert "connections_evicted_total 17.0" in (await gateway.get("/metrics"))[1]
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_enough_open_files_are_not_spoken_of(settings: dict[str, str]) -> None:
+    """The soft limit is raised without a word, and a lower setting needs fewer."""
+    async with serving(1024, **settings, WEBHOOK_CONNECTIONS="100") as gateway:
+        assert not [line for line in gateway.log if line["event"] == "connections_limited"]
+
+
+async def test_no_open_files_for_connections_is_a_sentence(settings: dict[str, str]) -> None:
+    """It does not start only where it could take no connection at all."""
+    told = await refused(OTHER_FILES, **settings)
+    assert "this process may open 128" in told
+    assert "ulimit -n" in told
 
 
 async def seconds_of_a_webhook(gateway: Gateway) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from midas.cli.demo.books import Books
 from midas.cli.demo.launch import Launched
@@ -44,12 +45,13 @@ def put_up(processes: Launched) -> Iterator[Stage]:
     exports = processes.sandbox.wait_ready()["environment"]
     processes.server.run(["serve"], exports | _settings(processes.folder, merchant))
     target = f"127.0.0.1:{processes.server.wait_ready()['port']}"
-    webhooks = _gateway(processes, exports["PINGPP_PUBLIC_KEY_PATHS"], target, orders.target)
+    gateway = _gateway(processes, exports["PINGPP_PUBLIC_KEY_PATHS"], target, orders.target)
+    webhooks = f"http://127.0.0.1:{gateway['port']}{WEBHOOK_PATH}"
     lookalike = _lookalike(exports, merchant)
     lookalike.send_webhooks_to(webhooks)
     where = (
         f"Midas at {target}, the look-alike at {lookalike.url}, the gateway at {webhooks}, "
-        f"the order service at {orders.target}"
+        f"the order service at {orders.target}{_limits(gateway)}"
     )
     with connect(Wire(target)) as channel:
         books = Books(processes.folder / DATABASE)
@@ -71,8 +73,8 @@ def _settings(folder: Path, merchant: KeyFiles) -> dict[str, str]:
     }
 
 
-def _gateway(processes: Launched, public_keys: str, midas: str, orders: str) -> str:
-    """Where the gateway takes webhooks."""
+def _gateway(processes: Launched, public_keys: str, midas: str, orders: str) -> dict[str, Any]:
+    """What the gateway logged while it started, `port` among it."""
     settings = {
         "ENV": "development",
         "IP": "127.0.0.1",
@@ -84,7 +86,13 @@ def _gateway(processes: Launched, public_keys: str, midas: str, orders: str) -> 
         "ORDER_TARGET": orders,
     }
     processes.gateway.run(settings=settings, program="webhook_gateway")
-    return f"http://127.0.0.1:{processes.gateway.wait_ready('serving')['port']}{WEBHOOK_PATH}"
+    return processes.gateway.wait_ready("serving")
+
+
+def _limits(gateway: dict[str, Any]) -> str:
+    if "count" not in gateway:
+        return ""
+    return f" (open files are few here: the gateway takes {gateway['count']} connections)"
 
 
 def _lookalike(exports: dict[str, str], merchant: KeyFiles) -> Lookalike:
