@@ -46,7 +46,11 @@ open at least this long."""
 RESOLVE_BATCH = 50
 RESOLVE_AT_ONCE = 8
 RESOLVE_CLAIM = timedelta(seconds=60)
-CONFLICT_RETRIES = 50
+CONFLICT_RETRIES = 200
+"""How often a change is decided anew because another process was faster. With four processes that
+each have many commits of one order, most succeed within ten and all within fifty."""
+CONFLICT_PAUSE_MAX_MS = 20
+"""The longest pause in between: about what reading an order and writing it may take."""
 
 # Events and notifications
 EVENT_BYTES = REQUEST_BYTES - 1024

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -13,13 +14,15 @@ from midas.event import EventStanding
 from midas.flows.events import EventOutcome
 from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
-from midas.ports import KeyKind
+from midas.payment import Change, Order
+from midas.ports import KeyKind, Store
 from midas.psp.transport import Lost
 from midas.refund import RefundState
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
 from midas.sandbox.samples import SAMPLE_ORDER_NO, sample_event
 from midas.storage import open_store
+from midas.storage.store import SqlStore
 from tests.event_stage import Event, Stage, about, before_answer, logged, states
 from tests.fakes.psp import DirectWire, client_over
 from tests.faults.scenarios import TERMS
@@ -162,6 +165,61 @@ async def test_w1_ten_at_once_on_two_replicas(database_url: str) -> None:
         for order_no in orders:
             assert len(await two.notifications(order_no)) == 1
             assert (await one.load(order_no)).charges[0].state is ChargeState.SUCCEEDED
+
+
+async def _hot_order(url: str, events: int, inboxes: int) -> tuple[int, list[object], Order]:
+    """So many refunds of one order are told at once, to each of so many processes in its turn.
+
+    How often an event was sent to the disk, what recording came to, and the order at the end.
+    """
+    lookalike = Lookalike("app_1", rng_seed=1)
+    psp = client_over(DirectWire(lookalike), "app_1", TOTAL_TIMEOUT)
+    stores = [await open_store(url) for _ in range(inboxes)]
+    replicas = [Payments(cast("Store", _Counting(each)), psp, SystemClock()) for each in stores]
+    made = await replicas[0].charge(replace(TERMS, amount=10 * events))
+    charge_id = json.loads(made.charge_json)["id"]
+    lookalike.pay(charge_id)
+    await replicas[0].query(KeyKind.ORDER_NO, TERMS.order_no, refresh=True)
+    for _ in range(events):
+        lookalike.refund_at_dashboard(charge_id, 1)
+    bodies = list(map(compact, lookalike.events.values()))[-events:]
+    boxes = [Inbox(each.ports) for each in replicas]
+    records = (boxes[n % inboxes].record(body) for n, body in enumerate(bodies))
+    said = await asyncio.gather(*records, return_exceptions=True)
+    order = await stores[0].load(TERMS.order_no)
+    tries = sum(cast("_Counting", each.ports.store).events_tried for each in replicas)
+    for each in stores:
+        await each.close()
+    return tries, [getattr(each, "outcome", each) for each in said], order
+
+
+class _Counting:
+    """A store that counts the commits of events."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.events_tried = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, change: Change) -> bool:
+        self.events_tried += len(change.new_events)
+        return await self._store.commit(change)
+
+
+async def test_many_events_of_one_order_at_once(database_url: str) -> None:
+    """All of them are recorded, and none is written in vain: they take turns."""
+    tries, said, order = await _hot_order(database_url, events=120, inboxes=1)
+    assert said == [EventOutcome.ACCEPTED] * 120
+    assert len(order.refunds) == tries == 120
+
+
+async def test_many_events_of_one_order_at_two_replicas(database_url: str) -> None:
+    """Between processes the version decides; each of them takes part, and no event is refused."""
+    _, said, order = await _hot_order(database_url, events=60, inboxes=2)
+    assert said == [EventOutcome.ACCEPTED] * 60
+    assert len(order.refunds) == 60
 
 
 async def test_w2_refund_before_charge(stage: Stage) -> None:

@@ -38,7 +38,14 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.close import close
-from midas.flows.observe import Ports, charge_seen, charge_silent, charge_told, failed_read
+from midas.flows.observe import (
+    Ports,
+    change,
+    charge_seen,
+    charge_silent,
+    charge_told,
+    failed_read,
+)
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
 from midas.flows.unknown import wait_while_in_flight
@@ -138,14 +145,26 @@ async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> Ch
 async def _intend(
     ports: Ports, order: Order, terms: ChargeTerms, digest: str
 ) -> tuple[Charge | None, Order]:
-    """Write SUBMITTING. Without a charge in the answer, somebody was faster: look again."""
+    """Write SUBMITTING. Without a charge in the answer, another one stands in the way by now."""
     charge = _new_charge(ports, terms, digest)
-    draft = Draft(order)
-    draft.add_charge(charge, ObservedBy.CREATE)
-    wanted = draft.change(ports.store.new_change_id())
-    if wanted is not None and await ports.store.commit(wanted):
-        return charge, wanted.after
-    return None, await ports.store.load(order.order_no)
+
+    def decide(draft: Draft) -> None:
+        if draft.base.paying_charge is not None or draft.base.blocking_charge is not None:
+            raise _InTheWay(draft.base)
+        draft.add_charge(charge, ObservedBy.CREATE)
+
+    try:
+        return charge, await change(ports, order, decide)
+    except _InTheWay as met:
+        return None, met.order
+
+
+class _InTheWay(Exception):
+    """Somebody was faster and opened a charge, or the payer has paid: look at the order again."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(order.order_no)
+        self.order = order
 
 
 async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:

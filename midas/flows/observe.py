@@ -4,8 +4,9 @@ Nothing here calls Ping++; what it said is brought in.
 """
 
 import logging
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
+from midas.flows.turns import Turns
 from midas.payment import Change, Draft, Order
 from midas.ports import Clock, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
 from midas.records import changed
@@ -53,6 +55,11 @@ class Ports:
     expiry_grace: timedelta = limits.EXPIRY_GRACE
     started: float | None = None
     """When this process started, by `clock.monotonic()`. None: that is not looked at."""
+    commits: Turns = field(default_factory=lambda: Turns(broken_by=StorageUnavailable))
+    """Commits of one order go one after the other: of n that are made at once on the same reading
+    one would win, and n - 1 would be written in vain. Ping++ is never called within such a turn, so
+    a webhook waits for commits, never for a flow that waits for Ping++. The turns only save work:
+    the order's version decides, as it does between processes."""
 
     def awake(self) -> timedelta | None:
         """How long this process has run, by a clock that never steps."""
@@ -77,8 +84,15 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
     already. Raises StorageUnavailable; the change may
     then be on disk if its `may_have_written` says so.
     """
+    async with ports.commits.of(order.order_no) as others_came_first:
+        if others_came_first:
+            order = await load_again(ports, order)
+        return await _change(ports, order, decide)
+
+
+async def _change(ports: Ports, order: Order, decide: Callable[[Draft], object]) -> Order:
     adopt, known = True, order
-    for _ in range(limits.CONFLICT_RETRIES):
+    for lost in range(limits.CONFLICT_RETRIES):
         draft = Draft(order, adopt=adopt)
         decide(draft)
         wanted = draft.change(ports.store.new_change_id())
@@ -92,8 +106,19 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
             if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
                 raise
             adopt = False  # the key that Ping++ shows belongs to a refund of another order
+        await _step_aside(ports, lost)
         order = await load_again(ports, known)
     raise StorageUnavailable
+
+
+async def _step_aside(ports: Ports, lost: int) -> None:
+    """Pause for a random moment after a second commit in a row that another process overtook.
+
+    Two processes with many commits of one order would keep step, and one of them always lose.
+    """
+    if lost:
+        longest_ms = min(lost, limits.CONFLICT_PAUSE_MAX_MS)
+        await ports.clock.sleep(random.uniform(0, longest_ms) / 1000)  # noqa: S311
 
 
 async def load_again(ports: Ports, known: Order) -> Order:
