@@ -7,7 +7,7 @@ reading one loses and is decided anew.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -18,11 +18,15 @@ from midas.charge import Charge, ChargeObservation, ChargeState, ObservedBy
 from midas.event import EventRecord
 from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
+from midas.sequences import epoch_above
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One line of the transaction log. `subject` is an out_trade_no or a refund_no."""
+    """One line of the transaction log.
+
+    `subject` is an out_trade_no, a refund_no, or the order_no of what concerns all of the order.
+    """
 
     order_no: str
     subject: str
@@ -36,7 +40,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One message to the order service. `sequence` is gapless per order, from 1."""
+    """One message to the order service. `sequence` is never used twice: see `sequences.py`."""
 
     order_no: str
     sequence: int
@@ -47,6 +51,10 @@ class Notification:
     refund_no: str = ""
     late: bool = False
     duplicate_payment: bool = False
+    change_id: str = ""
+    """The id of the commit that wrote it: a second mark of it, beside its number."""
+    told_again: bool = False
+    """The same may have been told before, under another number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class Order:
     last_change: str = field(default="", compare=False)
     """The id of the commit that made this version. After a failover another one may have its
     number."""
+    sequence_floor: int = field(default=0, compare=False)
+    """Its next notification has a number above this, too; the store knows which."""
 
     @property
     def open_charge(self) -> Charge | None:
@@ -146,6 +156,11 @@ class Change:
     notifications: tuple[Notification, ...] = ()
     new_events: tuple[EventRecord, ...] = ()
     changed_events: tuple[EventRecord, ...] = ()
+    sequence_floor: int = 0
+    """Above which the notifications are numbered: if another one holds by now, the change loses."""
+    retells: bool = False
+    """The notifications are all that the order service is to be told: nothing before them, and the
+    order is not parked any more."""
 
 
 class Draft:
@@ -161,6 +176,7 @@ class Draft:
         self._refunds = self._was_refunds.copy()
         self._journal: list[JournalEntry] = []
         self._notifications: list[Notification] = []
+        self._retells = False
         self._new_events: tuple[EventRecord, ...] = ()
         self._changed_events: tuple[EventRecord, ...] = ()
 
@@ -173,11 +189,17 @@ class Draft:
         return Order(
             order_no=self.base.order_no,
             version=self.base.version + 1,
-            last_sequence=self.base.last_sequence + len(self._notifications),
+            last_sequence=self._last_sequence,
             charges=charges_by_age(self._charges.values()),
             refunds=refunds_by_age(self._refunds.values()),
             last_change=change_id,
+            sequence_floor=self.base.sequence_floor,
         )
+
+    @property
+    def _last_sequence(self) -> int:
+        last = self._notifications[-1:]
+        return last[0].sequence if last else self.base.last_sequence
 
     def charge(self, out_trade_no: str) -> Charge:
         """The charge of this number as it is drafted."""
@@ -207,7 +229,9 @@ class Draft:
             new_refunds=new_refunds,
             changed_refunds=changed_refunds,
             journal=tuple(self._journal),
-            notifications=tuple(self._notifications),
+            notifications=tuple(replace(each, change_id=change_id) for each in self._notifications),
+            sequence_floor=self.base.sequence_floor,
+            retells=self._retells,
             new_events=self._new_events,
             changed_events=self._changed_events,
         )
@@ -263,7 +287,7 @@ class Draft:
             self._note(charge.out_trade_no, "charge_restored", at, by, "", back.state)
             told = charges.told_of(back)
             if told is not None:
-                self._notify(told, at, back.observed_by or by, back)
+                self._notify(told, at, back.observed_by or by, back, told_again=True)
         for refund in lost_refunds:
             again = changed(refund, absent_since=None)
             if refund.unsent:
@@ -273,8 +297,28 @@ class Draft:
             said = refunds.told_of(again)
             if said is not None:
                 of = self._charges[again.out_trade_no]
-                self._notify(said, at, again.observed_by or by, of, again.refund_no)
+                self._notify(
+                    said, at, again.observed_by or by, of, again.refund_no, told_again=True
+                )
         return bool(lost_charges or lost_refunds)
+
+    def tell_again(self, told: Iterable[Notification], above: int, at: datetime) -> None:
+        """Number all notifications of the order anew, above what its receiver has heard.
+
+        `told`: all that are on disk, in their order. A number had been used for something else, by
+        commits that a failover or a restore has lost; so what was acknowledged under such numbers
+        may have been taken for repeats, and none of it counts as delivered.
+        """
+        last = epoch_above(max(self._last_sequence, self.base.sequence_floor, above))
+        again = [
+            replace(each, sequence=number, told_again=True)
+            for number, each in enumerate(told, last + 1)
+        ]
+        self._notifications.extend(again)
+        self._retells = True
+        detail = {"above": above, "count": len(again)}
+        key = self.base.order_no
+        self._note(key, "notifications_renumbered", at, ObservedBy.RESOLVE, "", "", detail)
 
     def reschedule_charge(self, charge: Charge) -> None:
         """Change when to look next, without a journal entry."""
@@ -378,9 +422,16 @@ class Draft:
         return any(order.holds_money(each) for each in others)
 
     def _notify(
-        self, kind: str, at: datetime, by: str, charge: Charge, refund_no: str = ""
+        self,
+        kind: str,
+        at: datetime,
+        by: str,
+        charge: Charge,
+        refund_no: str = "",
+        *,
+        told_again: bool = False,
     ) -> None:
-        sequence = self.base.last_sequence + len(self._notifications) + 1
+        sequence = max(self._last_sequence, self.base.sequence_floor) + 1
         self._notifications.append(
             Notification(
                 order_no=self.base.order_no,
@@ -392,6 +443,7 @@ class Draft:
                 refund_no=refund_no,
                 late=charge.late and not refund_no,
                 duplicate_payment=charge.duplicate_payment and not refund_no,
+                told_again=told_again,
             )
         )
 

@@ -234,6 +234,12 @@ class Store(Protocol):
     def new_change_id(self) -> str:
         """At most 32 characters; no two changes have the same, in any process."""
 
+    def unread(self, order_no: str) -> Order:
+        """An order without charges and with version 0, to be written without reading first.
+
+        The commit tells whether there is one already.
+        """
+
     async def load(self, order_no: str) -> Order:
         """The order as last committed; one without charges and with version 0 if there is none."""
 

@@ -88,6 +88,16 @@ class PostgresServer:
         self._process.wait(START_TIMEOUT_S)
         self._process = None
 
+    def fail_over(self) -> None:
+        """Become the primary of a new timeline, as a standby does that is promoted."""
+        self.stop()
+        signal = self._data / "standby.signal"
+        signal.touch()
+        if self._as_user:
+            shutil.chown(signal, USER)
+        self.start()
+        self.sql("SELECT pg_promote()")
+
     def close(self) -> None:
         """Stop it and remove its files."""
         self.stop()

@@ -152,7 +152,14 @@ def _raise_alarms(written: Change) -> None:
             logger.error("operator_needed", extra=ids)
 
 
-ALARMS = ("_quarantined", "_contradicted", "_needs_operator", "_doubled", "_restored")
+ALARMS = (
+    "_quarantined",
+    "_contradicted",
+    "_needs_operator",
+    "_doubled",
+    "_restored",
+    "_renumbered",
+)
 """How the journal names what calls for a person."""
 
 

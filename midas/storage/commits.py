@@ -252,4 +252,6 @@ def _head(waiting: _Waiting) -> Head:
         change.expected_change,
         change.last_sequence,
         change.change_id,
+        change.sequence_floor if change.notifications else None,
+        change.retells,
     )

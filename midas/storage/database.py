@@ -18,6 +18,11 @@ class Head:
     expected_change: str
     last_sequence: int
     change_id: str
+    floor: int | None = None
+    """Of a change with notifications, the floor above which they are numbered."""
+    retells: bool = False
+    """All that the order has to be told is among this change's notifications; it is parked no
+    more."""
 
 
 @dataclass(slots=True)
@@ -40,6 +45,10 @@ class Database(Protocol):
     plain: bool
     """Without moments and truth values of its own (SQLite)."""
 
+    @property
+    def sequence_floor(self) -> int:
+        """Above which notifications are numbered, as this process knows it: see `epochs.py`."""
+
     def now(self) -> datetime:
         """The database's clock."""
 
@@ -58,6 +67,8 @@ class Database(Protocol):
     async def write(self, batch: Batch) -> set[str]:
         """Write all changes whose orders stand as expected, in one transaction.
 
+        Those with notifications only if they are numbered above the floor that holds; if it is not
+        the one that is known here, that is mended before this returns.
         Returns the order_nos of those that were written. Raises RowsRefused when a constraint
         refused any row; then nothing of the batch was written.
         """
@@ -80,6 +91,12 @@ class Database(Protocol):
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """`Store.claim_due_orders`."""
+
+    async def learn_floor(self) -> None:
+        """Read `sequence_floor`; raise it first if the server's history is not the one it is of."""
+
+    async def raise_floor(self) -> int:
+        """Raise `sequence_floor` in any case: somebody knows that commits may be gone."""
 
     async def ping(self) -> None:
         """One trip to the database, which sets the clock."""

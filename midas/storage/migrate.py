@@ -16,7 +16,7 @@ from midas.errors import SettingsError
 from midas.storage.engine import BUSY_TIMEOUT, CONNECT_TIMEOUT, check_file, is_sqlite, parse
 from midas.storage.unreachable import unreachable
 
-SCHEMA = "0002"
+SCHEMA = "0004"
 """The revision that this Midas reads and writes: the newest file in `migrations/versions`."""
 
 NO_SCHEMA = ""

@@ -4,9 +4,10 @@ The statement carries the rows as one array per column. It sets the versions of 
 still stand as they were read, and writes the rows of these orders alone.
 """
 
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,10 +17,11 @@ from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, LargeBinary
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from midas.storage import epochs
 from midas.storage import postgres_queues as queues
 from midas.storage.database import Batch, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
-from midas.storage.rows import PARTS, Codec, Part, Row
+from midas.storage.rows import NOTIFICATIONS, PARTS, Codec, Part, Row
 
 _DRIVER_ERRORS = (
     SQLAlchemyError,
@@ -33,6 +35,8 @@ _DRIVER_ERRORS = (
 CLOCK_VAGUENESS_S = 1.0
 """The longest statement that the server's clock is read from."""
 
+_log = logging.getLogger(__name__)
+
 
 class PostgresDatabase:
     """A PostgreSQL server behind `engine`, in autocommit mode: each statement is a transaction."""
@@ -41,6 +45,7 @@ class PostgresDatabase:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.codec = Codec(plain=False)
+        self.sequence_floor = 0
         self._engine = engine
         self._ahead = time.time() - time.monotonic()
         self._clock_read = False
@@ -77,13 +82,48 @@ class PostgresDatabase:
             [head.last_sequence for head in batch.heads],
             [head.change_id for head in batch.heads],
         ]
+        if NOTIFICATIONS in parts:
+            arrays.append([head.floor for head in batch.heads])
+            arrays.append([head.retells for head in batch.heads])
         for part in parts:
             arrays.extend(zip(*batch.rows[part.name], strict=True))
         began = time.monotonic()
         rows = await self.fetch(commit_statement(parts), tuple(arrays))
         if rows:
             self._set_clock(rows[0][1], began)
-        return {row[0] for row in rows}
+        if NOTIFICATIONS in parts:
+            await self._keep_floor(rows)
+        return {row[0] for row in rows if row[0] is not None}
+
+    async def _keep_floor(self, rows: Sequence[Row]) -> None:
+        """Know the floor that holds, as a commit has met it; raise it if commits may be gone.
+
+        Raises nothing: the commit is done. Where it cannot be raised now, the next one meets it.
+        """
+        floor, current = rows[0][2:] if rows else (0, False)
+        if current and floor >= self.sequence_floor:
+            self.sequence_floor = floor
+            return
+        with suppress(StorageFault):
+            await self.learn_floor()
+
+    async def learn_floor(self) -> None:
+        """See `Database`."""
+        await self._raise_floor(always=False)
+        rows = await self.fetch(epochs.POSTGRES_FLOOR)
+        self.sequence_floor = rows[0][0]
+
+    async def raise_floor(self) -> int:
+        """See `Database`."""
+        await self._raise_floor(always=True)
+        return self.sequence_floor
+
+    async def _raise_floor(self, *, always: bool) -> None:
+        known = self.sequence_floor
+        raised = await self.fetch(epochs.POSTGRES_RAISE, (known, always))
+        if raised:
+            self.sequence_floor = raised[0][0]
+            _log.warning("sequence_floor_raised", extra={"sequence": self.sequence_floor})
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """See `Database`."""
@@ -157,41 +197,66 @@ def _array_type(part: Part, column: str) -> str:
 @lru_cache(maxsize=256)
 def commit_statement(parts: tuple[Part, ...]) -> str:
     """SQL that writes a batch with rows for these parts. It answers with the orders that won."""
+    numbered = NOTIFICATIONS in parts
     written: list[str] = []
-    position = 6
+    position = 8 if numbered else 6
     for part in parts:
         written.append(_part_statement(part, position, after=written_names(parts, part)))
         position += len(part.columns)
-    return ",\n".join((_HEADS, *written)) + "\nSELECT order_no, clock_timestamp() FROM won"
+    answer = _NUMBERED_ANSWER if numbered else "SELECT order_no, clock_timestamp() FROM won"
+    return ",\n".join((_heads(numbered=numbered), *written)) + f"\n{answer}"
 
 
-_HEADS = """
+def _heads(*, numbered: bool) -> str:
+    """The parts of the statement that decide: compare what is expected, then set.
+
+    `numbered`: some changes have notifications. One that numbers them above another floor than the
+    one that holds loses, and so does each on a server whose history is not the floor's. One whose
+    notifications are all that the order service is to be told has the order begin with them.
+    """
+    arrays = ", $6::bigint[], $7::boolean[]" if numbered else ""
+    columns = ", floor, retells" if numbered else ""
+    epoch = f"epoch AS MATERIALIZED ({epochs.POSTGRES_FLOOR})," if numbered else ""
+    right = _RIGHTLY_NUMBERED if numbered else "true"
+    return f"""
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
-        AS w(order_no, expected, expected_change, last_sequence, last_change)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[]{arrays})
+        AS w(order_no, expected, expected_change, last_sequence, last_change{columns})
 ),
+{epoch}
 made AS (
     INSERT INTO orders (order_no, version, last_sequence, last_change, announce_at)
-    SELECT order_no, 1, last_sequence, last_change, now() FROM wanted
-    WHERE expected = 0 ORDER BY order_no
+    SELECT order_no, 1, last_sequence, last_change, now() FROM wanted w
+    WHERE expected = 0 AND {right} ORDER BY order_no
     ON CONFLICT (order_no) DO NOTHING
     RETURNING order_no
 ),
 locked AS MATERIALIZED (
     SELECT w.* FROM wanted w JOIN orders o ON o.order_no = w.order_no AND o.version = w.expected
         AND o.last_change = w.expected_change
-    ORDER BY w.order_no FOR UPDATE OF o
+    WHERE {right} ORDER BY w.order_no FOR UPDATE OF o
 ),
 moved AS (
     UPDATE orders o
     SET version = w.expected + 1, last_sequence = w.last_sequence, last_change = w.last_change,
         -- what becomes due while nothing else waits is due from now on: others have waited longer
         announce_at = CASE WHEN o.delivered_sequence = o.last_sequence THEN now()
-            ELSE o.announce_at END
+            ELSE o.announce_at END{_RETELL if numbered else ""}
     FROM locked w WHERE o.order_no = w.order_no
     RETURNING o.order_no
 ),
-won AS MATERIALIZED (SELECT order_no FROM made UNION ALL SELECT order_no FROM moved)"""
+won AS MATERIALIZED (SELECT order_no FROM made UNION ALL SELECT order_no FROM moved)"""  # noqa: S608
+
+
+_RIGHTLY_NUMBERED = "(w.floor IS NULL OR w.floor = (SELECT floor FROM epoch WHERE current))"
+_RETELL = """,
+        delivered_sequence = CASE WHEN w.retells THEN o.last_sequence
+            ELSE o.delivered_sequence END,
+        announce_attempts = CASE WHEN w.retells THEN 0 ELSE o.announce_attempts END,
+        lease_token = CASE WHEN w.retells THEN '' ELSE o.lease_token END,
+        parked_code = CASE WHEN w.retells THEN '' ELSE o.parked_code END"""
+_NUMBERED_ANSWER = """
+SELECT order_no, clock_timestamp(), floor, current FROM epoch LEFT JOIN won ON true"""
 
 
 def written_names(parts: tuple[Part, ...], part: Part) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class Orders:
 
     def __init__(self, database: Database, kind: KeyKind, patience: float) -> None:
         self._database = database
-        self._assembler = Assembler(plain=database.plain)
+        self._assembler = Assembler(database)
         self._sql = _BY_KEY[kind].format(keys=database.in_keys())
         self._keys_of = _KEYS_OF[kind]
         self._patience = patience
@@ -169,9 +169,10 @@ _REFUND_AT = _CHARGE_AT + len(NEW_CHARGES.columns)
 class Assembler:
     """Orders out of rows that hold an order, one of its charges and one of that one's refunds."""
 
-    def __init__(self, *, plain: bool) -> None:
-        self._charge_values = Decoder(NEW_CHARGES, plain=plain).values
-        self._refund_values = Decoder(NEW_REFUNDS, plain=plain).values
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._charge_values = Decoder(NEW_CHARGES, plain=database.plain).values
+        self._refund_values = Decoder(NEW_REFUNDS, plain=database.plain).values
 
     def order(self, rows: Sequence[Row]) -> Order:
         """The order of these rows. Raises ValueError, KeyError or TypeError for strange values."""
@@ -192,6 +193,7 @@ class Assembler:
             charges_by_age(charges.values()),
             refunds_by_age(refunds),
             last_change,
+            self._database.sequence_floor,
         )
 
     def listed(self, rows: Sequence[Row]) -> list[Order]:

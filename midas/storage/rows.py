@@ -178,7 +178,7 @@ _CHOICES = frozenset({"state", "observed_by", "funding_source", "standing"})
 def _expression(column: Column[Any], *, plain: bool) -> str:
     """Python for the value of one column. A moment is never false, so `and` keeps None alone."""
     name = column.name
-    if name in _OF_JOURNAL:
+    if column.table is tables.journal and name in _OF_JOURNAL:
         return _OF_JOURNAL[name]
     field = "record.by" if name == "by_whom" else f"record.{name}"
     if isinstance(column.type, JSON):

@@ -15,11 +15,12 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError
 
+from midas.storage import epochs
 from midas.storage import sqlite_queues as queues
 from midas.storage import steady
 from midas.storage.database import Batch, Head, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
-from midas.storage.rows import PARTS, Codec, Part, Row
+from midas.storage.rows import PARTS, Codec, Part, Row, utc_text
 
 READERS = 2
 
@@ -33,6 +34,7 @@ class SqliteDatabase:
 
     def __init__(self, engine: Engine) -> None:
         self.codec = Codec(plain=True)
+        self.sequence_floor = 0
         self._engine = engine
         self._writer = ThreadPoolExecutor(1, "midas-sqlite-writer")
         self._readers = ThreadPoolExecutor(READERS, "midas-sqlite-reader")
@@ -64,7 +66,8 @@ class SqliteDatabase:
 
     async def write(self, batch: Batch) -> set[str]:
         """See `Database`."""
-        return await self._in_turn(_write, batch)
+        won, self.sequence_floor = await self._in_turn(_write, batch)
+        return won
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """See `Database`."""
@@ -85,6 +88,15 @@ class SqliteDatabase:
     async def settle(self, settlings: list[Settling]) -> set[str]:
         """See `Database`."""
         return await self._in_turn(queues.settle, settlings)
+
+    async def learn_floor(self) -> None:
+        """See `Database`. Whether the file is a copy cannot be seen."""
+        ((self.sequence_floor,),) = await self.fetch(epochs.SQLITE_FLOOR)
+
+    async def raise_floor(self) -> int:
+        """See `Database`."""
+        self.sequence_floor = await self._in_turn(_raise_floor, utc_text(self.now()))
+        return self.sequence_floor
 
     async def ping(self) -> None:
         """See `Database`."""
@@ -167,8 +179,14 @@ def _commit(connection: sqlite3.Connection) -> None:
         raise
 
 
-def _write(connection: sqlite3.Connection, batch: Batch) -> set[str]:
-    won = _winners(connection, batch.heads)
+def _raise_floor(connection: sqlite3.Connection, at: str) -> int:
+    ((floor,),) = connection.execute(epochs.SQLITE_RAISE, (at,)).fetchall()
+    return int(floor)
+
+
+def _write(connection: sqlite3.Connection, batch: Batch) -> tuple[set[str], int]:
+    """The orders that were written, and the floor above which notifications are numbered."""
+    won, floor = _winners(connection, batch.heads)
     every_one = len(won) == len(batch.heads)
     for part in PARTS:
         rows = batch.rows.get(part.name)
@@ -178,22 +196,26 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> set[str]:
             rows = [(*row[2:], *row[:2]) for row in rows]
         if rows:
             connection.executemany(_STATEMENTS[part.name], rows)
-    return won
+    return won, floor
 
 
-def _winners(connection: sqlite3.Connection, heads: list[Head]) -> set[str]:
+def _winners(connection: sqlite3.Connection, heads: list[Head]) -> tuple[set[str], int]:
     """Set the versions of the orders that still stand as expected."""
     known = json.dumps([head.order_no for head in heads])
-    found = connection.execute(_VERSIONS, (known,)).fetchall()
+    (_, floor, _), *found = connection.execute(_VERSIONS, (known,)).fetchall()
     stored = {order_no: stands for order_no, *stands in found}
-    won = [head for head in heads if _stands(stored.get(head.order_no), head)]
+    numbered = (head for head in heads if head.floor in (None, floor))
+    won = [head for head in numbered if _stands(stored.get(head.order_no), head)]
+    retold = [(head.order_no,) for head in won if head.retells]
+    if retold:
+        connection.executemany(_RETOLD_ORDER, retold)
     new = [_head_values(head) for head in won if head.expected == 0]
     old = [_head_values(head) for head in won if head.expected > 0]
     if new:
         connection.executemany(_NEW_ORDER, new)
     if old:
         connection.executemany(_CHANGED_ORDER, old)
-    return {head.order_no for head in won}
+    return {head.order_no for head in won}, floor
 
 
 def _stands(stored: list[Any] | None, head: Head) -> bool:
@@ -207,9 +229,11 @@ def _head_values(head: Head) -> Row:
 
 
 _VERSIONS = (
-    "SELECT order_no, version, last_change FROM orders"
+    "SELECT NULL, floor, NULL FROM sequence_epochs"
+    " UNION ALL SELECT order_no, version, last_change FROM orders"
     " WHERE order_no IN (SELECT value FROM json_each(?))"
 )
+"""The first row has the floor."""
 _NEW_ORDER = (
     "INSERT INTO orders (version, last_sequence, last_change, order_no, announce_at)"  # noqa: S608
     f" VALUES (?, ?, ?, ?, {queues.NOW})"
@@ -220,6 +244,11 @@ _CHANGED_ORDER = (
     " WHERE order_no = ?"
 )
 """What becomes due while nothing else waits is due from now on: others have waited longer."""
+_RETOLD_ORDER = (
+    "UPDATE orders SET delivered_sequence = last_sequence, announce_attempts = 0,"
+    " lease_token = '', parked_code = '' WHERE order_no = ?"
+)
+"""Before its new numbers are set: what it had to be told until now comes again under those."""
 
 
 def _statement(part: Part) -> str:

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
+from sqlalchemy import URL
+
 from midas import limits
 from midas.charge import ChargeState
 from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
@@ -63,7 +65,7 @@ class SqlStore:
         self._commits = Commits(database, patience)
         self._recent = RecentOrders()
         self._orders = {kind: Orders(database, kind, self._patience) for kind in KeyKind}
-        self._assembler = Assembler(plain=plain)
+        self._assembler = Assembler(database)
         self._journal = Decoder(JOURNAL, plain=plain)
         self._notifications = Decoder(NOTIFICATIONS, plain=plain)
         self._events = Decoder(NEW_EVENTS, plain=plain)
@@ -90,9 +92,13 @@ class SqlStore:
         """See `Store`. A name of this store and a count: cheaper than a random number for each."""
         return f"{self._name}{next(self._count):012x}"
 
+    def unread(self, order_no: str) -> Order:
+        """See `Store`."""
+        return Order(order_no, sequence_floor=self._database.sequence_floor)
+
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
-        return await self._orders[KeyKind.ORDER_NO].get(order_no) or Order(order_no)
+        return await self._orders[KeyKind.ORDER_NO].get(order_no) or self.unread(order_no)
 
     async def find(self, kind: KeyKind, key: str) -> Order | None:
         """See `Store`."""
@@ -365,14 +371,42 @@ async def open_store(url: str, patience: timedelta = limits.COMMIT_PATIENCE) -> 
     parsed = parse(url)
     if is_sqlite(parsed):
         migrate_sqlite(parsed)
-        return SqlStore(SqliteDatabase(sqlite_engine(parsed)), patience)
-    database = PostgresDatabase(postgres_engine(parsed))
+    database = _database(parsed)
     try:
-        await _check_postgres(database)
+        if isinstance(database, PostgresDatabase):
+            await _check_postgres(database)
+        await _learn_floor(database)
     except BaseException:
         await database.close()
         raise
     return SqlStore(database, patience)
+
+
+async def raise_sequence_floor(url: str) -> int:
+    """Number notifications above all that was ever used: the database was restored from a copy.
+
+    For `midas migrate --restored`; gives the new floor. Raises SettingsError.
+    """
+    database = _database(parse(url))
+    try:
+        return await database.raise_floor()
+    except StorageFault as fault:
+        raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
+    finally:
+        await database.close()
+
+
+def _database(url: URL) -> SqliteDatabase | PostgresDatabase:
+    if is_sqlite(url):
+        return SqliteDatabase(sqlite_engine(url))
+    return PostgresDatabase(postgres_engine(url))
+
+
+async def _learn_floor(database: Database) -> None:
+    try:
+        await database.learn_floor()
+    except StorageFault as fault:
+        raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
 
 
 async def _check_postgres(database: PostgresDatabase) -> None:

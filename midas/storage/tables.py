@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -225,9 +226,22 @@ notifications = Table(
     _flag("late"),
     _flag("duplicate_payment"),
     _moment("delivered_at"),
+    Column("change_id", String(32), nullable=False, server_default=""),
+    Column("told_again", Boolean(create_constraint=False), nullable=False, server_default=false()),
     CheckConstraint("sequence > 0", name="notifications_sequence_positive"),
     sqlite_with_rowid=False,
 )
+
+sequence_epochs = Table(
+    "sequence_epochs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("floor", BigInteger, nullable=False),
+    Column("history", Text, nullable=False),
+    _moment("raised_at"),
+    CheckConstraint("id = 1", name="sequence_epochs_one_row"),
+)
+"""One row: see `epochs.py`."""
 
 
 def next_sequence(order: str) -> str:

@@ -1,6 +1,7 @@
 """The store in memory: the whole of `midas.ports.Store`, without waiting and without surprises."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from midas.payment import (
 )
 from midas.ports import KeyKind, KeyTaken, Listing
 from midas.refund import Refund, RefundState
+from midas.sequences import raised_floor
 from midas.storage.rows import FIXED_CHARGE, FIXED_REFUND
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -49,6 +51,11 @@ class Disk:
     events: dict[str, EventRecord] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     """How far each order's notifications were delivered."""
+    floor: int = 0
+    """Above which notifications are numbered, in the history that it is of."""
+    floor_of: int | None = field(default=None, compare=False)
+    history: int = field(default_factory=itertools.count(1).__next__, compare=False)
+    """A copy, which becomes the primary in a failover, has another one."""
 
     def copy(self) -> "Disk":
         """A snapshot: what is written to one of the two does not show in the other."""
@@ -59,6 +66,8 @@ class Disk:
             dict(self.notifications),
             dict(self.events),
             dict(self.deliveries),
+            self.floor,
+            self.floor_of,
         )
 
     def next_of(self, order_no: str) -> Notification | None:
@@ -77,6 +86,8 @@ class MemoryStore:
     def __init__(self, disk: Disk | None = None, clock: datetime = START) -> None:
         self.disk = Disk() if disk is None else disk
         self.clock = clock
+        if self.disk.floor_of is None:
+            self.disk.floor_of = self.disk.history
         self._wakes: list[asyncio.Future[None]] = []
 
     def now(self) -> datetime:
@@ -89,12 +100,19 @@ class MemoryStore:
 
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
-        return self.disk.orders.get(order_no) or Order(order_no)
+        return self._known(self.disk.orders.get(order_no)) or self.unread(order_no)
+
+    def unread(self, order_no: str) -> Order:
+        """See `Store`."""
+        return Order(order_no, sequence_floor=self.disk.floor)
 
     async def find(self, kind: KeyKind, key: str) -> Order | None:
         """See `Store`."""
         owner = key if kind is KeyKind.ORDER_NO else self.disk.owners.get((kind, key))
-        return None if owner is None else self.disk.orders.get(owner)
+        return None if owner is None else self._known(self.disk.orders.get(owner))
+
+    def _known(self, order: Order | None) -> Order | None:
+        return order and replace(order, sequence_floor=self.disk.floor)
 
     async def commit(self, change: Change) -> bool:
         """See `Store`."""
@@ -102,6 +120,8 @@ class MemoryStore:
         before = disk.orders.get(order_no) or Order(order_no)
         expected = change.expected_version, change.expected_change
         if (before.version, before.last_change) != expected:
+            return False
+        if change.notifications and not self._rightly_numbered(change):
             return False
         after = _changed(before, change)
         if sum(each.is_open for each in after.charges) > 1:
@@ -117,6 +137,8 @@ class MemoryStore:
         delivery = disk.deliveries.setdefault(order_no, Delivery(due_at=self.clock))
         if delivery.delivered == before.last_sequence:
             disk.deliveries[order_no] = replace(delivery, due_at=self.clock)
+        if change.retells:
+            disk.deliveries[order_no] = Delivery(before.last_sequence, due_at=self.clock)
         disk.orders[order_no] = after
         disk.owners.update(dict.fromkeys(owners, order_no))
         disk.journal[order_no] = disk.journal.get(order_no, ()) + change.journal
@@ -127,6 +149,15 @@ class MemoryStore:
         if change.notifications:
             self._wake()
         return True
+
+    def _rightly_numbered(self, change: Change) -> bool:
+        """Whether it is numbered above the floor that holds; on another server that is raised."""
+        disk = self.disk
+        if disk.floor_of == disk.history:
+            return change.sequence_floor == disk.floor
+        disk.floor = raised_floor(disk.floor, int(self.clock.timestamp()))
+        disk.floor_of = disk.history
+        return False
 
     async def record_event(self, event: EventRecord) -> bool:
         """See `Store`."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from midas.payment import Notification, Order
+from midas.sequences import EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,7 @@ class Told:
     """One notification that had an effect, with the charge or refund as it stood then."""
 
     sequence: int
+    change_id: str
     kind: str
     out_trade_no: str
     charge_id: str
@@ -20,10 +22,15 @@ class Told:
     duplicate_payment: bool
 
     @property
-    def key(self) -> tuple[int, str, str, str, bool, bool]:
+    def key(self) -> tuple[int, str, str, str, str, bool, bool]:
         """What never changes from one attempt to the next."""
         marks = self.late, self.duplicate_payment
-        return self.sequence, self.kind, self.out_trade_no, self.refund_no, *marks
+        return self.sequence, self.change_id, self.kind, self.out_trade_no, self.refund_no, *marks
+
+
+def follows(last: int, sequence: int) -> bool:
+    """Whether it may come after `last`: the next one, or the first one of a later epoch."""
+    return sequence == last + 1 or (sequence > last and sequence % EPOCH == 1)
 
 
 @dataclass(slots=True)
@@ -41,11 +48,13 @@ class OrderService:
         """Be told; whether it was known. Raises AssertionError for one before its turn (I9)."""
         told = _told(notification, order)
         received = self.received.setdefault(order.order_no, [])
-        assert told.sequence <= len(received) + 1, f"I9: {told.sequence} after {len(received)}"
-        if told.sequence > len(received):
+        last = received[-1].sequence if received else 0
+        if told.sequence > last:
+            assert follows(last, told.sequence), f"I9: {told.sequence} after {last}"
             received.append(told)
             return False
-        assert received[told.sequence - 1].key == told.key, "I9: one sequence, two messages"
+        known = [each.key for each in received if each.sequence == told.sequence]
+        assert known == [told.key], "I7: one sequence, two messages"
         return True
 
     def acknowledge(self, notification: Notification) -> None:
@@ -70,8 +79,8 @@ class OrderService:
     def refunds(self, order_no: str) -> list[tuple[str, int]]:
         """What was given back, as this service believes: refund_id and amount, sorted."""
         received = self.received.get(order_no, ())
-        done = (each for each in received if each.kind == "REFUND_SUCCESS")
-        return sorted((each.refund_id, each.amount) for each in done)
+        done = {each.refund_id: each.amount for each in received if each.kind == "REFUND_SUCCESS"}
+        return sorted(done.items())
 
 
 def _told(notification: Notification, order: Order) -> Told:
@@ -79,6 +88,7 @@ def _told(notification: Notification, order: Order) -> Told:
     refund = order.refund(notification.refund_no) if notification.refund_no else None
     return Told(
         sequence=notification.sequence,
+        change_id=notification.change_id,
         kind=notification.kind,
         out_trade_no=notification.out_trade_no,
         charge_id=charge.charge_id or "",

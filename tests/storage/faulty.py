@@ -53,9 +53,15 @@ class Scripted:
             real.claim_events,
         )
         self.lease, self.settle = real.lease, real.settle
+        self.learn_floor, self.raise_floor = real.learn_floor, real.raise_floor
         self.writes = 0
         self.writing = asyncio.Event()
         self.fetch_fails: Exception | None = None
+
+    @property
+    def sequence_floor(self) -> int:
+        """As the real one knows it."""
+        return self._real.sequence_floor
 
     async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
         """Read, unless reads are to fail."""
