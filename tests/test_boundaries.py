@@ -36,6 +36,7 @@ DOMAIN = {
     "errors",
     "limits",
     "schedule",
+    "sequences",
 }
 MAY_USE = {
     "domain": {"domain"},

@@ -83,9 +83,8 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
     charge may exist at Ping++, and no other one is made until that is known.
     """
     digest = charge_digest(terms)
-    order = ports.store.unread(
-        terms.order_no
-    )  # most orders are new: the commit tells if this one is not
+    # Most orders are new: the commit tells if this one is not.
+    order = ports.store.unread(terms.order_no)
     for _ in range(ROUNDS):
         paying = order.paying_charge
         if paying is not None:

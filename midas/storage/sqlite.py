@@ -15,9 +15,8 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError
 
-from midas.storage import epochs
+from midas.storage import epochs, steady
 from midas.storage import sqlite_queues as queues
-from midas.storage import steady
 from midas.storage.database import Batch, Head, Settling
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
 from midas.storage.rows import PARTS, Codec, Part, Row, utc_text
