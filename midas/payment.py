@@ -20,6 +20,10 @@ from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 from midas.sequences import epoch_above
 
+CHARGE_INTENDED = "charge_intended"
+REFUND_INTENDED = "refund_intended"
+_INTENTS = frozenset({CHARGE_INTENDED, REFUND_INTENDED})
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
@@ -162,6 +166,17 @@ class Change:
     """The notifications are all that the order service is to be told: nothing before them, and the
     order is not parked any more."""
 
+    @property
+    def is_intent(self) -> bool:
+        """Whether it writes down nothing but what will be sent to Ping++ once it is on disk.
+
+        Nobody has learnt anything that would be lost with it.
+        """
+        updates = self.changed_charges or self.changed_refunds
+        events = self.new_events or self.changed_events
+        lines = all(each.event in _INTENTS for each in self.journal)
+        return lines and not (updates or events)
+
 
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
@@ -247,9 +262,9 @@ class Draft:
     def add_charge(self, charge: Charge, by: str) -> None:
         """Write down the intent to charge."""
         self._charges[charge.out_trade_no] = charge
-        self._note(charge.out_trade_no, "charge_intended", charge.created_at, by, "", charge.state)
+        self._note(charge.out_trade_no, CHARGE_INTENDED, charge.created_at, by, "", charge.state)
 
-    def add_refund(self, refund: Refund, by: str, event: str = "refund_intended") -> None:
+    def add_refund(self, refund: Refund, by: str, event: str = REFUND_INTENDED) -> None:
         """Write down the intent to refund; its amount is reserved from this commit on."""
         self._refunds[refund.refund_no] = refund
         detail = {"amount": refund.amount, "out_trade_no": refund.out_trade_no}

@@ -7,13 +7,17 @@ A change is answered only after the commit that holds it. It is written once, wh
 the connection: after a lost answer the change is looked for by its `change_id`, and where it is not
 found it is run again, guarded by the version it expects; should the lost attempt land after all,
 one of the two finds the version gone.
+
+A change that is refused for a reason of its own is cornered by halving its batch, and an alarm is
+raised. If nothing is lost with it, its caller is told at once. If it holds what Ping++ said, it is
+set aside and goes on trying by itself, while the changes of all other orders go on without it.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -30,6 +34,7 @@ from midas.storage.faults import (
     NotWritten,
     RowRefused,
     RowsRefused,
+    StatementRefused,
     StorageFault,
     verdict,
 )
@@ -66,6 +71,10 @@ class Commits:
         self._database = database
         self._patience = patience.total_seconds()
         self._waiting: list[_Waiting] = []
+        self._aside: dict[str, asyncio.Task[None]] = {}
+        """By order_no: changes that go on trying by themselves. Others of the order wait behind."""
+        self._turn = asyncio.Lock()
+        """They take turns, so as to leave connections to all others."""
         self._gathering = Gathering(delay)
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
@@ -78,25 +87,32 @@ class Commits:
         """
         if self._closed:
             raise StorageUnavailable
-        if len(self._waiting) >= limits.STORE_WAITING:
+        if len(self._waiting) + len(self._aside) >= limits.STORE_WAITING:
             raise Overloaded
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._patience
         waiting = _Waiting(change, deadline, loop.create_future())
         self._waiting.append(waiting)
         self._gathering.came(len(self._waiting))
-        if self._writer is None:
-            self._writer = loop.create_task(self._write_all(), name="midas-commits")
+        self._start_writer()
         return await waiting.answer
 
     async def close(self) -> None:
         """Write what is waiting, then take nothing more."""
         self._closed = True
         self._gathering.stop()
-        if self._writer is not None:
-            await self._writer
+        while self._writer is not None or self._aside:
+            writer = () if self._writer is None else (self._writer,)
+            await asyncio.wait({*writer, *self._aside.values()})
+
+    def _start_writer(self) -> None:
+        """Have a writer at work."""
+        if self._writer is None:
+            writing = self._write_all()
+            self._writer = asyncio.get_running_loop().create_task(writing, name="midas-commits")
 
     async def _write_all(self) -> None:
+        """Write until nothing is left but what waits behind a change that was set aside."""
         taken: list[_Waiting] = []
         try:
             while True:
@@ -108,40 +124,71 @@ class Commits:
                 if not taken:
                     return
                 await self._settle(taken, in_doubt=False)
-        finally:
-            self._writer = None
+        except BaseException:
             for each in (*taken, *self._waiting):
                 _answer(each, StorageUnavailable(may_have_written=True))
             self._waiting.clear()
+            raise
+        finally:
+            self._writer = None
 
     def _take(self) -> list[_Waiting]:
         """The next batch: one change of an order at most, the others stay in line."""
         taken: dict[str, _Waiting] = {}
         left: list[_Waiting] = []
         for each in self._waiting:
+            order_no = each.change.order_no
             if each.answer.done():
                 continue
-            if len(taken) < limits.BATCH_CHANGES and each.change.order_no not in taken:
-                taken[each.change.order_no] = each
-            else:
+            must_wait = order_no in taken or order_no in self._aside
+            if must_wait or len(taken) == limits.BATCH_CHANGES:
                 left.append(each)
+            else:
+                taken[order_no] = each
         self._waiting = left
         return [taken[order_no] for order_no in sorted(taken)]
 
     async def _settle(self, batch: Sequence[_Waiting], *, in_doubt: bool) -> None:
-        """Write the batch and answer. A row that is refused is cornered by halving."""
+        """Write the batch and answer. A change that is refused is cornered by halving."""
         attempts = _Attempts(self._database, batch, in_doubt=in_doubt)
         try:
             verdicts = await attempts.run()
-        except RowsRefused as refused:
+        except (RowsRefused, StatementRefused) as refused:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._settle(batch[:middle], in_doubt=attempts.in_doubt)
                 await self._settle(batch[middle:], in_doubt=attempts.in_doubt)
                 return
+            if isinstance(refused, StatementRefused):
+                self._isolate(batch[0], refused, in_doubt=attempts.in_doubt)
+                return
             verdicts = [verdict(refused)]
         for each, said in zip(batch, verdicts, strict=True):
             _answer(each, said)
+
+    def _isolate(self, refused: _Waiting, reason: StatementRefused, *, in_doubt: bool) -> None:
+        """Keep a change that the database will not have out of the way of the others."""
+        order_no = refused.change.order_no
+        told = {"order_no": order_no, "reason": _kind_of(reason), "doubt": in_doubt}
+        _log.error("commit_refused", extra=told)
+        if refused.change.is_intent and not in_doubt:
+            _answer(refused, StorageUnavailable())
+            return
+        trying = self._go_on(refused, in_doubt=in_doubt)
+        self._aside[order_no] = asyncio.create_task(trying, name="midas-commit-aside")
+
+    async def _go_on(self, refused: _Waiting, *, in_doubt: bool) -> None:
+        """Try for the rest of the patience: a migration or rights may be under way."""
+        attempts = _Attempts(self._database, [refused], in_doubt=in_doubt)
+        try:
+            _answer(refused, *await attempts.run(self._turn))
+        except RowsRefused as rows:
+            _answer(refused, verdict(rows))
+        finally:
+            _answer(refused, StorageUnavailable(may_have_written=True))
+            del self._aside[refused.change.order_no]
+            if self._waiting:
+                self._start_writer()
 
 
 def _answer(waiting: _Waiting, said: Verdict) -> None:
@@ -163,17 +210,29 @@ class _Attempts:
         self.in_doubt = in_doubt
         """Whether an attempt was lost on the way, so that it may be on disk or get there yet."""
 
-    async def run(self) -> list[Verdict]:
-        """One verdict per change. Raises RowsRefused if nothing was written because of a row."""
+    async def run(self, aside: asyncio.Lock | None = None) -> list[Verdict]:
+        """One verdict per change. Raises RowsRefused if nothing was written because of a row.
+
+        Raises StatementRefused if the same must not be sent again; a change that was set `aside` is
+        sent again all the same, whenever it is its turn.
+        """
         pause = FIRST_PAUSE.total_seconds()
         while (left := self._deadline - time.monotonic()) > 0:
             try:
-                async with asyncio.timeout(max(left, LAST_ATTEMPT.total_seconds())):
+                async with (
+                    asyncio.timeout(max(left, LAST_ATTEMPT.total_seconds())),
+                    aside or nullcontext(),
+                ):
                     return await self._once()
             except (InDoubt, TimeoutError) as error:
                 self.in_doubt = True
                 reason = _kind_of(error)
             except NotWritten as error:
+                reason = _kind_of(error)
+            except StatementRefused as error:
+                self.in_doubt |= error.in_doubt
+                if aside is None:
+                    raise
                 reason = _kind_of(error)
             _log.warning("commit_tried_again", extra={"reason": reason, "doubt": self.in_doubt})
             await asyncio.sleep(min(pause, max(0.0, self._deadline - time.monotonic())))
@@ -181,6 +240,14 @@ class _Attempts:
         return await self._given_up()
 
     async def _once(self) -> list[Verdict]:
+        try:
+            return await self._look_and_write()
+        except (StorageFault, TimeoutError):
+            raise
+        except Exception as error:  # a defect of Midas: it must not stop everybody's writing
+            raise StatementRefused(repr(error), in_doubt=True) from error
+
+    async def _look_and_write(self) -> list[Verdict]:
         landed = await self._landed() if self.in_doubt else set()
         missing = [each for each in self._batch if each.change.change_id not in landed]
         won = await self._write(missing) if missing else set()

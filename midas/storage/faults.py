@@ -1,11 +1,14 @@
 """What can go wrong with a database, by what it means for a write.
 
     StorageFault
-    ├── NotWritten    certainly not written, and the same may succeed a moment later
-    ├── InDoubt       the answer was lost: written or not
-    └── RowsRefused   certainly not written; a constraint or a value stands in the way
+    ├── NotWritten         certainly not written, and the same may succeed a moment later
+    ├── InDoubt            the answer was lost: written or not
+    ├── RowsRefused        certainly not written; a constraint or a value stands in the way
+    └── StatementRefused   the statement fails for a reason of its own, whenever it is sent
 
-The engines' modules turn their drivers' errors into these, and nothing else leaves them.
+The first two concern every change that is sent now. The other two concern some changes of a batch:
+they are found by halving it, and the rest goes on without them. `postgres_faults` and
+`sqlite_faults` turn their drivers' errors into these, each by a table.
 """
 
 from midas.ports import KeyTaken
@@ -32,6 +35,18 @@ class RowsRefused(StorageFault):
     def __init__(self, text: str, constraint: str = "") -> None:
         super().__init__(text)
         self.constraint = constraint
+
+
+class StatementRefused(StorageFault):
+    """The database will not carry this statement out: waiting does not help, unless for a person.
+
+    It is a defect of Midas, a migration or rights under way, or a damaged page. `in_doubt`: it may
+    have been written all the same.
+    """
+
+    def __init__(self, text: str, *, in_doubt: bool = False) -> None:
+        super().__init__(text)
+        self.in_doubt = in_doubt
 
 
 class RowRefused(Exception):

@@ -12,25 +12,15 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, LargeBinary
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from midas.storage import epochs
 from midas.storage import postgres_queues as queues
 from midas.storage.database import Batch, Settling
-from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
+from midas.storage.faults import InDoubt, NotWritten, StorageFault
+from midas.storage.postgres_faults import DRIVER_ERRORS, cause_of, fault_of
 from midas.storage.rows import NOTIFICATIONS, PARTS, Codec, Part, Row
-
-_DRIVER_ERRORS = (
-    SQLAlchemyError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
 
 CLOCK_VAGUENESS_S = 1.0
 """The longest statement that the server's clock is read from."""
@@ -167,13 +157,13 @@ class PostgresDatabase:
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         try:
             connection = await self._engine.connect()
-        except _DRIVER_ERRORS as error:
-            raise NotWritten(str(_cause(error))) from error
+        except DRIVER_ERRORS as error:
+            raise NotWritten(str(cause_of(error))) from error
         try:
             yield connection
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             fault = fault_of(error)
-            if not isinstance(fault, RowsRefused):
+            if isinstance(fault, NotWritten | InDoubt):
                 # A server that turned read-only or away stays so: ask for a new connection.
                 await connection.invalidate()
             raise fault from error
@@ -260,10 +250,14 @@ SELECT order_no, clock_timestamp(), floor, current FROM epoch LEFT JOIN won ON t
 
 
 def written_names(parts: tuple[Part, ...], part: Part) -> tuple[str, ...]:
-    """The changes that must be done before the rows of this part may be inserted."""
+    """The changes that must be done before the rows of this part may be inserted.
+
+    They stand before it in the statement: PostgreSQL knows no other part by its name.
+    """
     if part.changes:
         return ()
-    return tuple(each.name for each in parts if each.changes and each.table is part.table)
+    earlier = parts[: parts.index(part)]
+    return tuple(each.name for each in earlier if each.changes and each.table is part.table)
 
 
 def _part_statement(part: Part, position: int, after: tuple[str, ...]) -> str:
@@ -292,28 +286,3 @@ def _part_statement(part: Part, position: int, after: tuple[str, ...]) -> str:
 def _value(part: Part, column: str) -> str:
     is_document = isinstance(part.table.columns[column].type, JSON)
     return f"v.{column}::json" if is_document else f"v.{column}"
-
-
-_SHUTDOWN = frozenset({"57P01", "57P02", "57P05"})
-"""The session was ended from outside, at a moment that nobody knows."""
-
-
-def fault_of(error: BaseException) -> StorageFault:
-    """What an error during a statement means for a write (PostgreSQL's manual, appendix A)."""
-    cause = _cause(error)
-    state = getattr(cause, "sqlstate", None) or ""
-    text = f"{type(cause).__name__}: {cause}"
-    if state[:2] in ("22", "23") or isinstance(cause, asyncpg.DataError):
-        return RowsRefused(text, getattr(cause, "constraint_name", None) or "")
-    if not state or state[:2] == "08" or state in _SHUTDOWN:
-        return InDoubt(text)
-    return NotWritten(text)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The driver's error under SQLAlchemy's wrappings."""
-    while isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig
-    cause = error.__cause__
-    from_driver = isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError)
-    return cause if cause is not None and from_driver else error

@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from midas.storage import epochs, steady
 from midas.storage import sqlite_queues as queues
 from midas.storage.database import Batch, Head, Settling
-from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StorageFault
+from midas.storage.faults import RowsRefused, StorageFault
 from midas.storage.rows import PARTS, Codec, Part, Row, utc_text
+from midas.storage.sqlite_faults import fault_of
 
 READERS = 2
 
@@ -172,10 +173,7 @@ def _commit(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        if _code(error) == sqlite3.SQLITE_IOERR:
-            # The commit may have reached the disk before the device failed.
-            raise InDoubt(str(error)) from error
-        raise
+        raise fault_of(error, committing=True) from error
 
 
 def _raise_floor(connection: sqlite3.Connection, at: str) -> int:
@@ -261,36 +259,3 @@ def _statement(part: Part) -> str:
 
 
 _STATEMENTS = {part.name: _statement(part) for part in PARTS}
-
-
-def fault_of(error: DBAPIError | sqlite3.Error) -> StorageFault:
-    """What SQLite's error means for a write. Everything before COMMIT is certainly not written."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    code = _code(cause)
-    text = str(cause)
-    if code == sqlite3.SQLITE_CONSTRAINT:
-        return RowsRefused(text, _constraint(text))
-    if isinstance(cause, sqlite3.ProgrammingError | sqlite3.InterfaceError | sqlite3.DataError):
-        return RowsRefused(text)
-    return NotWritten(text)
-
-
-def _code(error: BaseException | None) -> int:
-    """The primary result code; the extended ones have it in their low byte."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-_CONSTRAINTS = {
-    "charges.out_trade_no": "charges_pkey",
-    "charges.order_no": "charges_one_open",
-    "charges.charge_id": "charges_charge_id",
-    "refunds.refund_no": "refunds_pkey",
-    "refunds.refund_id": "refunds_refund_id",
-    "events.event_id": "events_pkey",
-}
-
-
-def _constraint(text: str) -> str:
-    """SQLite names columns (`UNIQUE constraint failed: charges.charge_id`), not constraints."""
-    kind, _, named = text.partition(" constraint failed: ")
-    return _CONSTRAINTS.get(named, named) if kind == "UNIQUE" else named

@@ -18,7 +18,10 @@ SHORT = timedelta(seconds=0.4)
 """A patience for tests in which it runs out."""
 
 
-def database_at(url: str, *pragmas: str) -> SqliteDatabase | PostgresDatabase:
+AnyDatabase = SqliteDatabase | PostgresDatabase
+
+
+def database_at(url: str, *pragmas: str) -> AnyDatabase:
     """The database itself; SQLite's connections get these pragmas."""
     parsed = parse(url)
     if parsed.drivername != "sqlite":
