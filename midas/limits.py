@@ -65,6 +65,14 @@ EVENT_CLAIM = timedelta(seconds=60)
 """How long an event that could not be applied waits for the next attempt."""
 EVENT_ATTEMPTS = 8
 """An event that breaks something in Midas is parked after so many."""
+NUMBER_SKEW = timedelta(days=1)
+"""How far Ping++'s `created` may be from the time in the number of a charge that Midas made. Under
+a random number of the same form it is within it once in fifty thousand times."""
+REFUND_AGE_MAX = timedelta(days=400)
+"""The same for a refund, which says only when it was made itself: the longest time after the charge
+at which a channel still refunds is a year (pingpp.md section 3)."""
+UNKNOWN_ORDERS_TOLD = timedelta(hours=1)
+"""How often the log says how many events of unknown orders came."""
 LEASE_DEFAULT = 32
 LEASE_MAX = 256
 LEASE_WAIT_MAX = timedelta(seconds=60)

@@ -35,6 +35,7 @@ DOMAIN = {
     "delivery",
     "errors",
     "limits",
+    "out_trade_no",
     "schedule",
     "sequences",
 }

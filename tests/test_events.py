@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
@@ -25,8 +27,9 @@ from midas.storage import open_store
 from midas.storage.store import SqlStore
 from tests.event_stage import Event, Stage, about, before_answer, logged, states
 from tests.fakes.psp import DirectWire, client_over
+from tests.fakes.store import Disk
 from tests.faults.scenarios import TERMS
-from tests.faults.world import TOTAL_TIMEOUT
+from tests.faults.world import TOTAL_TIMEOUT, VirtualClock
 
 
 @pytest.fixture
@@ -518,6 +521,129 @@ async def test_w9_validly_signed_but_not_ours(
     assert stage.world.disk.disk.orders == before.orders
     assert "never" not in repr(stage.world.disk.disk.orders)
     assert SAMPLE_ORDER_NO not in repr(stage.world.disk.disk.orders)
+
+
+def _lost_payment(stage: Stage, charge_id: str) -> Event:
+    stage.world.lookalike.pay(charge_id)
+    return stage.told("charge.succeeded")
+
+
+def _lost_refund(stage: Stage, charge_id: str) -> Event:
+    stage.world.lookalike.pay(charge_id)
+    stage.world.pass_time(364 * 24 * 3600)
+    stage.world.lookalike.refund_at_dashboard(charge_id, 40)
+    return stage.told("refund.succeeded")
+
+
+@pytest.mark.parametrize("happen", [_lost_payment, _lost_refund])
+async def test_w9_money_of_an_order_that_was_lost(
+    stage: Stage, happen: Callable[[Stage, str], Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failover lost the order, and its payer pays, or is given back: an alarm, not a shrug."""
+    charge_id = await stage.charge()
+    number = (await stage.order()).charges[0].out_trade_no
+    stage.world.disk.disk = Disk()
+    stage.restart()
+    event = happen(stage, charge_id)
+    for outcome in (EventOutcome.IGNORED, EventOutcome.DUPLICATE):
+        recorded = await stage.record(event)
+        assert (recorded.outcome, recorded.event.reason) == (outcome, "order_lost")
+    stored = await stage.stored(event)
+    assert (stored.standing, stored.due_at) == (EventStanding.PARKED, None)
+    assert stored.body == compact(event)
+    assert logged(caplog, "event_parked") == 1
+    (alarm,) = [vars(each) for each in caplog.records if each.message == "event_parked"]
+    assert (alarm["out_trade_no"], alarm["charge_id"]) == (number, charge_id)
+    assert (alarm["event_id"], alarm["reason"]) == (event["id"], "order_lost")
+    assert stage.world.disk.disk.orders == {}
+
+
+def _nobodys(stage: Stage, charge_id: str, kind: str, **fields: Any) -> Event:
+    """A payment or a refund of our app at the time of its number, changed so."""
+    stage.world.lookalike.pay(charge_id)
+    stage.world.lookalike.refund_at_dashboard(charge_id, 40)
+    return about(stage.told(kind), **fields)
+
+
+A_DAY_S = 24 * 3600 + 60
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "later_s"),
+    [
+        ("charge.succeeded", {"paid": False}, 0),
+        ("charge.succeeded", {"order_no": "20260301120000123456"}, 0),
+        ("charge.succeeded", {}, A_DAY_S),
+        ("charge.succeeded", {}, -A_DAY_S),
+        ("refund.succeeded", {"charge_order_no": "never1"}, 0),
+        ("refund.succeeded", {"charge_order_no": None}, 0),
+        ("refund.succeeded", {}, 401 * A_DAY_S),
+        ("refund.succeeded", {}, -A_DAY_S),
+    ],
+)
+async def test_w9_what_is_not_money_of_ours_alarms_nobody(
+    stage: Stage, kind: str, fields: Event, later_s: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unpaid, under a number of another form, or of another time: ignored as ever."""
+    charge_id = await stage.charge()
+    stage.world.disk.disk = Disk()
+    event = _nobodys(stage, charge_id, kind, **fields)
+    event["data"]["object"]["created"] += later_s
+    recorded = await stage.record(event)
+    assert (recorded.event.standing, recorded.event.reason) == ("IGNORED", "unknown_order")
+    assert [each for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+async def test_w9_unknown_orders_are_counted(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line at once and then one an hour, however many come; none while none do."""
+    caplog.set_level(logging.INFO)
+    stage.world.lookalike.pay(await stage.charge())
+
+    async def come(count: int) -> None:
+        for _ in range(count):
+            event = _of_an_unknown_order(stage) | {"id": f"evt_{uuid4().hex[:20]}"}
+            for _ in range(2):
+                await stage.record(event)
+
+    def told() -> list[int]:
+        lines = [each for each in caplog.records if each.message == "events_of_unknown_orders"]
+        return [vars(each)["count"] for each in lines]
+
+    await come(68)
+    assert told() == [1]
+    await _run_once(stage)
+    stage.world.pass_time(3599)
+    await come(1)
+    await _run_once(stage)
+    assert told() == [1]
+    stage.world.pass_time(1)
+    await _run_once(stage)
+    assert told() == [1, 68]
+    stage.world.pass_time(7200)
+    await _run_once(stage)
+    assert told() == [1, 68]
+    await come(1)
+    assert told() == [1, 68, 1]
+
+
+async def _run_once(stage: Stage) -> None:
+    """The inbox's own loop, up to its first pause."""
+    paused = asyncio.Event()
+
+    class Clock(VirtualClock):
+        async def sleep(self, seconds: float) -> None:
+            paused.set()
+            await asyncio.Event().wait()
+
+    ports = stage.inbox._ports
+    stage.inbox._ports = replace(ports, clock=Clock(stage.world))
+    running = asyncio.create_task(stage.inbox.run())
+    await paused.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    stage.inbox._ports = ports
 
 
 @pytest.mark.parametrize("kind", ["order.succeeded", "summary.daily.available", "a.new.type"])

@@ -310,7 +310,7 @@ def _new_charge(ports: Ports, terms: ChargeTerms, digest: str) -> Charge:
     now = ports.store.now()
     asked = None if terms.expires_in is None else _expiry(now, terms.expires_in)
     return Charge(
-        out_trade_no=ports.new_out_trade_no(),
+        out_trade_no=ports.new_out_trade_no(now),
         order_no=terms.order_no,
         app_id=ports.psp.app_id,
         livemode=ports.psp.livemode,

@@ -1,6 +1,7 @@
 """events: write down what Ping++ tells by webhook, and apply it.
 
 read ─┬─ unreadable, another app's, another mode's, another type's, unknown order ─▶ ignored
+      ├─ money under a number of ours that is not known here ─▶ parked, with an alarm
       └─ ours ─┬─ applied: event, state, journal entry and notification are one commit
                └─ cannot be applied yet ─▶ waiting: applied by `apply_waiting` later
 
@@ -24,6 +25,7 @@ from midas.errors import (
 )
 from midas.event import EventRecord, EventStanding, PspEvent, UnreadableEvent, said_in_event
 from midas.flows.observe import EVENT_ID, Ports, change, charge_told, see_charge
+from midas.out_trade_no import made_at
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal
 from midas.records import changed
@@ -115,7 +117,7 @@ async def record(ports: Ports, event: EventRecord, said: PspEvent | None) -> Rec
         return await _by_itself(ports, event)
     order = await _owner(ports, said)
     if order is None:
-        return await _by_itself(ports, changed(event, reason="unknown_order"))
+        return await _of_unknown_order(ports, event, said)
     owned = changed(event, order_no=order.order_no)
     try:
         return await _applied(ports, order, owned, said)
@@ -125,6 +127,41 @@ async def record(ports: Ports, event: EventRecord, said: PspEvent | None) -> Rec
         if isinstance(error, KeyTaken) and error.column == EVENT_ID:
             return await _known(ports, event)
         return await _by_itself(ports, _waiting(ports, owned, _why_not(owned, error)))
+
+
+async def _of_unknown_order(ports: Ports, event: EventRecord, said: PspEvent) -> Recorded:
+    """Money under a number of ours is never ignored: the database has lost its order (D3).
+
+    An intent is on disk before anything is sent, so such an event cannot be early. It does not wait
+    to be applied: a process that still has the row puts it back with what Ping++ answered, which is
+    more than the event says; else a person, or a look through Ping++'s lists, adopts the charge.
+    """
+    if not is_lost_money(said):
+        return await _by_itself(ports, changed(event, reason=UNKNOWN_ORDER))
+    lost = changed(event, reason=ORDER_LOST, standing=EventStanding.PARKED)
+    return await _by_itself(ports, lost, out_trade_no=said.out_trade_no, charge_id=said.charge_id)
+
+
+UNKNOWN_ORDER = "unknown_order"
+"""Other systems may use the same app, and Ping++'s dashboard sends samples."""
+ORDER_LOST = "order_lost"
+"""The number is one that only Midas makes, and no row here has it."""
+
+
+def is_lost_money(said: PspEvent) -> bool:
+    """Whether an event of an unknown order tells of money that was moved by this Midas.
+
+    It does if it is of a payment, or of a refund, under a number that Midas makes at about that
+    time. A refund may be made long after its charge.
+    """
+    made = made_at(said.out_trade_no)
+    if made is None:
+        return False
+    if said.charge is not None:
+        return said.charge.paid and abs(said.charge.created_at - made) <= limits.NUMBER_SKEW
+    if said.refund is None:
+        return False
+    return -limits.NUMBER_SKEW <= said.refund.created_at - made <= limits.REFUND_AGE_MAX
 
 
 async def _known(ports: Ports, event: EventRecord) -> Recorded:
@@ -144,11 +181,11 @@ def _is_strangers(stored: EventRecord, event: EventRecord) -> bool:
     return event.reason in _STRANGE and event.reason == stored.reason
 
 
-async def _by_itself(ports: Ports, event: EventRecord) -> Recorded:
+async def _by_itself(ports: Ports, event: EventRecord, **ids: str) -> Recorded:
     if not await ports.store.record_event(event):
         return await _known(ports, event)
     if event.standing is EventStanding.PARKED:
-        logger.error("event_parked", extra=_ids(event) | {"reason": event.reason})
+        logger.error("event_parked", extra=_ids(event) | {"reason": event.reason} | ids)
     accepted = event.standing is EventStanding.WAITING
     return Recorded(EventOutcome.ACCEPTED if accepted else EventOutcome.IGNORED, event)
 

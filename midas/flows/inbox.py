@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import OrderedDict
+from datetime import timedelta
 
 from midas import limits
 from midas.errors import MidasError
 from midas.event import EventRecord
 from midas.flows import events
-from midas.flows.events import EventOutcome, Recorded
+from midas.flows.events import UNKNOWN_ORDER, EventOutcome, Recorded
 from midas.flows.observe import Ports
 from midas.flows.turns import Turns
 from midas.records import changed
@@ -32,6 +33,7 @@ class Inbox:
         self._ports = ports
         self._turns = Turns()
         self._seen: OrderedDict[str, tuple[EventRecord, float]] = OrderedDict()
+        self._unknown_orders = _Count("events_of_unknown_orders", limits.UNKNOWN_ORDERS_TOLD)
 
     async def record(self, body: bytes, unreadable: str = "") -> Recorded:
         """Write an event down and apply it; it is on disk when this returns.
@@ -46,6 +48,8 @@ class Inbox:
                 return Recorded(EventOutcome.DUPLICATE, seen)
             recorded = await events.record(self._ports, event, said)
         self._remember(recorded.event)
+        if recorded.outcome is EventOutcome.IGNORED and recorded.event.reason == UNKNOWN_ORDER:
+            self._unknown_orders.add(self._ports.clock.monotonic())
         return recorded
 
     def _remembered(self, event: EventRecord) -> EventRecord | None:
@@ -63,6 +67,7 @@ class Inbox:
         """Apply events that wait as they fall due, until cancelled."""
         pause_s = WAITING_PAUSE_S
         while True:
+            self._unknown_orders.tell(self._ports.clock.monotonic())
             try:
                 found = await self.apply_due()
                 pause_s = WAITING_PAUSE_S
@@ -95,3 +100,24 @@ class Inbox:
         self._seen.move_to_end(event.event_id)
         if len(self._seen) > limits.EVENT_IDS_REMEMBERED:
             self._seen.popitem(last=False)
+
+
+class _Count:
+    """Counts what anybody may send many of: one log line at once, then one in each period."""
+
+    def __init__(self, event: str, period: timedelta) -> None:
+        self._event = event
+        self._period_s = period.total_seconds()
+        self._count = 0
+        self._told_at: float | None = None
+
+    def add(self, now: float) -> None:
+        """One more."""
+        self._count += 1
+        self.tell(now)
+
+    def tell(self, now: float) -> None:
+        """How many there were since the last line, if there were any and it is time."""
+        if self._count and (self._told_at is None or now - self._told_at >= self._period_s):
+            logger.info(self._event, extra={"count": self._count})
+            self._count, self._told_at = 0, now

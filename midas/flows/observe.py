@@ -50,7 +50,8 @@ class Ports:
     store: Store
     psp: Psp
     clock: Clock
-    new_out_trade_no: Callable[[], str]
+    new_out_trade_no: Callable[[datetime], str]
+    """For a charge that is made at this time, which the number tells for ever."""
     settle_window: timedelta = limits.SETTLE_WINDOW
     expiry_grace: timedelta = limits.EXPIRY_GRACE
     started: float | None = None

@@ -160,7 +160,9 @@ class RecordEventResponse(_message.Message):
     type: _builtins.str
     """Ping++'s name of what happened, such as `charge.succeeded`."""
     reason: _builtins.str
-    """Why it was ignored, or why it waits to be applied, as a constant such as `unknown_order`."""
+    """Why it was ignored, or why it waits to be applied, as a constant such as `unknown_order`;
+    `order_lost` and `object_unreadable` call for a person.
+    """
     def __init__(
         self,
         *,

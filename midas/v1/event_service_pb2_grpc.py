@@ -78,7 +78,9 @@ class EventServiceServicer:
         is changed then and an alarm is raised. INVALID_ARGUMENT if the body is empty or too large. With
         every other error nothing may be assumed to be recorded: send it again.
         Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
-        and of types that Midas does not handle are recorded and IGNORED.
+        and of types that Midas does not handle are recorded and IGNORED. So is an event that tells of
+        money under a number that only Midas makes and that it does not know (its database has lost the
+        order), or that cannot be read: it is kept for a person and an alarm is raised.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

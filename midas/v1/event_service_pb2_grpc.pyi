@@ -48,7 +48,9 @@ class EventServiceStub:
     is changed then and an alarm is raised. INVALID_ARGUMENT if the body is empty or too large. With
     every other error nothing may be assumed to be recorded: send it again.
     Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
-    and of types that Midas does not handle are recorded and IGNORED.
+    and of types that Midas does not handle are recorded and IGNORED. So is an event that tells of
+    money under a number that only Midas makes and that it does not know (its database has lost the
+    order), or that cannot be read: it is kept for a person and an alarm is raised.
     """
     RecordEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RecordEventsRequest, _event_service_pb2.RecordEventsResponse]
     """Records several events, each as RecordEvent does. For a gateway that has many at once: one call
@@ -98,7 +100,9 @@ class EventServiceAsyncStub(EventServiceStub):
     is changed then and an alarm is raised. INVALID_ARGUMENT if the body is empty or too large. With
     every other error nothing may be assumed to be recorded: send it again.
     Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
-    and of types that Midas does not handle are recorded and IGNORED.
+    and of types that Midas does not handle are recorded and IGNORED. So is an event that tells of
+    money under a number that only Midas makes and that it does not know (its database has lost the
+    order), or that cannot be read: it is kept for a person and an alarm is raised.
     """
     RecordEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RecordEventsRequest, _event_service_pb2.RecordEventsResponse]  # type: ignore[assignment]
     """Records several events, each as RecordEvent does. For a gateway that has many at once: one call
@@ -151,7 +155,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         is changed then and an alarm is raised. INVALID_ARGUMENT if the body is empty or too large. With
         every other error nothing may be assumed to be recorded: send it again.
         Effect: Ping++ is never called. Events of unknown orders, of other apps, of the other mode
-        and of types that Midas does not handle are recorded and IGNORED.
+        and of types that Midas does not handle are recorded and IGNORED. So is an event that tells of
+        money under a number that only Midas makes and that it does not know (its database has lost the
+        order), or that cannot be read: it is kept for a person and an alarm is raised.
         """
 
     @_abc_1.abstractmethod

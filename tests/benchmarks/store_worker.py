@@ -74,7 +74,7 @@ def _changes(order_no: str, number: int) -> tuple[Change, Change]:
 def _charge(order_no: str, number: int) -> Charge:
     now = datetime.now(UTC)
     return Charge(
-        out_trade_no=new_out_trade_no(),
+        out_trade_no=new_out_trade_no(now),
         order_no=order_no,
         app_id="app_benchmark",
         livemode=False,

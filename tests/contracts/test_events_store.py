@@ -75,7 +75,8 @@ async def test_an_event_comes_back_as_it_was(store: Store) -> None:
         type="",
         reason="unknown_order",
     )
-    for event in (applied, ignored):
+    parked = replace(ignored, event_id="evt_3", body=b"{}", standing=EventStanding.PARKED)
+    for event in (applied, ignored, parked):
         assert await store.record_event(event)
         assert await store.event(event.event_id) == event
     assert await store.event("evt_2") is None

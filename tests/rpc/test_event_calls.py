@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,12 +15,13 @@ from grpc import aio
 
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments, SystemClock
+from midas.flows.payments import Payments, SystemClock, new_out_trade_no
 from midas.rpc.callers import Callers
 from midas.rpc.event_service import SERVICE
 from midas.rpc.server import Binding, Server, Tls
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
+from midas.sandbox.samples import sample_event
 from midas.storage import open_store
 from midas.v1 import charge_pb2
 from midas.v1 import event_service_pb2 as pb
@@ -148,6 +150,15 @@ async def test_from_the_webhook_to_the_acknowledgement(whole: Whole) -> None:
     assert list((await whole.midas.stub.SettleNotifications(settle(done))).applied) == [True]
     assert list((await whole.midas.stub.SettleNotifications(settle(done))).applied) == [False]
     assert not (await whole.lease()).notifications
+
+
+async def test_a_payment_of_an_order_that_is_not_there(whole: Whole) -> None:
+    """Its number is one of ours, so the gateway may answer 2xx and a person has to look."""
+    number = new_out_trade_no(datetime.now(UTC))
+    sample = sample_event("charge.succeeded", livemode=False)
+    sample["data"]["object"] |= {"app": "app_1", "order_no": number, "created": int(time.time())}
+    told = await whole.midas.stub.RecordEvent(pb.RecordEventRequest(body=compact(sample)))
+    assert (told.outcome, told.reason) == (pb.EVENT_OUTCOME_IGNORED, "order_lost")
 
 
 async def test_a_drain_lets_waiting_calls_go(whole: Whole) -> None:
