@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -111,7 +112,7 @@ class _Overtaken(MemoryStore):
     """Another process writes to the order just before each commit of this one, so many times."""
 
     def __init__(self, times: int) -> None:
-        super().__init__()
+        super().__init__(clock=datetime.now(UTC))
         self.times = times
 
     async def commit(self, change: Change) -> bool:

@@ -206,10 +206,31 @@ class SystemClock:
 
 
 def new_out_trade_no(made: datetime) -> str:
-    """Never used twice; `midas/out_trade_no.py` says what it is made of."""
-    return out_trade_no(made, _random.getrandbits(CHANCE_BITS))
+    """Never used twice; `midas/out_trade_no.py` says what it is made of.
+
+    Of those that one process makes at one moment the later is the greater, so that an order's
+    charges stand in the order in which they were made.
+    """
+    return out_trade_no(made, _chance.bits(made))
 
 
-_random = random.Random()  # noqa: S311 - nobody gains by guessing one
-"""Seeded by the operating system, which is not asked each time: that costs a change of threads."""
-os.register_at_fork(after_in_child=_random.seed)
+class _Chance:
+    """What keeps two numbers of one millisecond apart."""
+
+    def __init__(self) -> None:
+        self._random = random.Random()  # noqa: S311 - nobody gains by guessing one
+        """Seeded by the operating system, which is not asked each time: that costs a change of
+        threads."""
+        os.register_at_fork(after_in_child=self._random.seed)
+        self._made: datetime | None = None
+        self._bits = 0
+
+    def bits(self, made: datetime) -> int:
+        if made == self._made:
+            self._bits += 1 + self._random.getrandbits(CHANCE_BITS - 17)
+        else:
+            self._made, self._bits = made, self._random.getrandbits(CHANCE_BITS - 1)
+        return self._bits
+
+
+_chance = _Chance()
