@@ -70,7 +70,7 @@ def start(trial: Trial, report: Path) -> int:
     process = os.fork()
     if process:
         return process
-    code = 1
+    code = _NO_TRIAL
     try:
         os.setsid()
         _be_quiet(report.with_suffix(".log"))
@@ -91,9 +91,14 @@ def outcome(status: int, report: Path, began: float) -> Outcome:
         return Outcome(Verdict.SURVIVED, "", seconds)
     if code < 0:
         return Outcome(Verdict.CAUGHT, f"ended by {signal.Signals(-code).name}", seconds)
-    if not report.exists():
+    if code in (_NO_TRIAL, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise TrialFailed(f"exit {code}\n{report.with_suffix('.log').read_text()}")
-    return Outcome(Verdict.CAUGHT, report.read_text(), seconds)
+    by = report.read_text() if report.exists() else "the tests cannot be imported"
+    return Outcome(Verdict.CAUGHT, by, seconds)
+
+
+_NO_TRIAL = 70
+"""The exit code of a trial that an error of its own has ended."""
 
 
 def _be_quiet(log: Path) -> None:
