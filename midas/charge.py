@@ -248,6 +248,8 @@ def observe(charge: Charge, seen: ChargeObservation, *, order_paid: bool) -> Cha
     facts = seen.facts
     if facts is not None and (wrong := mismatches(charge, facts)):
         return _quarantined(charge, seen, facts, wrong)
+    if facts is not None and seen.by is not ObservedBy.WEBHOOK:
+        charge = _there_after_all(charge)
     target = TRANSITIONS[charge.state].get(seen.said)
     if target is None:
         return _unchanged(charge, seen)
@@ -308,6 +310,32 @@ def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
     return tuple([name for name, asked, told in pairs if asked != told])
 
 
+def of_another_account(charge: Charge, facts: ChargeFacts) -> bool:
+    """Whether an answer about a charge_id of ours tells of another app or mode, and of no more.
+
+    That is not a payment which differs from what was asked, but a key that is not the right one: it
+    says nothing of the charge.
+    """
+    wrong = mismatches(charge, facts)
+    return bool(wrong) and set(wrong) <= {"app", "livemode"} and charge.charge_id is not None
+
+
+def _there_after_all(charge: Charge) -> Charge:
+    """What Ping++ shows is not missing, whatever it said before."""
+    if charge.absent_since is None and not _is_missed(charge):
+        return charge
+    reason = "" if _is_missed(charge) else charge.operator_reason
+    return changed(charge, absent_since=None, operator_reason=reason)
+
+
+def _is_missed(charge: Charge) -> bool:
+    """Whether a person was called because Ping++ did not show it."""
+    return charge.operator_reason.startswith(_MISSED)
+
+
+_MISSED = f"Ping++ said {ChargeSaid.ABSENT} of "
+
+
 def _quarantined(
     charge: Charge, seen: ChargeObservation, facts: ChargeFacts, wrong: tuple[str, ...]
 ) -> ChargeOutcome:
@@ -333,7 +361,7 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
     stale = seen.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
     if (charge.state, seen.said) in CONTRADICTIONS and not stale:
         reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
-        raised = changed(charge, operator_reason=reason, updated_at=seen.at)
+        raised = changed(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
         return ChargeOutcome(raised, "charge_contradicted", detail=detail)
     if seen.said is ChargeSaid.WAITING and charge.state is ChargeState.PENDING:
         return ChargeOutcome(_with_facts(charge, seen), "charge_still_pending", detail=detail)
@@ -357,7 +385,7 @@ def _moved(
         "looks": 0,
         "absent_since": None,
     }
-    if charge.operator_reason == NOT_TOLD:
+    if charge.operator_reason == NOT_TOLD or _is_missed(charge):
         told["operator_reason"] = ""  # now it is told
     if target is not ChargeState.PENDING:
         told |= {"answer": None, "due_at": None}

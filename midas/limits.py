@@ -43,6 +43,8 @@ UNKNOWN_PATIENCE = timedelta(days=1)
 REPOST_MARGIN = timedelta(seconds=15)
 """A charge is posted again only while the window in which Ping++ takes it for the same one stays
 open at least this long."""
+RUN_FIRST_LOOKS = 20
+"""If the first so many looks of a run find nothing at all, Midas asks with a wrong key or app."""
 RESOLVE_BATCH = 50
 RESOLVE_AT_ONCE = 8
 RESOLVE_CLAIM = timedelta(seconds=60)

@@ -146,6 +146,8 @@ def observe(refund: Refund, seen: RefundObservation) -> RefundOutcome:
     facts = seen.facts
     if facts is not None and (wrong := mismatches(refund, facts)):
         return _quarantined(refund, seen, facts, wrong)
+    if facts is not None and seen.by != OVERTAKEN:
+        refund = _there_after_all(refund)
     target = TRANSITIONS[refund.state].get(seen.said)
     if target is None:
         return _unchanged(refund, seen)
@@ -210,6 +212,18 @@ def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
     if refund.refund_id is not None:
         pairs["refund_id"] = (refund.refund_id, facts.refund_id)
     return tuple(name for name, (asked, told) in pairs.items() if asked != told)
+
+
+def _there_after_all(refund: Refund) -> Refund:
+    """What Ping++ shows is not missing, whatever it said before."""
+    missed = refund.operator_reason.startswith(_MISSED)
+    if refund.absent_since is None and not missed:
+        return refund
+    reason = "" if missed else refund.operator_reason
+    return changed(refund, absent_since=None, operator_reason=reason)
+
+
+_MISSED = f"Ping++ said {RefundSaid.ABSENT} of "
 
 
 def _quarantined(

@@ -130,19 +130,6 @@ async def test_a_reversed_charge_is_not_handed_out_again(
     assert len(numbers) == len(set(numbers)) == 2
 
 
-async def test_a_charge_that_ping_does_not_know_any_more_calls_a_person(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """404 for a charge that was there blocks the order and says why."""
-    await insist_on_charge(world, world.terms)
-    gone = b'{"error":{"type":"invalid_request_error","message":"gone","param":"id"}}'
-    answer_gets(monkeypatch, Answer(404, gone, ""))
-    result = await world.ask(lambda p: p.charge(replace(world.terms, amount=200)))
-    assert isinstance(result, Failed)
-    assert isinstance(result.error, OutcomeUnknown)
-    assert result.error.needs_operator
-
-
 async def test_unknown_for_a_day_calls_a_person(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

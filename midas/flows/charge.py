@@ -38,6 +38,7 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.close import close
+from midas.flows.look import is_missing
 from midas.flows.observe import (
     Ports,
     change,
@@ -273,7 +274,7 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if charge.answer is not None:
         return ChargeResult(order, charge, charge.answer, reused=True)
     verdict = await _fresh_answer(ports, charge)
-    if verdict is None or _turned_down(verdict):
+    if verdict is None or _turned_down(verdict) or is_missing(charge, verdict):
         return None
     if isinstance(verdict, Unknown):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no)

@@ -14,20 +14,13 @@ from midas.charge import (
     Charge,
     ChargeFacts,
     ChargeObservation,
-    ChargeSaid,
     ChargeState,
     ObservedBy,
     mismatches,
 )
 from midas.errors import ChargeStillOpen
-from midas.flows.observe import (
-    Ports,
-    change,
-    charge_seen,
-    charge_told,
-    failed_read,
-    see_charge,
-)
+from midas.flows.look import is_missing, not_shown
+from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Verdict
 from midas.records import changed
@@ -37,24 +30,33 @@ async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
     """The order with this charge paid, closed or superseded.
 
     Raises PspUnavailable, Throttled or PspRejectsMidas when Ping++ could not be asked and
-    ChargeStillOpen when it could not be asked a second time: nothing was decided then.
+    ChargeStillOpen when it could not be asked a second time, or does not show the charge: nothing
+    was decided then. A charge that is confirmed absent is left to a person.
     """
     charge = order.charge(out_trade_no)
     if charge.charge_id is None:
         raise ChargeStillOpen(order.order_no, out_trade_no)
     told = await ports.psp.retrieve_charge(charge.charge_id)
-    if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
-        gone = ChargeObservation(ChargeSaid.ABSENT, ObservedBy.QUERY, ports.store.now())
-        return await charge_seen(ports, order, out_trade_no, gone)
+    if is_missing(charge, told):
+        return await _missing(ports, order, out_trade_no)
     if not isinstance(told, Done):
         raise failed_read(told)
     if ports.psp.can_reverse(charge.channel) and not (told.answer.paid or told.answer.reversed):
         order = await change(ports, order, _not_handed_out_again(ports, out_trade_no))
         told = await _reverse(ports, charge.charge_id)
-        if not isinstance(told, Done):
+        if not isinstance(told, Done) or is_missing(charge, told):
             raise ChargeStillOpen(order.order_no, out_trade_no)
     seen = charge_told(ports, charge, told.answer, ObservedBy.QUERY)
     return await change(ports, order, _make_way(out_trade_no, seen))
+
+
+async def _missing(ports: Ports, order: Order, out_trade_no: str) -> Order:
+    """Ping++ does not show it: once it is confirmed absent, a person has been called for it."""
+    missed = not_shown(ports, out_trade_no, ObservedBy.QUERY, "not_shown")
+    order = await change(ports, order, missed)
+    if not order.charge(out_trade_no).operator_reason:
+        raise ChargeStillOpen(order.order_no, out_trade_no)
+    return order
 
 
 def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], None]:

@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from midas import limits
-from midas.charge import Charge, ChargeObservation, ChargeState, ObservedBy
+from midas.charge import (
+    Charge,
+    ChargeObservation,
+    ChargeState,
+    ObservedBy,
+    of_another_account,
+)
 from midas.errors import (
     EventIdReused,
     FieldViolation,
@@ -310,12 +316,14 @@ async def _ask_about_charge(ports: Ports, order: Order, said: PspEvent) -> Order
         return order
     told = await ports.psp.retrieve_charge(said.charge_id)
     if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
-        raise NotYet("charge_not_found")
+        raise NotAsked("charge_not_found")  # one 404 proves nothing, and a wrong key gives many
     if not isinstance(told, Done):
         raise NotAsked("charge_not_asked")
     number = told.answer.out_trade_no
     if all(each.out_trade_no != number for each in order.charges):
         raise NotYet("charge_of_another_order")
+    if of_another_account(order.charge(number), told.answer):
+        raise NotAsked("charge_of_another_account")
     seen = charge_told(ports, order.charge(number), told.answer, ObservedBy.RESOLVE)
     return await change(ports, order, lambda draft: see_charge(draft, number, seen))
 

@@ -54,6 +54,8 @@ class _Search:
             page = await self._page(earliest, latest, after)
             if not isinstance(page, ChargePage):
                 return page
+            if any(_is_elsewhere(self._ports, each) for each in page.charges):
+                return Unknown("other_account")  # it says nothing of ours
             ours = [c for c in page.charges if c.out_trade_no == self._charge.out_trade_no]
             if ours:
                 return min(ours, key=lambda each: not each.paid)
@@ -76,6 +78,11 @@ class _Search:
         left = self._deadline.left()
         told = await self._ports.psp.list_charges(earliest, latest, channel, after, left)
         return told.answer if isinstance(told, Done) else as_unknown(told)
+
+
+def _is_elsewhere(ports: Ports, listed: ChargeFacts) -> bool:
+    """Whether it is of another app or mode than was asked for: the key is not the right one."""
+    return (listed.app_id, listed.livemode) != (ports.psp.app_id, ports.psp.livemode)
 
 
 def _slices(ports: Ports, charge: Charge) -> Iterator[tuple[datetime, datetime]]:

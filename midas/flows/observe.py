@@ -179,7 +179,8 @@ def see_charge(draft: Draft, out_trade_no: str, seen: ChargeObservation) -> Char
     """Send it down the funnel and plan the next look."""
     before = draft.charge(out_trade_no)
     after = draft.observe_charge(out_trade_no, seen)
-    if seen.by is ObservedBy.QUERY and after.state is before.state:
+    found_again = bool(before.operator_reason) and not after.operator_reason
+    if seen.by is ObservedBy.QUERY and after.state is before.state and not found_again:
         return after
     if _unknown_too_long(after.state is ChargeState.SUBMITTING, after.created_at, seen.at):
         after = _call_a_person(after)

@@ -26,6 +26,7 @@ from midas.flows.deadline import Deadline, within
 from midas.flows.observe import Ports
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
+from midas.flows.run import Run
 from midas.flows.terms import RefundTerms
 from midas.flows.turns import Turns
 from midas.out_trade_no import CHANCE_BITS, out_trade_no
@@ -56,10 +57,17 @@ class Payments:
         expiry_grace: timedelta = limits.EXPIRY_GRACE,
     ) -> None:
         self.ports = Ports(
-            store, psp, clock, new_out_trade_no, settle_window, expiry_grace, clock.monotonic()
+            store,
+            psp,
+            clock,
+            new_out_trade_no,
+            settle_window,
+            expiry_grace,
+            started=clock.monotonic(),
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = Turns()
+        self._blind = False
 
     async def charge(self, terms: ChargeTerms) -> ChargeResult:
         """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
@@ -126,11 +134,25 @@ class Payments:
         """Look once at the outcomes that are due. Returns how many orders were looked at."""
         claim = limits.RESOLVE_CLAIM
         due = await self.ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
-        for first in range(0, len(due), limits.RESOLVE_AT_ONCE):
-            some = due[first : first + limits.RESOLVE_AT_ONCE]
-            looks = (self._outlive(self._resolve(each)) for each in some)
-            await asyncio.gather(*looks)
+        run = Run()
+        await self._resolve_all(due, run)
+        self._is_blind(run)
+        if not run.is_blind:
+            await self._resolve_all(run.put_off, Run(many=False))
         return len(due)
+
+    async def _resolve_all(self, order_nos: list[str], run: Run) -> None:
+        for first in range(0, len(order_nos), limits.RESOLVE_AT_ONCE):
+            if run.is_blind:
+                return
+            some = order_nos[first : first + limits.RESOLVE_AT_ONCE]
+            await asyncio.gather(*(self._outlive(self._resolve(each, run)) for each in some))
+
+    def _is_blind(self, run: Run) -> None:
+        """One alarm, not one for every run, that Ping++ knows nothing of what Midas asks for."""
+        if run.is_blind and not self._blind:
+            logger.error("operator_needed", extra={"kind": "psp_knows_none_of_our_charges"})
+        self._blind = run.is_blind
 
     async def drain(self, timeout: timedelta) -> bool:
         """Wait for what is under way. False if some of it did not end in time.
@@ -167,12 +189,12 @@ class Payments:
             order = await self.ports.store.load(order.order_no)
             return await query_flow.refresh(self.ports, order, charges, deadline)
 
-    async def _resolve(self, order_no: str) -> None:
+    async def _resolve(self, order_no: str, run: Run) -> None:
         """One order's turn; its trouble must not keep the others from theirs."""
         try:
             async with self._turns.of(order_no):
                 order = await self.ports.store.load(order_no)
-                await resolve_order(self.ports, order, ObservedBy.RESOLVE)
+                await resolve_order(self.ports, order, ObservedBy.RESOLVE, run)
         except Exception as error:
             reason = type(error).__name__
             logger.warning("resolve_failed", extra={"order_no": order_no, "reason": reason})

@@ -1,23 +1,16 @@
 """query: what is stored, or with refresh what Ping++ says now."""
 
-from midas.charge import Charge, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.charge import Charge, ChargeState, ObservedBy
 from midas.errors import InvalidRequest, NotFound
 from midas.flows.deadline import Deadline
-from midas.flows.observe import (
-    Ports,
-    change,
-    charge_told,
-    failed_read,
-    refund_told,
-    see_charge,
-    see_refund,
-)
+from midas.flows.look import looked_at, refund_looked_at
+from midas.flows.observe import Ports, change, failed_read
 from midas.flows.resolve_charge import resolve_charge
 from midas.flows.resolve_refund import resolve_refund
 from midas.flows.terms import key_violations
 from midas.flows.unknown import in_flight
 from midas.payment import Order
-from midas.ports import Done, KeyKind, NotDone, Refusal
+from midas.ports import KeyKind
 from midas.refund import Refund, RefundState
 
 
@@ -62,7 +55,8 @@ async def refresh(
     """Ask Ping++ about these charges and their unfinished refunds, and record the answers.
 
     Raises PspUnavailable, Throttled or PspRejectsMidas as soon as one of them could not be asked
-    about, or when the deadline is over; what was learnt before that is recorded.
+    about, or when the deadline is over; what was learnt before that is recorded. What Ping++ does
+    not show stays as it is (`look.py`).
     """
     for each in charges:
         charge = order.charge(each.out_trade_no)
@@ -80,13 +74,10 @@ async def _refresh_charge(ports: Ports, order: Order, charge: Charge, deadline: 
             return await resolve_charge(ports, order, number, ObservedBy.QUERY, deadline)
         return order
     told = await ports.psp.retrieve_charge(charge.charge_id, deadline.left())
-    if isinstance(told, Done):
-        seen = charge_told(ports, charge, told.answer, ObservedBy.QUERY)
-    elif isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
-        seen = ChargeObservation(ChargeSaid.ABSENT, ObservedBy.QUERY, ports.store.now())
-    else:
+    decide = looked_at(ports, charge, told, ObservedBy.QUERY)
+    if decide is None:
         raise failed_read(told)
-    return await change(ports, order, lambda draft: see_charge(draft, charge.out_trade_no, seen))
+    return await change(ports, order, decide)
 
 
 async def _refresh_refund(ports: Ports, order: Order, refund: Refund, deadline: Deadline) -> Order:
@@ -97,7 +88,7 @@ async def _refresh_refund(ports: Ports, order: Order, refund: Refund, deadline: 
         return order
     left = deadline.left()
     told = await ports.psp.retrieve_refund(refund.charge_id, refund.refund_id, left)
-    if not isinstance(told, Done):
+    decide = refund_looked_at(ports, refund, told, ObservedBy.QUERY)
+    if decide is None:
         raise failed_read(told)
-    seen = refund_told(ports, told.answer, ObservedBy.QUERY)
-    return await change(ports, order, lambda draft: see_refund(draft, refund.refund_no, seen))
+    return await change(ports, order, decide)

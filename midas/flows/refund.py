@@ -25,6 +25,7 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.listing import list_all_refunds
+from midas.flows.look import is_missing, not_shown
 from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
 from midas.flows.resolve_refund import resolve_refund, submit_refund
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
@@ -193,10 +194,14 @@ async def _fetch(ports: Ports, order: Order, charge: Charge) -> tuple[Order, Cha
     if charge.charge_id is None:
         raise RefundNotAllowed("ORDER_NOT_PAID", order.order_no, charge.out_trade_no)
     told = await ports.psp.retrieve_charge(charge.charge_id)
-    if not isinstance(told, Done):
-        if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
+    if is_missing(charge, told):
+        missed = not_shown(ports, charge.out_trade_no, ObservedBy.QUERY, "not_shown")
+        order = await change(ports, order, missed)
+        if order.charge(charge.out_trade_no).operator_reason:
             reason = "CHARGE_NOT_FOUND_AT_PSP"
             raise RefundNotAllowed(reason, order.order_no, charge.out_trade_no)
+        raise PspUnavailable  # a list that lags, or a wrong key: this may well be done later
+    if not isinstance(told, Done):
         raise failed_read(told)
     facts = told.answer
     if mismatches(charge, facts):

@@ -14,9 +14,10 @@ from datetime import timedelta
 from typing import Any
 
 from midas import limits
-from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import as_unknown, find_charge
+from midas.flows.look import is_blind, is_missing, looked_at, not_shown
 from midas.flows.observe import (
     Ports,
     change,
@@ -25,7 +26,8 @@ from midas.flows.observe import (
     charge_told,
     see_charge,
 )
-from midas.flows.unknown import long_absent, refused
+from midas.flows.run import Run
+from midas.flows.unknown import refused
 from midas.payment import Draft, Order
 from midas.ports import Done, Unknown, Verdict
 from midas.records import changed
@@ -85,21 +87,27 @@ def refuses_repetitions(ports: Ports, charge: Charge) -> bool:
     return ports.psp.repost_window(charge.channel) > A_MINUTE
 
 
-async def finish_superseded(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:
+async def finish_superseded(
+    ports: Ports, order: Order, charge: Charge, by: ObservedBy, run: Run
+) -> Order:
     """Ask how a charge stands that made way for another one, and try again to close it."""
     if charge.charge_id is None:
         return order
     told = await ports.psp.retrieve_charge(charge.charge_id)
-    if isinstance(told, Done):
+    if not run.may_write_after(
+        order.order_no, answered=isinstance(told, Done), blind=is_blind(charge, told)
+    ):
+        return order
+    if isinstance(told, Done) and not is_missing(charge, told):
         waiting = not (told.answer.paid or told.answer.reversed)
         if waiting and ports.psp.can_reverse(charge.channel):
             reversal = await ports.psp.reverse_charge(charge.charge_id)
             told = reversal if isinstance(reversal, Done) else told
-    if isinstance(told, Done):
-        seen = charge_told(ports, charge, told.answer, by)
-    else:
-        seen = charge_silent(ports, as_unknown(told), by)
-    return await charge_seen(ports, order, charge.out_trade_no, seen)
+    decide = looked_at(ports, charge, told, by)
+    if decide is None:
+        silent = charge_silent(ports, as_unknown(told), by)
+        return await charge_seen(ports, order, charge.out_trade_no, silent)
+    return await change(ports, order, decide)
 
 
 def _posted_in_vain(
@@ -116,18 +124,10 @@ def _posted_in_vain(
 
 
 def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
+    missed = not_shown(ports, out_trade_no, by, "not_listed")
+
     def decide(draft: Draft) -> None:
-        charge = draft.charge(out_trade_no)
-        if charge.state is not ChargeState.SUBMITTING:
-            return
-        now = ports.store.now()
-        # It may have been posted again until shortly before the first list.
-        if long_absent(ports, charge.absent_since, charge.absent_since or now, now):
-            seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
-        else:
-            seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code="not_listed")
-            first = charge.absent_since or now
-            draft.reschedule_charge(changed(charge, absent_since=first))
-        see_charge(draft, out_trade_no, seen)
+        if draft.charge(out_trade_no).state is ChargeState.SUBMITTING:
+            missed(draft)
 
     return decide

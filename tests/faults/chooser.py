@@ -11,9 +11,13 @@ from collections.abc import Sequence
 class Chooser:
     """One run: answers from the prefix it was given, then with 0, and keeps what was asked."""
 
-    def __init__(self, prefix: Sequence[int], most_faults: int) -> None:
+    def __init__(
+        self, prefix: Sequence[int], most_faults: int, only: tuple[str, ...] = ("",)
+    ) -> None:
+        """`only`: calls whose names begin otherwise go well."""
         self._prefix = prefix
         self._faults_left = most_faults
+        self._only = only
         self.trace: list[tuple[str, str]] = []
         self.digits: list[int] = []
         self.widths: list[int] = []
@@ -24,7 +28,8 @@ class Chooser:
         if self.healed:
             return options[0]
         position = len(self.digits)
-        width = len(options) if self._faults_left > 0 else 1
+        may_fail = self._faults_left > 0 and where.startswith(self._only)
+        width = len(options) if may_fail else 1
         digit = self._prefix[position] if position < len(self._prefix) else 0
         if digit:
             self._faults_left -= 1
@@ -42,8 +47,9 @@ class Chooser:
 class Odometer:
     """Every run there is, each once. `for chooser in Odometer(2): run(chooser)`."""
 
-    def __init__(self, most_faults: int) -> None:
+    def __init__(self, most_faults: int, only: tuple[str, ...] = ("",)) -> None:
         self._most_faults = most_faults
+        self._only = only
         self._prefix: list[int] | None = []
         self._last: Chooser | None = None
 
@@ -55,7 +61,7 @@ class Odometer:
             self._advance(self._last)
         if self._prefix is None:
             raise StopIteration
-        self._last = Chooser(self._prefix, self._most_faults)
+        self._last = Chooser(self._prefix, self._most_faults, self._only)
         return self._last
 
     def _advance(self, last: Chooser) -> None:

@@ -21,7 +21,7 @@ from tests.faults.conservation import (
     check_received,
     check_third_ledger,
 )
-from tests.faults.world import TOTAL_TIMEOUT, Failed, World
+from tests.faults.world import ODD_ANSWERS, TOTAL_TIMEOUT, Failed, World
 
 PATIENCE = 2
 """How often the caller repeats a call that failed while the faults last."""
@@ -43,13 +43,21 @@ Story = Callable[[World], Awaitable[None]]
 
 
 async def play(
-    chooser: Chooser, story: Story, terms: ChargeTerms = TERMS, *, loses: int = 0
+    chooser: Chooser,
+    story: Story,
+    terms: ChargeTerms = TERMS,
+    *,
+    loses: int = 0,
+    odd: bool = False,
 ) -> World:
     """Play the story under the chooser's faults, let all settle, and compare the books.
 
-    `loses`: the commit that a failover loses.
+    `loses`: the commit that a failover loses. `odd`: questions get odd answers, and otherwise only
+    the answer to a POST may be lost.
     """
     world = World(chooser, terms, loses=loses)
+    if odd:
+        world.get_ways, world.post_ways = ("ok", *ODD_ANSWERS), ("ok", "lost_response")
     try:
         await story(world)
         await finish(world)

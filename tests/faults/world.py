@@ -49,6 +49,10 @@ POST_WAYS = (
     "crash_after",
 )
 GET_WAYS = ("ok", "lost_response", "crash_before")
+ODD_ANSWERS = ("not_found", "lagging", "other_account", "rejected")
+"""What a question can be answered by a list that lags or to a key that is not the right one."""
+LATEST = timedelta(minutes=14)
+"""How long a list or a picture of a charge may lag: less than Midas's settle window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,10 @@ class World:
         self.handed_out: list[str] = []
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
+        self.get_ways: tuple[str, ...] = GET_WAYS
+        self.post_ways: tuple[str, ...] = POST_WAYS
+        self.odd: dict[str, str] = {}
+        """How questions about what begins so are answered in any case: "" all, "re_" refunds."""
         self.met: set[str] = set()
         self.on_post: Callable[[], Awaitable[None]] | None = None
         self.on_charged: Callable[[], Awaitable[None]] | None = None
@@ -294,9 +302,12 @@ class FaultyWire:
         """Carried out or not, answered or not."""
         self._process.still_alive()
         self._world.fail_over()
-        ways = POST_WAYS if request.method == "POST" else GET_WAYS
-        where = request.url.split("?")[0].rsplit("/", 1)[-1][:7]
-        way = self._world.chooser.choose(f"{request.method} {where}", ways)
+        world = self._world
+        ways = world.post_ways if request.method == "POST" else world.get_ways
+        what = request.url.split("?")[0].rsplit("/", 1)[-1]
+        way = world.chooser.choose(f"{request.method} {what[:7]}", ways)
+        if request.method == "GET":
+            way = next((odd for name, odd in world.odd.items() if what.startswith(name)), way)
         if way == "crash_before":
             self._process.crash()
         if way in _NOT_CARRIED_OUT:
@@ -314,6 +325,10 @@ class FaultyWire:
             return Lost("timeout")
         if way == "status_502_after":
             return Answer(502, b"<html>bad gateway</html>", "")
+        if way == "lagging":
+            return _changed(answer, lambda told: _lag(told, self._world.true_seconds))
+        if way == "other_account":
+            return _changed(answer, _others)
         return answer
 
     def _altered(self, answer: Answer) -> Answer:
@@ -332,7 +347,40 @@ class FaultyWire:
         return _NOT_CARRIED_OUT[way]
 
 
+def _changed(answer: Answer, change: Callable[[dict[str, Any]], None]) -> Answer:
+    if answer.status != HTTPStatus.OK:
+        return answer
+    told = json.loads(answer.body)
+    change(told)
+    return Answer(answer.status, json.dumps(told).encode(), answer.signature)
+
+
+def _lag(told: dict[str, Any], now: float) -> None:
+    """What is new does not show yet: not in a list, nor in the picture of a charge or refund."""
+    newest = now - LATEST.total_seconds()
+    if told["object"] == "list":
+        told["data"] = [each for each in told["data"] if each["created"] < newest]
+    elif told["object"] == "refund":
+        if (told["time_succeed"] or 0) >= newest:
+            told.update(status="pending", succeed=False, time_succeed=None)
+    elif (told["time_paid"] or 0) >= newest:
+        told.update(paid=False, time_paid=None, transaction_no=None, amount_refunded=0)
+        told.update(refunded=False, refunds={**told["refunds"], "data": []})
+
+
+def _others(told: dict[str, Any]) -> None:
+    """Another account has no such charge, and in its lists there are charges of its own."""
+    told["app"] = "app_other"
+    if told["object"] == "list":
+        theirs = {"app": "app_other", "order_no": "T0000000000000000009"}
+        told["data"] = [{**each, **theirs} for each in told["data"]]
+
+
 _NOT_CARRIED_OUT: dict[str, Sent] = {
+    "not_found": Answer(
+        404, b'{"error":{"type":"invalid_request_error","message":"gone","param":"id"}}', ""
+    ),
+    "rejected": Answer(401, b'{"error":{"type":"invalid_request_error","message":"key"}}', ""),
     "not_sent": NotSent("refused"),
     "lost_request": Lost("timeout"),
     "throttled": Answer(
