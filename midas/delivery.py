@@ -43,6 +43,9 @@ class Settlement:
     sequence: int
     outcome: DeliveryOutcome
     code: str = UNNAMED
+    receiver_sequence: int = 0
+    """With REFUSED: the highest sequence that the order service has, which had been told something
+    else under this one; 0: it did not say so."""
 
 
 @dataclass(frozen=True, slots=True)

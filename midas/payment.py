@@ -178,6 +178,10 @@ class Change:
         return lines and not (updates or events)
 
 
+RENUMBERED = "notifications_renumbered"
+"""The journal's word for it. `detail` has the number `above` which, and the `first` new one."""
+
+
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
 
@@ -318,11 +322,11 @@ class Draft:
         return bool(lost_charges or lost_refunds)
 
     def tell_again(self, told: Iterable[Notification], above: int, at: datetime) -> None:
-        """Number all notifications of the order anew, above what its receiver has heard.
+        """Number these notifications anew, above what their receiver has; forget the old ones.
 
-        `told`: all that are on disk, in their order. A number had been used for something else, by
-        commits that a failover or a restore has lost; so what was acknowledged under such numbers
-        may have been taken for repeats, and none of it counts as delivered.
+        `told`: all of the order, each once. A number had been used for something else, by commits
+        that a failover or a restore has lost; so what was acknowledged under such numbers may have
+        been taken for repeats, and none of it counts as delivered.
         """
         last = epoch_above(max(self._last_sequence, self.base.sequence_floor, above))
         again = [
@@ -331,9 +335,8 @@ class Draft:
         ]
         self._notifications.extend(again)
         self._retells = True
-        detail = {"above": above, "count": len(again)}
-        key = self.base.order_no
-        self._note(key, "notifications_renumbered", at, ObservedBy.RESOLVE, "", "", detail)
+        detail = {"above": above, "first": last + 1, "count": len(again)}
+        self._note(self.base.order_no, RENUMBERED, at, ObservedBy.RESOLVE, "", "", detail)
 
     def reschedule_charge(self, charge: Charge) -> None:
         """Change when to look next, without a journal entry."""

@@ -30,6 +30,7 @@ DOMAIN = {
     "charge",
     "refund",
     "payment",
+    "sequences",
     "records",
     "event",
     "delivery",

@@ -21,10 +21,12 @@ _log = logging.getLogger("midas.gateway")
 class CallFailed(Exception):
     """There was no answer. What was asked for may have been done or not."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, details: bytes = b"") -> None:
         super().__init__(code)
         self.code = code
         """The name of the gRPC status, or UNREADABLE, or UNEXPECTED."""
+        self.details = details
+        """google.rpc.Status, if one came with it; whatever the other side made of it."""
 
 
 async def answer_of(
@@ -34,7 +36,7 @@ async def answer_of(
     try:
         answer: Any = await method(request, timeout=timeout_s)
     except aio.AioRpcError as error:
-        raise CallFailed(error.code().name) from None
+        raise CallFailed(error.code().name, _details_of(error)) from None
     except asyncio.CancelledError:
         # a channel that is closed cancels its calls, and that must not end the task
         if _task_is_cancelled():
@@ -47,6 +49,13 @@ async def answer_of(
         raise CallFailed(UNREADABLE)
     response: Response = answer
     return response
+
+
+def _details_of(error: aio.AioRpcError) -> bytes:
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return value
+    return b""
 
 
 def _task_is_cancelled() -> bool:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc import aio
 
 from midas.order.v1 import order_payment_service_pb2 as orders
@@ -20,6 +21,11 @@ UNIMPLEMENTED = "UNIMPLEMENTED"
 KIND_UNKNOWN = "KIND_UNKNOWN"
 """A newer Midas has something to tell that this gateway cannot: a newer gateway will."""
 
+SEQUENCE_REUSED = "SEQUENCE_REUSED"
+"""The order service was told something else under this sequence. A Midas that does not know of it
+parks the order."""
+SEQUENCE_MOST = 2**53 - 1
+
 _Call: TypeAlias = aio.UnaryUnaryMultiCallable[Message, Message]
 _Request: TypeAlias = Callable[[events.Notification], Message]
 
@@ -30,6 +36,8 @@ class Answer(NamedTuple):
     outcome: events.DeliveryOutcome.ValueType
     code: str
     """The name of the gRPC status, or why there was none."""
+    receiver_sequence: int = 0
+    """With SEQUENCE_REUSED, the highest sequence that the order service has."""
 
 
 class Deliveries:
@@ -50,6 +58,9 @@ class Deliveries:
         try:
             await answer_of(call, request(notification), timeout_s)
         except CallFailed as failed:
+            reused = receiver_sequence(failed)
+            if reused:
+                return Answer(events.DELIVERY_OUTCOME_REFUSED, SEQUENCE_REUSED, reused)
             refused = self._refuses(notification.kind, failed.code)
             retry, never = events.DELIVERY_OUTCOME_RETRY, events.DELIVERY_OUTCOME_REFUSED
             return Answer(never if refused else retry, failed.code)
@@ -68,6 +79,27 @@ class Deliveries:
         return code in REFUSALS
 
 
+def receiver_sequence(failed: CallFailed) -> int:
+    """The highest sequence that the order service has, if that is its answer; else 0."""
+    if failed.code != "FAILED_PRECONDITION" or not failed.details:
+        return 0
+    status, info = status_pb2.Status(), error_details_pb2.ErrorInfo()
+    try:
+        status.ParseFromString(failed.details)
+        for detail in status.details:
+            named = detail.Unpack(info) and (info.domain, info.reason)
+            if named == ("midas", SEQUENCE_REUSED):
+                return _sequence(info.metadata["sequence"])
+    except (DecodeError, ValueError):
+        pass
+    return 0
+
+
+def _sequence(text: str) -> int:
+    plain = text.isascii() and text.isdigit() and len(text) <= len(str(SEQUENCE_MOST))
+    return int(text) if plain and int(text) <= SEQUENCE_MOST else 0
+
+
 def _pay_order_success(told: events.Notification) -> Message:
     return orders.PayOrderSuccessRequest(
         notification_id=told.notification_id,
@@ -78,6 +110,7 @@ def _pay_order_success(told: events.Notification) -> Message:
         charge=told.charge,
         late=told.late,
         duplicate_payment=told.duplicate_payment,
+        told_again=told.told_again,
     )
 
 
@@ -89,6 +122,7 @@ def _pay_order_closed(told: events.Notification) -> Message:
         occurred_at=told.occurred_at,
         observed_by=told.observed_by,
         charge=told.charge,
+        told_again=told.told_again,
     )
 
 
@@ -101,6 +135,7 @@ def _refund_success(told: events.Notification) -> Message:
         observed_by=told.observed_by,
         charge=told.charge,
         refund=told.refund,
+        told_again=told.told_again,
     )
 
 
@@ -113,6 +148,7 @@ def _refund_failed(told: events.Notification) -> Message:
         observed_by=told.observed_by,
         charge=told.charge,
         refund=told.refund,
+        told_again=told.told_again,
     )
 
 

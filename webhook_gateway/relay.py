@@ -210,6 +210,7 @@ class Relay:
             sequence=told.sequence,
             outcome=answer.outcome,
             code=answer.code,
+            receiver_sequence=answer.receiver_sequence,
         )
         self._settlements.add(settlement, lease.over_at)
         self._tell_attempt(leased, answer)

@@ -3,6 +3,7 @@
 lease per order, head of line first ─▶ delivered ─▶ the next one is due
                                     ├▶ retry ─────▶ due after a growing pause, for ever
                                     └▶ refused ───▶ parked: a person has to look
+                                          └─ its number was used before ─▶ all of it is told again
 """
 
 import asyncio
@@ -14,12 +15,18 @@ from typing import Any
 
 from midas import limits
 from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
+from midas.errors import Overloaded, StorageUnavailable
+from midas.payment import RENUMBERED, Draft
 from midas.ports import Clock, Store
 
 logger = logging.getLogger("midas.flows")
 
 COUNT_WAIT_S = 0.1
 """How long a call waits for the count of what waits, at most."""
+RENUMBERINGS_MOST = 3
+"""Of one order."""
+RECEIVER_SEQUENCE_MOST = 2**52
+"""Beyond this an order service's own number would use up the numbers that there are."""
 COUNT_RESTS = 20
 """Between two counts passes so much of what the last one took."""
 
@@ -70,9 +77,44 @@ class Announcer:
         applied = await self._store.settle_notifications(settlements)
         for each, counts in zip(settlements, applied, strict=True):
             if counts and each.outcome is DeliveryOutcome.REFUSED:
-                told = {"order_no": each.order_no, "code": each.code, "sequence": each.sequence}
-                logger.error("order_parked", extra=told)
+                await self._refused(each)
         return applied
+
+    async def _refused(self, settlement: Settlement) -> None:
+        """The order is parked; tell all of it again if that is what helps. An alarm in any case."""
+        ids = {"order_no": settlement.order_no, "sequence": settlement.sequence}
+        if 0 < settlement.receiver_sequence <= RECEIVER_SEQUENCE_MOST:
+            try:
+                if await self._tell_again(settlement.order_no, settlement.receiver_sequence):
+                    logger.error("operator_needed", extra=ids | {"kind": RENUMBERED})
+                    return
+            except (StorageUnavailable, Overloaded) as error:
+                reason = type(error).__name__
+                logger.warning("not_told_again", extra=ids | {"reason": reason})
+        logger.error("order_parked", extra=ids | {"code": settlement.code})
+
+    async def _tell_again(self, order_no: str, above: int) -> bool:
+        """Write all that there is to tell of the order once more, under numbers of a new epoch.
+
+        False, and the order stays parked, if that was done too often: then the order service says
+        so of whatever it is told.
+        """
+        for _ in range(limits.CONFLICT_RETRIES):
+            order = await self._store.load(order_no)
+            journal = await self._store.journal(order_no)
+            before = [each for each in journal if each.event == RENUMBERED]
+            if len(before) >= RENUMBERINGS_MOST:
+                return False
+            since = before[-1].detail["first"] if before else 0
+            told = await self._store.notifications(order_no)
+            draft = Draft(order)
+            draft.tell_again(
+                (each for each in told if each.sequence >= since), above, self._store.now()
+            )
+            change = draft.change(self._store.new_change_id())
+            if change is not None and await self._store.commit(change):
+                return True
+        return False
 
     def stop_waiting(self) -> None:
         """Let go of those that wait, for good, and lease no more: the process is about to end."""

@@ -159,7 +159,6 @@ ALARMS = (
     "_needs_operator",
     "_doubled",
     "_restored",
-    "_renumbered",
 )
 """How the journal names what calls for a person."""
 

@@ -199,7 +199,7 @@ def _leased(leases: Iterable[Lease]) -> Iterator[pb.LeasedNotification]:
 def _notification(told: Notification, order: Order) -> pb.Notification:
     charge = order.charge(told.out_trade_no)
     message = pb.Notification(
-        notification_id=f"{told.order_no}/{told.sequence}",
+        notification_id=_id(told),
         order_no=told.order_no,
         sequence=told.sequence,
         kind=_KINDS[told.kind],
@@ -208,10 +208,17 @@ def _notification(told: Notification, order: Order) -> pb.Notification:
         charge=conversion.charge_message(order, charge),
         late=told.late,
         duplicate_payment=told.duplicate_payment,
+        told_again=told.told_again,
     )
     if told.refund_no:
         message.refund.CopyFrom(conversion.refund_message(order.refund(told.refund_no)))
     return message
+
+
+def _id(told: Notification) -> str:
+    """Never the same for two notifications, not even where a lost one had the same number."""
+    named = f"{told.order_no}/{told.sequence}"
+    return f"{named}/{told.change_id}" if told.change_id else named
 
 
 def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
@@ -233,6 +240,7 @@ def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
             sequence=each.sequence,
             outcome=_DELIVERY_OUTCOMES[each.outcome],
             code=_code(each.code),
+            receiver_sequence=each.receiver_sequence,
         )
         for each in request.settlements
     ]

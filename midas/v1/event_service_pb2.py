@@ -28,19 +28,19 @@ from midas.v1 import charge_pb2 as midas_dot_v1_dot_charge__pb2
 from midas.v1 import refund_pb2 as midas_dot_v1_dot_refund__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmidas/v1/event_service.proto\x12\x08midas.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15midas/v1/charge.proto\x1a\x15midas/v1/refund.proto\"H\n\x12RecordEventRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x10\n\x08key_name\x18\x02 \x01(\t\x12\x12\n\nunreadable\x18\x03 \x01(\t\"n\n\x13RecordEventResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.midas.v1.EventOutcome\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"C\n\x13RecordEventsRequest\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.midas.v1.RecordEventRequest\"5\n\x10RecordEventError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\tpermanent\x18\x02 \x01(\x08\"}\n\x11RecordEventResult\x12\x31\n\x08recorded\x18\x01 \x01(\x0b\x32\x1d.midas.v1.RecordEventResponseH\x00\x12+\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1a.midas.v1.RecordEventErrorH\x00\x42\x08\n\x06result\"D\n\x14RecordEventsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.midas.v1.RecordEventResult\"Q\n\x19LeaseNotificationsRequest\x12\x0b\n\x03max\x18\x01 \x01(\x05\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x02\n\x0cNotification\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x1a.midas.v1.NotificationKind\x12/\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x06 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x07 \x01(\x0b\x32\x10.midas.v1.Charge\x12 \n\x06refund\x18\x08 \x01(\x0b\x32\x10.midas.v1.Refund\x12\x0c\n\x04late\x18\t \x01(\x08\x12\x19\n\x11\x64uplicate_payment\x18\n \x01(\x08\"i\n\x12LeasedNotification\x12\x13\n\x0blease_token\x18\x01 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12,\n\x0cnotification\x18\x03 \x01(\x0b\x32\x16.midas.v1.Notification\"\xe4\x01\n\x1aLeaseNotificationsResponse\x12\x33\n\rnotifications\x18\x01 \x03(\x0b\x32\x1c.midas.v1.LeasedNotification\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x15oldest_undelivered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rparked_orders\x18\x04 \x01(\x03\x12\x15\n\rbacklog_known\x18\x05 \x01(\x08\"\x7f\n\nSettlement\x12\x13\n\x0blease_token\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12*\n\x07outcome\x18\x04 \x01(\x0e\x32\x19.midas.v1.DeliveryOutcome\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\"G\n\x1aSettleNotificationsRequest\x12)\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x14.midas.v1.Settlement\".\n\x1bSettleNotificationsResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\x08*\x81\x01\n\x0c\x45ventOutcome\x12\x1d\n\x19\x45VENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VENT_OUTCOME_ACCEPTED\x10\x01\x12\x1b\n\x17\x45VENT_OUTCOME_DUPLICATE\x10\x02\x12\x19\n\x15\x45VENT_OUTCOME_IGNORED\x10\x03*\xd1\x01\n\x10NotificationKind\x12!\n\x1dNOTIFICATION_KIND_UNSPECIFIED\x10\x00\x12\'\n#NOTIFICATION_KIND_PAY_ORDER_SUCCESS\x10\x01\x12&\n\"NOTIFICATION_KIND_PAY_ORDER_CLOSED\x10\x02\x12$\n NOTIFICATION_KIND_REFUND_SUCCESS\x10\x03\x12#\n\x1fNOTIFICATION_KIND_REFUND_FAILED\x10\x04*\x8d\x01\n\x0f\x44\x65liveryOutcome\x12 \n\x1c\x44\x45LIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45LIVERY_OUTCOME_DELIVERED\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_OUTCOME_RETRY\x10\x02\x12\x1c\n\x18\x44\x45LIVERY_OUTCOME_REFUSED\x10\x03\x32\xee\x02\n\x0c\x45ventService\x12J\n\x0bRecordEvent\x12\x1c.midas.v1.RecordEventRequest\x1a\x1d.midas.v1.RecordEventResponse\x12M\n\x0cRecordEvents\x12\x1d.midas.v1.RecordEventsRequest\x1a\x1e.midas.v1.RecordEventsResponse\x12_\n\x12LeaseNotifications\x12#.midas.v1.LeaseNotificationsRequest\x1a$.midas.v1.LeaseNotificationsResponse\x12\x62\n\x13SettleNotifications\x12$.midas.v1.SettleNotificationsRequest\x1a%.midas.v1.SettleNotificationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmidas/v1/event_service.proto\x12\x08midas.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15midas/v1/charge.proto\x1a\x15midas/v1/refund.proto\"H\n\x12RecordEventRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x10\n\x08key_name\x18\x02 \x01(\t\x12\x12\n\nunreadable\x18\x03 \x01(\t\"n\n\x13RecordEventResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.midas.v1.EventOutcome\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"C\n\x13RecordEventsRequest\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.midas.v1.RecordEventRequest\"5\n\x10RecordEventError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\tpermanent\x18\x02 \x01(\x08\"}\n\x11RecordEventResult\x12\x31\n\x08recorded\x18\x01 \x01(\x0b\x32\x1d.midas.v1.RecordEventResponseH\x00\x12+\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1a.midas.v1.RecordEventErrorH\x00\x42\x08\n\x06result\"D\n\x14RecordEventsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.midas.v1.RecordEventResult\"Q\n\x19LeaseNotificationsRequest\x12\x0b\n\x03max\x18\x01 \x01(\x05\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd2\x02\n\x0cNotification\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x1a.midas.v1.NotificationKind\x12/\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x06 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x07 \x01(\x0b\x32\x10.midas.v1.Charge\x12 \n\x06refund\x18\x08 \x01(\x0b\x32\x10.midas.v1.Refund\x12\x0c\n\x04late\x18\t \x01(\x08\x12\x19\n\x11\x64uplicate_payment\x18\n \x01(\x08\x12\x12\n\ntold_again\x18\x0b \x01(\x08\"i\n\x12LeasedNotification\x12\x13\n\x0blease_token\x18\x01 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12,\n\x0cnotification\x18\x03 \x01(\x0b\x32\x16.midas.v1.Notification\"\xe4\x01\n\x1aLeaseNotificationsResponse\x12\x33\n\rnotifications\x18\x01 \x03(\x0b\x32\x1c.midas.v1.LeasedNotification\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x15oldest_undelivered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rparked_orders\x18\x04 \x01(\x03\x12\x15\n\rbacklog_known\x18\x05 \x01(\x08\"\x9a\x01\n\nSettlement\x12\x13\n\x0blease_token\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12*\n\x07outcome\x18\x04 \x01(\x0e\x32\x19.midas.v1.DeliveryOutcome\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x19\n\x11receiver_sequence\x18\x06 \x01(\x03\"G\n\x1aSettleNotificationsRequest\x12)\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x14.midas.v1.Settlement\".\n\x1bSettleNotificationsResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\x08*\x81\x01\n\x0c\x45ventOutcome\x12\x1d\n\x19\x45VENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VENT_OUTCOME_ACCEPTED\x10\x01\x12\x1b\n\x17\x45VENT_OUTCOME_DUPLICATE\x10\x02\x12\x19\n\x15\x45VENT_OUTCOME_IGNORED\x10\x03*\xd1\x01\n\x10NotificationKind\x12!\n\x1dNOTIFICATION_KIND_UNSPECIFIED\x10\x00\x12\'\n#NOTIFICATION_KIND_PAY_ORDER_SUCCESS\x10\x01\x12&\n\"NOTIFICATION_KIND_PAY_ORDER_CLOSED\x10\x02\x12$\n NOTIFICATION_KIND_REFUND_SUCCESS\x10\x03\x12#\n\x1fNOTIFICATION_KIND_REFUND_FAILED\x10\x04*\x8d\x01\n\x0f\x44\x65liveryOutcome\x12 \n\x1c\x44\x45LIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45LIVERY_OUTCOME_DELIVERED\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_OUTCOME_RETRY\x10\x02\x12\x1c\n\x18\x44\x45LIVERY_OUTCOME_REFUSED\x10\x03\x32\xee\x02\n\x0c\x45ventService\x12J\n\x0bRecordEvent\x12\x1c.midas.v1.RecordEventRequest\x1a\x1d.midas.v1.RecordEventResponse\x12M\n\x0cRecordEvents\x12\x1d.midas.v1.RecordEventsRequest\x1a\x1e.midas.v1.RecordEventsResponse\x12_\n\x12LeaseNotifications\x12#.midas.v1.LeaseNotificationsRequest\x1a$.midas.v1.LeaseNotificationsResponse\x12\x62\n\x13SettleNotifications\x12$.midas.v1.SettleNotificationsRequest\x1a%.midas.v1.SettleNotificationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'midas.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTOUTCOME']._serialized_start=1653
-  _globals['_EVENTOUTCOME']._serialized_end=1782
-  _globals['_NOTIFICATIONKIND']._serialized_start=1785
-  _globals['_NOTIFICATIONKIND']._serialized_end=1994
-  _globals['_DELIVERYOUTCOME']._serialized_start=1997
-  _globals['_DELIVERYOUTCOME']._serialized_end=2138
+  _globals['_EVENTOUTCOME']._serialized_start=1701
+  _globals['_EVENTOUTCOME']._serialized_end=1830
+  _globals['_NOTIFICATIONKIND']._serialized_start=1833
+  _globals['_NOTIFICATIONKIND']._serialized_end=2042
+  _globals['_DELIVERYOUTCOME']._serialized_start=2045
+  _globals['_DELIVERYOUTCOME']._serialized_end=2186
   _globals['_RECORDEVENTREQUEST']._serialized_start=153
   _globals['_RECORDEVENTREQUEST']._serialized_end=225
   _globals['_RECORDEVENTRESPONSE']._serialized_start=227
@@ -56,17 +56,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASENOTIFICATIONSREQUEST']._serialized_start=660
   _globals['_LEASENOTIFICATIONSREQUEST']._serialized_end=741
   _globals['_NOTIFICATION']._serialized_start=744
-  _globals['_NOTIFICATION']._serialized_end=1062
-  _globals['_LEASEDNOTIFICATION']._serialized_start=1064
-  _globals['_LEASEDNOTIFICATION']._serialized_end=1169
-  _globals['_LEASENOTIFICATIONSRESPONSE']._serialized_start=1172
-  _globals['_LEASENOTIFICATIONSRESPONSE']._serialized_end=1400
-  _globals['_SETTLEMENT']._serialized_start=1402
-  _globals['_SETTLEMENT']._serialized_end=1529
-  _globals['_SETTLENOTIFICATIONSREQUEST']._serialized_start=1531
-  _globals['_SETTLENOTIFICATIONSREQUEST']._serialized_end=1602
-  _globals['_SETTLENOTIFICATIONSRESPONSE']._serialized_start=1604
-  _globals['_SETTLENOTIFICATIONSRESPONSE']._serialized_end=1650
-  _globals['_EVENTSERVICE']._serialized_start=2141
-  _globals['_EVENTSERVICE']._serialized_end=2507
+  _globals['_NOTIFICATION']._serialized_end=1082
+  _globals['_LEASEDNOTIFICATION']._serialized_start=1084
+  _globals['_LEASEDNOTIFICATION']._serialized_end=1189
+  _globals['_LEASENOTIFICATIONSRESPONSE']._serialized_start=1192
+  _globals['_LEASENOTIFICATIONSRESPONSE']._serialized_end=1420
+  _globals['_SETTLEMENT']._serialized_start=1423
+  _globals['_SETTLEMENT']._serialized_end=1577
+  _globals['_SETTLENOTIFICATIONSREQUEST']._serialized_start=1579
+  _globals['_SETTLENOTIFICATIONSREQUEST']._serialized_end=1650
+  _globals['_SETTLENOTIFICATIONSRESPONSE']._serialized_start=1652
+  _globals['_SETTLENOTIFICATIONSRESPONSE']._serialized_end=1698
+  _globals['_EVENTSERVICE']._serialized_start=2189
+  _globals['_EVENTSERVICE']._serialized_end=2555
 # @@protoc_insertion_point(module_scope)

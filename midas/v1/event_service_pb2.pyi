@@ -329,12 +329,15 @@ class Notification(_message.Message):
     REFUND_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
     DUPLICATE_PAYMENT_FIELD_NUMBER: _builtins.int
+    TOLD_AGAIN_FIELD_NUMBER: _builtins.int
     notification_id: _builtins.str
-    """Stable over all attempts: `{order_no}/{sequence}`."""
+    """Stable over all attempts: `{order_no}/{sequence}/{id of the commit that wrote it}`, the last part
+    and its slash not where it was written before there was one.
+    """
     order_no: _builtins.str
     """The order that it is about."""
     sequence: _builtins.int
-    """Counts the order's notifications from 1, without gaps."""
+    """Above that of all that was told of the order before; see midas.order.v1.OrderPaymentService."""
     kind: Global___NotificationKind.ValueType
     """Which call."""
     observed_by: _charge_pb2.ObservedBy.ValueType
@@ -343,6 +346,10 @@ class Notification(_message.Message):
     """Paid after the charge had been closed or had failed here."""
     duplicate_payment: _builtins.bool
     """The order had been paid by another charge before."""
+    told_again: _builtins.bool
+    """The same may have been told before under another sequence: the database had lost it, or its
+    sequence had been used before.
+    """
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When Midas learnt of it."""
@@ -368,10 +375,11 @@ class Notification(_message.Message):
         refund: _refund_pb2.Refund | None = ...,
         late: _builtins.bool = ...,
         duplicate_payment: _builtins.bool = ...,
+        told_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "occurred_at", b"occurred_at", "refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "duplicate_payment", b"duplicate_payment", "kind", b"kind", "late", b"late", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "refund", b"refund", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "duplicate_payment", b"duplicate_payment", "kind", b"kind", "late", b"late", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "refund", b"refund", "sequence", b"sequence", "told_again", b"told_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,6 +474,7 @@ class Settlement(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    RECEIVER_SEQUENCE_FIELD_NUMBER: _builtins.int
     lease_token: _builtins.str
     """From the lease."""
     order_no: _builtins.str
@@ -476,6 +485,10 @@ class Settlement(_message.Message):
     """What became of it."""
     code: _builtins.str
     """The gRPC status that the order service answered with, such as `UNAVAILABLE`; for the record."""
+    receiver_sequence: _builtins.int
+    """With REFUSED: the order service answered SEQUENCE_REUSED, since it had been told something else
+    under this sequence, and this is the highest one that it has. 0: it did not. Below 2^52.
+    """
     def __init__(
         self,
         *,
@@ -484,10 +497,11 @@ class Settlement(_message.Message):
         sequence: _builtins.int = ...,
         outcome: Global___DeliveryOutcome.ValueType = ...,
         code: _builtins.str = ...,
+        receiver_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "lease_token", b"lease_token", "order_no", b"order_no", "outcome", b"outcome", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "lease_token", b"lease_token", "order_no", b"order_no", "outcome", b"outcome", "receiver_sequence", b"receiver_sequence", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,7 +103,7 @@ class EventServiceServicer:
     def LeaseNotifications(self, request, context):
         """Hands out notifications that are due, and waits for some if there are none.
 
-        Promise: at most one notification of an order at a time, always the one that follows the last
+        Promise: at most one notification of an order at a time, always the lowest one above the last
         one delivered. It is leased: nobody else gets it before `lease` has passed.
         Limit: at most `max` notifications, after at most `wait`; an empty answer is no error.
         Effect: an attempt counts only when it is settled. A lease that is not settled in time is handed
@@ -118,7 +118,8 @@ class EventServiceServicer:
 
         Promise: one result for each settlement, in the same order. DELIVERED makes the order's next
         notification due at once, RETRY makes this one due after a growing pause without a limit on
-        attempts, REFUSED parks the order's notifications until a person has looked.
+        attempts, REFUSED parks the order's notifications until a person has looked. REFUSED with
+        `receiver_sequence` tells all of the order again instead, under numbers above that one.
         Limit: a settlement whose lease was handed out anew has no effect (`applied` is false).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -65,7 +65,7 @@ class EventServiceStub:
     LeaseNotifications: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.LeaseNotificationsRequest, _event_service_pb2.LeaseNotificationsResponse]
     """Hands out notifications that are due, and waits for some if there are none.
 
-    Promise: at most one notification of an order at a time, always the one that follows the last
+    Promise: at most one notification of an order at a time, always the lowest one above the last
     one delivered. It is leased: nobody else gets it before `lease` has passed.
     Limit: at most `max` notifications, after at most `wait`; an empty answer is no error.
     Effect: an attempt counts only when it is settled. A lease that is not settled in time is handed
@@ -76,7 +76,8 @@ class EventServiceStub:
 
     Promise: one result for each settlement, in the same order. DELIVERED makes the order's next
     notification due at once, RETRY makes this one due after a growing pause without a limit on
-    attempts, REFUSED parks the order's notifications until a person has looked.
+    attempts, REFUSED parks the order's notifications until a person has looked. REFUSED with
+    `receiver_sequence` tells all of the order again instead, under numbers above that one.
     Limit: a settlement whose lease was handed out anew has no effect (`applied` is false).
     """
 
@@ -117,7 +118,7 @@ class EventServiceAsyncStub(EventServiceStub):
     LeaseNotifications: _aio.UnaryUnaryMultiCallable[_event_service_pb2.LeaseNotificationsRequest, _event_service_pb2.LeaseNotificationsResponse]  # type: ignore[assignment]
     """Hands out notifications that are due, and waits for some if there are none.
 
-    Promise: at most one notification of an order at a time, always the one that follows the last
+    Promise: at most one notification of an order at a time, always the lowest one above the last
     one delivered. It is leased: nobody else gets it before `lease` has passed.
     Limit: at most `max` notifications, after at most `wait`; an empty answer is no error.
     Effect: an attempt counts only when it is settled. A lease that is not settled in time is handed
@@ -128,7 +129,8 @@ class EventServiceAsyncStub(EventServiceStub):
 
     Promise: one result for each settlement, in the same order. DELIVERED makes the order's next
     notification due at once, RETRY makes this one due after a growing pause without a limit on
-    attempts, REFUSED parks the order's notifications until a person has looked.
+    attempts, REFUSED parks the order's notifications until a person has looked. REFUSED with
+    `receiver_sequence` tells all of the order again instead, under numbers above that one.
     Limit: a settlement whose lease was handed out anew has no effect (`applied` is false).
     """
 
@@ -184,7 +186,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_service_pb2.LeaseNotificationsResponse, _abc.Awaitable[_event_service_pb2.LeaseNotificationsResponse]]:
         """Hands out notifications that are due, and waits for some if there are none.
 
-        Promise: at most one notification of an order at a time, always the one that follows the last
+        Promise: at most one notification of an order at a time, always the lowest one above the last
         one delivered. It is leased: nobody else gets it before `lease` has passed.
         Limit: at most `max` notifications, after at most `wait`; an empty answer is no error.
         Effect: an attempt counts only when it is settled. A lease that is not settled in time is handed
@@ -201,7 +203,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Promise: one result for each settlement, in the same order. DELIVERED makes the order's next
         notification due at once, RETRY makes this one due after a growing pause without a limit on
-        attempts, REFUSED parks the order's notifications until a person has looked.
+        attempts, REFUSED parks the order's notifications until a person has looked. REFUSED with
+        `receiver_sequence` tells all of the order again instead, under numbers above that one.
         Limit: a settlement whose lease was handed out anew has no effect (`applied` is false).
         """
 

@@ -72,6 +72,8 @@ class ScriptedMidas(EventServiceServicer):
         self.lease_s = 60.0
         self.retry_pause_s = 0.0
         self.settled: list[Settled] = []
+        self.receiver_sequences: list[int] = []
+        """What each settlement says of the order service's numbers."""
         self.settle_calls: list[int] = []
         """How many settlements each accepted report held."""
         self.asked: list[tuple[int, float]] = []
@@ -220,6 +222,7 @@ class ScriptedMidas(EventServiceServicer):
         if applied:
             order.token = ""
             self._apply(order, settlement)
+        self.receiver_sequences.append(settlement.receiver_sequence)
         outcome = pb.DeliveryOutcome.Name(settlement.outcome).removeprefix("DELIVERY_OUTCOME_")
         self.settled.append(
             Settled(settlement.order_no, settlement.sequence, outcome, settlement.code, applied)

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from midas.v1 import charge_pb2
 from tests.gateway.relay_doubles import Received
@@ -28,6 +29,7 @@ async def test_each_kind_is_its_call_with_all_it_carries(method: str) -> None:
     """Every field of the notification arrives in the call that its kind names."""
     paid = method == "PayOrderSuccess"
     flags = {"late": True, "duplicate_payment": True} if paid else {}
+    flags["told_again"] = True
     async with relayed() as stage:
         await stage.midas.tell("o-1", method, **flags)
         await stage.midas.changes.until(stage.midas.all_delivered)
@@ -38,12 +40,63 @@ async def test_each_kind_is_its_call_with_all_it_carries(method: str) -> None:
     assert request.occurred_at == told.occurred_at
     assert request.observed_by == charge_pb2.OBSERVED_BY_WEBHOOK
     assert request.charge == told.charge
+    assert request.told_again
     if paid:
         assert request.late
         assert request.duplicate_payment
     if method.startswith("Refund"):
         assert request.refund == told.refund
     assert stage.midas.settled == [("o-1", 1, "DELIVERED", "OK", True)]
+
+
+def status_of(
+    sequence: str, reason: str = "SEQUENCE_REUSED", domain: str = "midas", noise: int = 1
+) -> bytes:
+    """google.rpc.Status with an ErrorInfo behind details of other kinds."""
+    told = status_pb2.Status(code=9, message="something else was told under this sequence")
+    for _ in range(noise):
+        told.details.add().Pack(error_details_pb2.RetryInfo())
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=domain)
+    info.metadata["sequence"] = sequence
+    told.details.add().Pack(info)
+    written: bytes = told.SerializeToString()
+    return written
+
+
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "settled", "receiver_sequence"),
+    [
+        (PRECONDITION, status_of("7"), ("REFUSED", "SEQUENCE_REUSED"), 7),
+        (PRECONDITION, status_of("9007199254740991"), ("REFUSED", "SEQUENCE_REUSED"), 2**53 - 1),
+        (PRECONDITION, status_of("7", reason="OTHER"), ("REFUSED", "FAILED_PRECONDITION"), 0),
+        (PRECONDITION, status_of("7", domain="shop"), ("REFUSED", "FAILED_PRECONDITION"), 0),
+        *(
+            (PRECONDITION, status_of(odd), ("REFUSED", "FAILED_PRECONDITION"), 0)
+            for odd in ("", "0", "-7", "7.0", "x", "٧", "9007199254740992", "9" * 5000)
+        ),
+        (PRECONDITION, b"\xff\xff\xff", ("REFUSED", "FAILED_PRECONDITION"), 0),
+        (PRECONDITION, b"", ("REFUSED", "FAILED_PRECONDITION"), 0),
+        (grpc.StatusCode.ABORTED, status_of("7"), ("RETRY", "ABORTED"), 0),
+    ],
+)
+async def test_a_sequence_that_was_used_before_is_reported_with_the_highest(
+    code: grpc.StatusCode, details: bytes, settled: tuple[str, str], receiver_sequence: int
+) -> None:
+    """As a refusal, which is all that an older Midas sees of it; another answer is what it was."""
+
+    async def answer(call: Received, context: Any) -> None:
+        if len(stage.orders.calls) == 1:
+            await context.abort(code, "", (("grpc-status-details-bin", details),))
+
+    async with relayed() as stage:
+        stage.orders.behave = answer
+        await stage.midas.tell("o-1")
+        await stage.midas.changes.until(lambda: stage.midas.settled)
+        assert stage.midas.settled[0] == ("o-1", 1, *settled, True)
+        assert stage.midas.receiver_sequences[0] == receiver_sequence
 
 
 async def test_m7_the_next_is_sent_after_the_one_before_was_acknowledged() -> None:

@@ -123,6 +123,7 @@ async def test_leases_say_all_there_is_to_tell() -> None:
     """Every field of the contract, for a payment and for a refund."""
     late = replace(PAID, late=True, duplicate_payment=True)
     refunded = replace(PAID, sequence=2, kind="REFUND_FAILED", refund_no="r-1", observed_by="POLL")
+    refunded = replace(refunded, change_id="c9", told_again=True)
     announcer = ScriptedAnnouncer([a_lease(late), a_lease(refunded)], Backlog(NOW, 7))
     async with served(announcer=announcer) as midas:
         told = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest(max=2))
@@ -143,7 +144,8 @@ async def test_leases_say_all_there_is_to_tell() -> None:
     assert notice.charge.charge_id == "ch_1"
     assert [each.refund_no for each in notice.charge.refunds] == ["r-1"]
     assert not notice.HasField("refund")
-    assert refund.notification.notification_id == "o-1/2"
+    assert refund.notification.notification_id == "o-1/2/c9", "with the id of its commit"
+    assert (notice.told_again, refund.notification.told_again) == (False, True)
     assert refund.notification.kind == pb.NOTIFICATION_KIND_REFUND_FAILED
     assert refund.notification.refund.refund_no == "r-1"
     assert not refund.notification.late
@@ -241,10 +243,16 @@ async def test_settlements_are_answered_in_order() -> None:
     ]
     async with served() as midas:
         told = await midas.stub.SettleNotifications(
-            settle(*(settlement(outcome=said, sequence=n) for n, (said, _) in enumerate(outcomes)))
+            settle(
+                *(
+                    settlement(outcome=said, sequence=n, receiver_sequence=n * 2**51)
+                    for n, (said, _) in enumerate(outcomes)
+                )
+            )
         )
         assert midas.announcer.settled == [
-            Settlement("t1", "o-1", n, meant, "NOT_FOUND") for n, (_, meant) in enumerate(outcomes)
+            Settlement("t1", "o-1", n, meant, "NOT_FOUND", n * 2**51)
+            for n, (_, meant) in enumerate(outcomes)
         ]
     assert list(told.applied) == [True, False, True]
 

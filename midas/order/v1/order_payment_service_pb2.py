@@ -27,7 +27,7 @@ from midas.v1 import charge_pb2 as midas_dot_v1_dot_charge__pb2
 from midas.v1 import refund_pb2 as midas_dot_v1_dot_refund__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*midas/order/v1/order_payment_service.proto\x12\x0emidas.order.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15midas/v1/charge.proto\x1a\x15midas/v1/refund.proto\"\xfc\x01\n\x16PayOrderSuccessRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12\x0c\n\x04late\x18\x07 \x01(\x08\x12\x19\n\x11\x64uplicate_payment\x18\x08 \x01(\x08\"\x19\n\x17PayOrderSuccessResponse\"\xd2\x01\n\x15PayOrderClosedRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\"\x18\n\x16PayOrderClosedResponse\"\xf3\x01\n\x14RefundSuccessRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12 \n\x06refund\x18\x07 \x01(\x0b\x32\x10.midas.v1.Refund\"\x17\n\x15RefundSuccessResponse\"\xf2\x01\n\x13RefundFailedRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12 \n\x06refund\x18\x07 \x01(\x0b\x32\x10.midas.v1.Refund\"\x16\n\x14RefundFailedResponse2\x93\x03\n\x13OrderPaymentService\x12\x62\n\x0fPayOrderSuccess\x12&.midas.order.v1.PayOrderSuccessRequest\x1a\'.midas.order.v1.PayOrderSuccessResponse\x12_\n\x0ePayOrderClosed\x12%.midas.order.v1.PayOrderClosedRequest\x1a&.midas.order.v1.PayOrderClosedResponse\x12\\\n\rRefundSuccess\x12$.midas.order.v1.RefundSuccessRequest\x1a%.midas.order.v1.RefundSuccessResponse\x12Y\n\x0cRefundFailed\x12#.midas.order.v1.RefundFailedRequest\x1a$.midas.order.v1.RefundFailedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*midas/order/v1/order_payment_service.proto\x12\x0emidas.order.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15midas/v1/charge.proto\x1a\x15midas/v1/refund.proto\"\x90\x02\n\x16PayOrderSuccessRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12\x0c\n\x04late\x18\x07 \x01(\x08\x12\x19\n\x11\x64uplicate_payment\x18\x08 \x01(\x08\x12\x12\n\ntold_again\x18\t \x01(\x08\"\x19\n\x17PayOrderSuccessResponse\"\xe6\x01\n\x15PayOrderClosedRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12\x12\n\ntold_again\x18\x07 \x01(\x08\"\x18\n\x16PayOrderClosedResponse\"\x87\x02\n\x14RefundSuccessRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12 \n\x06refund\x18\x07 \x01(\x0b\x32\x10.midas.v1.Refund\x12\x12\n\ntold_again\x18\x08 \x01(\x08\"\x17\n\x15RefundSuccessResponse\"\x86\x02\n\x13RefundFailedRequest\x12\x17\n\x0fnotification_id\x18\x01 \x01(\t\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bobserved_by\x18\x05 \x01(\x0e\x32\x14.midas.v1.ObservedBy\x12 \n\x06\x63harge\x18\x06 \x01(\x0b\x32\x10.midas.v1.Charge\x12 \n\x06refund\x18\x07 \x01(\x0b\x32\x10.midas.v1.Refund\x12\x12\n\ntold_again\x18\x08 \x01(\x08\"\x16\n\x14RefundFailedResponse2\x93\x03\n\x13OrderPaymentService\x12\x62\n\x0fPayOrderSuccess\x12&.midas.order.v1.PayOrderSuccessRequest\x1a\'.midas.order.v1.PayOrderSuccessResponse\x12_\n\x0ePayOrderClosed\x12%.midas.order.v1.PayOrderClosedRequest\x1a&.midas.order.v1.PayOrderClosedResponse\x12\\\n\rRefundSuccess\x12$.midas.order.v1.RefundSuccessRequest\x1a%.midas.order.v1.RefundSuccessResponse\x12Y\n\x0cRefundFailed\x12#.midas.order.v1.RefundFailedRequest\x1a$.midas.order.v1.RefundFailedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'midas.order.v1.order_paymen
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PAYORDERSUCCESSREQUEST']._serialized_start=142
-  _globals['_PAYORDERSUCCESSREQUEST']._serialized_end=394
-  _globals['_PAYORDERSUCCESSRESPONSE']._serialized_start=396
-  _globals['_PAYORDERSUCCESSRESPONSE']._serialized_end=421
-  _globals['_PAYORDERCLOSEDREQUEST']._serialized_start=424
-  _globals['_PAYORDERCLOSEDREQUEST']._serialized_end=634
-  _globals['_PAYORDERCLOSEDRESPONSE']._serialized_start=636
-  _globals['_PAYORDERCLOSEDRESPONSE']._serialized_end=660
-  _globals['_REFUNDSUCCESSREQUEST']._serialized_start=663
-  _globals['_REFUNDSUCCESSREQUEST']._serialized_end=906
-  _globals['_REFUNDSUCCESSRESPONSE']._serialized_start=908
-  _globals['_REFUNDSUCCESSRESPONSE']._serialized_end=931
-  _globals['_REFUNDFAILEDREQUEST']._serialized_start=934
-  _globals['_REFUNDFAILEDREQUEST']._serialized_end=1176
-  _globals['_REFUNDFAILEDRESPONSE']._serialized_start=1178
-  _globals['_REFUNDFAILEDRESPONSE']._serialized_end=1200
-  _globals['_ORDERPAYMENTSERVICE']._serialized_start=1203
-  _globals['_ORDERPAYMENTSERVICE']._serialized_end=1606
+  _globals['_PAYORDERSUCCESSREQUEST']._serialized_end=414
+  _globals['_PAYORDERSUCCESSRESPONSE']._serialized_start=416
+  _globals['_PAYORDERSUCCESSRESPONSE']._serialized_end=441
+  _globals['_PAYORDERCLOSEDREQUEST']._serialized_start=444
+  _globals['_PAYORDERCLOSEDREQUEST']._serialized_end=674
+  _globals['_PAYORDERCLOSEDRESPONSE']._serialized_start=676
+  _globals['_PAYORDERCLOSEDRESPONSE']._serialized_end=700
+  _globals['_REFUNDSUCCESSREQUEST']._serialized_start=703
+  _globals['_REFUNDSUCCESSREQUEST']._serialized_end=966
+  _globals['_REFUNDSUCCESSRESPONSE']._serialized_start=968
+  _globals['_REFUNDSUCCESSRESPONSE']._serialized_end=991
+  _globals['_REFUNDFAILEDREQUEST']._serialized_start=994
+  _globals['_REFUNDFAILEDREQUEST']._serialized_end=1256
+  _globals['_REFUNDFAILEDRESPONSE']._serialized_start=1258
+  _globals['_REFUNDFAILEDRESPONSE']._serialized_end=1280
+  _globals['_ORDERPAYMENTSERVICE']._serialized_start=1283
+  _globals['_ORDERPAYMENTSERVICE']._serialized_end=1686
 # @@protoc_insertion_point(module_scope)

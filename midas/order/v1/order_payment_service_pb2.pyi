@@ -33,18 +33,25 @@ class PayOrderSuccessRequest(_message.Message):
     CHARGE_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
     DUPLICATE_PAYMENT_FIELD_NUMBER: _builtins.int
+    TOLD_AGAIN_FIELD_NUMBER: _builtins.int
     notification_id: _builtins.str
-    """Stable over all attempts."""
+    """Stable over all attempts, and different for whatever else Midas has to tell. Holds the id of the
+    commit that wrote it; not to be parsed.
+    """
     order_no: _builtins.str
     """The order service's number of the order."""
     sequence: _builtins.int
-    """Counts the order's notifications from 1, without gaps."""
+    """Above that of everything that was told of the order before. Counts from 1, or from the beginning
+    of the epoch.
+    """
     observed_by: _charge_pb2.ObservedBy.ValueType
     """How Midas learnt of it."""
     late: _builtins.bool
     """Paid after the charge had been closed or had failed."""
     duplicate_payment: _builtins.bool
     """The order had been paid by another charge before."""
+    told_again: _builtins.bool
+    """The same may have been told before under another sequence; see the service's comment."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When Midas learnt of it."""
@@ -64,10 +71,11 @@ class PayOrderSuccessRequest(_message.Message):
         charge: _charge_pb2.Charge | None = ...,
         late: _builtins.bool = ...,
         duplicate_payment: _builtins.bool = ...,
+        told_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "duplicate_payment", b"duplicate_payment", "late", b"late", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "duplicate_payment", b"duplicate_payment", "late", b"late", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "sequence", b"sequence", "told_again", b"told_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -102,14 +110,21 @@ class PayOrderClosedRequest(_message.Message):
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     OBSERVED_BY_FIELD_NUMBER: _builtins.int
     CHARGE_FIELD_NUMBER: _builtins.int
+    TOLD_AGAIN_FIELD_NUMBER: _builtins.int
     notification_id: _builtins.str
-    """Stable over all attempts."""
+    """Stable over all attempts, and different for whatever else Midas has to tell. Holds the id of the
+    commit that wrote it; not to be parsed.
+    """
     order_no: _builtins.str
     """The order service's number of the order."""
     sequence: _builtins.int
-    """Counts the order's notifications from 1, without gaps."""
+    """Above that of everything that was told of the order before. Counts from 1, or from the beginning
+    of the epoch.
+    """
     observed_by: _charge_pb2.ObservedBy.ValueType
     """How Midas learnt of it."""
+    told_again: _builtins.bool
+    """The same may have been told before under another sequence; see the service's comment."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When Midas learnt of it."""
@@ -127,10 +142,11 @@ class PayOrderClosedRequest(_message.Message):
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         observed_by: _charge_pb2.ObservedBy.ValueType = ...,
         charge: _charge_pb2.Charge | None = ...,
+        told_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "sequence", b"sequence", "told_again", b"told_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -166,14 +182,21 @@ class RefundSuccessRequest(_message.Message):
     OBSERVED_BY_FIELD_NUMBER: _builtins.int
     CHARGE_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
+    TOLD_AGAIN_FIELD_NUMBER: _builtins.int
     notification_id: _builtins.str
-    """Stable over all attempts."""
+    """Stable over all attempts, and different for whatever else Midas has to tell. Holds the id of the
+    commit that wrote it; not to be parsed.
+    """
     order_no: _builtins.str
     """The order service's number of the order."""
     sequence: _builtins.int
-    """Counts the order's notifications from 1, without gaps."""
+    """Above that of everything that was told of the order before. Counts from 1, or from the beginning
+    of the epoch.
+    """
     observed_by: _charge_pb2.ObservedBy.ValueType
     """How Midas learnt of it."""
+    told_again: _builtins.bool
+    """The same may have been told before under another sequence; see the service's comment."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When Midas learnt of it."""
@@ -196,10 +219,11 @@ class RefundSuccessRequest(_message.Message):
         observed_by: _charge_pb2.ObservedBy.ValueType = ...,
         charge: _charge_pb2.Charge | None = ...,
         refund: _refund_pb2.Refund | None = ...,
+        told_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "occurred_at", b"occurred_at", "refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "refund", b"refund", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "refund", b"refund", "sequence", b"sequence", "told_again", b"told_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,14 +259,21 @@ class RefundFailedRequest(_message.Message):
     OBSERVED_BY_FIELD_NUMBER: _builtins.int
     CHARGE_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
+    TOLD_AGAIN_FIELD_NUMBER: _builtins.int
     notification_id: _builtins.str
-    """Stable over all attempts."""
+    """Stable over all attempts, and different for whatever else Midas has to tell. Holds the id of the
+    commit that wrote it; not to be parsed.
+    """
     order_no: _builtins.str
     """The order service's number of the order."""
     sequence: _builtins.int
-    """Counts the order's notifications from 1, without gaps."""
+    """Above that of everything that was told of the order before. Counts from 1, or from the beginning
+    of the epoch.
+    """
     observed_by: _charge_pb2.ObservedBy.ValueType
     """How Midas learnt of it."""
+    told_again: _builtins.bool
+    """The same may have been told before under another sequence; see the service's comment."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When Midas learnt of it."""
@@ -265,10 +296,11 @@ class RefundFailedRequest(_message.Message):
         observed_by: _charge_pb2.ObservedBy.ValueType = ...,
         charge: _charge_pb2.Charge | None = ...,
         refund: _refund_pb2.Refund | None = ...,
+        told_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "occurred_at", b"occurred_at", "refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "refund", b"refund", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "notification_id", b"notification_id", "observed_by", b"observed_by", "occurred_at", b"occurred_at", "order_no", b"order_no", "refund", b"refund", "sequence", b"sequence", "told_again", b"told_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,11 +30,32 @@ class OrderPaymentServiceStub:
     """What the order service implements and Midas calls.
 
     Midas promises: every notification is delivered at least once, and those of one order in the order
-    of `sequence`: n+1 is not sent before n was acknowledged. The same notification may arrive
-    several times, at once, days apart, and also after later ones (a sender that was paused).
+    of `sequence`: the next one is not sent before the one before was acknowledged. The same
+    notification may arrive several times, at once, days apart, and also after later ones (a sender
+    that was paused). A sequence never stands for two different things.
     The receiver promises: it answers OK only when what it was told is durable; it remembers, over
     its own restarts, the highest `sequence` of each order, and answers OK without any effect to
     whatever is not above it.
+
+    Sequences come in epochs of 2^20 numbers: `sequence >> 20` is the epoch, and all stay below 2^53.
+    Midas begins a new epoch when its database may have lost commits (a failover, a restore), so that
+    what comes next is above all that was ever sent. Within an epoch an order's notifications are
+    numbered without gaps, from (epoch << 20) + 1 on; a change of epoch is no gap, a gap inside one
+    is: what was there never came, or this side has lost it.
+
+    Effects are per `charge.out_trade_no` and `refund.refund_no`, not per message. After such a loss
+    Midas may tell of the same payment, closing or refund once more, under a new sequence; it says
+    `told_again` where it knows that. A receiver that has booked that payment or refund answers OK and
+    counts no money twice, whether `told_again` is set or not.
+
+    A second guard, for a receiver that wants to notice it if Midas breaks its promise (somebody
+    restored a copy of its database and did not say so): it keeps `notification_id` beside the highest
+    `sequence`. The same sequence with the same id is a repeat: OK. The same sequence with another id
+    is answered with FAILED_PRECONDITION and google.rpc.ErrorInfo: reason SEQUENCE_REUSED, domain
+    `midas`, and in the metadata `sequence`, the highest one that the receiver has, in decimal. Midas
+    then tells all of the order again, in a new epoch above that one, and raises an alarm. A receiver
+    without it takes such a notification for a repeat: what it tells is lost until somebody compares
+    the books. One that keeps the id of every sequence notices it at the first of them.
 
     OK acknowledges. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and UNIMPLEMENTED mean that it
     will never be taken: the order's notifications are parked until a person has looked. (A wrong
@@ -67,11 +88,32 @@ class OrderPaymentServiceAsyncStub(OrderPaymentServiceStub):
     """What the order service implements and Midas calls.
 
     Midas promises: every notification is delivered at least once, and those of one order in the order
-    of `sequence`: n+1 is not sent before n was acknowledged. The same notification may arrive
-    several times, at once, days apart, and also after later ones (a sender that was paused).
+    of `sequence`: the next one is not sent before the one before was acknowledged. The same
+    notification may arrive several times, at once, days apart, and also after later ones (a sender
+    that was paused). A sequence never stands for two different things.
     The receiver promises: it answers OK only when what it was told is durable; it remembers, over
     its own restarts, the highest `sequence` of each order, and answers OK without any effect to
     whatever is not above it.
+
+    Sequences come in epochs of 2^20 numbers: `sequence >> 20` is the epoch, and all stay below 2^53.
+    Midas begins a new epoch when its database may have lost commits (a failover, a restore), so that
+    what comes next is above all that was ever sent. Within an epoch an order's notifications are
+    numbered without gaps, from (epoch << 20) + 1 on; a change of epoch is no gap, a gap inside one
+    is: what was there never came, or this side has lost it.
+
+    Effects are per `charge.out_trade_no` and `refund.refund_no`, not per message. After such a loss
+    Midas may tell of the same payment, closing or refund once more, under a new sequence; it says
+    `told_again` where it knows that. A receiver that has booked that payment or refund answers OK and
+    counts no money twice, whether `told_again` is set or not.
+
+    A second guard, for a receiver that wants to notice it if Midas breaks its promise (somebody
+    restored a copy of its database and did not say so): it keeps `notification_id` beside the highest
+    `sequence`. The same sequence with the same id is a repeat: OK. The same sequence with another id
+    is answered with FAILED_PRECONDITION and google.rpc.ErrorInfo: reason SEQUENCE_REUSED, domain
+    `midas`, and in the metadata `sequence`, the highest one that the receiver has, in decimal. Midas
+    then tells all of the order again, in a new epoch above that one, and raises an alarm. A receiver
+    without it takes such a notification for a repeat: what it tells is lost until somebody compares
+    the books. One that keeps the id of every sequence notices it at the first of them.
 
     OK acknowledges. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and UNIMPLEMENTED mean that it
     will never be taken: the order's notifications are parked until a person has looked. (A wrong
@@ -100,11 +142,32 @@ class OrderPaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the order service implements and Midas calls.
 
     Midas promises: every notification is delivered at least once, and those of one order in the order
-    of `sequence`: n+1 is not sent before n was acknowledged. The same notification may arrive
-    several times, at once, days apart, and also after later ones (a sender that was paused).
+    of `sequence`: the next one is not sent before the one before was acknowledged. The same
+    notification may arrive several times, at once, days apart, and also after later ones (a sender
+    that was paused). A sequence never stands for two different things.
     The receiver promises: it answers OK only when what it was told is durable; it remembers, over
     its own restarts, the highest `sequence` of each order, and answers OK without any effect to
     whatever is not above it.
+
+    Sequences come in epochs of 2^20 numbers: `sequence >> 20` is the epoch, and all stay below 2^53.
+    Midas begins a new epoch when its database may have lost commits (a failover, a restore), so that
+    what comes next is above all that was ever sent. Within an epoch an order's notifications are
+    numbered without gaps, from (epoch << 20) + 1 on; a change of epoch is no gap, a gap inside one
+    is: what was there never came, or this side has lost it.
+
+    Effects are per `charge.out_trade_no` and `refund.refund_no`, not per message. After such a loss
+    Midas may tell of the same payment, closing or refund once more, under a new sequence; it says
+    `told_again` where it knows that. A receiver that has booked that payment or refund answers OK and
+    counts no money twice, whether `told_again` is set or not.
+
+    A second guard, for a receiver that wants to notice it if Midas breaks its promise (somebody
+    restored a copy of its database and did not say so): it keeps `notification_id` beside the highest
+    `sequence`. The same sequence with the same id is a repeat: OK. The same sequence with another id
+    is answered with FAILED_PRECONDITION and google.rpc.ErrorInfo: reason SEQUENCE_REUSED, domain
+    `midas`, and in the metadata `sequence`, the highest one that the receiver has, in decimal. Midas
+    then tells all of the order again, in a new epoch above that one, and raises an alarm. A receiver
+    without it takes such a notification for a repeat: what it tells is lost until somebody compares
+    the books. One that keeps the id of every sequence notices it at the first of them.
 
     OK acknowledges. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and UNIMPLEMENTED mean that it
     will never be taken: the order's notifications are parked until a person has looked. (A wrong

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from midas.sandbox.errors import SandboxError
-from midas.sandbox.orders.order import REQUESTS, Accepted, Order, order_of
+from midas.sandbox.orders.order import REQUESTS, Accepted, Order, missed_between, order_of
 
 BUSY_TIMEOUT_S = 10.0
 
@@ -29,6 +29,7 @@ INSERT INTO accepted (kind, order_no, sequence, request)
 SELECT :kind, :order_no, :sequence, :request
 WHERE :sequence > ({_HIGHEST.replace("?", ":order_no")})
 """
+_AT = "SELECT kind, request FROM accepted WHERE order_no = ? AND sequence = ?"
 _COLUMNS = "SELECT position, kind, order_no, sequence, request FROM accepted"
 
 
@@ -48,6 +49,8 @@ class Verdict(NamedTuple):
     """False: its sequence is not above the highest of its order. It had no effect."""
     missed: int
     """Sequences between it and the highest before, which never came."""
+    reused_below: int = 0
+    """The highest sequence of the order, if something else had been told under this one; else 0."""
 
 
 class OrderBook:
@@ -99,7 +102,17 @@ class OrderBook:
         (highest,) = self._connection.execute(_HIGHEST, (told.order_no,)).fetchone()
         row = {**told._asdict(), "request": told.request.SerializeToString()}
         accepted = self._connection.execute(_ACCEPT, row).rowcount == 1
-        return Verdict(accepted, told.sequence - highest - 1 if accepted else 0)
+        if accepted:
+            return Verdict(True, missed_between(highest, told.sequence))
+        return Verdict(False, 0, highest if self._is_another(told) else 0)
+
+    def _is_another(self, told: Told) -> bool:
+        """Whether something else was accepted under its sequence: the id tells."""
+        found = self._connection.execute(_AT, (told.order_no, told.sequence)).fetchone()
+        if found is None:
+            return False
+        before: Any = REQUESTS[found[0]].FromString(found[1])
+        return bool(before.notification_id != told.request.notification_id)
 
 
 def _open(path: Path) -> sqlite3.Connection:

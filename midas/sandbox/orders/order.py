@@ -9,6 +9,9 @@ from typing import Any
 from midas.order.v1 import order_payment_service_pb2 as pb
 from midas.v1 import charge_pb2
 
+EPOCH = 1 << 20
+"""The numbers of an epoch of sequences, as midas.order.v1 has it."""
+
 REQUESTS: dict[str, type[Any]] = {
     "pay_order_success": pb.PayOrderSuccessRequest,
     "pay_order_closed": pb.PayOrderClosedRequest,
@@ -43,7 +46,7 @@ class Order:
     refund_failed: int = 0
     last_sequence: int = 0
     missed: int = 0
-    """Sequences below the last one that never came."""
+    """Sequences of its epochs below the last one that never came."""
     state: str = "NEW"
     """NEW, PAID, CLOSED (the last charge ended without money) or REVERSED."""
     paid_by: str = ""
@@ -64,14 +67,35 @@ class Order:
 
 
 def order_of(order_no: str, accepted: Iterable[Accepted]) -> Order:
-    """The order after these, in the order of their arrival."""
-    order = Order(order_no)
+    """The order after these, in the order of their arrival.
+
+    Each payment, closing and refund counts once, however often it is told: after its database has
+    lost commits, Midas may tell it again under another sequence.
+    """
+    order, known = Order(order_no), set[tuple[object, ...]]()
     for each in accepted:
-        setattr(order, each.kind, getattr(order, each.kind) + 1)
-        order.missed += each.sequence - order.last_sequence - 1
+        order.missed += missed_between(order.last_sequence, each.sequence)
         order.last_sequence = each.sequence
-        _EFFECTS[each.kind](order, each.request)
+        what = _what(each)
+        if what not in known:
+            known.add(what)
+            setattr(order, each.kind, getattr(order, each.kind) + 1)
+            _EFFECTS[each.kind](order, each.request)
     return order
+
+
+def missed_between(last: int, sequence: int) -> int:
+    """How many never came: a change of epoch is no gap, a gap inside of one is."""
+    return sequence - max(last, sequence // EPOCH * EPOCH) - 1
+
+
+def _what(accepted: Accepted) -> tuple[object, ...]:
+    told = accepted.request
+    if accepted.kind in ("refund_success", "refund_failed"):
+        return accepted.kind, told.refund.refund_no
+    closed = accepted.kind == "pay_order_closed"
+    was_reversed = closed and told.charge.state == charge_pb2.CHARGE_STATE_REVERSED
+    return accepted.kind, told.charge.out_trade_no, was_reversed
 
 
 def _paid(order: Order, told: pb.PayOrderSuccessRequest) -> None:
@@ -104,7 +128,7 @@ def _refunded(order: Order, told: pb.RefundSuccessRequest) -> None:
 
 
 def _not_refunded(order: Order, told: pb.RefundFailedRequest) -> None:
-    order.refunds[told.refund.refund_no] = "FAILED"
+    order.refunds.setdefault(told.refund.refund_no, "FAILED")
 
 
 _EFFECTS: dict[str, Any] = {

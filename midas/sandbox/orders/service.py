@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from midas.order.v1 import order_payment_service_pb2 as pb
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceServicer
@@ -79,10 +80,34 @@ class OrderService(OrderPaymentServiceServicer):
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE, "cannot be recorded now; send it again"
             )
+        if verdict.reused_below:
+            _log.error(
+                "sequence_reused", extra={"order_no": told.order_no, "sequence": told.sequence}
+            )
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                _REUSED,
+                ((_DETAILS, _sequence_reused(verdict.reused_below).SerializeToString()),),
+            )
         if verdict.missed:
             _log.warning(
                 "notifications_missed", extra={"order_no": told.order_no, "count": verdict.missed}
             )
+
+
+_REUSED = "something else was told under this sequence"
+_DETAILS = "grpc-status-details-bin"
+
+
+def _sequence_reused(highest: int) -> Any:
+    """What Midas needs, to tell it again above."""
+    info = error_details_pb2.ErrorInfo(
+        reason="SEQUENCE_REUSED", domain="midas", metadata={"sequence": str(highest)}
+    )
+    code = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    status = status_pb2.Status(code=code, message=_REUSED)
+    status.details.add().Pack(info)
+    return status
 
 
 async def _go_wrong_before(taken: Sequence[Fault], context: Any) -> None:

@@ -3,15 +3,20 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 
 from midas.sandbox.errors import SandboxError
 from midas.sandbox.orders.server import OrderOptions, OrderServer
 from midas.v1 import charge_pb2
 from tests.sandbox.orders.told import METHODS, Caller, caller, told
+from webhook_gateway.calls import CallFailed, _details_of
+from webhook_gateway.deliveries import receiver_sequence
 
 
 @pytest.fixture
@@ -177,6 +182,63 @@ async def test_a_superseded_charge_that_closes_leaves_the_order_paid(
     await midas.tell("PayOrderSuccess", "o-1", 1)
     await midas.tell("PayOrderClosed", "o-1", 2, charge={"charge_id": "ch_0"})
     assert server.book.order("o-1").state == "PAID"
+
+
+EPOCH = 1 << 20
+
+
+async def test_a_change_of_epoch_is_no_gap(
+    server: OrderServer, midas: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first number of a later epoch follows any number; inside of one each has its place."""
+    for sequence in (1, 2, EPOCH + 1, 7 * EPOCH + 1, 7 * EPOCH + 2):
+        assert await midas.tell("RefundSuccess", "o-1", sequence) == "OK"
+    assert (server.book.order("o-1").missed, caplog.records) == (0, [])
+    await midas.tell("RefundSuccess", "o-1", 9 * EPOCH + 3)
+    assert server.book.order("o-1").missed == 2
+
+
+async def test_what_is_told_again_under_another_number_counts_once(
+    server: OrderServer, midas: Caller
+) -> None:
+    """A payment, a late one, a reversal, a refund: all of it twice is as if it were told once."""
+    reversed_state = {"charge_id": "ch_2", "state": charge_pb2.CHARGE_STATE_REVERSED}
+    story: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("PayOrderClosed", {}),
+        ("PayOrderSuccess", {"late": True}),
+        ("PayOrderSuccess", {"charge": {"charge_id": "ch_2"}, "duplicate_payment": True}),
+        ("PayOrderClosed", {"charge": {"charge_id": "ch_2"}}),
+        ("PayOrderClosed", {"charge": reversed_state}),
+        ("RefundFailed", {"refund": {"refund_no": "r-a", "amount": 30}}),
+        ("RefundSuccess", {"refund": {"refund_no": "r-a", "amount": 30}}),
+        ("RefundSuccess", {"refund": {"refund_no": "r-b", "amount": 20}}),
+    )
+    books = []
+    for epoch in (0, EPOCH, 5 * EPOCH):
+        for number, (method, fields) in enumerate(story, epoch + 1):
+            assert await midas.tell(method, "o-1", number, **fields, told_again=epoch > 0) == "OK"
+        books.append(server.book.order("o-1"))
+    assert [each.last_sequence for each in books] == [8, EPOCH + 8, 5 * EPOCH + 8]
+    assert replace(books[1], last_sequence=8) == replace(books[2], last_sequence=8) == books[0]
+    assert (books[0].amount_refunded, books[0].refund_success, books[0].state) == (50, 2, "PAID")
+
+
+async def test_a_sequence_of_something_else_is_refused_with_the_highest(
+    server: OrderServer, midas: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of whichever sequence: another id is no repeat, and OK would lose what it tells."""
+    for sequence in (1, 2, 3):
+        assert await midas.tell("RefundSuccess", "o-1", sequence, commit="a") == "OK"
+    for sequence in (3, 1):
+        assert await midas.tell("RefundSuccess", "o-1", sequence, commit="a") == "OK"
+        request = told("RefundFailed", "o-1", sequence, commit="b")
+        with pytest.raises(aio.AioRpcError) as refused:
+            await midas.stub.RefundFailed(request)
+        failed = CallFailed(refused.value.code().name, _details_of(refused.value))
+        assert receiver_sequence(failed) == 3
+    assert await midas.tell("RefundSuccess", "o-1", 4, commit="b") == "OK"
+    assert [each.sequence for each in server.book.received("o-1")] == [1, 2, 3, 4]
+    assert [each.msg for each in caplog.records] == ["sequence_reused"] * 2
 
 
 @pytest.mark.parametrize("code", [c.name for c in grpc.StatusCode if c is not grpc.StatusCode.OK])

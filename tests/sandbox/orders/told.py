@@ -21,6 +21,7 @@ def told(
     sequence: int,
     charge: dict[str, Any] | None = None,
     refund: dict[str, Any] | None = None,
+    commit: str = "",
     **fields: Any,
 ) -> Any:
     """The request of one call."""
@@ -32,11 +33,12 @@ def told(
     }[method]
     if method.startswith("Refund"):
         fields["refund"] = refund_pb2.Refund(**{"refund_no": f"r-{sequence}", **(refund or {})})
+    charge = {"charge_id": "ch_1", "amount": 100, **(charge or {})}
     return request(
-        notification_id=f"{order_no}/{sequence}",
+        notification_id=f"{order_no}/{sequence}{commit and '/'}{commit}",
         order_no=order_no,
         sequence=sequence,
-        charge=charge_pb2.Charge(**{"charge_id": "ch_1", "amount": 100, **(charge or {})}),
+        charge=charge_pb2.Charge(**{"out_trade_no": f"N{charge['charge_id']}", **charge}),
         **fields,
     )
 
@@ -45,7 +47,7 @@ class Caller:
     """Calls by the name of the method; the answer's status by its name."""
 
     def __init__(self, channel: aio.Channel) -> None:
-        self._stub = OrderPaymentServiceStub(channel)
+        self.stub = OrderPaymentServiceStub(channel)
 
     async def tell(self, method: str, order_no: str, sequence: int, **fields: Any) -> str:
         """Send it."""
@@ -56,7 +58,7 @@ class Caller:
     ) -> str:
         """Send this; with `wait` as soon as somebody listens."""
         try:
-            await getattr(self._stub, method)(request, timeout=timeout_s, wait_for_ready=wait)
+            await getattr(self.stub, method)(request, timeout=timeout_s, wait_for_ready=wait)
         except aio.AioRpcError as error:
             return error.code().name
         return grpc.StatusCode.OK.name
