@@ -38,7 +38,6 @@ DOMAIN = {
     "limits",
     "out_trade_no",
     "schedule",
-    "sequences",
 }
 MAY_USE = {
     "domain": {"domain"},

@@ -40,7 +40,7 @@ def names() -> Iterator[str]:
 @pytest.mark.parametrize(("story", "terms", "most_faults"), RUNS, ids=list(names()))
 def test_every_schedule(story: Story, terms: ChargeTerms, most_faults: int) -> None:
     """Under every schedule of faults the books agree once all has settled (I1-I5, I7, I8, I13)."""
-    met = set()
+    met: set[str] = set()
     runs = 0
 
     async def explore() -> None:
@@ -77,7 +77,7 @@ def test_every_schedule_of_odd_answers(story: Story, terms: ChargeTerms, most_fa
 
     Once all is healed no person is needed any more.
     """
-    met = set()
+    met: set[str] = set()
 
     async def explore() -> None:
         for chooser in Odometer(most_faults, only=("GET", "POST")):
