@@ -77,7 +77,7 @@ class World:
         self.ahead_s = 0.0
         """How far the database's clock is ahead of Ping++'s, which is right."""
         self.tells_psp_time = False
-        """Whether Midas knows Ping++'s clock."""
+        """Whether Midas knows Ping++'s clock from the first answer on."""
         self.handed_out: list[str] = []
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
@@ -118,7 +118,7 @@ class World:
         self.ahead_s += seconds
 
     def psp_time(self) -> datetime | None:
-        """What Midas knows of Ping++'s clock."""
+        """What Midas knows of Ping++'s clock beside the dates of its answers."""
         if not self.tells_psp_time:
             return None
         return datetime.fromtimestamp(self.true_seconds, UTC)
@@ -142,8 +142,9 @@ class World:
         """A new process on the same disk."""
         self.process = Process()
         wire = FaultyWire(self, self.process)
-        psp = client_over(wire, "app_1", TOTAL_TIMEOUT, lambda: self.seconds)
-        setattr(psp, "now", self.psp_time)  # noqa: B010 - no header tells it on this wire
+        psp = client_over(wire, "app_1", TOTAL_TIMEOUT, lambda: self.true_seconds)
+        by_its_answers = psp.now
+        setattr(psp, "now", lambda: self.psp_time() or by_its_answers())  # noqa: B010
         store = FaultyStore(self, self.process)
         self.payments = Payments(store, psp, VirtualClock(self))
         self.inbox = Inbox(self.payments.ports)
