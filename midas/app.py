@@ -16,7 +16,7 @@ from typing import Any
 
 from midas import config
 from midas.config import Settings
-from midas.errors import SettingsError
+from midas.errors import SchemaRefused, SettingsError
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
@@ -193,20 +193,42 @@ async def _drain(server: Server, work: Work, timeout: timedelta) -> None:
 
 
 async def _readiness(server: Server, check: Callable[[], Awaitable[None]]) -> None:
-    was: bool | None = None
+    """Tell health and the log what `check` says; the log also when the reason is another one."""
+    was: dict[str, str] | None = None
     while True:
-        try:
-            async with asyncio.timeout(READINESS_TIMEOUT_S):
-                await check()
-            ready, why = True, {}
-        except Exception as error:
-            ready, why = False, failure(error)
-        if ready is not was:
-            level = logging.INFO if ready else logging.WARNING
-            _log.log(level, "ready" if ready else "not_ready", extra=why)
-            await server.health.set_ready(ready)
-            was = ready
+        why = await _why_not_ready(check)
+        if why != was:
+            _log.log(_level(why), "not_ready" if why else "ready", extra=why)
+            await server.health.set_ready(not why)
+            was = why
         await asyncio.sleep(READINESS_PAUSE_S)
+
+
+async def _why_not_ready(check: Callable[[], Awaitable[None]]) -> dict[str, str]:
+    """Fields for the log; none if it is ready."""
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S):
+            await check()
+    except SchemaRefused as error:
+        return {
+            "reason": _SCHEMA_REFUSED,
+            "schema": error.found,
+            "schema_known": error.known,
+            "schema_oldest": error.oldest,
+        }
+    except Exception as error:
+        return failure(error)
+    return {}
+
+
+_SCHEMA_REFUSED = "SCHEMA_REFUSED"
+
+
+def _level(why: dict[str, str]) -> int:
+    if not why:
+        return logging.INFO
+    # another schema does not pass by itself
+    return logging.ERROR if why.get("reason") == _SCHEMA_REFUSED else logging.WARNING
 
 
 async def _kept_running(work: Callable[[], Awaitable[None]]) -> None:

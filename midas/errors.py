@@ -18,7 +18,8 @@
     └── StorageUnavailable       the database cannot be used now: nothing was sent
 
 `midas/rpc/errors.py` maps each of them to one gRPC status. `SettingsError` is not of that tree: it
-stops a process before it serves.
+stops a process before it serves. `SchemaRefused`, one of its kind, also has a process that serves
+report that it is not ready.
 """
 
 from dataclasses import dataclass, field
@@ -181,3 +182,17 @@ class StorageUnavailable(MidasError):
 
 class SettingsError(Exception):
     """A setting keeps the process from starting. The text says which, and what to do."""
+
+
+class SchemaRefused(SettingsError):
+    """The database's schema is one on which this Midas may not work. Nothing was read or written.
+
+    `found` is the revision of the database (empty: none), `oldest` the oldest that code must know
+    to work on it, `known` the one that this Midas knows.
+    """
+
+    def __init__(self, sentence: str, *, found: str, oldest: str, known: str) -> None:
+        super().__init__(sentence)
+        self.found = found
+        self.oldest = oldest
+        self.known = known

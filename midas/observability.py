@@ -32,6 +32,7 @@ FIELDS = frozenset(
         "livemode", "verdict", "status",
         "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at", "doubt",
         "env", "ip", "port", "version", "tls", "drained", "signal", "setting", "error", "at",
+        "schema", "schema_before", "schema_known", "schema_oldest", "file",
     }
 )  # fmt: skip
 """Every field that may appear beside time, level, logger and event."""

@@ -317,7 +317,11 @@ class Store(Protocol):
         """The order's messages in sequence."""
 
     async def check(self) -> None:
-        """Ask the database for a sign of life and the right schema; for readiness."""
+        """Ask the database for a sign of life and its schema; for readiness.
+
+        Raises SchemaRefused where a newer version of Midas has made it one that this version may
+        not work on.
+        """
 
 
 class Clock(Protocol):

@@ -1,44 +1,64 @@
-"""The schema's version: bringing a database up to this Midas, and refusing one that is not.
+"""Bringing a database up to this Midas's schema (`migrations/env.py` has the migrations' rules).
 
 SQLite is brought up when it is opened. PostgreSQL is brought up by `midas migrate`, since several
 replicas of different versions may be running on it.
 """
 
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from midas.errors import SettingsError
+from midas.storage.backup import back_up
 from midas.storage.engine import BUSY_TIMEOUT, CONNECT_TIMEOUT, check_file, is_sqlite, parse
+from midas.storage.schema import DatabaseSchema, schema_of
 from midas.storage.unreachable import unreachable
-
-SCHEMA = "0004"
-"""The revision that this Midas reads and writes: the newest file in `migrations/versions`."""
-
-NO_SCHEMA = ""
-"""What an empty database has instead of a revision."""
 
 MIGRATION_LOCK = 6_011_000_001
 """Of PostgreSQL's advisory locks, the one that has one migration run at a time."""
+TURN_PAUSE_S = 0.5
+"""How often a migration looks whether the one before it is over."""
+LOCK_TIMEOUT = "1s"
+"""How long a migration waits for a lock on a table. Everybody who comes later waits behind it."""
+LOCK_ATTEMPTS = 60
+LOCK_PAUSE_S = 2.0
+"""Between two attempts, so that those who waited behind the first one get their turn."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_log = logging.getLogger(__name__)
+
+Say = Callable[[str, Mapping[str, str | int]], None]
+"""Takes what happens on the way, as a line of the log: its name and its fields."""
 
 
-async def migrate(url: str) -> tuple[str, str]:
+def _to_log(name: str, fields: Mapping[str, str | int]) -> None:
+    _log.info(name, extra=dict(fields))
+
+
+async def migrate(url: str, say: Say = _to_log) -> tuple[str, str]:
     """Bring a database to this Midas's schema; returns the revisions before and after.
 
-    All or nothing, and safe to run by several at once. Raises SettingsError if the database cannot
-    be reached or is newer than this Midas.
+    Does nothing to a newer one on which this Midas may work. Safe to run by several at once. Each
+    migration is done as a whole or not at all; on SQLite so are all of them together, and the file
+    is copied before, if it has any rows. Raises SettingsError if the database cannot be reached or
+    written, if it is held locked, and SchemaRefused if it is too new. What was done before that
+    stays, and running it again goes on from there.
     """
     parsed = parse(url)
-    return migrate_sqlite(parsed) if is_sqlite(parsed) else await _migrate_postgres(parsed)
+    if is_sqlite(parsed):
+        return migrate_sqlite(parsed, say)
+    return await _migrate_postgres(parsed, say)
 
 
-def migrate_sqlite(url: URL) -> tuple[str, str]:
+def migrate_sqlite(url: URL, say: Say = _to_log) -> tuple[str, str]:
     """`migrate` for SQLite; blocks."""
     check_file(url)
     engine = create_engine(
@@ -56,62 +76,102 @@ def migrate_sqlite(url: URL) -> tuple[str, str]:
 
     try:
         with engine.begin() as connection:
-            return _upgrade(connection)
+            found = schema_of(connection)
+            if _is_older(found):
+                backup = back_up(Path(url.database or ""), found.revision)
+                if backup is not None:
+                    say("database_backed_up", {"file": backup.name})
+                _upgrade(connection)
+            return _done(found, schema_of(connection), say)
     except SQLAlchemyError as error:
         raise SettingsError(f"DATABASE_URL: the schema cannot be written ({error}).") from error
 
 
-async def _migrate_postgres(url: URL) -> tuple[str, str]:
+async def _migrate_postgres(url: URL, say: Say) -> tuple[str, str]:
     engine = create_async_engine(
         url, poolclass=NullPool, connect_args={"timeout": CONNECT_TIMEOUT.total_seconds()}
     )
     try:
-        async with engine.begin() as connection:
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}
-            )
-            return await connection.run_sync(_upgrade)
+        async with engine.connect() as connection:
+            await _take_turn(connection, say)
+            await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            found = await connection.run_sync(schema_of)
+            await connection.commit()
+            if _is_older(found):
+                await _upgrade_patiently(connection, say)
+            return _done(found, await connection.run_sync(schema_of), say)
     except (SQLAlchemyError, OSError, TimeoutError, TypeError, ValueError) as error:
         raise SettingsError(unreachable(error)) from error
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> tuple[str, str]:
-    before = revision(connection)
-    if before == SCHEMA:
-        return before, before
-    if before > SCHEMA:
-        raise SettingsError(refusal(before))
+async def _take_turn(connection: AsyncConnection, say: Say) -> None:
+    """Wait until no other migration runs. The connection keeps the turn until it is closed.
+
+    Not by waiting for the lock inside PostgreSQL: an index that the other one builds waits for
+    every transaction that is older than it, and so would wait for this one.
+    """
+    waiting = False
+    lock = text("SELECT pg_try_advisory_lock(:lock)")
+    while not (await connection.execute(lock, {"lock": MIGRATION_LOCK})).scalar():
+        await connection.rollback()
+        if not waiting:
+            say("migration_waits_for_another", {})
+        waiting = True
+        await asyncio.sleep(TURN_PAUSE_S)
+    await connection.commit()
+
+
+async def _upgrade_patiently(connection: AsyncConnection, say: Say) -> None:
+    """Run the migrations, again and again while somebody holds a lock that one of them needs."""
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
+        try:
+            await connection.run_sync(_upgrade)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _LOCKED:
+                raise
+            await connection.rollback()
+            say("migration_waits_for_lock", {"attempt": attempt})
+        else:
+            return
+        await asyncio.sleep(LOCK_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
+    raise SettingsError(
+        "A long transaction of another session holds a lock on Midas's tables. End it (see"
+        " pg_stat_activity), then run `midas migrate` again."
+    )
+
+
+_LOCKED = frozenset({"55P03", "40P01"})
+"""lock_not_available and deadlock_detected."""
+
+
+def _is_older(found: DatabaseSchema) -> bool:
+    """Whether there is something to do. Raises SchemaRefused for one that is too new."""
+    if found.is_newer and not found.fits:
+        raise found.refusal()
+    return not found.fits
+
+
+def _done(before: DatabaseSchema, after: DatabaseSchema, say: Say) -> tuple[str, str]:
+    if after != before:
+        say("schema_migrated", {"schema": after.revision, "schema_before": before.revision})
+    return before.revision, after.revision
+
+
+def _upgrade(connection: Connection) -> None:
     # Alembic costs half a second to import, and is needed for a change of the schema alone.
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return before, revision(connection)
-
-
-def revision(connection: Connection) -> str:
-    """The schema's revision, NO_SCHEMA if there is none."""
-    if not connection.dialect.has_table(connection, "alembic_version"):
-        return NO_SCHEMA
-    return str(connection.execute(text(REVISION)).scalar() or NO_SCHEMA)
-
-
-REVISION = "SELECT version_num FROM alembic_version"
-
-
-def refusal(found: str) -> str:
-    """Why a database of this revision is not opened, and what to do."""
-    if found > SCHEMA:
-        return (
-            f"This Midas is older than its database (schema {found}, known up to {SCHEMA}):"
-            " deploy the newer version."
-        )
-    return (
-        f"The database has schema {found or 'none'} and this Midas needs {SCHEMA}:"
-        " run `midas migrate`."
-    )
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise SettingsError(
+            "The database's schema is none that any Midas has made: name another database in"
+            " DATABASE_URL."
+        ) from error

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ from midas.storage.commits import Commits
 from midas.storage.database import Database, Settling
 from midas.storage.engine import is_sqlite, parse, postgres_engine, sqlite_engine
 from midas.storage.faults import StorageFault
-from midas.storage.migrate import REVISION, SCHEMA, migrate_sqlite, refusal
+from midas.storage.migrate import migrate_sqlite
 from midas.storage.postgres import PostgresDatabase
 from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
 from midas.storage.recent import RecentOrders
@@ -39,6 +40,7 @@ from midas.storage.rows import (
     journal_entry_of,
     notification_of,
 )
+from midas.storage.schema import DatabaseSchema, schema_by
 from midas.storage.sqlite import SqliteDatabase
 from midas.storage.tables import PARKED, UNDELIVERED, next_sequence
 from midas.storage.unreachable import unreachable
@@ -252,10 +254,10 @@ class SqlStore:
         return [notification_of(self._notifications.values(row)) for row in rows]
 
     async def check(self) -> None:
-        """See `Store`. Raises StorageUnavailable within two seconds, also for another schema."""
-        rows = await self._fetch(REVISION, patience=CHECK_TIMEOUT.total_seconds())
-        if [row[0] for row in rows] != [SCHEMA]:
-            raise StorageUnavailable
+        """See `Store`. Raises within two seconds."""
+        schema = await schema_by(partial(self._fetch, patience=CHECK_TIMEOUT.total_seconds()))
+        if not schema.fits:
+            raise schema.refusal()
 
     async def _fetch(
         self, sql: str, parameters: tuple[Any, ...] = (), patience: float | None = None
@@ -413,11 +415,10 @@ async def _check_postgres(database: PostgresDatabase) -> None:
     try:
         await database.ping()
         exists = await database.fetch("SELECT to_regclass('alembic_version') IS NOT NULL")
-        found = await database.fetch(REVISION) if exists[0][0] else []
+        schema = await schema_by(database.fetch) if exists[0][0] else DatabaseSchema()
     except StorageFault as fault:
         raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
     except (TypeError, ValueError) as error:
         raise SettingsError(unreachable(error)) from error
-    version = str(found[0][0]) if found else ""
-    if version != SCHEMA:
-        raise SettingsError(refusal(version))
+    if not schema.fits:
+        raise schema.refusal()

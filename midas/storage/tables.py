@@ -243,6 +243,15 @@ sequence_epochs = Table(
 )
 """One row: see `epochs.py`."""
 
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("oldest", String(32), nullable=False),
+    CheckConstraint("id = 1", name="schema_compatibility_one_row"),
+)
+"""One row: see `schema.py`."""
+
 
 def next_sequence(order: str) -> str:
     """SQL of what the order service is told next: the lowest number above what is delivered.

@@ -213,6 +213,7 @@ async def test_postgres_of_another_version(
 ) -> None:
     """Older: migrate; newer: deploy the newer Midas; no such database: correct the name."""
     database = postgres_url.rpartition("/")[2]
+    postgres.sql("UPDATE schema_compatibility SET oldest = '9999'", database)
     for version, names, advice in (("0000", "schema 0000", "migrate"), ("9999", "older", "deploy")):
         postgres.sql(f"UPDATE alembic_version SET version_num = '{version}'", database)  # noqa: S608
         await _assert_refuses(harness, postgres_url, {}, names, advice)

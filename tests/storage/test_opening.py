@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from midas.charge import Charge
-from midas.errors import SettingsError, StorageUnavailable
+from midas.errors import SchemaRefused, SettingsError
 from midas.event import EventRecord
 from midas.payment import Notification
 from midas.refund import Refund
 from midas.storage import migrate, open_store, rows, tables
-from midas.storage.migrate import SCHEMA
+from midas.storage.schema import SCHEMA
 from tests.postgres import PostgresServer
 
 
@@ -108,19 +109,36 @@ async def test_postgres_is_not_migrated_by_opening_it(blank_postgres_url: str) -
     await (await open_store(blank_postgres_url)).close()
 
 
-async def test_a_newer_schema_is_refused(
+OLDEST = "UPDATE schema_compatibility SET oldest = '{}'"
+VERSION = "UPDATE alembic_version SET version_num = '{}'"
+
+
+async def test_a_newer_schema_is_served_or_refused_as_it_says(
     postgres: PostgresServer, postgres_url: str, sqlite_path: Path
 ) -> None:
-    """A Midas that is older than its database neither opens nor migrates it, nor is it ready."""
-    newer = "UPDATE alembic_version SET version_num = '9999'"
-    async with await open_store(postgres_url) as store:
-        postgres.sql(newer, postgres_url.rpartition("/")[2])
-        with pytest.raises(StorageUnavailable):
-            await store.check()
-    with sqlite3.connect(sqlite_path) as connection:
-        connection.execute(newer)
-    connection.close()
+    """Where this Midas is new enough it opens and leaves alone; elsewhere it does neither.
+
+    Readiness names the schema then.
+    """
+
+    def write(url: str, statement: str) -> None:
+        if url is postgres_url:
+            postgres.sql(statement, url.rpartition("/")[2])
+            return
+        with closing(sqlite3.connect(sqlite_path)) as connection, connection:
+            connection.execute(statement)
+
     for url in (postgres_url, f"sqlite:///{sqlite_path}"):
+        write(url, VERSION.format("9999"))
+        write(url, OLDEST.format(SCHEMA))
+        assert await migrate(url) == ("9999", "9999")
+        async with await open_store(url) as store:
+            await store.check()
+            write(url, OLDEST.format("9998"))
+            with pytest.raises(SchemaRefused) as raised:
+                await store.check()
+        told = raised.value
+        assert (told.found, told.oldest, told.known) == ("9999", "9998", SCHEMA)
         for use in (open_store, migrate):
             with pytest.raises(SettingsError, match="deploy the newer version"):
                 await use(url)

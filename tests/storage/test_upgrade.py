@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from midas.delivery import DeliveryOutcome, Settlement
 from midas.storage import migrate, open_store
-from midas.storage.migrate import SCHEMA
 from midas.storage.rows import NEW_CHARGES, NOTIFICATIONS
+from midas.storage.schema import SCHEMA
 from midas.storage.store import SqlStore
 from tests.records import NOON, intent, paid, refund_intent, refunded, touched
 

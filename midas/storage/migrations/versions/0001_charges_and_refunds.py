@@ -1,4 +1,7 @@
-"""Orders with their charges, refunds, journal and notifications; webhook events."""
+"""Orders with their charges, refunds, journal and notifications; webhook events.
+
+Locks nothing that is there: it makes every table.
+"""
 
 import sqlalchemy as sa
 from alembic import op

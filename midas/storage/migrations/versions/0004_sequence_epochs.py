@@ -2,6 +2,8 @@
 
 Code before this one looks for the number after the last one delivered: behind a gap it would tell
 the order service nothing any more. So it may not go on.
+
+Locks `notifications` for all, for milliseconds at any size: columns with constant defaults.
 """
 
 import sqlalchemy as sa
@@ -10,7 +12,8 @@ from alembic import op
 from midas.storage.epochs import POSTGRES_HISTORY
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
+oldest = "0004"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,52 @@
+"""Which schema is served by which code, and what every migration has to say of itself."""
+
+import pytest
+from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+
+from midas.storage import schema
+from midas.storage.schema import DatabaseSchema
+
+
+@pytest.mark.parametrize(
+    ("found", "fits", "said"),
+    [
+        (DatabaseSchema(), False, "has schema none and this Midas needs 0005: run `midas migrate`"),
+        (DatabaseSchema("0004"), False, "has schema 0004 and this Midas needs 0005"),
+        (DatabaseSchema("0005"), True, ""),
+        (DatabaseSchema("0006", "0003"), True, ""),
+        (DatabaseSchema("0006", "0005"), True, ""),
+        (
+            DatabaseSchema("0006", "0006"),
+            False,
+            "it knows schema 0005, and schema 0006 is for those",
+        ),
+        (DatabaseSchema("0007", "0006"), False, "schema 0007 is for those that know 0006: deploy"),
+        (DatabaseSchema("0006", ""), False, "schema 0006 is for those that know 0006: deploy"),
+    ],
+)
+def test_a_schema_fits_from_its_oldest_on(
+    monkeypatch: pytest.MonkeyPatch, found: DatabaseSchema, fits: bool, said: str
+) -> None:
+    """Its own, and newer ones whose `oldest` it is not below. The others are refused in words."""
+    monkeypatch.setattr(schema, "SCHEMA", "0005")
+    assert found.fits is fits
+    if not fits:
+        assert said in str(found.refusal())
+
+
+def migrations() -> list[Script]:
+    """All of them, the oldest first."""
+    config = Config()
+    config.set_main_option("script_location", "midas:storage/migrations")
+    return list(ScriptDirectory.from_config(config).walk_revisions())[::-1]
+
+
+def test_every_migration_says_what_it_locks_and_who_may_go_on() -> None:
+    """`oldest` never sinks, and is never newer than the migration itself."""
+    before = "0003"
+    for each in migrations():
+        assert "Locks " in each.doc or "Locks " in (each.longdoc or ""), each.revision
+        if each.revision >= "0003":
+            assert before <= each.module.oldest <= each.revision, each.revision
+            before = each.module.oldest
