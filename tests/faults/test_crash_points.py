@@ -40,7 +40,7 @@ def names() -> Iterator[str]:
 @pytest.mark.parametrize(("story", "terms", "most_faults"), RUNS, ids=list(names()))
 def test_every_schedule(story: Story, terms: ChargeTerms, most_faults: int) -> None:
     """Under every schedule of faults the books agree once all has settled (I1-I5, I7, I8, I13)."""
-    met: set[str] = set()
+    met: set[tuple[str, str]] = set()
     runs = 0
 
     async def explore() -> None:
