@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.mutants import Mutant, mutants_of, unbroken
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,15 +22,13 @@ class Area:
 
     sources: tuple[str, ...]
     tests: tuple[tuple[str, ...], ...]
-    function: str = ""
-    """Only this function of them."""
 
 
 WHOLE = (
-    Area(("midas/charge.py", "midas/refund.py"), (_FLOWS, (*_EVENTS, *_STORES))),
+    Area(("midas/charge.py", "midas/refund.py"), (_FLOWS, _EVENTS)),
     Area(("midas/payment.py",), (_FLOWS, (*_EVENTS, *_STORES))),
     Area(("midas/psp/verdicts.py", "midas/psp/codes.py"), (_VERDICTS,)),
-    Area(("midas/storage/postgres.py",), (("tests/storage/test_faults.py",),), function="fault_of"),
+    Area(("midas/storage/postgres_faults.py",), (("tests/storage/test_postgres_faults.py",),)),
 )
 """Every mutant of these is tried."""
 
@@ -64,8 +62,7 @@ def controls(wanted: list[Trial]) -> list[Trial]:
     """The same tests with nothing broken: they must pass, or no trial says anything."""
     first = {each.tests: each.mutant.path for each in reversed(wanted)}
     return [
-        Trial(Mutant(path, "as it is", (ROOT / path).read_text()), tests)
-        for tests, path in first.items()
+        Trial(unbroken(path, (ROOT / path).read_text()), tests) for tests, path in first.items()
     ]
 
 
@@ -74,7 +71,7 @@ def _of(area: Area) -> list[Trial]:
         Trial(mutant, area.tests)
         for source in area.sources
         for path in _files(source)
-        for mutant in mutants_of(path, (ROOT / path).read_text(), area.function)
+        for mutant in mutants_of(path, (ROOT / path).read_text())
     ]
 
 

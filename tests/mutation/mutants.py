@@ -14,25 +14,42 @@ SHOWN_CHARACTERS = 70
 
 
 @dataclass(frozen=True, slots=True)
-class Mutant:
-    """One defect: its name, and the whole source with it."""
-
-    path: str
-    name: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Defect:
-    """A node, and the node that takes its place (None: it is taken out of its list)."""
+    """A node, and the node that takes its place (None: it is taken out of its list).
+
+    `around` is the function, class or statement of the module that it is in.
+    """
 
     where: str
     node: ast.AST
     instead: ast.AST | None
+    around: ast.stmt
 
     def name(self) -> str:
         gone = "nothing" if self.instead is None else _shown(self.instead)
         return f"{self.where}: {_shown(self.node)} -> {gone}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mutant:
+    """One defect of one file, by its name."""
+
+    path: str
+    name: str
+    around: str
+    """The source that it is in, without it: a mutant of other surroundings is another one."""
+    _tree: ast.Module
+    _defect: _Defect | None
+
+    @property
+    def source(self) -> str:
+        """The whole file with the defect."""
+        return ast.unparse(self._tree) if self._defect is None else _with(self._tree, self._defect)
+
+
+def unbroken(path: str, source: str) -> Mutant:
+    """The file as it is."""
+    return Mutant(path, "as it is", source, ast.parse(source), None)
 
 
 def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
@@ -40,6 +57,7 @@ def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
     tree = ast.parse(source)
     found: list[Mutant] = []
     seen: Counter[str] = Counter()
+    around = {id(each): ast.unparse(each) for each in tree.body}
     for defect in _defects(tree):
         if only and defect.where.split(".")[0] != only:
             continue
@@ -47,7 +65,7 @@ def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
         seen[name] += 1
         if seen[name] > 1:
             name = f"{name} #{seen[name]}"
-        found.append(Mutant(path, name, _with(tree, defect)))
+        found.append(Mutant(path, name, around[id(defect.around)], tree, defect))
     return found
 
 
@@ -84,17 +102,18 @@ def _shown(node: ast.AST) -> str:
 
 
 def _defects(tree: ast.Module) -> Iterator[_Defect]:
-    yield from _in_body(tree.body, "")
+    for each in tree.body:
+        yield from _in_body([each], "", each)
 
 
-def _in_body(body: Sequence[ast.stmt], where: str) -> Iterator[_Defect]:
+def _in_body(body: Sequence[ast.stmt], where: str, around: ast.stmt) -> Iterator[_Defect]:
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inner = f"{where}.{statement.name}" if where else statement.name
-            yield from _in_body(statement.body, inner)
+            yield from _in_body(statement.body, inner, around)
         elif not _says_nothing(statement):
             for node in _code_of(statement):
-                yield from _of_node(node, where or "module")
+                yield from _of_node(node, where or "module", around)
 
 
 def _says_nothing(statement: ast.stmt) -> bool:
@@ -125,11 +144,11 @@ def _code_of(node: ast.AST) -> Iterator[ast.AST]:
             yield from _code_of(each)
 
 
-def _of_node(node: ast.AST, where: str) -> Iterator[_Defect]:
+def _of_node(node: ast.AST, where: str, around: ast.stmt) -> Iterator[_Defect]:
     for kinds, make in _MAKERS:
         if isinstance(node, kinds):
             for target, instead in make(node):
-                yield _Defect(where, target, instead)
+                yield _Defect(where, target, instead, around)
 
 
 _Pairs = Iterator[tuple[ast.AST, ast.AST | None]]

@@ -15,8 +15,8 @@ FOLDER = ROOT / ".mutation"
 class Results:
     """The outcomes so far.
 
-    A mutant that was caught stays caught while its source is the same; one that survived is tried
-    again as soon as any file of the product or the tests has changed.
+    A mutant that was caught stays caught while the function that it is in is the same; one that
+    survived is tried again as soon as any file of the product or the tests has changed.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -51,7 +51,8 @@ class Results:
 
 
 def _key(trial: Trial) -> str:
-    return hashlib.sha256(f"{trial.mutant.path}\n{trial.mutant.source}".encode()).hexdigest()
+    mutant = trial.mutant
+    return hashlib.sha256(f"{mutant.path}\n{mutant.name}\n{mutant.around}".encode()).hexdigest()
 
 
 def tree_digest() -> str:
