@@ -45,11 +45,20 @@ class Chooser:
 
 
 class Odometer:
-    """Every run there is, each once. `for chooser in Odometer(2): run(chooser)`."""
+    """Every run there is, each once. `for chooser in Odometer(2): run(chooser)`.
 
-    def __init__(self, most_faults: int, only: tuple[str, ...] = ("",)) -> None:
+    Or one of several shares, which together are all runs: those whose first fault has, among all
+    first faults, a place that leaves the remainder `share`. The run without faults is in each.
+    """
+
+    def __init__(
+        self, most_faults: int, share: int = 0, shares: int = 1, only: tuple[str, ...] = ("",)
+    ) -> None:
         self._most_faults = most_faults
+        self._share = share
+        self._shares = shares
         self._only = only
+        self._first_faults = 0
         self._prefix: list[int] | None = []
         self._last: Chooser | None = None
 
@@ -66,7 +75,14 @@ class Odometer:
 
     def _advance(self, last: Chooser) -> None:
         for position in reversed(range(len(last.digits))):
-            if last.digits[position] + 1 < last.widths[position]:
-                self._prefix = [*last.digits[:position], last.digits[position] + 1]
-                return
+            before = last.digits[:position]
+            for digit in range(last.digits[position] + 1, last.widths[position]):
+                if any(before) or self._is_ours():
+                    self._prefix = [*before, digit]
+                    return
         self._prefix = None
+
+    def _is_ours(self) -> bool:
+        """Whether the next first fault belongs to this share."""
+        self._first_faults += 1
+        return self._first_faults % self._shares == self._share

@@ -4,90 +4,85 @@ Of a charge and a refund, and of what Ping++ tells by webhook and the order serv
 """
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from midas.charge import ChargeTerms
 from tests.faults import event_scenarios, scenarios
-from tests.faults.chooser import Chooser, Odometer
+from tests.faults.chooser import Chooser
 from tests.faults.crash import COMMIT_WAYS, READ_WAYS
 from tests.faults.event_ports import ORDER_WAYS, WEBHOOK_WAYS
+from tests.faults.exploring import WHOLE, explore, runs
 from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, Story, play
 from tests.faults.world import GET_WAYS, ODD_ANSWERS, POST_WAYS, World
 
-RUNS: list[tuple[Story, ChargeTerms, int]] = [
-    (scenarios.charge_and_pay, TERMS, 2),
-    (scenarios.charge_and_pay, ALIPAY, 2),
-    (scenarios.charge_and_pay, BAR_CODE, 2),
-    (scenarios.pay_then_ask, TERMS, 2),
-    (scenarios.change_the_channel, TERMS, 2),
-    (scenarios.change_the_channel_and_back, ALIPAY, 2),
-    (scenarios.pay_while_changing, TERMS, 2),
-    (scenarios.refund_once, TERMS, 2),
-    (scenarios.refund_in_two_parts, TERMS, 1),
+RUNS: list[tuple[Story, ChargeTerms, int, int]] = [
+    (scenarios.charge_and_pay, TERMS, 2, 0),
+    (scenarios.charge_and_pay, ALIPAY, 2, 0),
+    (scenarios.charge_and_pay, BAR_CODE, 2, 0),
+    (scenarios.pay_then_ask, TERMS, 2, 0),
+    (scenarios.change_the_channel, TERMS, 2, 1),
+    (scenarios.change_the_channel_and_back, ALIPAY, 2, 2),
+    (scenarios.pay_while_changing, TERMS, 2, 0),
+    (scenarios.refund_once, TERMS, 2, 0),
+    (scenarios.refund_in_two_parts, TERMS, 1, 0),
 ]
+"""The story, the faults, and in how many long tests it is walked; 0: at every run.
 
-LEAST_RUNS = {1: 50, 2: 800}
-
-
-def names() -> Iterator[str]:
-    """What pytest calls each run."""
-    for story, terms, _ in RUNS:
-        yield f"{story.__name__}-{terms.channel}"
+More than ten seconds is for .ci/run, and more than thirty for several tests.
+"""
+LEAST_RUNS = {1: 45, 2: 800}
 
 
-@pytest.mark.parametrize(("story", "terms", "most_faults"), RUNS, ids=list(names()))
-def test_every_schedule(story: Story, terms: ChargeTerms, most_faults: int) -> None:
+@pytest.mark.parametrize(("story", "terms", "most_faults", "share"), list(runs(RUNS)))
+def test_every_schedule(
+    story: Story, terms: ChargeTerms, most_faults: int, share: tuple[int, int]
+) -> None:
     """Under every schedule of faults the books agree once all has settled (I1-I5, I7, I8, I13)."""
     met: set[tuple[str, str]] = set()
-    runs = 0
+    walked = 0
 
-    async def explore() -> None:
-        nonlocal runs
-        for chooser in Odometer(most_faults):
-            await play(chooser, story, terms)
+    async def walk() -> None:
+        nonlocal walked
+        async for chooser, _ in explore(story, terms, most_faults, share=share):
             met.update(chooser.faults)
-            runs += 1
+            walked += 1
 
-    asyncio.run(explore())
-    assert runs >= LEAST_RUNS[most_faults]
-    if most_faults > 1:
+    asyncio.run(walk())
+    assert walked >= LEAST_RUNS[most_faults]
+    if share == WHOLE:
         _assert_sometimes(met, story)
 
 
-ODD_RUNS: list[tuple[Story, ChargeTerms, int]] = [
-    (scenarios.charge_and_pay, ALIPAY, 3),
-    (scenarios.charge_and_pay, BAR_CODE, 3),
-    (scenarios.pay_then_ask, TERMS, 3),
-    (scenarios.change_the_channel, TERMS, 3),
-    (scenarios.pay_while_changing, TERMS, 3),
-    (scenarios.refund_once, TERMS, 3),
-    (scenarios.refund_in_two_parts, TERMS, 2),
+ODD_RUNS: list[tuple[Story, ChargeTerms, int, int]] = [
+    (scenarios.charge_and_pay, ALIPAY, 3, 1),
+    (scenarios.charge_and_pay, BAR_CODE, 3, 1),
+    (scenarios.pay_then_ask, TERMS, 3, 1),
+    (scenarios.change_the_channel, TERMS, 3, 1),
+    (scenarios.pay_while_changing, TERMS, 3, 1),
+    (scenarios.refund_once, TERMS, 3, 1),
+    (scenarios.refund_in_two_parts, TERMS, 2, 1),
 ]
 
 
-@pytest.mark.parametrize(
-    ("story", "terms", "most_faults"),
-    ODD_RUNS,
-    ids=[f"{story.__name__}-{terms.channel}" for story, terms, _ in ODD_RUNS],
-)
-def test_every_schedule_of_odd_answers(story: Story, terms: ChargeTerms, most_faults: int) -> None:
+@pytest.mark.parametrize(("story", "terms", "most_faults", "share"), list(runs(ODD_RUNS)))
+def test_every_schedule_of_odd_answers(
+    story: Story, terms: ChargeTerms, most_faults: int, share: tuple[int, int]
+) -> None:
     """404, a list or a picture that lags, another account's answer, 401: nothing is called over.
 
     Once all is healed no person is needed any more.
     """
     met: set[str] = set()
 
-    async def explore() -> None:
-        for chooser in Odometer(most_faults, only=("GET", "POST")):
-            world = await play(chooser, story, terms, odd=True)
+    async def walk() -> None:
+        async for chooser, world in explore(story, terms, most_faults, share=share, odd=True):
             met.update(way for where, way in chooser.faults if where.startswith("GET"))
             order = await world.order()
             reasons = [each.operator_reason for each in order.charges if each.operator_reason]
             assert not reasons, (reasons, chooser.faults)
 
-    asyncio.run(explore())
+    asyncio.run(walk())
     assert met == set(ODD_ANSWERS)
 
 
@@ -143,18 +138,17 @@ def test_every_schedule_of_events(
     """
     met_faults: set[tuple[str, str]] = set()
     met_paths: set[str] = set()
-    runs = 0
+    walked = 0
 
-    async def explore() -> None:
-        nonlocal runs
-        for chooser in Odometer(2):
-            world = await play(chooser, story, terms)
+    async def walk() -> None:
+        nonlocal walked
+        async for chooser, world in explore(story, terms, 2):
             met_faults.update(chooser.faults)
             met_paths.update(world.met)
-            runs += 1
+            walked += 1
 
-    asyncio.run(explore())
-    assert runs >= LEAST_EVENT_RUNS
+    asyncio.run(walk())
+    assert walked >= LEAST_EVENT_RUNS
     assert faults <= met_faults, faults - met_faults
     assert paths <= met_paths, paths - met_paths
 
@@ -165,46 +159,44 @@ async def test_o1_the_order_service_is_down_for_a_day() -> None:
     assert [each.sequence for each in world.orders.received[TERMS.order_no]] == [1, 2]
 
 
-LOSSES: list[tuple[Story, ChargeTerms, int]] = [
-    (scenarios.charge_and_pay, TERMS, 1),
-    (scenarios.charge_and_pay, ALIPAY, 1),
+LOSSES: list[tuple[Story, ChargeTerms, int, int]] = [
+    (scenarios.charge_and_pay, TERMS, 1, 0),
+    (scenarios.charge_and_pay, ALIPAY, 1, 0),
     # One more fault, and nobody remembers a bar code that was paid within the call: see
     # ARCHITECTURE.md on what a failover lost.
-    (scenarios.charge_and_pay, BAR_CODE, 0),
-    (scenarios.pay_then_ask, TERMS, 1),
-    (scenarios.pay_then_ask, ALIPAY, 1),
-    (scenarios.change_the_channel, TERMS, 0),
-    (scenarios.change_the_channel_and_back, ALIPAY, 0),
-    (scenarios.pay_while_changing, TERMS, 0),
-    (scenarios.refund_once, TERMS, 2),
-    (scenarios.refund_once, ALIPAY, 1),
-    (scenarios.refund_in_two_parts, TERMS, 0),
-    (event_scenarios.paid_and_told, TERMS, 0),
+    (scenarios.charge_and_pay, BAR_CODE, 0, 0),
+    (scenarios.pay_then_ask, TERMS, 1, 0),
+    (scenarios.pay_then_ask, ALIPAY, 1, 0),
+    (scenarios.change_the_channel, TERMS, 0, 0),
+    (scenarios.change_the_channel_and_back, ALIPAY, 0, 0),
+    (scenarios.pay_while_changing, TERMS, 0, 0),
+    (scenarios.refund_once, TERMS, 2, 8),
+    (scenarios.refund_once, ALIPAY, 1, 0),
+    (scenarios.refund_in_two_parts, TERMS, 0, 0),
+    (event_scenarios.paid_and_told, TERMS, 0, 0),
 ]
-"""The story and the faults beside the lost commit."""
+"""The story, the faults beside the lost commit, and in how many long tests it is walked."""
 
 
-@pytest.mark.parametrize(
-    ("story", "terms", "most_faults"),
-    LOSSES,
-    ids=[f"{story.__name__}-{terms.channel}" for story, terms, _ in LOSSES],
-)
-def test_a_failover_may_lose_any_commit(story: Story, terms: ChargeTerms, most_faults: int) -> None:
+@pytest.mark.parametrize(("story", "terms", "most_faults", "share"), list(runs(LOSSES)))
+def test_a_failover_may_lose_any_commit(
+    story: Story, terms: ChargeTerms, most_faults: int, share: tuple[int, int]
+) -> None:
     """Each commit in turn is lost after it was answered, and the process goes on (D3, I1-I3)."""
 
-    async def explore(loses: int) -> bool:
+    async def walk(loses: int) -> bool:
         lost = False
-        for chooser in Odometer(most_faults):
-            lost |= (await play(chooser, story, terms, loses=loses)).failed_over
+        async for _, world in explore(story, terms, most_faults, loses=loses, share=share):
+            lost |= world.failed_over
         return lost
 
-    async def explore_all() -> int:
+    async def walk_all() -> int:
         loses = 1
-        while await explore(loses):
+        while await walk(loses):
             loses += 1
         return loses - 1
 
-    assert asyncio.run(explore_all()) >= 2
+    assert asyncio.run(walk_all()) >= 2
 
 
 OTHERS_WORDS: list[dict[str, object]] = [
@@ -248,5 +240,5 @@ def _assert_sometimes(met: set[tuple[str, str]], story: Story) -> None:
     post = "POST refunds" if is_refund else "POST charges"
     bad_posts = {(post, way) for way in POST_WAYS[1:]}
     assert bad_commits | bad_posts <= met
-    if is_refund:
+    if story is scenarios.refund_once:
         assert {("GET refunds", way) for way in GET_WAYS[1:]} <= met
