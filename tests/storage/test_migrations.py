@@ -1,0 +1,216 @@
+"""Migrations beside those who go on working: locks, indexes, several at once (PostgreSQL)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import pytest
+
+from midas.errors import SettingsError
+from midas.storage import migrate
+from midas.storage.schema import SCHEMA
+from tests.storage.newer import MIGRATING, Newer, install
+
+COLUMN = 'op.add_column("charges", sa.Column("of_later", sa.Text(), nullable=True))'
+INDEX = 'build_index("charges_of_later", "charges", ["subject"], where="amount > 100")'
+PATIENCE_S = 30
+
+
+class Stage:
+    """A database with this Midas's schema, and a newer Midas that is about to migrate it."""
+
+    def __init__(self, url: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.url = url
+        self.newer = Newer(folder)
+        self._patch = patch
+
+    def add(self, upgrade: str) -> None:
+        """Add a migration that does this."""
+        self.newer.add(upgrade, oldest=SCHEMA)
+        install(self.newer.folder, self._patch)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Any]:
+        """A session of somebody else."""
+        session = await asyncpg.connect(self.url)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def sql(self, statement: str) -> list[Any]:
+        """Rows of a statement in a session of its own, which must not wait for anybody."""
+        async with self.session() as session:
+            rows: list[Any] = await session.fetch(statement, timeout=PATIENCE_S)
+            return rows
+
+    async def index(self) -> list[bool]:
+        """Whether the index is there, and whether it serves queries."""
+        rows = await self.sql(
+            "SELECT indisvalid FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+            " WHERE relname = 'charges_of_later'"
+        )
+        return [each[0] for each in rows]
+
+    async def columns(self) -> int:
+        """How many columns of the migrations are there."""
+        rows = await self.sql("SELECT 1 FROM pg_attribute WHERE attname = 'of_later'")
+        return len(rows)
+
+    async def until_waiting(self) -> int:
+        """Wait until the migration waits for somebody inside PostgreSQL; its session."""
+        waiting = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            while not (rows := await self.sql(waiting)):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return int(rows[0][0])
+
+
+@pytest.fixture
+def stage(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """See `Stage`."""
+    return Stage(postgres_url, tmp_path, monkeypatch)
+
+
+class Said:
+    """What a migration says, and what is to be done when it says something."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.more = asyncio.Event()
+
+    def __call__(self, name: str, fields: Mapping[str, str | int]) -> None:
+        """Take it."""
+        self.names.append(name)
+        self.more.set()
+
+    async def another(self) -> None:
+        """Wait until it says something more."""
+        self.more.clear()
+        async with asyncio.timeout(PATIENCE_S):
+            await self.more.wait()
+
+
+async def test_nobody_waits_behind_a_migration_that_waits(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up after a moment, lets those go who came after it, and tries again until it may."""
+    monkeypatch.setattr(MIGRATING, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(MIGRATING, "LOCK_PAUSE_S", 0.1)
+    stage.add(COLUMN)
+    said = Said()
+    async with stage.session() as reader:
+        reading = reader.transaction()
+        await reading.start()
+        await reader.fetch("SELECT * FROM charges")
+        migrating = asyncio.ensure_future(migrate(stage.url, said))
+        await said.another()
+        assert await stage.sql("SELECT * FROM charges") == []
+        await said.another()
+        await reading.commit()
+    assert await migrating == (SCHEMA, stage.newer.revision)
+    assert set(said.names) == {"migration_waits_for_lock", "schema_migrated"}
+    assert await stage.columns() == 1
+
+
+async def test_a_lock_that_is_never_given_back_is_a_sentence(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After many attempts it says whom to end; nothing of that migration is done."""
+    monkeypatch.setattr(MIGRATING, "LOCK_TIMEOUT", "10ms")
+    monkeypatch.setattr(MIGRATING, "LOCK_PAUSE_S", 0)
+    monkeypatch.setattr(MIGRATING, "LOCK_ATTEMPTS", 3)
+    stage.add('op.create_table("of_later", sa.Column("of_later", sa.Text()))\n' + COLUMN)
+    async with stage.session() as reader:
+        async with reader.transaction():
+            await reader.fetch("SELECT * FROM charges")
+            with pytest.raises(SettingsError, match="long transaction"):
+                await migrate(stage.url)
+        assert await stage.columns() == 0
+    assert await migrate(stage.url) == (SCHEMA, stage.newer.revision)
+
+
+async def test_an_index_is_built_beside_writers(stage: Stage) -> None:
+    """It waits for a transaction that is older, and nobody waits for it."""
+    stage.add(INDEX)
+    async with stage.session() as writer, writer.transaction():
+        await writer.execute("DELETE FROM charges")
+        migrating = asyncio.ensure_future(migrate(stage.url))
+        await stage.until_waiting()
+        await stage.sql("DELETE FROM charges")
+        assert not migrating.done()
+    assert await migrating == (SCHEMA, stage.newer.revision)
+    assert await stage.index() == [True]
+
+
+async def test_an_index_that_was_interrupted_is_made_anew(stage: Stage) -> None:
+    """Killed on the way it leaves one behind that serves nobody; the next run replaces it."""
+    stage.add(f"{INDEX}\n{COLUMN}")
+    async with stage.session() as writer, writer.transaction():
+        await writer.execute("DELETE FROM charges")
+        migrating = asyncio.ensure_future(migrate(stage.url))
+        session = await stage.until_waiting()
+        await stage.sql(f"SELECT pg_terminate_backend({session})")
+        with pytest.raises(SettingsError):
+            await migrating
+    assert await stage.index() == [False]
+    assert await migrate(stage.url) == (SCHEMA, stage.newer.revision)
+    assert (await stage.index(), await stage.columns()) == ([True], 1)
+
+
+async def test_an_index_that_cannot_be_leaves_nothing_behind(stage: Stage) -> None:
+    """An unfinished unique index would refuse rows already."""
+    values = "SELECT repeat('o', n), 1, 0, 'c' FROM generate_series(1, 2) n"
+    columns = "order_no, version, last_sequence, last_change"
+    await stage.sql(f"INSERT INTO orders ({columns}) {values}")
+    stage.add('build_index("charges_of_later", "orders", ["last_change"], unique=True)')
+    with pytest.raises(SettingsError):
+        await migrate(stage.url)
+    assert await stage.index() == []
+    await stage.sql("DELETE FROM orders WHERE order_no = 'o'")
+    assert await migrate(stage.url) == (SCHEMA, stage.newer.revision)
+    assert await stage.index() == [True]
+
+
+async def test_an_index_comes_first_in_its_migration(stage: Stage) -> None:
+    """Behind something else it would be committed with it, and a rerun would meet it."""
+    stage.add(f"{COLUMN}\n{INDEX}")
+    with pytest.raises(RuntimeError, match="comes first"):
+        await migrate(stage.url)
+    assert (await stage.index(), await stage.columns()) == ([], 0)
+
+
+async def test_one_migrates_and_the_others_wait_outside_of_a_transaction(stage: Stage) -> None:
+    """An index that is built waits for every transaction, and so would wait for theirs."""
+    stage.add(INDEX)
+    said = Said()
+    async with stage.session() as writer, writer.transaction():
+        await writer.execute("DELETE FROM charges")
+        first = asyncio.ensure_future(migrate(stage.url))
+        await stage.until_waiting()
+        second = asyncio.ensure_future(migrate(stage.url, said))
+        await said.another()
+    newest = stage.newer.revision
+    assert (await first, await second) == ((SCHEMA, newest), (newest, newest))
+    assert said.names == ["migration_waits_for_another"]
+    assert await stage.index() == [True]
+
+
+async def test_migrations_that_are_done_stay_done(stage: Stage) -> None:
+    """The second one fails: the first one stays, and the next run goes on behind it."""
+    stage.add(COLUMN)
+    first = stage.newer.revision
+    broken = 'op.execute("SELECT 1 / count(*) FROM orders")'
+    stage.add(broken)
+    with pytest.raises(SettingsError):
+        await migrate(stage.url)
+    assert await stage.columns() == 1
+    values = "VALUES ('o', 1, 0, 'c')"
+    await stage.sql(f"INSERT INTO orders (order_no, version, last_sequence, last_change) {values}")
+    assert await migrate(stage.url) == (first, stage.newer.revision)
