@@ -11,6 +11,7 @@
     ├── EventIdReused            this event id belongs to an event with another body
     ├── OutcomeUnknown           money may have moved; nobody knows yet
     ├── ChargeStillOpen          the earlier charge could not be closed yet; no second one was made
+    ├── ChargeNotMade            an earlier charge was dealt with; no other one was made after it
     ├── Throttled                Ping++ refused because of its rate limit: proven not done
     ├── PspRejectsMidas          Ping++ refused Midas's own key or signature: proven not done
     ├── PspUnavailable           Ping++ could not be reached or is resting: nothing was sent
@@ -123,6 +124,18 @@ class OutcomeUnknown(MidasError):
 @dataclass(eq=False)
 class ChargeStillOpen(MidasError):
     """Ping++ could not be asked to close the earlier charge; no second one was made."""
+
+    order_no: str
+    out_trade_no: str
+    retry_after: timedelta = field(default=timedelta(seconds=2))
+
+
+@dataclass(eq=False)
+class ChargeNotMade(MidasError):
+    """The earlier charge was dealt with at Ping++, closed perhaps; then no other one could be made.
+
+    No money moved. The database or Ping++ became unreachable in between.
+    """
 
     order_no: str
     out_trade_no: str

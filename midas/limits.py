@@ -29,6 +29,11 @@ PSP_CONCURRENT_CALLS = 256
 PSP_ANSWER_BYTES = 4 * 1024 * 1024
 PSP_LIST_PAGES = 50
 """100 objects each; a list that is longer proves the absence of nothing."""
+SWEEP_PAGES = 300
+"""The same where one look answers for all unknown charges of a channel; `flows/sweep.py` says for
+how busy a channel that is enough."""
+SWEEP_TIME = timedelta(minutes=5)
+"""The longest that such a look may take."""
 
 # Finishing what is unknown
 SETTLE_WINDOW = timedelta(minutes=15)
@@ -37,7 +42,12 @@ Not documented (pingpp.md section 13): chosen generously."""
 EXPIRY_GRACE = timedelta(minutes=2)
 """A payment made just before the expiry may become visible this much later."""
 CLOCK_SKEW = timedelta(minutes=15)
-"""How far Ping++'s clock may be from ours when we look up a charge by its time of creation."""
+"""How far Ping++'s clock may be from ours when we look up a charge by its time of creation, while
+that is not measured."""
+CLOCK_SKEW_KEPT = timedelta(minutes=1)
+"""The same on each side of what is measured: Ping++'s machines need not agree among themselves."""
+CLOCK_STEP = timedelta(minutes=5)
+"""Clocks that are further apart than this, or have been, are not believed."""
 UNKNOWN_PATIENCE = timedelta(days=1)
 """An outcome that is still unknown after this long is given to a person."""
 REPOST_MARGIN = timedelta(seconds=15)
@@ -45,8 +55,10 @@ REPOST_MARGIN = timedelta(seconds=15)
 open at least this long."""
 RUN_FIRST_LOOKS = 20
 """If the first so many looks of a run find nothing at all, Midas asks with a wrong key or app."""
-RESOLVE_BATCH = 50
+RESOLVE_BATCH = 200
+"""Orders that are looked at together, so that one look through Ping++'s lists answers for many."""
 RESOLVE_AT_ONCE = 8
+"""Of these, so many at a time are worked on; others wait, for their turn or for that look."""
 RESOLVE_CLAIM = timedelta(seconds=60)
 CONFLICT_RETRIES = 200
 """How often a change is decided anew because another process was faster. With four processes that

@@ -25,6 +25,7 @@ from midas.charge import (
     said_by,
 )
 from midas.errors import (
+    ChargeNotMade,
     ChargeRefused,
     ChargeStillOpen,
     InvalidRequest,
@@ -49,9 +50,9 @@ from midas.flows.observe import (
 )
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
-from midas.flows.unknown import wait_while_in_flight
+from midas.flows.unknown import lease_end, time_to_post, wait_while_in_flight
 from midas.payment import Draft, Order
-from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
+from midas.ports import Done, KeyTaken, NotDone, Refusal, Unknown, Verdict
 
 ROUNDS = 8
 """How often one call looks at the order anew before it gives up; each round ends one obstacle."""
@@ -79,28 +80,45 @@ def check(ports: Ports, terms: ChargeTerms) -> None:
 async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
     """Open a charge for the order, or find the one that is open.
 
-    Raises OrderAlreadyPaid, ChargeRefused, Throttled, PspRejectsMidas, PspUnavailable,
-    StorageUnavailable, ChargeStillOpen: no money moved by this call. Raises OutcomeUnknown: a
-    charge may exist at Ping++, and no other one is made until that is known.
+    Raises OrderAlreadyPaid, ChargeRefused, Throttled, PspRejectsMidas, ChargeStillOpen,
+    ChargeNotMade: no money moved by this call. Raises PspUnavailable, StorageUnavailable,
+    Overloaded: nothing was sent either. Raises OutcomeUnknown: a charge may exist at Ping++, and no
+    other one is made until that is known.
     """
     digest = charge_digest(terms)
     # Most orders are new: the commit tells if this one is not.
     order = ports.store.unread(terms.order_no)
-    for _ in range(ROUNDS):
-        paying = order.paying_charge
-        if paying is not None:
-            raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
-        blocking = order.blocking_charge
-        if blocking is None:
-            started, order = await _intend(ports, order, terms, digest)
-            if started is not None:
-                return await _submit(ports, order, started)
-        else:
-            met = await _meet(ports, order, blocking, digest)
-            if isinstance(met, ChargeResult):
-                return met
-            order = met
+    dealt_with: Charge | None = None
+    try:
+        for _ in range(ROUNDS):
+            paying = order.paying_charge
+            if paying is not None:
+                raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
+            blocking = order.blocking_charge
+            if blocking is None:
+                started, order = await _intend(ports, order, terms, digest)
+                if started is not None:
+                    return await _submit(ports, order, started)
+            else:
+                met = await _meet(ports, order, blocking, digest)
+                if isinstance(met, ChargeResult):
+                    return met
+                order, dealt_with = met, blocking
+    except (StorageUnavailable, Overloaded, PspUnavailable) as failed:
+        raise _after(dealt_with, failed) from None
     raise OutcomeUnknown(terms.order_no)
+
+
+def _after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
+    """What to tell of a failure that by itself says that nothing was sent.
+
+    With an earlier charge dealt with in the same call, reversed perhaps, that would be a lie.
+    """
+    if dealt_with is None:
+        return failed
+    if isinstance(failed, StorageUnavailable) and failed.may_have_written:
+        return OutcomeUnknown(dealt_with.order_no)
+    return ChargeNotMade(dealt_with.order_no, dealt_with.out_trade_no)
 
 
 async def without_asking(
@@ -129,6 +147,7 @@ async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> Ch
     """Hand the open charge out again, or give the order in which it is no longer in the way."""
     if blocking.operator_reason:
         raise _stuck(blocking)
+    posted = False
     try:
         if blocking.state is ChargeState.SUBMITTING:
             return await _find_out(ports, order, blocking)
@@ -136,9 +155,12 @@ async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> Ch
             again = await _hand_out_again(ports, order, blocking)
             if again is not None:
                 return again
+            posted = blocking.answer is None
         return await close(ports, order, blocking.out_trade_no)
-    except (StorageUnavailable, Overloaded):
+    except (StorageUnavailable, Overloaded, PspUnavailable) as failed:
         # Something may have been sent by now, so UNAVAILABLE would be a lie.
+        if isinstance(failed, PspUnavailable) and not posted:
+            raise  # that was a question, and the first thing to be sent
         if blocking.state is ChargeState.SUBMITTING:
             raise _stuck(blocking) from None
         raise ChargeStillOpen(order.order_no, blocking.out_trade_no) from None
@@ -159,6 +181,8 @@ async def _intend(
         return charge, await change(ports, order, decide)
     except _InTheWay as met:
         return None, met.order
+    except KeyTaken:  # another order has this number: the next one will be free
+        return None, await ports.store.load(order.order_no)
 
 
 class _InTheWay(Exception):
@@ -170,7 +194,10 @@ class _InTheWay(Exception):
 
 
 async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
-    verdict = await ports.psp.create_charge(charge)
+    verdict = await ports.psp.create_charge(charge, time_to_post(ports, charge))
+    if isinstance(verdict, NotDone) and ports.store.now() >= lease_end(ports, charge):
+        # Others may have posted it by now, of which a refusal says nothing.
+        verdict = Unknown("lease_over")
     seen = created(ports, charge, verdict)
     try:
         order = await charge_seen(ports, order, charge.out_trade_no, seen)

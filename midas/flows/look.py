@@ -10,6 +10,7 @@ been closed. Far more often a list lags, or Midas asks with another account's ke
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
 from midas.charge import (
     CONTRADICTIONS,
@@ -57,9 +58,16 @@ def is_blind(charge: Charge, told: Verdict[ChargeFacts]) -> bool:
 
 
 def not_shown(
-    ports: Ports, out_trade_no: str, by: ObservedBy, code: str
+    ports: Ports,
+    out_trade_no: str,
+    by: ObservedBy,
+    code: str,
+    began_at: datetime | None = None,
 ) -> Callable[[Draft], None]:
-    """A complete look did not show it. It counts as absent after two, and the settle window."""
+    """A complete look did not show it. It counts as absent after two, and the settle window.
+
+    `began_at`: when the look was begun, where it may take minutes; the second one counts from then.
+    """
 
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
@@ -68,7 +76,7 @@ def not_shown(
             return
         now = ports.store.now()
         # It may have been posted again until shortly before the first look.
-        if long_absent(ports, charge.absent_since, charge.absent_since or now, now):
+        if long_absent(ports, charge.absent_since, charge.absent_since or now, began_at or now):
             seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
         elif known and charge.absent_since is not None and by is ObservedBy.QUERY:
             return  # nothing new, and whoever asked plans no look

@@ -29,6 +29,7 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
+from midas.flows.skew import Skew
 from midas.flows.turns import Turns
 from midas.payment import Change, Draft, Order
 from midas.ports import Clock, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
@@ -54,6 +55,7 @@ class Ports:
     """For a charge that is made at this time, which the number tells for ever."""
     settle_window: timedelta = limits.SETTLE_WINDOW
     expiry_grace: timedelta = limits.EXPIRY_GRACE
+    skew: Skew = field(default_factory=Skew)
     started: float | None = None
     """When this process started, by `clock.monotonic()`. None: that is not looked at."""
     commits: Turns = field(default_factory=lambda: Turns(broken_by=StorageUnavailable))

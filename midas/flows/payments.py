@@ -23,6 +23,7 @@ from midas.flows import query as query_flow
 from midas.flows import refund as refund_flow
 from midas.flows.charge import ChargeResult
 from midas.flows.deadline import Deadline, within
+from midas.flows.listing import SharedLooks
 from midas.flows.observe import Ports
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
@@ -132,6 +133,7 @@ class Payments:
 
     async def resolve_due(self) -> int:
         """Look once at the outcomes that are due. Returns how many orders were looked at."""
+        self.ports.skew.note(self.ports.psp.now(), self.ports.store.now())
         claim = limits.RESOLVE_CLAIM
         due = await self.ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
         run = Run()
@@ -142,11 +144,10 @@ class Payments:
         return len(due)
 
     async def _resolve_all(self, order_nos: list[str], run: Run) -> None:
-        for first in range(0, len(order_nos), limits.RESOLVE_AT_ONCE):
-            if run.is_blind:
-                return
-            some = order_nos[first : first + limits.RESOLVE_AT_ONCE]
-            await asyncio.gather(*(self._outlive(self._resolve(each, run)) for each in some))
+        places = asyncio.Semaphore(limits.RESOLVE_AT_ONCE)
+        looks = SharedLooks(places)
+        each = (self._resolve(order_no, run, places, looks) for order_no in order_nos)
+        await asyncio.gather(*(self._outlive(work) for work in each))
 
     def _is_blind(self, run: Run) -> None:
         """One alarm, not one for every run, that Ping++ knows nothing of what Midas asks for."""
@@ -189,12 +190,16 @@ class Payments:
             order = await self.ports.store.load(order.order_no)
             return await query_flow.refresh(self.ports, order, charges, deadline)
 
-    async def _resolve(self, order_no: str, run: Run) -> None:
+    async def _resolve(
+        self, order_no: str, run: Run, places: asyncio.Semaphore, looks: SharedLooks
+    ) -> None:
         """One order's turn; its trouble must not keep the others from theirs."""
         try:
-            async with self._turns.of(order_no):
-                order = await self.ports.store.load(order_no)
-                await resolve_order(self.ports, order, ObservedBy.RESOLVE, run)
+            async with places, self._turns.of(order_no):
+                if not run.is_blind:
+                    order = await self.ports.store.load(order_no)
+                    find = looks.find_charge
+                    await resolve_order(self.ports, order, ObservedBy.RESOLVE, run, find)
         except Exception as error:
             reason = type(error).__name__
             logger.warning("resolve_failed", extra={"order_no": order_no, "reason": reason})

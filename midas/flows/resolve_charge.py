@@ -1,22 +1,24 @@
 """Find out what became of a charge by asking Ping++, never by guessing.
 
-    still inside the window in which Ping++ takes identical terms for the same charge: post them
-    again, after a look where that could make another one; else look through the charges made at
-    that time
+    look ─▶ not there, and Ping++ would take the same terms for the same charge ─▶ post ─▶ look
+
+The first look is left out where Ping++ refuses repetitions, so that a post can make no second
+charge; the post wherever a look failed or found something. A post that is answered ends it; after
+any other the look tells.
 
 What is not there may still be on its way, so absence counts only when two complete lists do not
-show it and the later one was made after the settle window. An absent charge has then failed: its
+show it and the later one was begun after the settle window. An absent charge has then failed: its
 number is never used again, and money that comes all the same is announced as late.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from midas import limits
-from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
+from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy
+from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
-from midas.flows.listing import as_unknown, find_charge
+from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import is_blind, is_missing, looked_at, not_shown
 from midas.flows.observe import (
     Ports,
@@ -27,7 +29,8 @@ from midas.flows.observe import (
     see_charge,
 )
 from midas.flows.run import Run
-from midas.flows.unknown import refused
+from midas.flows.sweep import Found
+from midas.flows.unknown import as_unknown
 from midas.payment import Draft, Order
 from midas.ports import Done, Unknown, Verdict
 from midas.records import changed
@@ -41,31 +44,36 @@ async def resolve_charge(
     out_trade_no: str,
     by: ObservedBy,
     deadline: Deadline = NO_DEADLINE,
+    find: FindCharge = find_charge,
 ) -> Order:
-    """Find out what became of a charge whose create call was not answered."""
+    """Find out what became of a charge whose create call was not answered.
+
+    Raises StorageUnavailable or Overloaded: nothing was sent. Raises OutcomeUnknown: it was posted
+    again, and what came of that could not be written down.
+    """
     charge = order.charge(out_trade_no)
-    if may_post_again(ports, charge) and not refuses_repetitions(ports, charge):
-        # The answer may have been lost with a database, and the payer may have paid: look first.
-        found = await find_charge(ports, charge, deadline)
-        if isinstance(found, ChargeFacts):
-            seen = charge_told(ports, charge, found, by)
-            return await charge_seen(ports, order, out_trade_no, seen)
-    if may_post_again(ports, charge):
+    verdict: Verdict[ChargeFacts] | None = None
+    found: Found = ()
+    began_at = ports.store.now()
+    may_post = may_post_again(ports, charge)
+    if not (may_post and refuses_repetitions(ports, charge)):
+        found = await find(ports, charge, deadline)
+        may_post = found == () and may_post_again(ports, charge)  # the look may take minutes
+    if may_post:
         verdict = await ports.psp.create_charge(charge, deadline.at_most(limits.REPOST_MARGIN))
+        began_at = ports.store.now()
         if isinstance(verdict, Done):
-            seen = charge_told(ports, charge, verdict.answer, by)
-            return await charge_seen(ports, order, out_trade_no, seen)
-        if not refused(verdict):
-            silent = charge_silent(ports, as_unknown(verdict), by)
-            return await change(ports, order, _posted_in_vain(out_trade_no, silent, verdict))
-    # A refusal tells of the repetition alone: the request before it may be done, or still come.
-    found = await find_charge(ports, charge, deadline)
-    if isinstance(found, ChargeFacts):
-        seen = charge_told(ports, charge, found, by)
-        return await charge_seen(ports, order, out_trade_no, seen)
-    if isinstance(found, Unknown):
-        return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
-    return await change(ports, order, _charge_not_listed(ports, out_trade_no, by))
+            found = (verdict.answer,)
+        else:
+            found = await find(ports, charge, deadline)
+    posted_in_vain = isinstance(verdict, Unknown)
+    learnt = _learnt(ports, charge, found, began_at, by, posted_in_vain=posted_in_vain)
+    try:
+        return await change(ports, order, learnt)
+    except (StorageUnavailable, Overloaded):
+        if verdict is None:
+            raise
+        raise OutcomeUnknown(order.order_no, out_trade_no) from None
 
 
 def may_post_again(ports: Ports, charge: Charge) -> bool:
@@ -110,24 +118,31 @@ async def finish_superseded(
     return await change(ports, order, decide)
 
 
-def _posted_in_vain(
-    out_trade_no: str, silent: ChargeObservation, verdict: Verdict[Any]
+def _learnt(
+    ports: Ports,
+    charge: Charge,
+    found: Found,
+    began_at: datetime,
+    by: ObservedBy,
+    *,
+    posted_in_vain: bool,
 ) -> Callable[[Draft], None]:
-    def decide(draft: Draft) -> None:
-        """What may be on its way again is not absent because it was not listed before."""
-        if isinstance(verdict, Unknown):
-            charge = draft.charge(out_trade_no)
-            draft.reschedule_charge(changed(charge, absent_since=None))
-        see_charge(draft, out_trade_no, silent)
-
-    return decide
-
-
-def _charge_not_listed(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
-    missed = not_shown(ports, out_trade_no, by, "not_listed")
+    """What to write down: all that was found, so that a second charge of the number is loud."""
+    number = charge.out_trade_no
+    missed = not_shown(ports, number, by, "not_listed", began_at)
+    if isinstance(found, Unknown):
+        observed = [charge_silent(ports, found, by)]
+    else:
+        observed = [charge_told(ports, charge, each, by) for each in found]
 
     def decide(draft: Draft) -> None:
-        if draft.charge(out_trade_no).state is ChargeState.SUBMITTING:
+        is_unknown = draft.charge(number).state is ChargeState.SUBMITTING
+        if posted_in_vain and is_unknown:
+            # What may be on its way again is not absent because it was not listed before.
+            draft.reschedule_charge(changed(draft.charge(number), absent_since=None))
+        for seen in observed:
+            see_charge(draft, number, seen)
+        if is_unknown and not observed:
             missed(draft)
 
     return decide

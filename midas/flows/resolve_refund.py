@@ -13,7 +13,7 @@ from midas.charge import ObservedBy
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import list_all_refunds
 from midas.flows.observe import Ports, change, refund_silent, refund_told, see_refund
-from midas.flows.unknown import long_absent, refused
+from midas.flows.unknown import long_absent, refused, time_to_post
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Unknown, Verdict
 from midas.records import changed
@@ -118,7 +118,7 @@ async def submit_refund(
     Ping++ twice on its way would be refused the second time although the first one was done (P10).
     """
     refund = order.refund(refund_no)
-    verdict = await ports.psp.create_refund(refund)
+    verdict = await ports.psp.create_refund(refund, time_to_post(ports, refund))
     if isinstance(verdict, Done):
         seen = refund_told(ports, verdict.answer, by)
     elif isinstance(verdict, Unknown):

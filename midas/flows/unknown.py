@@ -1,14 +1,14 @@
 """Whose turn it is with a row whose outcome is unknown, and when absence counts."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from midas import schedule
 from midas.charge import Charge, ChargeState
 from midas.flows.observe import Ports, load_again
 from midas.payment import Order
-from midas.ports import NotDone, Refusal, Verdict
+from midas.ports import NotDone, Refusal, Unknown, Verdict
 from midas.refund import Refund, RefundState
 
 FIRST_PAUSE_S = 0.02
@@ -18,17 +18,28 @@ LONGEST_PAUSE_S = 0.5
 def in_flight(ports: Ports, row: Charge | Refund) -> bool:
     """Whether some process may still be waiting for the answer to the call that makes this row.
 
-    A due_at beyond the call's own time is the claim of a resolver, which may itself be waiting for
-    the turn of whoever asks here: it keeps nobody.
+    Nobody else touches it until then, so a look says that its sender has got the answer. A due_at
+    beyond the call's own time is the claim of a resolver, which may itself be waiting for the turn
+    of whoever asks here: it keeps nobody.
     """
     unanswered = row.state in (ChargeState.SUBMITTING, RefundState.SUBMITTING) and row.looks == 0
     if isinstance(row, Refund) and row.unsent:
         return False
     if not unanswered or row.due_at is None:
         return False
-    sent_at = row.updated_at if isinstance(row, Refund) else row.created_at
-    answered_by = schedule.while_in_flight(sent_at, ports.psp.total_timeout)
-    return min(row.due_at, answered_by) > ports.store.now()
+    return min(row.due_at, lease_end(ports, row)) > ports.store.now()
+
+
+def lease_end(ports: Ports, row: Charge | Refund) -> datetime:
+    """Until when the row is its sender's alone."""
+    drafted_at = row.updated_at if isinstance(row, Refund) else row.created_at
+    return schedule.while_in_flight(drafted_at, ports.psp.total_timeout)
+
+
+def time_to_post(ports: Ports, row: Charge | Refund) -> timedelta:
+    """How long the call that makes this row may take from now on; 0: its time is over."""
+    lease_ends = lease_end(ports, row)
+    return schedule.time_for_call(ports.store.now(), lease_ends, ports.psp.total_timeout)
 
 
 async def wait_while_in_flight(
@@ -48,6 +59,13 @@ def long_absent(
 ) -> bool:
     """Whether this is a second complete list without it, made after the settle window."""
     return absent_since is not None and ports.passed(sent_at, now) >= ports.settle_window
+
+
+def as_unknown(verdict: Verdict[Any]) -> Unknown:
+    """No answer to a question, whatever kept it away."""
+    if isinstance(verdict, NotDone):
+        return Unknown(verdict.refusal.lower())
+    return verdict if isinstance(verdict, Unknown) else Unknown("unexpected_answer")
 
 
 def refused(verdict: Verdict[Any]) -> bool:

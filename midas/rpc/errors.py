@@ -180,6 +180,13 @@ TABLE: Mapping[type[MidasError], Row] = {
         pb.RETRY_SAME_KEY,
         ids=_ORDER,
     ),
+    errors.ChargeNotMade: Row(
+        StatusCode.ABORTED,
+        "CHARGE_NOT_MADE",
+        "the earlier charge {out_trade_no} was dealt with; no other one could be made after it",
+        pb.RETRY_SAME_KEY,
+        ids=_ORDER,
+    ),
     errors.Throttled: replace(_THROTTLED, instead=("queued", _queued(_THROTTLED))),
     errors.PspRejectsMidas: replace(_REJECTED, instead=("queued", _queued(_REJECTED))),
     errors.PspUnavailable: Row(

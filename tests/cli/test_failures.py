@@ -28,6 +28,7 @@ TREE: list[tuple[MidasError, str, int]] = [
     (errors.OutcomeUnknown("A1", "N1"), "OUTCOME_UNKNOWN", 3),
     (errors.OutcomeUnknown("A1", needs_operator=True), "OUTCOME_NEEDS_OPERATOR", 3),
     (errors.ChargeStillOpen("A1", "N1"), "CHARGE_STILL_OPEN", 1),
+    (errors.ChargeNotMade("A1", "N1"), "CHARGE_NOT_MADE", 1),
     (errors.Throttled(), "PSP_THROTTLED", 1),
     (errors.PspRejectsMidas(), "PSP_REJECTS_MIDAS", 1),
     (errors.PspUnavailable(), "PSP_UNAVAILABLE", 1),

@@ -12,7 +12,7 @@ from midas.errors import StorageUnavailable
 from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Answer, Lost, NotSent, Sent
+from midas.psp.transport import NO_TIME_LEFT, Answer, Lost, NotSent, Sent
 from midas.storage.database import Batch, Database
 from midas.storage.faults import InDoubt, NotWritten
 from midas.storage.store import SqlStore
@@ -197,6 +197,8 @@ class MachineWire:
 
     async def send(self, request: Prepared, limit: timedelta) -> Sent:
         """Carried out or not, answered or not."""
+        if limit <= timedelta(0):
+            return NotSent(NO_TIME_LEFT)
         world = self._world
         async with world.turn(request.method, self._process) as way:
             if way in _NOT_CARRIED_OUT:

@@ -13,6 +13,7 @@ from midas.charge import ChargeState, ChargeTerms
 from midas.flows.charge import ChargeResult
 from midas.flows.refund import RefundResult
 from midas.flows.terms import RefundTerms
+from midas.flows.unknown import in_flight
 from midas.ports import KeyKind
 from tests.faults.chooser import Chooser
 from tests.faults.conservation import (
@@ -37,6 +38,8 @@ TERMS = ChargeTerms(
     extra={"product_id": "tea-1"},
 )
 ALIPAY = replace(TERMS, channel="alipay_qr", extra={})
+APP = replace(ALIPAY, channel="alipay")
+"""Cannot be reversed: it is superseded, and looked at until Ping++ tells how it ended."""
 BAR_CODE = replace(TERMS, channel="wx_pub_scan", extra={"scan_code": "134567890123456789"})
 
 Story = Callable[[World], Awaitable[None]]
@@ -135,6 +138,40 @@ async def pay_then_ask(world: World) -> None:
     world.pay_everything()
     key = world.terms.order_no
     await world.ask(lambda payments: payments.query(KeyKind.ORDER_NO, key, refresh=True))
+
+
+async def ask_again_soon(world: World) -> None:
+    """The payer has paid, and the caller asks again while a look for the charge may still fail.
+
+    Half a minute later, when whatever was on its way has arrived, and another post of the charge
+    would be taken for the same one only if nothing of it was lost.
+    """
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+    world.pass_time(33)
+    for _ in range(2):
+        await world.ask(lambda payments: payments.resolve_due())
+    await insist_on_charge(world, world.terms)
+    world.pay_everything()
+
+
+async def resolved_while_in_flight(world: World) -> None:
+    """Another process looks at the order, of which one charge is due, while one is on its way."""
+    await insist_on_charge(world, world.terms)
+    world.pass_time(31)
+
+    async def look() -> None:
+        world.on_post = None
+        world.pass_time(2)
+        posts, ports = world.posts, world.payments.ports
+        await world.another_process().resolve_due()
+        flying = [each for each in (await world.order()).charges if in_flight(ports, each)]
+        assert world.posts == posts or not flying, "posted while it was in flight"
+
+    world.on_post = look
+    await insist_on_charge(world, ALIPAY)
+    world.on_post = None
+    world.pay_everything()
 
 
 async def change_the_channel(world: World) -> None:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+from grpc import StatusCode
+
 from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.errors import MidasError, StorageUnavailable
 from midas.flows.announce import Announcer
@@ -19,8 +21,9 @@ from midas.flows.payments import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Answer, Lost, NotSent, Sent
+from midas.psp.transport import NO_TIME_LEFT, Answer, Lost, NotSent, Sent
 from midas.refund import RefundState
+from midas.rpc.errors import failure_of
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import client_over, deliver
@@ -79,6 +82,8 @@ class World:
         self.tells_psp_time = False
         """Whether Midas knows Ping++'s clock from the first answer on."""
         self.handed_out: list[str] = []
+        self.posts = 0
+        """That left, whatever became of them."""
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
         self.get_ways: tuple[str, ...] = GET_WAYS
@@ -150,15 +155,25 @@ class World:
         self.inbox = Inbox(self.payments.ports)
         self.announcer = Announcer(store, VirtualClock(self))
 
+    def another_process(self) -> Payments:
+        """One more on the same disk, which knows nothing else."""
+        process = Process()
+        psp = client_over(FaultyWire(self, process), "app_1", TOTAL_TIMEOUT, lambda: self.seconds)
+        return Payments(FaultyStore(self, process), psp, VirtualClock(self))
+
     async def ask(self, call: Callable[[Payments], Awaitable[Result]]) -> Result | Failed:
         """One call by the caller. A crash starts the process anew and is told like a lost line."""
+        posts = self.posts
         try:
             return await call(self.payments)
         except MidasError as error:
-            return Failed(error)
+            failed = error
         except Crash as crash:
             self.start()
             return Failed(crash)
+        told_unsent = failure_of(failed).code is StatusCode.UNAVAILABLE
+        assert self.posts == posts or not told_unsent, f"I5: {failed!r}, and something was sent"
+        return Failed(failed)
 
     async def settle(self) -> None:
         """The faults stop, time passes, and Midas finds out by itself, in bounded steps (I13)."""
@@ -302,6 +317,8 @@ class FaultyWire:
     async def send(self, request: Prepared, limit: timedelta) -> Sent:
         """Carried out or not, answered or not."""
         self._process.still_alive()
+        if limit <= timedelta(0):
+            return NotSent(NO_TIME_LEFT)
         self._world.fail_over()
         world = self._world
         ways = world.post_ways if request.method == "POST" else world.get_ways
@@ -311,6 +328,8 @@ class FaultyWire:
             way = next((odd for name, odd in world.odd.items() if what.startswith(name)), way)
         if way == "crash_before":
             self._process.crash()
+        if request.method == "POST" and way != "not_sent":
+            self._world.posts += 1
         if way in _NOT_CARRIED_OUT:
             return self._not_carried_out(way, limit)
         if request.method == "POST" and self._world.on_post is not None:
