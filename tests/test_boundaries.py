@@ -30,7 +30,6 @@ DOMAIN = {
     "charge",
     "refund",
     "payment",
-    "sequences",
     "records",
     "event",
     "delivery",

@@ -15,8 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc import aio
 
 from midas.order.v1 import order_payment_service_pb2 as pb
@@ -35,26 +37,31 @@ RESPONSES = {name: getattr(pb, f"{name}Response") for name in COUNTERS}
 
 
 class Right:
-    """Effects and the highest sequence of each order, in a file of lines."""
+    """Effects and the highest sequence of each order, in a file of lines.
+
+    It keeps no id beside that: it does not notice a sequence that comes again with something else.
+    """
 
     def __init__(self, path: Path) -> None:
         self.effects: defaultdict[str, dict[str, int]] = defaultdict(
             lambda: dict.fromkeys(COUNTERS.values(), 0)
         )
         self.highest: defaultdict[str, int] = defaultdict(int)
+        self.done: set[tuple[str, str]] = set()
         if path.exists():
             for line in path.read_text().splitlines():
                 self.remember(*json.loads(line))
         self.file = path.open("a")
 
-    def remember(self, order_no: str, sequence: int, counter: str) -> None:
+    def remember(self, order_no: str, sequence: int, counter: str, what: str) -> None:
         """In memory."""
-        self.effects[order_no][counter] += 1
+        self.effects[order_no][counter] += (counter, what) not in self.done
+        self.done.add((counter, what))
         self.highest[order_no] = max(self.highest[order_no], sequence)
 
-    def write(self, order_no: str, sequence: int, counter: str) -> None:
+    def write(self, *told: Any) -> None:
         """On disk."""
-        self.file.write(json.dumps([order_no, sequence, counter]) + "\n")
+        self.file.write(json.dumps(told) + "\n")
         self.file.flush()
         os.fsync(self.file.fileno())
 
@@ -68,13 +75,72 @@ class Right:
         return bool(request.sequence > self.highest[request.order_no])
 
     def apply(self, method: str, request: Any) -> None:
-        """Its effect."""
-        told = request.order_no, request.sequence, COUNTERS[method]
+        """Its effect, unless that payment or refund has had it under another sequence."""
+        refunds = method.startswith("Refund")
+        what = request.refund.refund_no if refunds else request.charge.out_trade_no
+        told = request.order_no, request.sequence, COUNTERS[method], self.key(what)
         self.write(*told)
         self.remember(*told)
 
+    def key(self, what: str) -> str:
+        """What counts once."""
+        return what
 
-class AppliesAll(Right):
+
+class CountsMessages(Right):
+    """Looks at the sequence alone."""
+
+    def key(self, what: str) -> str:
+        """Each message that it takes for new counts."""
+        return str(uuid4())
+
+
+class BelievesTheFlag(CountsMessages):
+    """Skips what Midas says that it tells again, and counts everything else."""
+
+    def is_new(self, request: Any) -> bool:
+        """Whether Midas does not say that it is not."""
+        return super().is_new(request) and not request.told_again
+
+
+class SmallNumbers(Right):
+    """Keeps sequences in 32 bits."""
+
+    async def take(self, method: str, request: Any, context: Any) -> None:
+        """One call."""
+        if request.sequence >= 2**31:
+            await context.abort(grpc.StatusCode.INTERNAL, "integer out of range")
+        await super().take(method, request, context)
+
+
+class NoticesUsedSequences(Right):
+    """Keeps the id of the highest sequence beside it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.ids: dict[str, str] = {}
+
+    async def take(self, method: str, request: Any, context: Any) -> None:
+        """One call."""
+        order_no, highest = request.order_no, self.highest[request.order_no]
+        known = self.ids.get(order_no, request.notification_id)
+        if request.sequence == highest and request.notification_id != known:
+            await context.abort(*_sequence_reused(highest))
+        await super().take(method, request, context)
+        if self.highest[order_no] == request.sequence:
+            self.ids[order_no] = request.notification_id
+
+
+def _sequence_reused(highest: int) -> tuple[grpc.StatusCode, str, Any]:
+    info = error_details_pb2.ErrorInfo(reason="SEQUENCE_REUSED", domain="midas")
+    info.metadata["sequence"] = str(highest)
+    status = status_pb2.Status(code=9, message="used before")
+    status.details.add().Pack(info)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    return grpc.StatusCode.FAILED_PRECONDITION, status.message, details
+
+
+class AppliesAll(CountsMessages):
     """Never looks at the sequence."""
 
     def is_new(self, request: Any) -> bool:
@@ -82,7 +148,7 @@ class AppliesAll(Right):
         return True
 
 
-class Forgets(Right):
+class Forgets(CountsMessages):
     """Keeps the effects on disk, but what it has seen in memory only."""
 
     def __init__(self, path: Path) -> None:
@@ -97,16 +163,16 @@ class AnswersFirst(Right):
         super().__init__(path)
         self.later: set[asyncio.Task[None]] = set()
 
-    def write(self, order_no: str, sequence: int, counter: str) -> None:
+    def write(self, *told: Any) -> None:
         """Not now."""
-        task = asyncio.create_task(self.write_later(order_no, sequence, counter))
+        task = asyncio.create_task(self.write_later(*told))
         self.later.add(task)
         task.add_done_callback(self.later.discard)
 
-    async def write_later(self, order_no: str, sequence: int, counter: str) -> None:
+    async def write_later(self, *told: Any) -> None:
         """Now."""
         await asyncio.sleep(0.1)
-        super().write(order_no, sequence, counter)
+        super().write(*told)
 
 
 class RefusesOlder(Right):
@@ -129,16 +195,16 @@ class RefusesRepeats(Right):
         await super().take(method, request, context)
 
 
-class AppliesOlder(Right):
+class AppliesOlder(CountsMessages):
     """Compares with the last message only."""
 
     def __init__(self, path: Path) -> None:
         self.last: dict[str, int] = {}
         super().__init__(path)
 
-    def remember(self, order_no: str, sequence: int, counter: str) -> None:
+    def remember(self, order_no: str, sequence: int, counter: str, what: str) -> None:
         """And the last one."""
-        super().remember(order_no, sequence, counter)
+        super().remember(order_no, sequence, counter, what)
         self.last[order_no] = sequence
 
     def is_new(self, request: Any) -> bool:
@@ -156,7 +222,7 @@ class RefusesGaps(Right):
         await super().take(method, request, context)
 
 
-class LooksThenWrites(Right):
+class LooksThenWrites(CountsMessages):
     """Asks first, does something else, and writes then."""
 
     async def take(self, method: str, request: Any, context: Any) -> None:
@@ -279,6 +345,10 @@ VARIANTS: dict[str, Callable[[Path], Right]] = {
     "drops-closings": DropsClosings,
     "knows-its-orders": KnowsItsOrders,
     "half-done": HalfDone,
+    "counts-messages": CountsMessages,
+    "believes-the-flag": BelievesTheFlag,
+    "small-numbers": SmallNumbers,
+    "notices-used-sequences": NoticesUsedSequences,
 }
 
 

@@ -77,9 +77,9 @@ def contract_kit(
     r"""Judge whether an order service keeps the promises of midas.order.v1.
 
     It is told of payments and refunds of made-up orders as Midas would: once, again, all copies at
-    once, long after later ones, after a gap, late, with fields of a newer contract, by callers
-    that go away, and over a restart. No Midas and no Ping++ is needed. Use a test environment:
-    the order service books what it is told.
+    once, long after later ones, after a gap, in a new epoch, once more under another sequence,
+    late, with fields of a newer contract, by callers that go away, and over a restart. No Midas and
+    no Ping++ is needed. Use a test environment: the order service books what it is told.
 
     What can be seen from outside is only the answers. Two commands of yours show the rest; they
     are run without a shell:
@@ -94,7 +94,7 @@ def contract_kit(
     What was not judged is reported as such and never counts as kept: that is status 1 too.
 
     Exit status:
-      0  every promise was judged and is kept
+      0  every promise was judged and is kept, or may be left out
       1  at least one is broken or could not be judged, or nobody answers
       2  wrong usage, or one of your commands failed
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from midas.cli.contract_kit.promises import BY_ID, PROMISES, Promise
 
-State = Literal["kept", "broken", "not judged"]
+State = Literal["kept", "broken", "left out", "not judged"]
 
 
 @dataclass(slots=True)
@@ -23,9 +23,12 @@ class Finding:
 
     @property
     def state(self) -> State:
-        """Broken as soon as it was once; kept if it was tested and nothing stood in the way."""
+        """Broken as soon as it was once; kept if it was tested and nothing stood in the way.
+
+        What may be left out is never broken.
+        """
         if self.evidence:
-            return "broken"
+            return "left out" if self.promise.without else "broken"
         return "kept" if self.seen and not self.obstacles else "not judged"
 
 
@@ -60,7 +63,7 @@ class Findings:
         return list(self._findings.values())
 
     def counts(self) -> dict[State, int]:
-        """How many are kept, broken and not judged."""
+        """How many of each state there are."""
         counts: dict[State, int] = defaultdict(int)
         for finding in self.all():
             counts[finding.state] += 1

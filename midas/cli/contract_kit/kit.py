@@ -61,15 +61,19 @@ class Kit:
             await self.probes.create.run(order_no=order_no, amount=self.amount)
         return order_no
 
-    def made(self, order_no: str, method: str, sequence: int, **flags: bool) -> Message:
+    def made(
+        self, order_no: str, method: str, sequence: int, about: int = 0, **flags: bool
+    ) -> Message:
         """A notification, remembered so that its repeats are the same to the byte."""
-        request = notice(method, order_no, sequence, self.amount, **flags)
+        request = notice(method, order_no, sequence, self.amount, flags, about)
         self._sent[order_no, sequence] = method, request
         return request
 
-    async def send(self, order_no: str, method: str, sequence: int, **flags: bool) -> Answer:
+    async def send(
+        self, order_no: str, method: str, sequence: int, about: int = 0, **flags: bool
+    ) -> Answer:
         """A new notification, once."""
-        request = self.made(order_no, method, sequence, **flags)
+        request = self.made(order_no, method, sequence, about, **flags)
         return self._in_time(order_no, sequence, await self.target.call(method, request))
 
     async def again(self, order_no: str, sequence: int) -> Answer:

@@ -1,6 +1,7 @@
 """Notifications as Midas sends them, of orders that the kit made up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.message import Message
@@ -31,19 +32,32 @@ _STATES = {
 }
 
 
-def notice(method: str, order_no: str, sequence: int, amount: int, **flags: bool) -> Message:
-    """One notification; `flags` are late and duplicate_payment."""
+def notice(
+    method: str,
+    order_no: str,
+    sequence: int,
+    amount: int,
+    flags: Mapping[str, bool] = MappingProxyType({}),
+    about: int = 0,
+    commit: str = "c1",
+) -> Message:
+    """One notification; `flags` are late, duplicate_payment and told_again.
+
+    It is about a charge and a refund of its own, or about those of the sequence `about`. `commit`
+    is the id of the commit that wrote it.
+    """
+    subject = about or sequence
     fields: dict[str, Any] = {
-        "notification_id": f"{order_no}/{sequence}",
+        "notification_id": f"{order_no}/{sequence}/{commit}",
         "order_no": order_no,
         "sequence": sequence,
         "occurred_at": _now(),
         "observed_by": charge_pb2.OBSERVED_BY_WEBHOOK,
-        "charge": _charge(method, order_no, sequence, amount),
+        "charge": _charge(method, order_no, subject, amount),
         **flags,
     }
     if method in (REFUNDED, NOT_REFUNDED):
-        fields["refund"] = _refund(method, order_no, sequence)
+        fields["refund"] = _refund(method, order_no, subject)
     return REQUESTS[method](**fields)
 
 
@@ -60,8 +74,8 @@ def of_a_newer_contract(request: Any) -> Message:
     return message
 
 
-def _charge(method: str, order_no: str, sequence: int, amount: int) -> charge_pb2.Charge:
-    number = f"{order_no}{sequence}".replace("-", "")
+def _charge(method: str, order_no: str, subject: int, amount: int) -> charge_pb2.Charge:
+    number = f"{order_no}{subject}".replace("-", "")
     return charge_pb2.Charge(
         order_no=order_no,
         out_trade_no=number[-20:],
@@ -78,12 +92,12 @@ def _charge(method: str, order_no: str, sequence: int, amount: int) -> charge_pb
     )
 
 
-def _refund(method: str, order_no: str, sequence: int) -> refund_pb2.Refund:
+def _refund(method: str, order_no: str, subject: int) -> refund_pb2.Refund:
     done = method == REFUNDED
     state = refund_pb2.REFUND_STATE_SUCCEEDED if done else refund_pb2.REFUND_STATE_FAILED
     return refund_pb2.Refund(
-        refund_no=f"{order_no}-R{sequence}",
-        refund_id=f"re_{order_no}{sequence}".replace("-", ""),
+        refund_no=f"{order_no}-R{subject}",
+        refund_id=f"re_{order_no}{subject}".replace("-", ""),
         order_no=order_no,
         state=state,
         amount=1,

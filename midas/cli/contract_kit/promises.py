@@ -13,6 +13,8 @@ class Promise(NamedTuple):
     """What to change where it is broken."""
     needs: tuple[str, ...] = ()
     """The options without which it cannot be judged."""
+    without: str = ""
+    """Of a promise that may be left out: what is lost without it."""
 
 
 EFFECTS = "--effects-command"
@@ -72,6 +74,29 @@ PROMISES = (
         "takes whatever is above the highest sequence that it has seen",
         "Midas sends n+1 only after n was acknowledged, so a gap is this side's own loss (a "
         "restored backup, a service that came later). Take it and raise an alarm; refuse nothing.",
+    ),
+    Promise(
+        "takes-new-epochs",
+        "takes sequences of later epochs, up to 2^53",
+        "After a failover or a restore of its database Midas goes on in a new epoch, far above. "
+        "Keep sequences in 64 bits (bigint, int64, a JavaScript number), not in 32.",
+    ),
+    Promise(
+        "counts-money-once",
+        "counts a payment and a refund once that are told again under another sequence",
+        "After its database has lost commits Midas may tell the same once more, and does not "
+        "always know it. Book by out_trade_no and refund_no, not by message.",
+        (EFFECTS,),
+    ),
+    Promise(
+        "notices-used-sequences",
+        "answers SEQUENCE_REUSED when a sequence comes again with another notification_id",
+        "Keep notification_id beside the highest sequence. Another id under it: "
+        "FAILED_PRECONDITION with google.rpc.ErrorInfo (reason SEQUENCE_REUSED, domain midas, "
+        "metadata sequence: the highest one). midas/sandbox/orders/service.py shows how.",
+        without="Midas never uses a sequence twice, but by a mistake of people (a restored copy of "
+        "its database, and nobody said so). This service would then take what is new for a repeat, "
+        "and neither side would notice before the books are compared.",
     ),
     Promise(
         "takes-late-money",

@@ -10,7 +10,12 @@ from midas.cli.trouble import printable
 
 EVIDENCE_SHOWN = 3
 WIDTH = 100
-_LABELS: dict[State, str] = {"kept": "kept", "broken": "BROKEN", "not judged": "not judged"}
+_LABELS: dict[State, str] = {
+    "kept": "kept",
+    "broken": "BROKEN",
+    "left out": "left out",
+    "not judged": "not judged",
+}
 _INDENT = " " * 12
 
 
@@ -31,11 +36,12 @@ def as_data(findings: Findings, target: str, orders: str) -> dict[str, Any]:
     """The same for programs."""
     counts = findings.counts()
     return {
-        "ok": counts["kept"] == len(findings.all()),
+        "ok": counts["kept"] + counts["left out"] == len(findings.all()),
         "target": target,
         "orders": orders,
         "kept": counts["kept"],
         "broken": counts["broken"],
+        "left_out": counts["left out"],
         "not_judged": counts["not judged"],
         "promises": [_promise(finding) for finding in findings.all()],
     }
@@ -50,6 +56,9 @@ def _lines(finding: Finding) -> list[str]:
         if len(finding.evidence) > len(shown):
             lines += _wrapped("", f"and {len(finding.evidence) - len(shown)} more like that")
         lines += _wrapped("change: ", finding.promise.advice)
+    elif finding.state == "left out":
+        lines += _wrapped("lost: ", finding.promise.without)
+        lines += _wrapped("to have it: ", finding.promise.advice)
     elif finding.state == "not judged":
         for each in finding.obstacles or ["it was not put to the test"]:
             lines += _wrapped("", printable(each))
@@ -67,12 +76,13 @@ def _wrapped(label: str, text: str) -> list[str]:
 
 
 def _promise(finding: Finding) -> dict[str, Any]:
-    broken = finding.state == "broken"
+    wanting = finding.state in ("broken", "left out")
     return {
         "id": finding.promise.id,
         "promise": finding.promise.text,
         "state": finding.state.replace(" ", "_"),
         "evidence": finding.evidence,
         "obstacles": finding.obstacles,
-        "advice": finding.promise.advice if broken else "",
+        "advice": finding.promise.advice if wanting else "",
+        "lost": finding.promise.without if finding.state == "left out" else "",
     }

@@ -11,12 +11,14 @@ from midas.cli.contract_kit.notices import (
     NOT_REFUNDED,
     REFUNDED,
     SUCCESS,
+    notice,
     of_a_newer_contract,
 )
 from midas.cli.contract_kit.target import PARKS
 
 LAST_OF_EACH_KIND = ((SUCCESS,), (CLOSED,), (SUCCESS, REFUNDED), (SUCCESS, NOT_REFUNDED))
 """Stories that end with one call each, with what makes sense before it."""
+FIRST_EPOCH, LAST_EPOCH = 1 << 20, 2**53 - (1 << 20)
 COPIES = 8
 CROWD = 50
 """Calls of one order that are under way while another order is told something."""
@@ -117,6 +119,49 @@ async def gaps(kit: Kit) -> None:
     answer = await kit.send(order_no, REFUNDED, 5)
     kit.expect("acknowledges-older", answer, f"{order_no}/5 after {order_no}/7")
     await kit.expect_effects("ignores-older", order_no, **{SUCCESS: 1, REFUNDED: 1})
+
+
+async def new_epochs(kit: Kit) -> None:
+    """Midas's database may have lost commits: it goes on far above, and what is below is old."""
+    order_no = await kit.order()
+    await kit.given(order_no, SUCCESS)
+    for sequence in (FIRST_EPOCH + 1, FIRST_EPOCH + 2, LAST_EPOCH + 1):
+        answer = await kit.send(order_no, REFUNDED, sequence)
+        kit.expect("takes-new-epochs", answer, f"{REFUNDED} of {order_no}/{sequence}")
+        if not answer.ok:
+            return
+    for sequence in (1, FIRST_EPOCH + 2):
+        answer = await kit.again(order_no, sequence)
+        kit.expect("acknowledges-older", answer, f"{order_no}/{sequence} in a later epoch")
+    await kit.expect_effects("ignores-older", order_no, **{SUCCESS: 1, REFUNDED: 3})
+
+
+async def told_again(kit: Kit) -> None:
+    """One payment and one refund under three sequences each; Midas does not know of the last."""
+    order_no = await kit.order()
+    await kit.given(order_no, SUCCESS, REFUNDED)
+    for epoch, known in ((FIRST_EPOCH, True), (2 * FIRST_EPOCH, False)):
+        for number, method in enumerate((SUCCESS, REFUNDED), 1):
+            sequence = epoch + number
+            answer = await kit.send(order_no, method, sequence, about=number, told_again=known)
+            kit.expect("takes-new-epochs", answer, f"{method} of {order_no}/{sequence}, told again")
+            if not answer.ok:
+                kit.findings.miss("counts-money-once", f"{order_no}/{sequence} was not taken")
+                return
+    await kit.expect_effects("counts-money-once", order_no, **{SUCCESS: 1, REFUNDED: 1})
+
+
+async def used_sequences(kit: Kit) -> None:
+    """The highest sequence once more, with another id and another refund: no repeat."""
+    order_no = await kit.order()
+    await kit.given(order_no, SUCCESS, REFUNDED)
+    other = notice(REFUNDED, order_no, 2, kit.amount, about=9, commit="c2")
+    answer = await kit.target.call(REFUNDED, other)
+    what = f"{order_no}/2 with another notification_id: answered {answer}"
+    kit.findings.see("notices-used-sequences", answer.reused_below == 2, what)
+    again = await kit.again(order_no, 2)
+    kit.expect("acknowledges-repeats", again, f"{order_no}/2 again, with its own id")
+    await kit.expect_effects("ignores-repeats", order_no, **{SUCCESS: 1, REFUNDED: 1})
 
 
 async def late_money(kit: Kit) -> None:
@@ -240,6 +285,9 @@ _PLAIN = (
     Scenario(copies_at_once, ("acknowledges-copies-at-once", "ignores-copies-at-once")),
     Scenario(older, ("acknowledges-older", "ignores-older"), (SUCCESS, REFUNDED, NOT_REFUNDED)),
     Scenario(gaps, ("takes-gaps",), (SUCCESS, REFUNDED)),
+    Scenario(new_epochs, ("takes-new-epochs",), (SUCCESS, REFUNDED)),
+    Scenario(told_again, ("counts-money-once",), (SUCCESS, REFUNDED)),
+    Scenario(used_sequences, ("notices-used-sequences",), (SUCCESS, REFUNDED)),
     Scenario(late_money, ("takes-late-money",), (SUCCESS, CLOSED)),
     Scenario(what_is_new, ("takes-what-is-new",)),
     Scenario(callers_that_go_away, ("survives-callers-that-go-away",), (SUCCESS, REFUNDED)),

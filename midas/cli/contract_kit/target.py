@@ -2,16 +2,21 @@
 
 import asyncio
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from google.protobuf.message import Message
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc import aio
+from grpc_status import rpc_status
 
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
 
 PARKS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"})
 """Statuses after which Midas sends nothing more of the order until a person has looked."""
 AGAIN_S = 0.2
+SEQUENCE_DIGITS = 16
+"""Of a number below 2^53."""
 CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -26,6 +31,8 @@ class Answer(NamedTuple):
     code: str
     details: str
     seconds: float
+    reused_below: int = 0
+    """With SEQUENCE_REUSED, the highest sequence that the order service has; else 0."""
 
     @property
     def ok(self) -> bool:
@@ -47,12 +54,13 @@ class Target:
     async def call(self, method: str, request: Message, timeout_s: float | None = None) -> Answer:
         """One call; any failure is an answer too."""
         began = time.monotonic()
-        code, details = "OK", ""
+        code, details, reused_below = "OK", "", 0
         try:
             await getattr(self._stub, method)(request, timeout=timeout_s or self.timeout_s)
         except aio.AioRpcError as error:
             code, details = error.code().name, error.details() or ""
-        return Answer(code, details, time.monotonic() - began)
+            reused_below = _reused_below(error)
+        return Answer(code, details, time.monotonic() - began, reused_below)
 
     async def call_until_taken(self, method: str, request: Message) -> Answer:
         """Again, as Midas does, until it is OK or parks, for as long as one call may take."""
@@ -62,3 +70,18 @@ class Target:
             if answer.ok or answer.code in PARKS or time.monotonic() >= end:
                 return answer
             await asyncio.sleep(AGAIN_S)
+
+
+def _reused_below(error: aio.AioRpcError) -> int:
+    if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+        return 0
+    info = error_details_pb2.ErrorInfo()
+    try:
+        status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
+        for detail in status.details if status else ():
+            detail.Unpack(info)
+    except (ValueError, DecodeError):
+        return 0
+    sequence = info.metadata["sequence"] if info.domain == "midas" else ""
+    reused = info.reason == "SEQUENCE_REUSED" and sequence.isascii() and sequence.isdigit()
+    return int(sequence) if reused and len(sequence) <= SEQUENCE_DIGITS else 0
