@@ -182,10 +182,6 @@ RENUMBERED = "notifications_renumbered"
 """The journal's word for it. `detail` has the number `above` which, and the `first` new one."""
 
 
-RENUMBERED = "notifications_renumbered"
-"""The journal's word for it. `detail` has the number `above` which, and the `first` new one."""
-
-
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
 
