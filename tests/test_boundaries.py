@@ -37,6 +37,7 @@ DOMAIN = {
     "limits",
     "out_trade_no",
     "schedule",
+    "sequences",
 }
 MAY_USE = {
     "domain": {"domain"},
