@@ -26,6 +26,7 @@ from midas.storage.database import Database, Settling
 from midas.storage.engine import is_sqlite, parse, postgres_engine, sqlite_engine
 from midas.storage.faults import StorageFault
 from midas.storage.migrate import migrate_sqlite
+from midas.storage.pages import page_of
 from midas.storage.postgres import PostgresDatabase
 from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
 from midas.storage.recent import RecentOrders
@@ -228,7 +229,7 @@ class SqlStore:
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """See `Store`."""
-        wanted, parameters = self._page("charges", "out_trade_no", state, page)
+        wanted, parameters = page_of(self._database, "charges", "out_trade_no", state, page)
         sql = (
             f"SELECT {ORDER_ROWS} FROM ({wanted}) c JOIN orders o ON o.order_no = c.order_no"  # noqa: S608
             " LEFT JOIN refunds r ON r.out_trade_no = c.out_trade_no"
@@ -238,7 +239,7 @@ class SqlStore:
 
     async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
         """See `Store`."""
-        wanted, parameters = self._page("refunds", "refund_no", state, page)
+        wanted, parameters = page_of(self._database, "refunds", "refund_no", state, page)
         columns = ", ".join(NEW_REFUNDS.columns)
         rows = await self._fetch(f"SELECT {columns} FROM ({wanted}) r", parameters)  # noqa: S608
         return [self._assembler.refund(row) for row in rows]
@@ -273,32 +274,6 @@ class SqlStore:
             f"SELECT {', '.join(columns)} FROM {table} WHERE order_no = {mark} ORDER BY {age}",  # noqa: S608
             (order_no,),
         )
-
-    def _page(
-        self, table: str, key: str, state: str | None, page: Listing
-    ) -> tuple[str, tuple[Any, ...]]:
-        """SQL of one page, newest first; only the conditions that are asked for are in it."""
-        moment, parameters, conditions = self._database.codec.moment, [], []
-
-        def mark(value: Any) -> str:
-            parameters.append(value)
-            return self._database.parameter(len(parameters))
-
-        if state is not None:
-            conditions.append(f"state = {mark(str(state))}")
-        if page.created_from is not None:
-            conditions.append(f"created_at >= {mark(moment(page.created_from))}")
-        if page.created_before is not None:
-            conditions.append(f"created_at < {mark(moment(page.created_before))}")
-        if page.after is not None:
-            at, last = mark(moment(page.after[0])), mark(page.after[1])
-            conditions.append(f"(created_at, {key}) < ({at}, {last})")
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        sql = (
-            f"SELECT * FROM {table} {where}"  # noqa: S608
-            f" ORDER BY created_at DESC, {key} DESC LIMIT {mark(page.limit)}"
-        )
-        return sql, tuple(parameters)
 
 
 def _readable(

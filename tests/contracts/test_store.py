@@ -1,6 +1,7 @@
 """What every store promises: SQLite, PostgreSQL and the one in memory."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -119,6 +120,14 @@ async def test_every_key_finds_its_order(store: Store) -> None:
     for kind, key in keys.items():
         assert key is not None
         assert await store.find(kind, key) == order
+
+
+@pytest.mark.parametrize("key", ["a\0b", "a\ud800"], ids=["NUL", "half a pair"])
+async def test_a_key_that_no_database_takes_is_nobodys(store: Store, key: str) -> None:
+    """It is not found, at once, and harms none of those that are read together with it."""
+    order = await put(store)
+    found = asyncio.gather(store.find(KeyKind.ORDER_NO, key), store.load("o1"), store.load(key))
+    assert tuple(await found) == (None, order, Order(key))
 
 
 async def test_a_stale_change_writes_nothing(store: Store) -> None:
@@ -363,6 +372,46 @@ async def test_charges_are_listed_by_state_and_time(store: Store) -> None:
     window = Listing(10, NOON + timedelta(seconds=1), NOON + timedelta(seconds=3))
     assert [each.order_no for each in await store.list_charges(None, window)] == ["o2", "o1"]
     assert await store.list_charges(ChargeState.REVERSED, Listing(10)) == []
+
+
+async def test_a_page_holds_what_its_bounds_say(store: Store) -> None:
+    """Every combination of state, window and page token, where many rows are of one moment."""
+    moments = [NOON + timedelta(seconds=n) for n in range(3)]
+    for n, moment in enumerate(2 * moments):
+        order = await put(store, f"o{n}", created_at=moment)
+        if n % 4 == 0:
+            assert await store.commit(paid(order))
+        if n % 4 == 1:
+            assert await store.commit(refund_intent(order, created_at=moment))
+            assert await store.commit(refunded(await store.load(f"o{n}")))
+            assert await store.commit(refund_intent(await store.load(f"o{n}"), created_at=moment))
+    charges = [each.charges[0] for each in await store.list_charges(None, Listing(9))]
+    refunds = await store.list_refunds(None, Listing(9))
+    assert (len(charges), len(refunds)) == (6, 4)
+    keys = [*((c.created_at, c.out_trade_no) for c in charges), (NOON + HOLD, "x"), (NOON, "")]
+    times = (None, *moments[1:], NOON + HOLD)
+    for created_from, before, after in itertools.product(times, times, (None, *keys)):
+        page = Listing(9, created_from, before, after)
+        for state in (None, ChargeState.SUBMITTING, ChargeState.SUCCEEDED, ChargeState.CLOSED):
+            found = [each.charges[0] for each in await store.list_charges(state, page)]
+            assert found == [
+                each
+                for each in charges
+                if state in (None, each.state) and _in(page, each.created_at, each.out_trade_no)
+            ], (state, page)
+        for refund_state in (None, RefundState.SUCCEEDED):
+            assert await store.list_refunds(refund_state, page) == [
+                each
+                for each in refunds
+                if refund_state in (None, each.state) and _in(page, each.created_at, each.refund_no)
+            ], (refund_state, page)
+
+
+def _in(page: Listing, at: datetime, key: str) -> bool:
+    """Whether a row is between the bounds of the page."""
+    old = page.created_from is not None and at < page.created_from
+    new = page.created_before is not None and at >= page.created_before
+    return not old and not new and (page.after is None or (at, key) < page.after)
 
 
 async def test_a_listed_order_holds_that_charge_alone(store: Store) -> None:
