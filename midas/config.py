@@ -11,34 +11,23 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import NoDecode
 
 from midas import config_sources, limits
 from midas.config_checks import check, read
-from midas.config_sources import ConfigServer
+from midas.config_sources import Sourced
+from midas.errors import SettingsError
 
 PSP_API_BASE = "https://api.pingxx.com"
 
+Env = Literal["development", "test", "production"]
 Seconds = Annotated[float, Field(gt=0, le=24 * 3600)]
 
 
-class Settings(BaseSettings):
+class Settings(Sourced):
     """What the server needs to know. Made by `load()`; secrets do not show in its repr."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        validate_default=True,
-    )
-
-    env: Literal["development", "test", "production"] = "development"
+    env: Env = "development"
     """Where this process runs. `production` refuses to start with a test key, without TLS, without
     a private key, or with SQLite and several workers."""
 
@@ -177,19 +166,30 @@ class Settings(BaseSettings):
         check(self)
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such files are read
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment, then the config server; what a test passes to the constructor wins."""
-        return init_settings, env_settings, ConfigServer(settings_cls, {})
+
+class MigrationSettings(Sourced):
+    """What `midas migrate` needs to know: settings of the server, by the same names."""
+
+    env: Env = "development"
+    config_url: SecretStr = SecretStr("")
+    database_url: SecretStr = SecretStr("")
 
 
 def load() -> Settings:
     """The settings of this process. Raises SettingsError with a sentence for every mistake."""
     return config_sources.load(Settings)
+
+
+def database_url() -> str:
+    """The DATABASE_URL of this process, for whom the other settings are of no concern.
+
+    Without a default: a database that was forgotten must not pass for one that is migrated. Raises
+    SettingsError.
+    """
+    url = config_sources.load(MigrationSettings).database_url.get_secret_value()
+    if not url:
+        raise SettingsError(
+            "DATABASE_URL is not set: give it in the environment or at the config server, or use"
+            " --database"
+        )
+    return url

@@ -3,7 +3,12 @@
 from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from midas import config_server
 from midas.errors import SettingsError
@@ -26,6 +31,33 @@ def _sentence(error: Any) -> str:
         return message
     name = "_".join(str(part) for part in error["loc"][:1]).upper()
     return f"{name}: {message[:1].lower()}{message[1:]}"
+
+
+class Sourced(BaseSettings):
+    """Settings from the environment, then the config server; what a test gives to it wins.
+
+    What asks the config server has `env` and `config_url`.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such files are read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """In this order; the first that has a value wins."""
+        return init_settings, env_settings, ConfigServer(settings_cls, {})
 
 
 class ConfigServer(InitSettingsSource):

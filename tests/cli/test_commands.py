@@ -3,14 +3,19 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from midas.cli.app import COMMANDS
+from midas.storage.schema import SCHEMA
 from tests.cli.double import run_alone
+from tests.storage.newer import Newer, install
+from tests.test_config import sources, spring
 
 WITHOUT_SERVER = """
 import sys
@@ -155,3 +160,47 @@ def test_migrate_never_repeats_the_url() -> None:
     assert "[SETTINGS]" in result.stderr
     assert "hunter2" not in result.output
     assert run_alone("migrate", DATABASE_URL="").exit_code == 2
+
+
+def test_migrate_reads_the_config_server_like_every_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Environment first, then the config server; --database asks neither."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    served, own = (f"sqlite:///{tmp_path / name}.sqlite3" for name in ("served", "own"))
+    source = sources({"database.url": served, "pingpp.private-key": "{cipher}AQ"})
+    with spring(source) as (address, asked):
+        settings = {"CONFIG_URL": f"http://{address}", "ENV": "test"}
+        assert run_alone("migrate", **settings).exit_code == 0
+        assert asked == [("/midas/test", None)]
+        assert run_alone("migrate", DATABASE_URL=own, **settings).exit_code == 0
+    gone = run_alone("migrate", **settings)
+    assert (gone.exit_code, "CONFIG_URL" in gone.stderr) == (2, True)
+    assert run_alone("migrate", "--database", own, **settings).exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("*.sqlite3")) == [
+        "own.sqlite3",
+        "served.sqlite3",
+    ]
+
+
+def test_migrate_takes_no_database_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was forgotten must not pass for one that is migrated."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    result = run_alone("migrate")
+    assert (result.exit_code, "DATABASE_URL is not set" in result.stderr) == (2, True)
+
+
+def test_migrate_says_where_the_copy_is(
+    sqlite_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, so that the one object of --json stays alone."""
+    with closing(sqlite3.connect(sqlite_path)) as connection, connection:
+        columns = "order_no, version, last_sequence, last_change"
+        connection.execute(f"INSERT INTO orders ({columns}) VALUES ('o1', 1, 0, 'c')")  # noqa: S608
+    newer = Newer(tmp_path)
+    newer.add("pass")
+    install(newer.folder, monkeypatch)
+    result = run_alone("migrate", "--json", DATABASE_URL=f"sqlite:///{sqlite_path}")
+    assert json.loads(result.stdout) == {"ok": True, "from": SCHEMA, "to": newer.revision}
+    (copy,) = sqlite_path.parent.glob("*.backup")
+    assert result.stderr == f"The file is copied to {copy.name}, beside it.\n"
