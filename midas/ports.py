@@ -305,10 +305,13 @@ class Store(Protocol):
         """What waits to be told. Costs the more, the more waits."""
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
-        """One order for each matching charge, holding that charge alone with all its refunds."""
+        """One order for each matching charge, holding that charge alone with all its refunds.
+
+        What cannot be read is left out, with an error line: as many others as `page` asks for come.
+        """
 
     async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
-        """The matching refunds."""
+        """The matching refunds. What cannot be read is left out as in `list_charges`."""
 
     async def journal(self, order_no: str) -> list[JournalEntry]:
         """The order's log, oldest first."""

@@ -7,7 +7,7 @@ order is read with one statement, so that its charges and refunds are of one mom
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -59,7 +59,7 @@ class Orders:
         self._database = database
         self._assembler = Assembler(database)
         self._sql = _BY_KEY[kind].format(keys=database.in_keys())
-        self._keys_of = _KEYS_OF[kind]
+        self._key_at = _KEY_AT[kind]
         self._patience = patience
         self._waiting: list[tuple[str, asyncio.Future[Order | None]]] = []
         self._reader: asyncio.Task[None] | None = None
@@ -104,40 +104,38 @@ class Orders:
                 if not answer.done():
                     answer.set_exception(type(error)())
             return
-        found, unreadable = self._assembled(rows)
+        found = self._assembled(rows)
         for key, answer in taken:
             if answer.done():
                 continue
-            if key not in found and unreadable:
-                answer.set_exception(StorageUnavailable())  # it may be the one
+            if key in found and found[key] is None:
+                answer.set_exception(StorageUnavailable())
             else:
                 answer.set_result(found.get(key))
 
-    def _assembled(self, rows: Sequence[Row]) -> tuple[dict[str | None, Order], bool]:
-        """The orders by their keys, and whether there are others that cannot be read.
+    def _assembled(self, rows: Sequence[Row]) -> dict[str | None, Order | None]:
+        """The orders by their keys; None for one that cannot be read.
 
-        Those were written by a newer Midas, or by somebody else: they spoil no other.
+        A newer Midas has written that one, or somebody else: it spoils no other.
         """
-        found: dict[str | None, Order] = {}
-        unreadable = False
-        for each in _grouped(rows, 0):
+        found: dict[str | None, Order | None] = {}
+        for each in grouped(rows, 0):
+            order = None
             try:
                 order = self._assembler.order(each)
             except (ValueError, KeyError, TypeError) as error:
                 told = {"order_no": each[0][0], "error": type(error).__name__}
                 _log.error("order_unreadable", extra=told)
-                unreadable = True
-            else:
-                found |= dict.fromkeys(self._keys_of(order), order)
-        return found, unreadable
+            found |= dict.fromkeys([row[self._key_at] for row in each], order)
+        return found
 
 
-def _grouped(rows: Sequence[Row], place: int) -> Iterable[list[Row]]:
+def grouped(rows: Sequence[Row], place: int) -> list[list[Row]]:
     """The rows that have the same value in this place, in the order in which they come."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         groups.setdefault(row[place], []).append(row)
-    return groups.values()
+    return list(groups.values())
 
 
 _C = ", ".join(f"c.{name}" for name in NEW_CHARGES.columns)
@@ -157,16 +155,25 @@ _BY_KEY = {
     KeyKind.REFUND_NO: _OWNER.format(table="refunds", column="refund_no"),
     KeyKind.REFUND_ID: _OWNER.format(table="refunds", column="refund_id"),
 }
-_KEYS_OF: dict[KeyKind, Callable[[Order], Sequence[str | None]]] = {
-    KeyKind.ORDER_NO: lambda order: (order.order_no,),
-    KeyKind.OUT_TRADE_NO: lambda order: [each.out_trade_no for each in order.charges],
-    KeyKind.CHARGE_ID: lambda order: [each.charge_id for each in order.charges],
-    KeyKind.REFUND_NO: lambda order: [each.refund_no for each in order.refunds],
-    KeyKind.REFUND_ID: lambda order: [each.refund_id for each in order.refunds],
-}
 
 _CHARGE_AT = 4
 _REFUND_AT = _CHARGE_AT + len(NEW_CHARGES.columns)
+
+
+def in_order_rows(table: str, column: str) -> int:
+    """Where in `ORDER_ROWS` a column of `charges` or `refunds` is."""
+    if table == "charges":
+        return _CHARGE_AT + NEW_CHARGES.columns.index(column)
+    return _REFUND_AT + NEW_REFUNDS.columns.index(column)
+
+
+_KEY_AT = {
+    KeyKind.ORDER_NO: 0,
+    KeyKind.OUT_TRADE_NO: in_order_rows("charges", "out_trade_no"),
+    KeyKind.CHARGE_ID: in_order_rows("charges", "charge_id"),
+    KeyKind.REFUND_NO: in_order_rows("refunds", "refund_no"),
+    KeyKind.REFUND_ID: in_order_rows("refunds", "refund_id"),
+}
 
 
 class Assembler:
@@ -198,10 +205,6 @@ class Assembler:
             last_change,
             self._database.sequence_floor,
         )
-
-    def listed(self, rows: Sequence[Row]) -> list[Order]:
-        """One order for each charge of the rows, holding that charge alone with its refunds."""
-        return [self.order(each) for each in _grouped(rows, _CHARGE_AT)]
 
     def refund(self, row: Sequence[Any]) -> Refund:
         """The refund of a row of the table."""

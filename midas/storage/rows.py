@@ -233,6 +233,7 @@ class Decoder:
 _STATE_OF_CHARGE = NEW_CHARGES.columns.index("state")
 _OBSERVER_OF_CHARGE = NEW_CHARGES.columns.index("observed_by")
 _STATE_OF_REFUND = NEW_REFUNDS.columns.index("state")
+_OBSERVER_OF_REFUND = NEW_REFUNDS.columns.index("observed_by")
 _SOURCE_OF_REFUND = NEW_REFUNDS.columns.index("funding_source")
 
 
@@ -247,6 +248,8 @@ def charge_of(values: Values) -> Charge:
 def refund_of(values: Values) -> Refund:
     """The refund of a decoded row."""
     values[_STATE_OF_REFUND] = _REFUND_STATES[values[_STATE_OF_REFUND]]
+    observer = values[_OBSERVER_OF_REFUND]
+    values[_OBSERVER_OF_REFUND] = None if observer is None else _OBSERVERS[observer]
     source = values[_SOURCE_OF_REFUND]
     values[_SOURCE_OF_REFUND] = None if source is None else _SOURCES[source]
     return Refund(*values)

@@ -5,7 +5,7 @@ import itertools
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -28,7 +28,15 @@ from midas.storage.faults import StorageFault
 from midas.storage.migrate import migrate_sqlite
 from midas.storage.pages import page_of
 from midas.storage.postgres import PostgresDatabase
-from midas.storage.reads import ORDER_ROWS, Assembler, Orders, patiently
+from midas.storage.readable import readable, readable_page
+from midas.storage.reads import (
+    ORDER_ROWS,
+    Assembler,
+    Orders,
+    grouped,
+    in_order_rows,
+    patiently,
+)
 from midas.storage.recent import RecentOrders
 from midas.storage.rows import (
     JOURNAL,
@@ -131,12 +139,15 @@ class SqlStore:
         """See `Store`."""
         sql = f"SELECT {_EVENT} FROM events WHERE event_id = {self._database.parameter(1)}"  # noqa: S608
         rows = await self._fetch(sql, (event_id,))
-        return self._event(rows[0]) if rows else None
+        found = readable(rows, self._event, _event_id)
+        if rows and not found:
+            raise StorageUnavailable
+        return found[0] if found else None
 
     async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
         """See `Store`. A claim whose answer is lost is not repeated: see `claim_due_orders`."""
         rows = await self._once(self._database.claim_events(limit, hold))
-        return _readable(rows, self._event, lambda row: {"event_id": row[_EVENT_ID]})
+        return readable(rows, self._event, _event_id)
 
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
         """See `Store`. A lease whose answer is lost comes up again after the hold."""
@@ -151,7 +162,7 @@ class SqlStore:
             return Lease(token, row[0], told, order)
 
         found = [(row, each) for row, each in zip(rows, orders, strict=True) if each is not None]
-        return _readable(
+        return readable(
             found, lambda each: lease(*each), lambda each: {"order_no": each[0][_LEASED_ORDER]}
         )
 
@@ -229,20 +240,34 @@ class SqlStore:
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """See `Store`."""
-        wanted, parameters = page_of(self._database, "charges", "out_trade_no", state, page)
-        sql = (
-            f"SELECT {ORDER_ROWS} FROM ({wanted}) c JOIN orders o ON o.order_no = c.order_no"  # noqa: S608
-            " LEFT JOIN refunds r ON r.out_trade_no = c.out_trade_no"
-            " ORDER BY c.created_at DESC, c.out_trade_no DESC"
-        )
-        return self._assembler.listed(await self._fetch(sql, parameters))
+
+        async def fetch(page: Listing) -> list[list[Row]]:
+            wanted, parameters = page_of(self._database, "charges", "out_trade_no", state, page)
+            sql = (
+                f"SELECT {ORDER_ROWS} FROM ({wanted}) c JOIN orders o ON o.order_no = c.order_no"  # noqa: S608
+                " LEFT JOIN refunds r ON r.out_trade_no = c.out_trade_no"
+                " ORDER BY c.created_at DESC, c.out_trade_no DESC"
+            )
+            return grouped(await self._fetch(sql, parameters), _LISTED[1])
+
+        def place(rows: Sequence[Row]) -> tuple[datetime | str, str]:
+            return rows[0][_LISTED[0]], rows[0][_LISTED[1]]
+
+        return await readable_page(page, fetch, self._assembler.order, "out_trade_no", place)
 
     async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
         """See `Store`."""
-        wanted, parameters = page_of(self._database, "refunds", "refund_no", state, page)
-        columns = ", ".join(NEW_REFUNDS.columns)
-        rows = await self._fetch(f"SELECT {columns} FROM ({wanted}) r", parameters)  # noqa: S608
-        return [self._assembler.refund(row) for row in rows]
+        columns = NEW_REFUNDS.columns
+
+        async def fetch(page: Listing) -> Sequence[Row]:
+            wanted, parameters = page_of(self._database, "refunds", "refund_no", state, page)
+            sql = f"SELECT {', '.join(columns)} FROM ({wanted}) r"  # noqa: S608
+            return await self._fetch(sql, parameters)
+
+        def place(row: Row) -> tuple[datetime | str, str]:
+            return row[columns.index("created_at")], row[columns.index("refund_no")]
+
+        return await readable_page(page, fetch, self._assembler.refund, "refund_no", place)
 
     async def journal(self, order_no: str) -> list[JournalEntry]:
         """See `Store`."""
@@ -276,19 +301,6 @@ class SqlStore:
         )
 
 
-def _readable(
-    rows: Iterable[_Raw], read: Callable[[_Raw], _Result], ids: Callable[[_Raw], dict[str, object]]
-) -> list[_Result]:
-    """What can be read. The rest was written by a newer Midas: it spoils no other (D10)."""
-    found: list[_Result] = []
-    for row in rows:
-        try:
-            found.append(read(row))
-        except (ValueError, KeyError, TypeError) as error:
-            _log.error("row_unreadable", extra=ids(row) | {"error": type(error).__name__})
-    return found
-
-
 def _with_something(leased: Sequence[Row]) -> list[Row]:
     """The leased orders that have something to be told.
 
@@ -304,7 +316,13 @@ def _with_something(leased: Sequence[Row]) -> list[Row]:
     return found
 
 
-_EVENT_ID = NEW_EVENTS.columns.index("event_id")
+_LISTED = in_order_rows("charges", "created_at"), in_order_rows("charges", "out_trade_no")
+
+
+def _event_id(row: Row) -> dict[str, object]:
+    return {"event_id": row[NEW_EVENTS.columns.index("event_id")]}
+
+
 _LEASED_ORDER, _LEASED_NOTIFICATION = 2, 3
 _EVENT = ", ".join(NEW_EVENTS.columns)
 _BACKLOG = (
