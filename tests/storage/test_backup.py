@@ -54,7 +54,7 @@ async def test_the_file_is_copied_before_it_is_changed(
     path: Path, newer: Newer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As it was, whole, as closed to others as the file itself, and said in the log."""
-    path.chmod(0o600)  # noqa: ASYNC240
+    path.chmod(0o640)  # noqa: ASYNC240
     caplog.set_level(logging.INFO, "midas")
     async with await open_store(f"sqlite:///{path}"):
         pass
@@ -65,7 +65,7 @@ async def test_the_file_is_copied_before_it_is_changed(
     assert rows(copy, "SELECT version_num FROM alembic_version") == [(SCHEMA,)]
     assert rows(copy, "SELECT count(*) FROM refunds") == [(0,)]
     assert rows(path, "SELECT version_num FROM alembic_version") == [(newer.revision,)]
-    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o640
     said = [(each.message, getattr(each, "file", "")) for each in caplog.records]
     assert said == [("database_backed_up", copy.name), ("schema_migrated", "")]
 

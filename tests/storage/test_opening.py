@@ -23,6 +23,7 @@ from midas.refund import Refund
 from midas.storage import migrate, open_store, rows, tables
 from midas.storage.schema import SCHEMA
 from tests.postgres import PostgresServer
+from tests.storage.faulty import database_at
 
 
 def test_columns_are_the_fields_of_the_records() -> None:
@@ -38,9 +39,13 @@ def test_columns_are_the_fields_of_the_records() -> None:
 
 def test_the_newest_migration_is_the_schema_that_is_expected() -> None:
     """A migration that is added moves SCHEMA with it."""
+    assert _migrations().get_heads() == [SCHEMA]
+
+
+def _migrations() -> ScriptDirectory:
     config = Config()
     config.set_main_option("script_location", "midas:storage/migrations")
-    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA]
+    return ScriptDirectory.from_config(config)
 
 
 _SQLITE_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' AND sql <> ''"
@@ -93,6 +98,15 @@ async def test_migrations_make_the_tables_on_postgres(
             schemas.append(await connection.run_sync(_schema, _POSTGRES_SCHEMA))
         await engine.dispose()
     assert schemas[0] == schemas[1]
+
+
+async def test_the_schema_says_from_which_code_on_it_is_served(database_url: str) -> None:
+    """What the newest migration states is what the database says."""
+    newest = _migrations().get_revision(SCHEMA)
+    database = database_at(database_url)
+    rows = await database.fetch("SELECT oldest FROM schema_compatibility")
+    await database.close()
+    assert [row[0] for row in rows] == [newest.module.oldest]
 
 
 async def test_migrations_at_once_run_once(blank_postgres_url: str) -> None:
