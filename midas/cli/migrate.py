@@ -20,14 +20,25 @@ _SENTENCES = {
     "--database",
     help="sqlite:///path or postgresql://user:password@host/name, in place of DATABASE_URL.",
 )
+@click.option(
+    "--restored",
+    is_flag=True,
+    help="It is an older copy (a backup, a snapshot, a copied file): what it lost was told.",
+)
 @json_option
-def migrate(database: str | None, as_json: bool) -> None:
+def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     """Bring the database to the schema that this version needs.
 
     Reads DATABASE_URL from the environment, then from the config server. Safe to run twice or by
     several at once. `midas serve` does it by itself on SQLite; on PostgreSQL run this before the
     new version starts, with a user that owns the tables, and past a PgBouncer that pools
     transactions: a lock of the session keeps a second migration away.
+
+    After a database was put back from a copy, give --restored before Midas works on it: what the
+    order service was told since the copy was made used numbers that must not be used again, so all
+    that follows is numbered above them. PostgreSQL shows it by itself after a failover, a restore
+    to a point in time, and a dump that was loaded into another server; a copy of files, or of
+    SQLite's file, looks like the original. Giving it once too often does no harm.
 
     Replicas of the version before go on meanwhile, and can be started again, unless the new schema
     says that they may not. A database that a newer version has migrated is left as it is.
@@ -45,12 +56,15 @@ def migrate(database: str | None, as_json: bool) -> None:
 
     url = config.database_url() if database is None else database
     before, after = asyncio.run(storage.migrate(url, _say))
+    floor = asyncio.run(storage.raise_sequence_floor(url)) if restored else 0
     if as_json:
-        say_json({"from": before or None, "to": after})
+        say_json({"from": before or None, "to": after} | ({"floor": floor} if restored else {}))
     elif before == after:
         click.echo(f"Schema {after}: nothing to do.")
     else:
         click.echo(f"Schema {before or 'none'} → {after}.")
+    if restored and not as_json:
+        click.echo(f"Notifications are numbered above {floor} from now on.")
 
 
 def _say(name: str, fields: Mapping[str, str | int]) -> None:

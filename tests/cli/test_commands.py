@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -151,6 +152,19 @@ def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
     assert f"Schema {told['to']}: nothing to do." in second.stdout
     third = run_alone("migrate", "--json", DATABASE_URL=url)
     assert json.loads(third.stdout) == {"ok": True, "from": told["to"], "to": told["to"]}
+
+
+def test_after_a_restore_numbers_begin_above_what_was_used(tmp_path: Path) -> None:
+    """Each time higher, and told."""
+    url = f"sqlite:///{tmp_path / 'midas.db'}"
+    first = run_alone("migrate", "--restored", "--json", DATABASE_URL=url)
+    assert (first.exit_code, json.loads(first.stdout)["from"]) == (0, None)
+    floor = json.loads(first.stdout)["floor"]
+    assert floor >= 1 << 20
+    second = run_alone("migrate", "--restored", DATABASE_URL=url)
+    (number,) = re.findall(r"numbered above (\d+) from now on", second.stdout)
+    assert int(number) >= floor + (1 << 20)
+    assert "numbered" not in run_alone("migrate", DATABASE_URL=url).stdout
 
 
 def test_migrate_never_repeats_the_url() -> None:
