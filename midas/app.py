@@ -103,11 +103,13 @@ async def serve(
         )
         if settings.livemode and settings.env != "production":
             _log.warning("live_key_outside_production", extra={"env": settings.env})
-        work = _work(payments, store)
+        work = _work(payments, store, opened.background)
         await serve_work(work, store.check, binding(settings), settings.drain_timeout)
 
 
-def _work(payments: Payments, store: Store) -> Work:
+def _work(
+    payments: Payments, store: Store, background: Sequence[Callable[[], Awaitable[None]]]
+) -> Work:
     inbox = Inbox(payments.ports)
     announcer = Announcer(store, SystemClock())
     return Work(
@@ -115,7 +117,7 @@ def _work(payments: Payments, store: Store) -> Work:
             payment_service.SERVICE: PaymentService(payments).methods,
             event_service.SERVICE: EventService(inbox, announcer).methods,
         },
-        background=(payments.run, inbox.run),
+        background=(payments.run, inbox.run, *background),
         drain=payments.drain,
         release=announcer.stop_waiting,
     )

@@ -45,7 +45,15 @@ class Settings(Sourced):
     """The least important of Midas's own log lines to write. Every call is one INFO line."""
 
     database_url: SecretStr = SecretStr("sqlite:///midas.sqlite3")
-    """Where payments are stored: `sqlite:///path` or `postgresql://user:password@host/name`."""
+    """Where payments are stored: `sqlite:///path` or `postgresql://user:password@host/name`.
+
+    Where PostgreSQL has replicas, replication must be synchronous (Patroni: `synchronous_mode`):
+    with asynchronous replication a failover loses the last commits, and with them what Midas had
+    promised. An order may then be paid or a refund made twice, and what the order service was told
+    may have to be told again. The log says `failover_may_lose_commits`, at the start and every hour,
+    where replicas are connected or have a slot and none is synchronous, and where a crash alone
+    loses commits (`synchronous_commit = off`). An ordinary role cannot tell replicas from backups
+    that are being taken, so those count as replicas."""
 
     workers: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many processes of Midas use this database. SQLite serves one in production."""
@@ -87,7 +95,14 @@ class Settings(Sourced):
     before this has passed."""
 
     commit_patience_s: Seconds = limits.COMMIT_PATIENCE.total_seconds()
-    """How long a write is tried again while the database is locked, restarting or failing over."""
+    """How long a write is tried again while the database is locked, restarting or failing over.
+
+    Longer than the cluster's failover, callers only wait for it. Shorter, calls of that time end
+    with STORAGE_UNAVAILABLE, or with OUTCOME_UNKNOWN where Ping++ had been asked: nothing is lost,
+    but charges and refunds stay unknown until Midas has found them out. With Patroni a failover
+    takes up to its `ttl` and two of its `loop_wait`, and the promotion: a minute with its defaults
+    of 30 and 10 seconds, about ten seconds with 6 and 1. Callers must be ready to wait for as long
+    and for Ping++'s answer besides."""
 
     expiry_grace_s: Seconds = limits.EXPIRY_GRACE.total_seconds()
     """How long after its expiry a charge may still turn out to be paid before it is closed."""

@@ -38,6 +38,7 @@ from midas.storage.reads import (
     patiently,
 )
 from midas.storage.recent import RecentOrders
+from midas.storage.replication import ReplicationWatch
 from midas.storage.rows import (
     JOURNAL,
     NEW_EVENTS,
@@ -89,6 +90,13 @@ class SqlStore:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What has to go on beside the calls: each works until cancelled."""
+        if self._database.plain:
+            return ()
+        return (ReplicationWatch(self._database.fetch).run,)
 
     async def close(self) -> None:
         """Write what is waiting, then give back all connections."""
