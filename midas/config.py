@@ -50,7 +50,7 @@ class Settings(Sourced):
     Where PostgreSQL has replicas, replication must be synchronous (Patroni: `synchronous_mode`):
     with asynchronous replication a failover loses the last commits, and with them what Midas had
     promised. An order may then be paid or a refund made twice, and what the order service was told
-    may have to be told again. The log says `failover_may_lose_commits`, at the start and every hour,
+    may have to be told again. The log says `failover_may_lose_commits`, at the start and each hour,
     where replicas are connected or have a slot and none is synchronous, and where a crash alone
     loses commits (`synchronous_commit = off`). An ordinary role cannot tell replicas from backups
     that are being taken, so those count as replicas."""
