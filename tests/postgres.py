@@ -18,7 +18,7 @@ with warnings.catch_warnings():
         ensure_user_exists,
     )
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 USER = "pgserver"
 """PostgreSQL refuses to run as root; root's tests run it as this user."""
 

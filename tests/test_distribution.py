@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 UV = os.environ.get("UV") or shutil.which("uv")
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(UV is None, reason="needs uv, which builds the wheel: pip install uv"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 TEN_LINES = """

@@ -15,9 +15,9 @@ from typing import Any, Self
 import psutil
 
 ROOT = Path(__file__).parents[2]
-STOP_TIMEOUT_S = 15.0
-ANSWER_TIMEOUT_S = 120.0
-READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 600.0
+READY_TIMEOUT_S = 180.0
 LOOK_S = 0.1
 """Between two looks at a process."""
 IDLE_LOOKS = 3

@@ -18,7 +18,8 @@ BENCHMARKS = (
     "events",
     "events-postgres",
 )
-SMOKE_TIMEOUT_S = 100
+SMOKE_TIMEOUT_S = 900
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SMOKE_TIMEOUT_S + 60)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from midas.rpc.errors import failure_of
 from midas.v1 import payment_service_pb2
 
 SERVICE = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
-JOIN_S = 10.0
+JOIN_S = 120.0
 
 Terminate = Callable[[Any], None]
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from midas.cli.keys import make_keys
 
-STOP_S = 20
+STOP_S = 120
 
 
 @contextmanager

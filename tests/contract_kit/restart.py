@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 def main(pid_file: Path, port: int, command: list[str]) -> None:

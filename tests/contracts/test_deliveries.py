@@ -14,11 +14,11 @@ from midas.ports import Store
 from midas.storage import open_store
 from midas.storage.store import SqlStore
 from tests.fakes.store import MemoryStore
+from tests.patience import PATIENCE_S
 from tests.records import NOON, intent, paid, refund_intent, refunded
 
 HOLD = timedelta(seconds=60)
 TINY = timedelta(milliseconds=100)
-PATIENCE_S = 20.0
 
 DELIVERED = DeliveryOutcome.DELIVERED
 RETRY = DeliveryOutcome.RETRY

@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 from grpc import aio
 
 from midas.v1 import payment_service_pb2 as pb
+from tests.patience import PATIENCE_S
 from tests.rpc.scripted import Told, told_by
 
 Answer = TypeVar("Answer")
 
-INSIST_S = 30.0
 INSIST_PAUSE_S = 0.2
 
 
 async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer | Told:
     """Repeat the call while it says that the outcome is not known yet; the answer or the error."""
-    deadline = time.monotonic() + INSIST_S
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         told = await attempt(call())
         if not isinstance(told, Told):

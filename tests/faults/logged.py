@@ -6,9 +6,9 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-PATIENCE_S = 30.0
-"""How long anything that must happen may take on a busy machine."""
-ORDERLY_END_S = 5.0
+from tests.patience import PATIENCE_S
+
+ORDERLY_END_S = 20.0
 
 
 class LoggedProcess:

@@ -22,7 +22,8 @@ from midas.sandbox.request_log import SeenRequest
 from midas.v1 import payment_service_pb2 as pb
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.faults.caller import charge_request, refund_request
-from tests.faults.logged import PATIENCE_S, LoggedProcess
+from tests.faults.logged import LoggedProcess
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from midas.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
@@ -32,7 +33,7 @@ Kind = TypeVar("Kind", bound=LoggedProcess)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POLL_S = 0.02
-CALL_TIMEOUT_S = 25.0
+CALL_TIMEOUT_S = 100.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 CHARGES = "/v1/charges"

@@ -1,8 +1,9 @@
 """T2: random stories of many callers, faults and restarts on real databases.
 
 A failure prints the shortest story that shows it. The line with `@reproduce_failure` in the output,
-put above `machine` in `run`, plays it again; so does `--hypothesis-seed`. `HYPOTHESIS_PROFILE=
-nightly` looks for about twenty minutes.
+put above `machine` in `run`, plays it again; so does `--hypothesis-seed`. A plain run plays a few,
+`-m long` many and looks whether they met everything; `HYPOTHESIS_PROFILE=nightly` with `-m long`
+looks for about twenty minutes.
 """
 
 import os
@@ -41,13 +42,14 @@ _EVERY = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
+FEW = settings(_EVERY, max_examples=2, stateful_step_count=25)
 PROFILES = {
     "default": settings(_EVERY, max_examples=7, stateful_step_count=25),
     "nightly": settings(_EVERY, max_examples=600, stateful_step_count=40),
 }
 """Examples are counted for each prelude."""
 PROFILE = PROFILES.get(os.environ.get("HYPOTHESIS_PROFILE", ""), PROFILES["default"])
-LONGEST_S = 900 if PROFILE is PROFILES["default"] else 3600
+LONGEST_S = 1800 if PROFILE is PROFILES["default"] else 10_800
 
 SOMETIMES = frozenset(
     {
@@ -121,15 +123,27 @@ def postgres_stage(postgres: PostgresServer, postgres_url: str) -> PostgresStage
     return PostgresStage(postgres, postgres_url)
 
 
+def test_a_few_stories_on_sqlite(sqlite_stage: SqliteStage) -> None:
+    """Whatever happens, nothing is broken after any step and the books agree at the end."""
+    run(sqlite_stage, FEW)
+
+
+def test_a_few_stories_on_postgres(postgres_stage: PostgresStage) -> None:
+    """Whatever happens, nothing is broken after any step and the books agree at the end."""
+    run(postgres_stage, FEW)
+
+
+@pytest.mark.long
 @pytest.mark.timeout(LONGEST_S)
 def test_stories_on_sqlite(sqlite_stage: SqliteStage) -> None:
-    """Whatever happens, nothing is broken after any step and the books agree at the end."""
+    """The same for so many stories that everything is met in them that must be."""
     assert set(run(sqlite_stage, PROFILE)) >= SOMETIMES
 
 
+@pytest.mark.long
 @pytest.mark.timeout(LONGEST_S)
 def test_stories_on_postgres(postgres_stage: PostgresStage) -> None:
-    """Whatever happens, nothing is broken after any step and the books agree at the end."""
+    """The same on the other engine."""
     assert set(run(postgres_stage, PROFILE)) >= SOMETIMES
 
 

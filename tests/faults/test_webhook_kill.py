@@ -6,6 +6,8 @@ payment and refund once in effect and in order, and every webhook is accepted in
 
 import asyncio
 
+import pytest
+
 from tests.faults.books import books_agree
 from tests.faults.processes import Midas
 from tests.faults.test_kill import KILLED
@@ -33,6 +35,7 @@ GATEWAY_POINTS = [
 WAITS = "waits"
 
 
+@pytest.mark.long
 async def test_midas_is_killed(chain: Chain) -> None:
     """Before, inside and after each commit of RecordEvent, lease and settlement (I7-I9, I11)."""
     await _kill_midas(chain, MIDAS_POINTS)
@@ -43,6 +46,7 @@ async def test_midas_is_killed_on_postgres(postgres_chain: Chain) -> None:
     await _kill_midas(postgres_chain, SOME_MIDAS_POINTS)
 
 
+@pytest.mark.long
 async def test_the_gateway_is_killed(chain: Chain) -> None:
     """Before and after each of its calls: of Midas and of the order service (I8, I9, I11)."""
     midas, _ = await asyncio.gather(chain.midas(limits=SHORT_LEASE), chain.orders())

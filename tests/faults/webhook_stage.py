@@ -23,9 +23,10 @@ from midas.sandbox.orders.order import Order
 from midas.storage import open_store
 from midas.v1 import payment_service_pb2 as pb
 from tests.faults.gateway_victim import GATEWAY_VICTIM
-from tests.faults.logged import PATIENCE_S, LoggedProcess
+from tests.faults.logged import LoggedProcess
 from tests.faults.processes import Harness, Midas, eventually, until
 from tests.faults.victim import LIMITS, NOWHERE, ORDER, POINT, VICTIM
+from tests.patience import PATIENCE_S
 
 PATH = "/pingpp/webhooks"
 SHORT_LEASE = {"NOTIFICATION_LEASE": 2}

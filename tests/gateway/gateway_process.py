@@ -12,7 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from tests.gateway.intake_stage import PATIENCE_S, Answered, answers_in, read_all, request
+from tests.gateway.intake_stage import Answered, answers_in, read_all, request
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 

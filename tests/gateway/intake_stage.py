@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from midas.v1.event_service_pb2_grpc import EventServiceStub
+from tests.patience import PATIENCE_S
 from webhook_gateway import channels
 from webhook_gateway.config import Settings
 from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
@@ -18,8 +19,6 @@ from webhook_gateway.recorder import Recorder
 from webhook_gateway.signature import HEADER, Key, Verifier
 
 PATH = "/pingpp/webhooks"
-PATIENCE_S = 30.0
-"""How long anything that must happen may take on a busy machine."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceSer
 from midas.v1 import charge_pb2, refund_pb2
 from midas.v1 import event_service_pb2 as pb
 from midas.v1.event_service_pb2_grpc import EventServiceServicer
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 30
 KINDS = {
     "PayOrderSuccess": pb.NOTIFICATION_KIND_PAY_ORDER_SUCCESS,
     "PayOrderClosed": pb.NOTIFICATION_KIND_PAY_ORDER_CLOSED,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.account import Account
-from tests.gateway.intake_stage import PATIENCE_S
+from tests.patience import PATIENCE_S
 from webhook_gateway.config import Settings
 
 

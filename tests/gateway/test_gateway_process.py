@@ -19,7 +19,8 @@ from midas.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
 from tests.gateway.account import Account, event_body
 from tests.gateway.events_double import EventsDouble, served
 from tests.gateway.gateway_process import Gateway, launched, refused, serving
-from tests.gateway.intake_stage import PATIENCE_S, request, until
+from tests.gateway.intake_stage import request, until
+from tests.patience import PATIENCE_S
 from tests.rpc.certificates import Authority
 from webhook_gateway.app import OTHER_FILES
 

@@ -12,7 +12,6 @@ from tests.gateway.account import Account, event_body
 from tests.gateway.events_double import EventsDouble, served
 from tests.gateway.intake_stage import (
     PATH,
-    PATIENCE_S,
     Stage,
     answers_in,
     read_all,
@@ -21,6 +20,7 @@ from tests.gateway.intake_stage import (
     until,
 )
 from tests.gateway.memory import MemoryTransport
+from tests.patience import PATIENCE_S
 from webhook_gateway.signature import HEADER
 
 ACCOUNT = Account()

@@ -15,11 +15,10 @@ from midas.gathering import SIBLINGS, Gathering
 from midas.v1 import event_service_pb2 as events
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from tests.gateway.events_double import EventsDouble, Fails, served
+from tests.patience import PATIENCE_S
 from webhook_gateway import recorder as product
 from webhook_gateway.calls import CallFailed
 from webhook_gateway.recorder import Recorder
-
-PATIENCE_S = 20.0
 
 
 class Counting(EventsDouble):

@@ -14,6 +14,7 @@ from midas.observability import Logs
 from midas.rpc.errors import TABLE, failure_of
 from midas.v1 import errors_pb2 as pb
 from midas.v1 import payment_service_pb2
+from tests.patience import PATIENCE_S
 from tests.rpc.scripted import ScriptedFlows, charge_request, served, told_by
 
 SECRET = "sk_live_" + "iHaveNotBeenMadeUp123456"
@@ -167,7 +168,7 @@ async def test_nothing_of_an_exception_leaks(logged: tuple[Logs, io.StringIO]) -
 @pytest.mark.parametrize("read", [True, False])
 async def test_a_cancellation_inside_never_hangs_the_caller(read: bool) -> None:
     """A handler that is cancelled from inside still answers at once (reliability F3)."""
-    async with served(raising(asyncio.CancelledError())) as midas, asyncio.timeout(5):
+    async with served(raising(asyncio.CancelledError())) as midas, asyncio.timeout(PATIENCE_S):
         if read:
             query = payment_service_pb2.QueryRequest(order_no="o")
             told = await told_by(midas.stub.Query(query))

@@ -17,12 +17,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from midas.v1 import errors_pb2
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
+from tests.patience import PATIENCE_S
 from tests.rpc.scripted import charge_request, told_by
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-PATIENCE_S = 20
 
 
 @dataclass

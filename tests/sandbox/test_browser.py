@@ -20,7 +20,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from midas.sandbox.app import SandboxServer
 from tests.sandbox.shop import Json, Shop
 
-PAGE_TIMEOUT_S = 10
+PAGE_TIMEOUT_S = 60
+pytestmark = pytest.mark.long
 PHONE = {"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": True}
 OPTIONS = (
     "--headless",

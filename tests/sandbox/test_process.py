@@ -39,7 +39,7 @@ def call(url: str, sent: dict[str, Any] | None = None) -> dict[str, Any]:
     """One request with the right key."""
     body = json.dumps(sent).encode() if sent is not None else None
     request = Request(url, body, {"Authorization": f"Bearer {TEST_API_KEY}"})  # noqa: S310
-    with urlopen(request, timeout=10) as response:  # noqa: S310
+    with urlopen(request, timeout=120) as response:  # noqa: S310
         answer: dict[str, Any] = json.load(response)
         return answer
 
@@ -54,7 +54,7 @@ def test_a_killed_sandbox_remembers_and_a_terminated_one_ends_cleanly(tmp_path: 
     with sandbox(ledger) as (process, url):
         assert call(f"{url}/v1/charges/{charge['id']}") == paid
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=120) == 0
 
 
 def test_the_sandbox_imports_nothing_of_the_service() -> None:
@@ -66,4 +66,4 @@ def test_the_sandbox_imports_nothing_of_the_service() -> None:
         "assert not {n for n in ours if not n.startswith('midas.sandbox')}, ours\n"
         "assert not names & {'grpc', 'sqlalchemy', 'pingpp', 'pydantic', 'google', 'requests'}\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

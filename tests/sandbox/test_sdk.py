@@ -16,7 +16,7 @@ from midas.sandbox.app import SandboxOptions, SandboxServer
 from tests.sandbox.conftest import KeyPair
 
 CLIENT = Path(__file__).parent / "sdk_client.py"
-RUN_S = 60
+RUN_S = 300
 
 
 async def play(server: SandboxServer, key_path: Path, scenario: str) -> dict[str, Any]:

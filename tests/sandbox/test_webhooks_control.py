@@ -25,7 +25,7 @@ from tests.sandbox.test_control import Remote
 from tests.sandbox.webhook_receiver import Receiver
 from tests.sandbox.webhook_stage import Stage, staged
 
-STOP_S = 20
+STOP_S = 120
 
 
 @pytest.fixture

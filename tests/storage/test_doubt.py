@@ -12,6 +12,7 @@ from midas.payment import Order
 from midas.ports import KeyTaken
 from midas.storage import open_store
 from midas.storage.faults import InDoubt, NotWritten
+from tests.patience import PATIENCE_S
 from tests.records import intent, touched
 from tests.storage.faulty import SHORT, scripted_store
 
@@ -99,7 +100,7 @@ async def test_patience_ends(sqlite_url: str, error: Exception, may: bool) -> No
     store, database = scripted_store(sqlite_url, *[error] * 1000, patience=SHORT)
     database.fetch_fails = error
     async with store:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             said = await asyncio.gather(
                 *(store.commit(intent(f"o{n % 7}")) for n in range(20)), return_exceptions=True
             )

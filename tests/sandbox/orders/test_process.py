@@ -15,7 +15,7 @@ from midas.sandbox.orders.book import OrderBook
 from tests.sandbox.orders.told import caller
 
 COMMAND = [sys.executable, "-m", "midas", "orders"]
-STOP_S = 20
+STOP_S = 120
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStu
 from midas.v1 import charge_pb2, refund_pb2
 
 METHODS = ("PayOrderSuccess", "PayOrderClosed", "RefundSuccess", "RefundFailed")
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 
 def told(
