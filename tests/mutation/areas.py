@@ -13,7 +13,7 @@ _FLOWS = (*_CORE, "tests/test_announce.py", "tests/faults/test_failover.py")
 _EVENTS = ("tests/test_events.py", "tests/test_events_waiting.py", "tests/test_events_hostile.py")
 _VERDICTS = ("tests/psp/test_codes.py", "tests/psp/test_verdicts.py", "tests/psp/test_recorded.py")
 _STORES = ("tests/contracts/test_store.py", "tests/contracts/test_events_store.py")
-_COMMITS = (*_STORES, "tests/storage/test_doubt.py", "tests/storage/test_commits.py")
+_COMMITS = (*_STORES, "tests/storage/test_doubt.py", "tests/storage/test_refused.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ WHOLE = (
     Area(("midas/payment.py",), (_FLOWS, (*_EVENTS, *_STORES))),
     Area(("midas/psp/verdicts.py", "midas/psp/codes.py"), (_VERDICTS,)),
     Area(("midas/storage/postgres_faults.py",), (("tests/storage/test_postgres_faults.py",),)),
+    Area(("midas/storage/sqlite_faults.py",), (("tests/storage/test_sqlite_faults.py",),)),
 )
 """Every mutant of these is tried."""
 
