@@ -164,12 +164,12 @@ def postgres_engine(url: URL) -> AsyncEngine:
         connect_args={
             "timeout": CONNECT_TIMEOUT.total_seconds(),
             "target_session_attrs": "primary",
-            "server_settings": _SESSION,
+            "server_settings": SESSION_SETTINGS,
         },
     )
 
 
-_SESSION = {
+SESSION_SETTINGS = {
     "application_name": "midas",
     "statement_timeout": str(int(STATEMENT_TIMEOUT.total_seconds() * 1000)),
     "timezone": "UTC",

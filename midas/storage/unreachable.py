@@ -1,18 +1,132 @@
-"""Why PostgreSQL could not be used, as a sentence for whoever starts Midas."""
+"""Why PostgreSQL could not be used, as a sentence for whoever starts Midas.
 
-from sqlalchemy.exc import DBAPIError
+What the server answered is repeated in its own words. Nothing here repeats the URL, whose password
+is nobody's business.
+"""
+
+import errno
+import socket
+import ssl
+
+import asyncpg  # type: ignore[import-untyped]
+
+from midas.storage.engine import CONNECT_TIMEOUT, POSTGRES_CONNECTIONS, SESSION_SETTINGS
+from midas.storage.postgres_faults import cause_of
+
+SENTENCE_CHARACTERS = 300
+
+_POOLED = ", ".join(
+    name for name in SESSION_SETTINGS if name not in ("application_name", "timezone")
+)
+_POOLER = (
+    "A pooler stands in between that does not pass on Midas's session settings. Connect to"
+    " PostgreSQL itself; or have PgBouncer pool whole sessions (pool_mode = session), name"
+    f" {_POOLED} in its ignore_startup_parameters, and set them for the user by ALTER ROLE … SET."
+)
+_PRIMARY = (
+    "It is a standby, or set to read only. Name the primary in DATABASE_URL, or all servers"
+    " (host1,host2), of which Midas takes the primary."
+)
+_USER = (
+    "Correct the user in DATABASE_URL (or sslmode, if the server wants TLS), or let the server take"
+    " it: see pg_hba.conf and the role."
+)
+_WAIT = "Wait until it takes connections, then start again."
+_RIGHTS = "Let the user in DATABASE_URL own the tables, or grant it the right."
+_CONNECTIONS = (
+    f"Raise its limit, or run fewer clients: each Midas takes up to {POSTGRES_CONNECTIONS}"
+    " connections."
+)
+_ANYTHING = "Put that right at the server, or correct DATABASE_URL, then start again."
+
+_STATES = {
+    "28P01": "Correct the user or password in DATABASE_URL.",
+    "28000": _USER,
+    "3D000": "Correct the database's name in DATABASE_URL, or create that database.",
+    "25006": _PRIMARY,
+    "42501": _RIGHTS,
+    "42704": "Midas needs PostgreSQL 12 or newer.",
+    "53300": _CONNECTIONS,
+    "57P03": _WAIT,
+}
+"""What to do about an answer, by its SQLSTATE."""
 
 
 def unreachable(error: BaseException) -> str:
     """Why PostgreSQL could not be used, and what to do. Says nothing of the URL's password."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    known = {"28P01": "user or password", "28000": "user", "3D000": "database's name"}
-    wrong = known.get(getattr(cause, "sqlstate", None) or "")
-    if wrong:
-        return f"PostgreSQL refuses the {wrong} in DATABASE_URL. Correct it."
+    cause = cause_of(error)
+    if isinstance(cause, asyncpg.PostgresError) and getattr(cause, "message", None):
+        return _answered(cause)
+    if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
+        return f"The server in DATABASE_URL does not take writes. {_PRIMARY}"
+    if isinstance(cause, ssl.SSLError):
+        reason = getattr(cause, "verify_message", "") or cause.strerror or type(cause).__name__
+        return (
+            f"The TLS handshake with the server in DATABASE_URL failed: {_printable(str(reason))}."
+            " Correct its certificate, or sslmode and sslrootcert in DATABASE_URL."
+        )
     if isinstance(cause, TypeError | ValueError):
         return "DATABASE_URL has an option that asyncpg does not know, or a wrong value. Remove it."
+    return _unanswered(cause)
+
+
+def _answered(told: asyncpg.PostgresError) -> str:
+    """The server was reached, and said why not."""
+    sentence, state = _printable(str(told.message)), told.sqlstate or ""
+    todo = _STATES.get(state, _ANYTHING)
+    if "startup parameter" in sentence:  # PgBouncer has no SQLSTATE of its own for it
+        todo = _POOLER
+    return f'PostgreSQL answered "{sentence}" ({state}) to what DATABASE_URL names. {todo}'
+
+
+def _unanswered(cause: BaseException) -> str:
+    """Nobody spoke PostgreSQL's language there."""
+    for kinds, words, what, todo in _SILENCES:
+        if isinstance(cause, kinds) or (words and words in str(cause)):
+            return f"PostgreSQL cannot be reached at the address in DATABASE_URL: {what}. {todo}"
     return (
-        f"PostgreSQL cannot be reached at the address in DATABASE_URL ({type(cause).__name__})."
+        f"The database in DATABASE_URL cannot be used ({type(cause).__name__})."
         " Start it, or correct the host and port."
     )
+
+
+_Kinds = tuple[type[BaseException], ...]
+_SILENCES: tuple[tuple[_Kinds, str, str, str], ...] = (
+    (
+        (ConnectionRefusedError,),
+        f"[Errno {errno.ECONNREFUSED}]",  # of several addresses that were tried
+        "nobody listens at that host and port",
+        "Start it, or correct the host and port.",
+    ),
+    (
+        (socket.gaierror,),
+        "",
+        "the host's name has no address",
+        "Correct the host, or the name service of this machine.",
+    ),
+    (
+        (TimeoutError,),
+        "",
+        f"no answer within {CONNECT_TIMEOUT.total_seconds():.0f} seconds",
+        "Start it, correct the host and port, or let a firewall in between pass.",
+    ),
+    (
+        (),
+        "rejected SSL upgrade",
+        "it offers no TLS, which sslmode demands",
+        "Turn ssl on in PostgreSQL, or leave sslmode out if the network is your own.",
+    ),
+    (
+        (ConnectionError, asyncpg.ConnectionDoesNotExistError, asyncpg.InternalClientError),
+        "",
+        "what listens there ended the connection, or is no PostgreSQL",
+        "Correct the host and port, or see the server's log.",
+    ),
+)
+"""The driver's errors, or words of them; what happened, and what to do."""
+
+
+def _printable(sentence: str) -> str:
+    """On one line, and not too long."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
+    return words[:SENTENCE_CHARACTERS]
