@@ -155,9 +155,13 @@ class MemoryStore:
         disk = self.disk
         if disk.floor_of == disk.history:
             return change.sequence_floor == disk.floor
-        disk.floor = raised_floor(disk.floor, int(self.clock.timestamp()))
-        disk.floor_of = disk.history
+        self.raise_floor()
         return False
+
+    def raise_floor(self) -> None:
+        """As it is done when commits may be gone."""
+        self.disk.floor = raised_floor(self.disk.floor, int(self.clock.timestamp()))
+        self.disk.floor_of = self.disk.history
 
     async def record_event(self, event: EventRecord) -> bool:
         """See `Store`."""
