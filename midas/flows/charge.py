@@ -105,11 +105,11 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
                     return met
                 order, dealt_with = met, blocking
     except (StorageUnavailable, Overloaded, PspUnavailable) as failed:
-        raise _after(dealt_with, failed) from None
+        raise _error_after(dealt_with, failed) from None
     raise OutcomeUnknown(terms.order_no)
 
 
-def _after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
+def _error_after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
     """What to tell of a failure that by itself says that nothing was sent.
 
     With an earlier charge dealt with in the same call, reversed perhaps, that would be a lie.
