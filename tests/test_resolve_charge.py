@@ -15,6 +15,7 @@ from midas.flows.payments import Payments
 from midas.flows.resolve import resolve_order
 from midas.payment import Change
 from midas.ports import KeyKind
+from midas.psp.client import PingppClient
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
 from midas.refund import RefundState
@@ -146,6 +147,17 @@ async def test_a_margin_of_the_window_is_kept(
     await resolved(world)
     assert ("POST" in wire.asked) is posts
     assert "GET" in wire.asked
+
+
+async def test_what_takes_the_money_is_never_posted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever Ping++ says of repetitions: the payer would be asked a second time (P5)."""
+    monkeypatch.setattr(PingppClient, "repost_window", lambda self, channel: timedelta(minutes=1))
+    world, wire = await unknown_charge(BAR_CODE, arrives=False)
+    world.pass_time(33)
+    await resolved(world)
+    assert wire.asked == ["GET"]
 
 
 async def test_an_old_charge_that_is_absent_is_looked_for_once() -> None:
