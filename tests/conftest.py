@@ -42,6 +42,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, value in report.user_properties
         if name == CPU_S and report.when == "teardown"
     ]
+    if not costs:
+        return
     total = sum(cost for cost, _ in costs)
     terminalreporter.write_line(f"{len(costs)} tests used {total:.0f} s of processor time")
     for cost, nodeid in sorted(costs, reverse=True):
