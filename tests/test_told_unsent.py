@@ -1,6 +1,7 @@
 """UNAVAILABLE says that nothing was sent: never after an earlier charge was dealt with (I5)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,16 +9,17 @@ import pytest
 from midas.charge import ChargeState
 from midas.errors import (
     ChargeNotMade,
+    ChargeStillOpen,
     MidasError,
     OutcomeUnknown,
     Overloaded,
     PspUnavailable,
     StorageUnavailable,
 )
-from midas.payment import Change
+from midas.payment import Change, Draft
 from midas.ports import KeyTaken
 from midas.psp.sdk import Prepared
-from midas.psp.transport import NotSent, Sent
+from midas.psp.transport import Answer, Lost, NotSent, Sent
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import ALIPAY, TERMS
 from tests.faults.world import Failed, FaultyStore, FaultyWire, World
@@ -85,6 +87,31 @@ async def test_without_one(
     assert isinstance(result, Failed)
     expected = PspUnavailable if failure is None else type(failure())
     assert isinstance(result.error, expected)
+
+
+async def test_a_question_that_fails_after_a_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charge was posted again for its answer and turned down; then Ping++ is gone."""
+    world = World(Chooser((), most_faults=0), TERMS)
+    first = await world.payments.charge(TERMS)
+    draft = Draft(await world.order())
+    draft.reschedule_charge(replace(first.charge, answer=None))
+    known = draft.change(world.disk.new_change_id())
+    assert known is not None
+    assert await world.disk.commit(known)
+
+    async def sent(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        return TURNED_DOWN if request.method == "POST" else Lost("timeout")
+
+    monkeypatch.setattr(FaultyWire, "send", sent)
+    with pytest.raises(ChargeStillOpen):
+        await world.payments.charge(TERMS)
+    with pytest.raises(PspUnavailable):  # nothing but a question is asked here
+        await world.payments.charge(replace(TERMS, amount=200))
+
+
+TURNED_DOWN = Answer(
+    402, b'{"error":{"type":"channel_error","code":"channel_request_error","message":"no"}}', ""
+)
 
 
 async def test_a_number_that_is_taken_is_not_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
