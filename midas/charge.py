@@ -239,15 +239,22 @@ def said_by(
     return ChargeSaid.LAPSED if over else ChargeSaid.WAITING
 
 
-def observe(charge: Charge, seen: ChargeObservation, *, order_paid: bool) -> ChargeOutcome:
+def observe(
+    charge: Charge, seen: ChargeObservation, *, order_paid: bool, booked: bool = False
+) -> ChargeOutcome:
     """Move the charge forward by what was seen, or leave it as it is and say why.
 
-    `order_paid`: another charge of the order holds the order's money already. An observation that
-    does not match what was asked is quarantined: the state stays and a person is called.
+    `order_paid`: another charge of the order holds the order's money already. `booked`: Ping++'s
+    charge is another row's already. Such an observation, and one that does not match what was
+    asked, is quarantined: the state stays and a person is called.
     """
     facts = seen.facts
     if facts is not None and (wrong := mismatches(charge, facts)):
-        return _quarantined(charge, seen, facts, wrong)
+        reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
+        return _quarantined(charge, seen, facts, wrong, reason)
+    if facts is not None and booked:
+        reason = f"Ping++ answered with the charge {facts.charge_id}, which is booked already"
+        return _quarantined(charge, seen, facts, ("charge_id",), reason)
     if facts is not None and seen.by is not ObservedBy.WEBHOOK:
         charge = _there_after_all(charge)
     target = TRANSITIONS[charge.state].get(seen.said)
@@ -337,7 +344,11 @@ _MISSED = f"Ping++ said {ChargeSaid.ABSENT} of "
 
 
 def _quarantined(
-    charge: Charge, seen: ChargeObservation, facts: ChargeFacts, wrong: tuple[str, ...]
+    charge: Charge,
+    seen: ChargeObservation,
+    facts: ChargeFacts,
+    wrong: tuple[str, ...],
+    reason: str,
 ) -> ChargeOutcome:
     told = {
         "fields": list(wrong),
@@ -349,7 +360,6 @@ def _quarantined(
         "livemode": facts.livemode,
         "said": seen.said.value,
     }
-    reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
     raised = changed(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
     return ChargeOutcome(raised, "charge_quarantined", detail=told)
 

@@ -15,6 +15,7 @@ from midas import charge as charges
 from midas import refund as refunds
 from midas import schedule
 from midas.charge import Charge, ChargeObservation, ChargeState, ObservedBy
+from midas.errors import StorageUnavailable
 from midas.event import EventRecord
 from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
@@ -100,18 +101,21 @@ class Order:
         return paid and self.refunded(charge.out_trade_no) < charge.amount
 
     def charge(self, out_trade_no: str) -> Charge:
-        """The charge of this number. KeyError if the order has none."""
+        """The charge of this number. Raises StorageUnavailable if the order has none.
+
+        Rows are never deleted: the database has lost it, and it could not be put back.
+        """
         for each in self.charges:
             if each.out_trade_no == out_trade_no:
                 return each
-        raise KeyError(out_trade_no)
+        raise StorageUnavailable
 
     def refund(self, refund_no: str) -> Refund:
-        """The refund of this key. KeyError if the order has none."""
+        """The refund of this key. Raises StorageUnavailable if the order has none: see `charge`."""
         for each in self.refunds:
             if each.refund_no == refund_no:
                 return each
-        raise KeyError(refund_no)
+        raise StorageUnavailable
 
     def refunds_of(self, out_trade_no: str) -> tuple[Refund, ...]:
         """The refunds of one charge, oldest first."""
@@ -185,10 +189,10 @@ RENUMBERED = "notifications_renumbered"
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
 
-    def __init__(self, order: Order, *, adopt: bool = True) -> None:
-        """`adopt`: refunds found at Ping++ under a refund_no of ours are booked under that key."""
+    def __init__(self, order: Order, *, foreign: frozenset[str] = frozenset()) -> None:
+        """`foreign`: keys and ids that Ping++ tells of and that rows of other orders have."""
         self.base = order
-        self._adopt = adopt
+        self._foreign = foreign
         self._was_charges = {each.out_trade_no: each for each in order.charges}
         self._was_refunds = {each.refund_no: each for each in order.refunds}
         self._charges = self._was_charges.copy()
@@ -221,12 +225,18 @@ class Draft:
         return last[0].sequence if last else self.base.last_sequence
 
     def charge(self, out_trade_no: str) -> Charge:
-        """The charge of this number as it is drafted."""
-        return self._charges[out_trade_no]
+        """The charge of this number as it is drafted. Raises as `Order.charge` does."""
+        found = self._charges.get(out_trade_no)
+        if found is None:
+            raise StorageUnavailable
+        return found
 
     def refund(self, refund_no: str) -> Refund:
-        """The refund of this key as it is drafted."""
-        return self._refunds[refund_no]
+        """The refund of this key as it is drafted. Raises as `Order.refund` does."""
+        found = self._refunds.get(refund_no)
+        if found is None:
+            raise StorageUnavailable
+        return found
 
     def change(self, change_id: str) -> Change | None:
         """What to commit, under an id of `Store.new_change_id`; None when nothing changed."""
@@ -285,17 +295,20 @@ class Draft:
         self._refunds[refund.refund_no] = refund
         self._note(refund.refund_no, event, at, by, refund.state, refund.state)
 
-    def restore(self, known: Order, at: datetime) -> bool:
+    def restore(self, known: Order, at: datetime) -> None:
         """Put back charges and refunds that were on disk and are not any more (D3).
 
         Rows are never deleted: a failover lost them, though money may move by them. `known` is the
         order as it was, perhaps a while ago: what is unknown of it is found out anew, and nothing
         of it is sent. What was told is told again, in its order, since its notifications are lost
-        too. Returns whether there were any.
+        too. What another order has by now stays away.
         """
         by = ObservedBy.RESOLVE
-        lost_charges = [c for c in known.charges if c.out_trade_no not in self._charges]
-        lost_refunds = [r for r in known.refunds if r.refund_no not in self._refunds]
+        lost_charges = [
+            each
+            for each in known.charges
+            if each.out_trade_no not in self._charges and self._is_free(each.charge_id)
+        ]
         for charge in lost_charges:
             replaced = charge.is_open and self.order.open_charge is not None
             back = changed(charge, absent_since=None)
@@ -307,7 +320,7 @@ class Draft:
             told = charges.told_of(back)
             if told is not None:
                 self._notify(told, at, back.observed_by or by, back, told_again=True)
-        for refund in lost_refunds:
+        for refund in self._lost_refunds(known):
             again = changed(refund, absent_since=None)
             if refund.unsent:
                 again = changed(again, unsent=False, updated_at=at, due_at=at)
@@ -319,7 +332,24 @@ class Draft:
                 self._notify(
                     said, at, again.observed_by or by, of, again.refund_no, told_again=True
                 )
-        return bool(lost_charges or lost_refunds)
+
+    def _lost_refunds(self, known: Order) -> list[Refund]:
+        """Those that are gone; under Ping++'s id where another order has got the key since."""
+        lost = [each for each in known.refunds if each.refund_no not in self._refunds]
+        return [each for each in map(self._under_free_key, lost) if self._can_be_added(each)]
+
+    def _under_free_key(self, refund: Refund) -> Refund:
+        if refund.refund_no not in self._foreign or refund.refund_id is None:
+            return refund
+        return changed(refund, refund_no=refund.refund_id, external=True, content_digest="")
+
+    def _can_be_added(self, refund: Refund) -> bool:
+        taken = refund.refund_no in self._foreign or refund.refund_no in self._refunds
+        has_charge = refund.out_trade_no in self._charges
+        return has_charge and not taken and self._is_free(refund.refund_id)
+
+    def _is_free(self, psp_id: str | None) -> bool:
+        return psp_id is None or not self._is_booked(psp_id)
 
     def tell_again(self, told: Iterable[Notification], above: int, at: datetime) -> None:
         """Number these notifications anew, above what their receiver has; forget the old ones.
@@ -348,23 +378,34 @@ class Draft:
 
     def observe_charge(self, out_trade_no: str, seen: ChargeObservation) -> Charge:
         """Send what was seen of a charge, and of its refunds beside it, down the funnel."""
-        before = self._charges[out_trade_no]
-        outcome = charges.observe(before, seen, order_paid=self._paid_by_another(out_trade_no))
+        before, facts = self.charge(out_trade_no), seen.facts
+        paid = self._paid_by_another(out_trade_no)
+        unnamed = before.charge_id is None
+        booked = unnamed and facts is not None and self._is_booked(facts.charge_id)
+        outcome = charges.observe(before, seen, order_paid=paid, booked=booked)
         self._charges[out_trade_no] = outcome.charge
         if outcome.charge is not before or not _is_quiet(outcome.event, before.looks):
             states = (before.state, outcome.charge.state)
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
             self._notify(outcome.notice, seen.at, seen.by, outcome.charge)
-        facts = seen.facts
-        if facts is not None and facts.refunds and not charges.mismatches(outcome.charge, facts):
+        matches = facts is not None and not (booked or charges.mismatches(outcome.charge, facts))
+        if facts is not None and facts.refunds and matches:
             self.observe_refund_list(out_trade_no, facts.refunds, seen.by, seen.at)
         return self._charges[out_trade_no]
 
     def observe_refund(self, refund_no: str, seen: RefundObservation) -> Refund:
-        """Send an observation of a refund down the funnel."""
-        before = self._refunds[refund_no]
-        outcome = refunds.observe(before, seen)
+        """Send an observation of a refund down the funnel.
+
+        Another refund of Ping++ under the same refund_no is booked as one of its own.
+        """
+        before, facts = self.refund(refund_no), seen.facts
+        if facts is not None and _is_its_double(before, facts):
+            self.observe_refund_list(before.out_trade_no, (facts,), seen.by, seen.at)
+            return self._refunds[refund_no]
+        unnamed = before.refund_id is None
+        booked = unnamed and facts is not None and self._is_booked(facts.refund_id)
+        outcome = refunds.observe(before, seen, booked=booked)
         self._refunds[refund_no] = outcome.refund
         if outcome.refund is not before or not _is_quiet(outcome.event, before.looks):
             states = (before.state, outcome.refund.state)
@@ -380,10 +421,13 @@ class Draft:
         """Match Ping++'s refunds of a charge with ours; take in those that were made elsewhere.
 
         Two refunds at Ping++ under one refund_no are money given back twice: both are booked and a
-        person is called.
+        person is called. So is one for a refund that another charge has already.
         """
         for facts in sorted(listed, key=lambda each: (each.created_at, each.refund_id)):
             refund = self._known(out_trade_no, facts)
+            if refund is None and self._is_booked(facts.refund_id):
+                self._refuse(out_trade_no, facts, by, at)
+                continue
             if refund is None:
                 refund = self._take_in(out_trade_no, facts, by, at)
             self.observe_refund(refund.refund_no, RefundObservation(facts.said, by, at, facts))
@@ -398,6 +442,23 @@ class Draft:
                 return refund if refund.refund_id is None else None
         return None
 
+    def _is_booked(self, psp_id: str) -> bool:
+        """Whether a row has this id of Ping++'s already, here or in another order."""
+        here = any(each.charge_id == psp_id for each in self._charges.values())
+        here = here or any(each.refund_id == psp_id for each in self._refunds.values())
+        return here or psp_id in self._foreign
+
+    def _refuse(self, out_trade_no: str, facts: RefundFacts, by: str, at: datetime) -> None:
+        charge = self.charge(out_trade_no)
+        reason = f"Ping++ lists the refund {facts.refund_id}, which another charge has already"
+        if charge.operator_reason == reason:
+            return
+        raised = changed(charge, operator_reason=reason, updated_at=at)
+        self._charges[out_trade_no] = raised
+        told = {"refund_id": facts.refund_id, "amount": facts.amount, "said": facts.said.value}
+        state = charge.state
+        self._note(out_trade_no, "charge_quarantined", at, by, state, state, told)
+
     def _take_in(self, out_trade_no: str, facts: RefundFacts, by: str, at: datetime) -> Refund:
         """Book a refund that is not known here, under our own key if it carries a free one.
 
@@ -408,8 +469,8 @@ class Draft:
         if twin is not None:
             raised = changed(twin, operator_reason=doubled, updated_at=at)
             self.put_refund(raised, "refund_doubled", at, by)
-        ours = self._adopt and bool(facts.refund_no) and twin is None
-        charge = self._charges[out_trade_no]
+        ours = facts.refund_no not in self._foreign and bool(facts.refund_no) and twin is None
+        charge = self.charge(out_trade_no)
         refund = Refund(
             refund_no=facts.refund_no if ours else facts.refund_id,
             order_no=charge.order_no,
@@ -481,6 +542,12 @@ class Draft:
                 order_no, subject, event, at, str(by), str(before), str(after), detail or {}
             )
         )
+
+
+def _is_its_double(refund: Refund, facts: RefundFacts) -> bool:
+    """Whether Ping++ tells of a second refund under the key of this one."""
+    known, key = refund.refund_id, (refund.refund_no, refund.charge_id)
+    return known not in (None, facts.refund_id) and key == (facts.refund_no, facts.charge_id)
 
 
 _Row = TypeVar("_Row")

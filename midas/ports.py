@@ -240,6 +240,12 @@ class Store(Protocol):
         The commit tells whether there is one already.
         """
 
+    async def since_possible_loss(self) -> timedelta:
+        """How long ago the last commits of the database may have been lost; asks it.
+
+        A failover may lose them, and so does a restore. The longest there is if neither was.
+        """
+
     async def load(self, order_no: str) -> Order:
         """The order as last committed; one without charges and with version 0 if there is none."""
 

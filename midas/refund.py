@@ -137,15 +137,19 @@ class RefundOutcome:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-def observe(refund: Refund, seen: RefundObservation) -> RefundOutcome:
+def observe(refund: Refund, seen: RefundObservation, *, booked: bool = False) -> RefundOutcome:
     """Move the refund forward by what was seen, or leave it as it is and say why.
 
-    An observation that does not match what was asked is quarantined: the state stays and a person
-    is called.
+    `booked`: Ping++'s refund is another row's already. Such an observation, and one that does not
+    match what was asked, is quarantined: the state stays and a person is called.
     """
     facts = seen.facts
     if facts is not None and (wrong := mismatches(refund, facts)):
-        return _quarantined(refund, seen, facts, wrong)
+        reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
+        return _quarantined(refund, seen, facts, wrong, reason)
+    if facts is not None and booked:
+        reason = f"Ping++ answered with the refund {facts.refund_id}, which is booked already"
+        return _quarantined(refund, seen, facts, ("refund_id",), reason)
     if facts is not None and seen.by != OVERTAKEN:
         refund = _there_after_all(refund)
     target = TRANSITIONS[refund.state].get(seen.said)
@@ -227,7 +231,11 @@ _MISSED = f"Ping++ said {RefundSaid.ABSENT} of "
 
 
 def _quarantined(
-    refund: Refund, seen: RefundObservation, facts: RefundFacts, wrong: tuple[str, ...]
+    refund: Refund,
+    seen: RefundObservation,
+    facts: RefundFacts,
+    wrong: tuple[str, ...],
+    reason: str,
 ) -> RefundOutcome:
     told = {
         "fields": list(wrong),
@@ -238,7 +246,6 @@ def _quarantined(
         "app": facts.app_id,
         "said": seen.said.value,
     }
-    reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
     raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
     return RefundOutcome(raised, "refund_quarantined", detail=told)
 

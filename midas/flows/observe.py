@@ -32,7 +32,7 @@ from midas.errors import (
 from midas.flows.skew import Skew
 from midas.flows.turns import Turns
 from midas.payment import Change, Draft, Order
-from midas.ports import Clock, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
+from midas.ports import Clock, KeyKind, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
 from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 
@@ -84,8 +84,8 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
     """Let `decide` work on the order and commit the result; if somebody was faster, decide anew.
 
     What `decide` raises ends it with nothing written. Raises KeyTaken for an event that is on disk
-    already. Raises StorageUnavailable; the change may
-    then be on disk if its `may_have_written` says so.
+    already, and for a refund_no of the caller's own that another order has. Raises
+    StorageUnavailable; the change may then be on disk if its `may_have_written` says so.
     """
     async with ports.commits.of(order.order_no) as others_came_first:
         if others_came_first:
@@ -94,9 +94,9 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
 
 
 async def _change(ports: Ports, order: Order, decide: Callable[[Draft], object]) -> Order:
-    adopt, known = True, order
+    foreign, known = frozenset[str](), order
     for lost in range(limits.CONFLICT_RETRIES):
-        draft = Draft(order, adopt=adopt)
+        draft = Draft(order, foreign=foreign)
         decide(draft)
         wanted = draft.change(ports.store.new_change_id())
         if wanted is None:
@@ -106,9 +106,9 @@ async def _change(ports: Ports, order: Order, decide: Callable[[Draft], object])
                 _raise_alarms(wanted)
                 return wanted.after
         except KeyTaken as taken:
-            if taken.column == EVENT_ID or not adopt or not _adopts(wanted):
+            if taken.column == EVENT_ID or _intends(wanted):
                 raise
-            adopt = False  # the key that Ping++ shows belongs to a refund of another order
+            foreign |= await _foreign(ports, wanted, taken)
         await _step_aside(ports, lost)
         order = await load_again(ports, known)
     raise StorageUnavailable
@@ -128,22 +128,25 @@ async def load_again(ports: Ports, known: Order) -> Order:
     """The order as it is on disk now, with all that `known` had when it was read or written.
 
     What is gone was lost in a failover, and is written again before anything is decided: a charge
-    that nobody remembers may be paid all the same. Raises StorageUnavailable.
+    that nobody remembers may be paid all the same. A row whose key another order has got since
+    stays away, with an alarm. Raises StorageUnavailable.
     """
+    foreign = frozenset[str]()
     for _ in range(limits.CONFLICT_RETRIES):
         order = await ports.store.load(known.order_no)
-        draft = Draft(order)
-        if not draft.restore(known, ports.store.now()):
-            return order
+        draft = Draft(order, foreign=foreign)
+        draft.restore(known, ports.store.now())
         wanted = draft.change(ports.store.new_change_id())
+        if wanted is None:
+            return order
         try:
-            if wanted is not None and await ports.store.commit(wanted):
+            if await ports.store.commit(wanted):
                 _raise_alarms(wanted)
                 return wanted.after
-        except KeyTaken as taken:  # another order has got it since
+        except KeyTaken as taken:
             told = {"order_no": known.order_no, "kind": f"{taken.column}_not_restored"}
             logger.error("operator_needed", extra=told)
-            raise StorageUnavailable from None
+            foreign |= await _foreign(ports, wanted, taken)
     raise StorageUnavailable
 
 
@@ -165,8 +168,22 @@ ALARMS = (
 """How the journal names what calls for a person."""
 
 
-def _adopts(wanted: Change) -> bool:
-    return any(not each.content_digest and not each.external for each in wanted.new_refunds)
+def _intends(wanted: Change) -> bool:
+    """Whether a refund is asked for here, under a key that the caller has chosen."""
+    return any(r.content_digest and r.refund_id is None for r in wanted.new_refunds)
+
+
+async def _foreign(ports: Ports, wanted: Change, taken: KeyTaken) -> frozenset[str]:
+    """Which keys and ids of this column, as Ping++ told them, belong to rows of other orders."""
+    kind = KeyKind(taken.column)
+    rows = (*wanted.new_charges, *wanted.changed_charges, *wanted.new_refunds)
+    keys = {getattr(row, kind.value, None) for row in (*rows, *wanted.changed_refunds)}
+    found = set[str]()
+    for key in filter(None, keys):
+        owner = await ports.store.find(kind, key)
+        if owner is not None and owner.order_no != wanted.order_no:
+            found.add(key)
+    return frozenset(found)
 
 
 async def charge_seen(

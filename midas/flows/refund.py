@@ -116,9 +116,9 @@ async def _submit(ports: Ports, order: Order, refund_no: str) -> RefundResult:
     charge_no = order.refund(refund_no).out_trade_no
     try:
         order, verdict = await submit_refund(ports, order, refund_no, ObservedBy.CREATE)
+        return _answer(order, refund_no, verdict)
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(order.order_no, charge_no, refund_no) from None
-    return _answer(order, refund_no, verdict)
 
 
 def _answer(

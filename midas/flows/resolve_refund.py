@@ -3,10 +3,17 @@
 Only what certainly never went out, and is not there, is sent. A refund that is absent from two
 complete lists, the later one made after the settle window, goes to an operator, because Ping++
 cannot de-duplicate refunds (reliability.md section 3).
+
+A database that lost its last commits may call a refund queued whose post is on its way. So after a
+change of the database's server a queued refund waits until such a post has arrived or never will,
+and is looked for then. What nothing here can hinder: where the intent itself was lost and the same
+key comes again, at another process, before the first post has arrived, Ping++ gets it twice. Both
+are booked then (`Draft.observe_refund`), both are told, and a person is called.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from midas import limits, schedule
 from midas.charge import ObservedBy
@@ -48,8 +55,11 @@ async def send_unsent(
     It is never given up, but after UNKNOWN_PATIENCE a person is called, once.
     """
     before = order.refund(refund_no)
+    waits = await _may_be_on_its_way(ports)  # asked first: what the look then misses never comes
     order, settled = await _found_before_sending(ports, order, before, by, deadline)
-    if not settled:
+    if not settled and waits:
+        order = await _leave_queued(ports, order, refund_no, by, "database_changed")
+    elif not settled:
         order = await _claim_and_send(ports, order, refund_no, by)
     after, patience_ends = order.refund(refund_no), before.created_at + limits.UNKNOWN_PATIENCE
     if after.unsent and before.updated_at < patience_ends <= after.updated_at:
@@ -59,7 +69,7 @@ async def send_unsent(
 
 
 async def _claim_and_send(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
-    """Whoever wins the commit before it is the one to send."""
+    """Whoever wins the commit before it is the one to send, unless it was made on a new server."""
     claimed = False
 
     def claim(draft: Draft) -> None:
@@ -75,9 +85,31 @@ async def _claim_and_send(ports: Ports, order: Order, refund_no: str, by: Observ
             draft.put_refund(taken, "refund_sent_again", now, by)
 
     order = await change(ports, order, claim)
+    if claimed and await _may_be_on_its_way(ports):
+        return await change(ports, order, _put_back(order.last_change, refund_no, ports, by))
     if claimed:
         order, _ = await submit_refund(ports, order, refund_no, by)
     return order
+
+
+async def _may_be_on_its_way(ports: Ports) -> bool:
+    """Whether a commit that took a queued refund to send it may be lost, and its post not there."""
+    posting = schedule.while_in_flight(ports.store.now(), ports.psp.total_timeout)
+    longest = posting - ports.store.now() + ports.settle_window
+    return await ports.store.since_possible_loss() < longest
+
+
+def _put_back(claim: str, refund_no: str, ports: Ports, by: ObservedBy) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        """Only if nobody has changed anything since: it was not sent by this claim."""
+        if draft.base.last_change == claim:
+            see_refund(draft, refund_no, _unsent(ports, by, "database_changed"))
+
+    return decide
+
+
+def _unsent(ports: Ports, by: ObservedBy, code: str) -> RefundObservation:
+    return RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=code)
 
 
 async def _found_before_sending(
@@ -89,24 +121,34 @@ async def _found_before_sending(
     """
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
-        still = RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=listed.reason)
-        return await change(ports, order, _still_queued(refund.refund_no, still)), True
-    ours = next((each for each in listed if each.refund_no == refund.refund_no), None)
-    if ours is None:
+        return await _leave_queued(ports, order, refund.refund_no, by, listed.reason), True
+    if not _shows(listed, refund):
         return order, False
-    seen = refund_told(ports, ours, by)
-    key = refund.refund_no
-    return await change(ports, order, lambda draft: see_refund(draft, key, seen)), True
+    return await change(ports, order, _seen_in_list(ports, refund, listed, by)), True
 
 
-def _still_queued(refund_no: str, seen: RefundObservation) -> Callable[[Draft], None]:
+async def _leave_queued(
+    ports: Ports, order: Order, refund_no: str, by: ObservedBy, code: str
+) -> Order:
     def decide(draft: Draft) -> None:
         """Only if nobody has sent it meanwhile: that must not be forgotten."""
         refund = draft.refund(refund_no)
         if refund.unsent and refund.state is RefundState.SUBMITTING:
-            see_refund(draft, refund_no, seen)
+            see_refund(draft, refund_no, _unsent(ports, by, code))
 
-    return decide
+    return await change(ports, order, decide)
+
+
+def _shows(listed: tuple[RefundFacts, ...], refund: Refund) -> bool:
+    return any(each.refund_no == refund.refund_no for each in listed)
+
+
+def _seen_in_list(
+    ports: Ports, refund: Refund, listed: tuple[RefundFacts, ...], by: ObservedBy
+) -> Callable[[Draft], None]:
+    """All that the list shows, a second refund under one key among it."""
+    number = refund.out_trade_no
+    return lambda draft: draft.observe_refund_list(number, listed, by, ports.store.now())
 
 
 async def submit_refund(
@@ -120,35 +162,64 @@ async def submit_refund(
     refund = order.refund(refund_no)
     verdict = await ports.psp.create_refund(refund, time_to_post(ports, refund))
     if isinstance(verdict, Done):
-        seen = refund_told(ports, verdict.answer, by)
-    elif isinstance(verdict, Unknown):
+        return await change(ports, order, _answered(ports, refund, verdict.answer, by)), verdict
+    if isinstance(verdict, Unknown):
         seen = refund_silent(ports, verdict.reason, by)
     elif not refused(verdict):
-        at = ports.store.now()
-        seen = RefundObservation(RefundSaid.UNSENT, by, at, code=verdict.refusal.lower())
+        seen = _unsent(ports, by, verdict.refusal.lower())
     else:
-        seen = await _refused_refund(ports, refund, verdict, by)
+        listed = await list_all_refunds(ports, refund.charge_id)
+        if not isinstance(listed, Unknown) and _shows(listed, refund):
+            return await change(ports, order, _seen_in_list(ports, refund, listed, by)), verdict
+        seen = _refused_refund(ports, verdict, listed, by)
+    return await change(ports, order, _not_answered(ports, refund, seen)), verdict
+
+
+def _answered(
+    ports: Ports, refund: Refund, facts: RefundFacts, by: ObservedBy
+) -> Callable[[Draft], None]:
+    """Book what our own POST was answered, whatever became of the row meanwhile."""
+    ours = replace(facts, refund_no=facts.refund_no or refund.refund_no)
 
     def decide(draft: Draft) -> None:
-        row = draft.refund(refund_no)
-        if row.unsent and isinstance(verdict, Unknown):
+        if any(each.refund_no == refund.refund_no for each in draft.base.refunds):
+            see_refund(draft, refund.refund_no, refund_told(ports, ours, by))
+        else:  # lost, and its key is another order's by now
+            _seen_in_list(ports, refund, (ours,), by)(draft)
+
+    return decide
+
+
+def _not_answered(ports: Ports, refund: Refund, seen: RefundObservation) -> Callable[[Draft], None]:
+    """Book that our own POST came to nothing, or that nobody knows what it came to."""
+
+    def decide(draft: Draft) -> None:
+        row, said = draft.refund(refund.refund_no), seen
+        if row.unsent and seen.said is RefundSaid.NO_ANSWER:
             # A failover lost that it was taken to be sent; by now it may be there.
             row = changed(row, unsent=False, updated_at=ports.store.now())
-            draft.put_refund(row, "refund_sent_again", row.updated_at, by)
-        see_refund(draft, refund_no, seen)
+            draft.put_refund(row, "refund_sent_again", row.updated_at, seen.by)
+        elif _is_sent_by_another(row, refund):
+            said = replace(seen, said=RefundSaid.NO_ANSWER)
+        see_refund(draft, refund.refund_no, said)
 
-    return await change(ports, order, decide), verdict
+    return decide
 
 
-async def _refused_refund(
-    ports: Ports, refund: Refund, verdict: NotDone, by: ObservedBy
+def _is_sent_by_another(row: Refund, sent: Refund) -> bool:
+    """Whether the row that was sent is lost, and stands there again for another POST.
+
+    What came of the one says nothing of the other.
+    """
+    sendings = [(each.created_at, each.updated_at) for each in (row, sent)]
+    return row.state is RefundState.SUBMITTING and not row.unsent and len(set(sendings)) > 1
+
+
+def _refused_refund(
+    ports: Ports, verdict: NotDone, listed: object, by: ObservedBy
 ) -> RefundObservation:
-    listed = await list_all_refunds(ports, refund.charge_id)
     if isinstance(listed, Unknown):
         return refund_silent(ports, listed.reason, by)
-    ours = next((each for each in listed if each.refund_no == refund.refund_no), None)
-    if ours is not None:
-        return refund_told(ports, ours, by)
     code = verdict.code or verdict.refusal.lower()
     at = ports.store.now()
     return RefundObservation(RefundSaid.REFUSED, by, at, code=code, message=verdict.message)

@@ -98,6 +98,9 @@ class Database(Protocol):
     async def raise_floor(self) -> int:
         """Raise `sequence_floor` in any case: somebody knows that commits may be gone."""
 
+    async def since_possible_loss(self) -> timedelta:
+        """`Store.since_possible_loss`."""
+
     async def ping(self) -> None:
         """One trip to the database, which sets the clock."""
 

@@ -6,6 +6,8 @@ and so does a restore to a point in time; a dump is restored into another system
 keeps both, and SQLite has neither: there `midas migrate --restored` raises the floor by hand.
 """
 
+from datetime import datetime, timedelta
+
 from midas.sequences import CLOCK_FROM, EPOCH
 
 POSTGRES_HISTORY = (
@@ -16,6 +18,11 @@ POSTGRES_HISTORY = (
 pg_control_checkpoint() shows of it waits for the next checkpoint. Every role may read both."""
 
 POSTGRES_FLOOR = f"SELECT floor, history = {POSTGRES_HISTORY} AS current FROM sequence_epochs"  # noqa: S608
+
+RAISED_AT = "SELECT raised_at FROM sequence_epochs"
+POSTGRES_LOSS = (
+    f"SELECT history = {POSTGRES_HISTORY}, raised_at, clock_timestamp() FROM sequence_epochs"  # noqa: S608
+)
 
 _POSTGRES_CLOCK = f"(extract(epoch FROM clock_timestamp())::bigint - {CLOCK_FROM}) * {EPOCH}"
 POSTGRES_RAISE = f"""
@@ -37,3 +44,8 @@ UPDATE sequence_epochs SET raised_at = ?, floor = max((floor / {EPOCH} + 1) * {E
     (CAST(strftime('%s', 'now') AS INTEGER) - {CLOCK_FROM}) * {EPOCH})
 RETURNING floor
 """  # noqa: S608
+
+
+def since(raised_at: datetime | None, now: datetime) -> timedelta:
+    """How long ago commits may have been lost, as the last raising of the floor tells."""
+    return timedelta.max if raised_at is None else max(timedelta(0), now - raised_at)

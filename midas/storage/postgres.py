@@ -136,6 +136,14 @@ class PostgresDatabase:
         arrays = tuple(zip(*settlings, strict=True))
         return {row[0] for row in await self.fetch(queues.SETTLE, arrays)}
 
+    async def since_possible_loss(self) -> timedelta:
+        """See `Database`."""
+        rows = await self.fetch(epochs.POSTGRES_LOSS)
+        if not rows or not rows[0][0]:
+            await self.learn_floor()  # which notes the moment
+            rows = await self.fetch(epochs.POSTGRES_LOSS)
+        return epochs.since(*rows[0][1:])
+
     async def ping(self) -> None:
         """See `Database`."""
         began = time.monotonic()

@@ -98,6 +98,11 @@ class SqliteDatabase:
         self.sequence_floor = await self._in_turn(_raise_floor, utc_text(self.now()))
         return self.sequence_floor
 
+    async def since_possible_loss(self) -> timedelta:
+        """See `Database`. Only by hand is it known that the file is a copy."""
+        ((raised_at,),) = await self.fetch(epochs.RAISED_AT)
+        return epochs.since(raised_at and datetime.fromisoformat(raised_at), self.now())
+
     async def ping(self) -> None:
         """See `Database`."""
         await self.fetch("SELECT 1")

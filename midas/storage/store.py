@@ -115,6 +115,10 @@ class SqlStore:
         """See `Store`."""
         return Order(order_no, sequence_floor=self._database.sequence_floor)
 
+    async def since_possible_loss(self) -> timedelta:
+        """See `Store`."""
+        return await patiently(self._database.since_possible_loss, self._patience)
+
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
         return await self._orders[KeyKind.ORDER_NO].get(order_no) or self.unread(order_no)

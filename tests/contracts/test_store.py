@@ -205,6 +205,22 @@ async def test_a_key_of_another_order_is_refused_by_name(store: Store, column: s
     assert await store.journal("new") == []
 
 
+@pytest.mark.parametrize("column", ["charge_id", "refund_id"])
+async def test_an_id_of_pings_stands_in_one_row_of_an_order(store: Store, column: str) -> None:
+    """Also within an order KeyTaken tells that another row has it, and nothing is written."""
+    order = await put(store, "o1", charge_id="ch_1")
+    assert await store.commit(refund_intent(order, refund_no="r1", refund_id="re_1"))
+    order = await store.load("o1")
+    change = {
+        "charge_id": intent("o1", order, charge_id="ch_1", superseded=True),
+        "refund_id": refund_intent(order, refund_no="r2", refund_id="re_1"),
+    }[column]
+    with pytest.raises(KeyTaken) as raised:
+        await store.commit(change)
+    assert raised.value.column == column
+    assert await store.load("o1") == order
+
+
 async def test_neighbours_in_a_batch_do_not_harm_each_other(store: Store) -> None:
     """Of many commits at once, those that cannot be are refused one by one, the others stand."""
     await put(store, "stale")

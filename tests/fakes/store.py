@@ -88,6 +88,7 @@ class MemoryStore:
         self.clock = clock
         if self.disk.floor_of is None:
             self.disk.floor_of = self.disk.history
+        self._history, self._history_since = self.disk.history, datetime.min.replace(tzinfo=UTC)
         self._wakes: list[asyncio.Future[None]] = []
 
     def now(self) -> datetime:
@@ -97,6 +98,12 @@ class MemoryStore:
     def new_change_id(self) -> str:
         """See `Store`."""
         return uuid4().hex
+
+    async def since_possible_loss(self) -> timedelta:
+        """See `Store`. Another disk in the place of this one has another history."""
+        if self.disk.history != self._history:
+            self._history, self._history_since = self.disk.history, self.clock
+        return self.clock - self._history_since
 
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
@@ -126,7 +133,11 @@ class MemoryStore:
         after = _changed(before, change)
         if sum(each.is_open for each in after.charges) > 1:
             return False
-        owners = {key: column for key, column in _keys(after) if disk.owners.get(key) != order_no}
+        keys = _keys(after)
+        for key, column in keys:
+            if keys.count((key, column)) > 1:
+                raise KeyTaken(column)
+        owners = {key: column for key, column in keys if disk.owners.get(key) != order_no}
         for key, column in owners.items():
             if key in disk.owners:
                 raise KeyTaken(column)

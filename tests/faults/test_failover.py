@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from midas.charge import WITHDRAWN, Charge, ChargeState, ChargeTerms, ObservedBy
-from midas.errors import ChargeStillOpen, OrderAlreadyPaid, OutcomeUnknown, StorageUnavailable
+from midas.errors import ChargeStillOpen, OrderAlreadyPaid, OutcomeUnknown
 from midas.flows import charge as charge_flow
 from midas.flows.observe import change
 from midas.flows.terms import charge_digest
@@ -250,7 +250,7 @@ async def test_a_charge_without_its_answer_is_not_posted_where_that_could_make_a
 async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The lost refund cannot be put back under it: nothing is said to be known, and it is loud."""
+    """The lost refund cannot be put back under it: it is under Ping++'s id, and it is loud."""
     world = await paid()
     base = world.disk.disk.copy()
     await world.payments.refund(a_part(world))
@@ -260,12 +260,40 @@ async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
     world.lookalike.pay(other.charge.charge_id or "")
     await world.payments.query(KeyKind.ORDER_NO, "order-2", refresh=True)
     await world.payments.refund(replace(a_part(world), order_no="order-2"))
-    with pytest.raises(StorageUnavailable):
-        await touched(world, known)
+    await touched(world, known)
     alarms = [vars(each) for each in caplog.records if each.levelno == logging.ERROR]
     assert [(each["order_no"], each["kind"]) for each in alarms] == [
-        (KEY, "refund_no_not_restored")
+        (KEY, "refund_no_not_restored"),
+        (KEY, "refund_restored"),
     ]
+    (refund,) = (await world.order()).refunds
+    assert (refund.refund_no, refund.amount, refund.external) == (refund.refund_id, 40, True)
+    assert (await world.order()).charges[0].transaction_no == "told again"
+
+
+async def test_the_answer_of_a_refund_whose_key_is_anothers_by_now_is_booked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its intent was lost while the POST was on its way; the caller is told that it is unknown."""
+    world = await paid()
+    base = world.disk.disk.copy()
+
+    async def key_is_taken() -> None:
+        world.on_post, world.disk.disk = None, base
+        other = await world.payments.charge(replace(TERMS, order_no="order-2"))
+        world.lookalike.pay(other.charge.charge_id or "")
+        await world.payments.query(KeyKind.ORDER_NO, "order-2", refresh=True)
+        await world.payments.refund(replace(a_part(world), order_no="order-2"))
+
+    world.on_post = key_is_taken
+    told = await world.ask(lambda p: p.refund(a_part(world)))
+    assert isinstance(told, Failed)
+    assert isinstance(told.error, OutcomeUnknown)
+    (refund,) = (await world.order()).refunds
+    assert (refund.refund_no, refund.state) == (refund.refund_id, RefundState.SUCCEEDED)
+    assert (await world.disk.load("order-2")).refund("r1").state is RefundState.SUCCEEDED
+    kinds = {vars(each).get("kind") for each in caplog.records if each.levelno == logging.ERROR}
+    assert "refund_no_not_restored" in kinds
 
 
 async def test_who_waits_for_a_charge_in_flight_puts_it_back(

@@ -57,6 +57,7 @@ class Scripted:
         )
         self.lease, self.settle = real.lease, real.settle
         self.learn_floor, self.raise_floor = real.learn_floor, real.raise_floor
+        self.since_possible_loss = real.since_possible_loss
         self.writes = 0
         self.writing = asyncio.Event()
         self.fetch_fails: Exception | None = None

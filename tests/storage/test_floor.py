@@ -94,12 +94,38 @@ def test_a_restart_of_the_server_is_no_new_epoch(own_url: tuple[PostgresServer, 
             await pay(store, await store.load("o1"))
             server.stop()
             server.start()
+            assert await store.since_possible_loss() == timedelta.max
             await refund(store)
             assert await numbers(store, "o1") == [1, 2]
         async with await open_store(url) as store:
             assert store.unread("o1").sequence_floor == 0
 
     asyncio.run(story())
+
+
+def test_how_long_ago_commits_may_have_been_lost(own_url: tuple[PostgresServer, str]) -> None:
+    """Every process learns it from the database, whichever has noticed it first (D3)."""
+    server, url = own_url
+
+    async def story() -> None:
+        async with await open_store(url) as one, await open_store(url) as two:
+            assert await one.since_possible_loss() == timedelta.max
+            server.fail_over()
+            first = await one.since_possible_loss()
+            assert first < await two.since_possible_loss() < timedelta(minutes=1)
+        async with await open_store(url) as store:
+            assert first < await store.since_possible_loss() < timedelta(minutes=1)
+
+    asyncio.run(story())
+
+
+async def test_a_restored_file_may_have_lost_commits(sqlite_url: str) -> None:
+    """Only who restored it knows."""
+    async with await open_store(sqlite_url) as store:
+        assert await store.since_possible_loss() == timedelta.max
+    await raise_sequence_floor(sqlite_url)
+    async with await open_store(sqlite_url) as store:
+        assert timedelta(0) <= await store.since_possible_loss() < timedelta(minutes=1)
 
 
 async def test_whoever_numbers_from_before_loses(
