@@ -102,8 +102,8 @@ async def test_a_refund_of_another_charge_is_quarantined(stage: Stage) -> None:
     assert "ch_other" in order.charges[0].operator_reason
 
 
-async def test_an_event_with_a_key_of_another_order_is_kept(stage: Stage) -> None:
-    """A charge_id that belongs to another order's charge: stored, parked in the end, never 5xx."""
+async def test_an_event_with_a_key_of_another_order_is_quarantined(stage: Stage) -> None:
+    """A charge_id that belongs to another order's charge: not believed, and a person is called."""
     theirs = await stage.charge("order-2")
 
     async def lose() -> Lost:
@@ -118,10 +118,10 @@ async def test_an_event_with_a_key_of_another_order_is_kept(stage: Stage) -> Non
     event = about(stage.told("charge.succeeded"), id=theirs)
     recorded = await stage.record(event)
     assert recorded.outcome is EventOutcome.ACCEPTED
-    assert recorded.event.standing is EventStanding.WAITING
-    await stage.look(limits.EVENT_ATTEMPTS + 1)
-    assert (await stage.stored(event)).standing is EventStanding.PARKED
-    assert (await stage.order()).charges[0].charge_id is None
+    assert recorded.event.standing is EventStanding.APPLIED
+    (charge,) = (await stage.order()).charges
+    assert (charge.charge_id, charge.state) == (None, ChargeState.SUBMITTING)
+    assert theirs in charge.operator_reason
 
 
 async def test_what_is_remembered_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,11 +258,14 @@ _PAID = (ChargeState.SUCCEEDED, ChargeState.REVERSED)
 
 
 def _charge_of(order: Order, said: PspEvent) -> Charge:
-    """By Ping++'s id; by the number while that is not known here. One of them is the order's."""
+    """By Ping++'s id; by the number while that is not known here. Raises NotYet if it is gone."""
     for each in order.charges:
         if each.charge_id == said.charge_id:
             return each
-    return order.charge(said.out_trade_no)
+    for each in order.charges:
+        if each.out_trade_no == said.out_trade_no:
+            return each
+    raise NotYet("charge_lost")
 
 
 async def apply_waiting(ports: Ports, event: EventRecord) -> None:

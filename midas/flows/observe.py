@@ -84,8 +84,8 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
     """Let `decide` work on the order and commit the result; if somebody was faster, decide anew.
 
     What `decide` raises ends it with nothing written. Raises KeyTaken for an event that is on disk
-    already, and for a refund_no of the caller's own that another order has. Raises
-    StorageUnavailable; the change may then be on disk if its `may_have_written` says so.
+    already, and for the key of an intent that another order has. Raises StorageUnavailable; the
+    change may then be on disk if its `may_have_written` says so.
     """
     async with ports.commits.of(order.order_no) as others_came_first:
         if others_came_first:
@@ -106,7 +106,7 @@ async def _change(ports: Ports, order: Order, decide: Callable[[Draft], object])
                 _raise_alarms(wanted)
                 return wanted.after
         except KeyTaken as taken:
-            if taken.column == EVENT_ID or _intends(wanted):
+            if taken.column == EVENT_ID or wanted.is_intent:
                 raise
             foreign |= await _foreign(ports, wanted, taken)
         await _step_aside(ports, lost)
@@ -166,11 +166,6 @@ ALARMS = (
     "_restored",
 )
 """How the journal names what calls for a person."""
-
-
-def _intends(wanted: Change) -> bool:
-    """Whether a refund is asked for here, under a key that the caller has chosen."""
-    return any(r.content_digest and r.refund_id is None for r in wanted.new_refunds)
 
 
 async def _foreign(ports: Ports, wanted: Change, taken: KeyTaken) -> frozenset[str]:

@@ -19,7 +19,9 @@ from midas.refund import RefundFacts, RefundSaid
 REFUND_NO_KEY = "refund_no"
 """Where in a refund's metadata our own key travels."""
 
-_ID_CHARACTERS = 128
+_ID_CHARACTERS = REFUND_NO_CHARACTERS
+"""A refund that was made elsewhere is booked under its id, so that no id may be longer than a key.
+Ping++'s have 27 (pingpp.md sections 2 and 3)."""
 _MESSAGE_CHARACTERS = 1000
 _LINK_CHARACTERS = 4096
 _AMOUNT_END = 2**63
