@@ -360,8 +360,14 @@ def _quarantined(
         "livemode": facts.livemode,
         "said": seen.said.value,
     }
-    raised = changed(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
+    raised = _raised(charge, reason, seen.at, due_at=None)
     return ChargeOutcome(raised, "charge_quarantined", detail=told)
+
+
+def _raised(charge: Charge, reason: str, at: datetime, **fields: Any) -> Charge:
+    """With this for a person to look at; the very same if it is so already."""
+    raised = changed(charge, operator_reason=reason, **fields)
+    return raised if raised is charge else changed(raised, updated_at=at)
 
 
 def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
@@ -371,7 +377,7 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
     stale = seen.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
     if (charge.state, seen.said) in CONTRADICTIONS and not stale:
         reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
-        raised = changed(charge, operator_reason=reason, updated_at=seen.at, due_at=None)
+        raised = _raised(charge, reason, seen.at, due_at=None)
         return ChargeOutcome(raised, "charge_contradicted", detail=detail)
     if seen.said is ChargeSaid.WAITING and charge.state is ChargeState.PENDING:
         return ChargeOutcome(_with_facts(charge, seen), "charge_still_pending", detail=detail)

@@ -384,7 +384,7 @@ class Draft:
         booked = unnamed and facts is not None and self._is_booked(facts.charge_id)
         outcome = charges.observe(before, seen, order_paid=paid, booked=booked)
         self._charges[out_trade_no] = outcome.charge
-        if outcome.charge is not before or not _is_quiet(outcome.event, before.looks):
+        if outcome.charge is not before or not _is_quiet(outcome.event, seen.by, before.looks):
             states = (before.state, outcome.charge.state)
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -407,7 +407,7 @@ class Draft:
         booked = unnamed and facts is not None and self._is_booked(facts.refund_id)
         outcome = refunds.observe(before, seen, booked=booked)
         self._refunds[refund_no] = outcome.refund
-        if outcome.refund is not before or not _is_quiet(outcome.event, before.looks):
+        if outcome.refund is not before or not _is_quiet(outcome.event, seen.by, before.looks):
             states = (before.state, outcome.refund.state)
             self._note(refund_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -552,25 +552,34 @@ def _is_its_double(refund: Refund, facts: RefundFacts) -> bool:
 
 _Row = TypeVar("_Row")
 
-_RECURRING = frozenset({"charge_still_pending", "refund_still_pending", "refund_observation_stale"})
-_UNKNOWN = frozenset({"charge_outcome_unknown", "refund_outcome_unknown"})
+_RECURRING = ("_still_pending", "_observation_stale")
+_RAISED = ("_quarantined", "_contradicted", "_needs_operator")
+_UNKNOWN = "_outcome_unknown"
 _UNKNOWN_LINES = 10
 
 
-def _is_quiet(event: str, looks: int) -> bool:
-    """Whether it is journaled only if it changed the record, because it recurs with every look."""
-    return event in _RECURRING or (event in _UNKNOWN and looks >= _UNKNOWN_LINES)
+def _is_quiet(event: str, by: str, looks: int) -> bool:
+    """Whether it is journaled only if it changed the record, because it recurs with every look.
+
+    A webhook that is quarantined says something new, though the reason be the same. Callers may
+    look as often as they like, and nobody counts that; of Midas's own looks the first ones show.
+    """
+    if event.endswith(_RAISED):
+        return by != ObservedBy.WEBHOOK
+    unknown = event.endswith(_UNKNOWN)
+    often = by == ObservedBy.QUERY or looks >= _UNKNOWN_LINES
+    return event.endswith(_RECURRING) or (unknown and often)
 
 
 def _written(
     now: Mapping[str, _Row], was: Mapping[str, _Row]
 ) -> tuple[tuple[_Row, ...], tuple[_Row, ...]]:
-    """The records that are new, and those that are not the ones that there were."""
+    """The records that are new, and those that do not say what they said before."""
     new, changed_ones = [], []
     for key, row in now.items():
         before = was.get(key)
         if before is None:
             new.append(row)
-        elif before is not row:
+        elif before is not row and before != row:
             changed_ones.append(row)
     return tuple(new), tuple(changed_ones)

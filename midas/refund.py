@@ -246,8 +246,14 @@ def _quarantined(
         "app": facts.app_id,
         "said": seen.said.value,
     }
-    raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
+    raised = _raised(refund, reason, seen.at, due_at=None)
     return RefundOutcome(raised, "refund_quarantined", detail=told)
+
+
+def _raised(refund: Refund, reason: str, at: datetime, **fields: Any) -> Refund:
+    """With this for a person to look at; the very same if it is so already."""
+    raised = changed(refund, operator_reason=reason, **fields)
+    return raised if raised is refund else changed(raised, updated_at=at)
 
 
 def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
@@ -259,13 +265,13 @@ def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
         return RefundOutcome(unsent, "refund_unsent", detail=detail)
     if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.ABSENT:
         reason = "Ping++ lists no such refund, and it may still have received the request"
-        raised = changed(refund, operator_reason=reason, updated_at=seen.at, due_at=None)
+        raised = _raised(refund, reason, seen.at, due_at=None)
         return RefundOutcome(raised, "refund_needs_operator", detail=detail)
     contradicted = (refund.state, seen.said) in CONTRADICTIONS and seen.by != OVERTAKEN
     if contradicted or _made_after_all(refund, seen):
         reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
-        known_now = changed(refund, refund_id=seen.facts.refund_id) if seen.facts else refund
-        raised = changed(known_now, operator_reason=reason, updated_at=seen.at)
+        refund_id = seen.facts.refund_id if seen.facts else refund.refund_id
+        raised = _raised(refund, reason, seen.at, refund_id=refund_id)
         return RefundOutcome(raised, "refund_contradicted", detail=detail)
     if refund.state is RefundState.PENDING and seen.said is RefundSaid.WORKING:
         return RefundOutcome(_with_facts(refund, seen), "refund_still_pending", detail=detail)

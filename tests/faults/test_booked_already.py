@@ -193,8 +193,9 @@ async def test_two_answers_with_one_id_at_once(monkeypatch: pytest.MonkeyPatch) 
     """Two orders are answered with the same refund at the same time: one has it, one says so."""
     world = await paid(KEY, OTHER)
     answer_posts_with(monkeypatch, "re_both")
-    terms = [a_part(world, "r1"), replace(a_part(world, "r2"), order_no=OTHER)]
-    await asyncio.gather(*(world.ask(lambda p, t=t: p.refund(t)) for t in terms))
+    mine, theirs = a_part(world, "r1"), replace(a_part(world, "r2"), order_no=OTHER)
+    asked = (world.ask(lambda p: p.refund(mine)), world.ask(lambda p: p.refund(theirs)))
+    await asyncio.gather(*asked)
     orders = [await world.disk.load(order_no) for order_no in (KEY, OTHER)]
     assert sorted(map(_standing, orders)) == [("SUBMITTING", True), ("SUCCEEDED", False)]
 
