@@ -49,6 +49,7 @@ class ChargeSaid(StrEnum):
     PAID_THEN_REVERSED = "PAID_THEN_REVERSED"
     PAYMENT_FAILED = "PAYMENT_FAILED"  # unpaid, with a failure code
     REFUSED = "REFUSED"  # the create call was answered: not done
+    DECLINED = "DECLINED"  # so was that of a bar code, whose payer may still confirm
     ABSENT = "ABSENT"  # looked up past the settle window, completely and twice: not there
     NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
 
@@ -143,6 +144,22 @@ class Charge:
     """Looks since the last change: what makes the pauses grow."""
     absent_since: datetime | None = None
     """When a complete list did not show it for the first time."""
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether it is a bar code that the channel declined, and not known yet how it ended.
+
+        `failure_code` says why. It is given up sooner than other charges, and never handed out.
+        """
+        return self.state is ChargeState.SUBMITTING and bool(self.failure_code)
+
+    @property
+    def is_being_reversed(self) -> bool:
+        """Whether the reversal of a declined bar code may be on its way.
+
+        It would give back what is paid meanwhile, so a payment is not believed until that is known.
+        """
+        return self.is_declined and self.answer == WITHDRAWN
 
     @property
     def is_open(self) -> bool:
@@ -257,6 +274,9 @@ def observe(
         return _quarantined(charge, seen, facts, ("charge_id",), reason)
     if facts is not None and seen.by is not ObservedBy.WEBHOOK:
         charge = _there_after_all(charge)
+    if charge.is_being_reversed and seen.said is ChargeSaid.PAID:
+        detail = {"said": seen.said.value, "code": charge.failure_code}
+        return ChargeOutcome(charge, "charge_paid_while_reversed", detail=detail)
     target = TRANSITIONS[charge.state].get(seen.said)
     if target is None:
         return _unchanged(charge, seen)
@@ -374,6 +394,10 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
     detail = {"said": seen.said.value, "code": seen.code}
     if seen.said is ChargeSaid.NO_ANSWER:
         return ChargeOutcome(charge, "charge_outcome_unknown", detail=detail)
+    if seen.said is ChargeSaid.DECLINED and charge.state is ChargeState.SUBMITTING:
+        why = {"failure_code": seen.code, "failure_message": seen.message}
+        declined = changed(charge, **why, updated_at=seen.at)
+        return ChargeOutcome(declined, "charge_declined", detail=detail)
     stale = seen.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
     if (charge.state, seen.said) in CONTRADICTIONS and not stale:
         reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
@@ -408,7 +432,11 @@ def _moved(
     if target is ChargeState.FAILED:
         said = seen.said.value.lower()
         told["failure_code"] = seen.code or told.get("failure_code") or charge.failure_code or said
-        told["failure_message"] = seen.message or told.get("failure_message", "")
+        told["failure_message"] = seen.message or told.get(
+            "failure_message", charge.failure_message
+        )
+    if target is ChargeState.SUCCEEDED:
+        told |= {"failure_code": "", "failure_message": ""}
     moved = changed(charge, **told)
     detail = {"said": seen.said.value, "code": moved.failure_code}
     return ChargeOutcome(moved, f"charge_{target.lower()}", _notice(charge, moved, seen), detail)
@@ -457,5 +485,6 @@ def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNot
     if after.state is ChargeState.PENDING or after.superseded:
         return None
     told_before = before.state in (ChargeState.CLOSED, ChargeState.FAILED)
-    in_the_answer = seen.by is ObservedBy.CREATE and after.state is ChargeState.FAILED
+    over = after.state in (ChargeState.FAILED, ChargeState.CLOSED)
+    in_the_answer = seen.by is ObservedBy.CREATE and over
     return None if told_before or in_the_answer else ChargeNotice.CLOSED

@@ -94,6 +94,10 @@ class Settings(Sourced):
     """How long Ping++ may still carry out a request that got no answer. Nothing counts as not done
     before this has passed."""
 
+    declined_settle_s: Seconds = limits.DECLINED_SETTLE.total_seconds()
+    """How long a payer may still confirm a bar code that the channel declined, where Ping++ does
+    not list it. The order takes no other code meanwhile. One that is listed is reversed at once."""
+
     commit_patience_s: Seconds = limits.COMMIT_PATIENCE.total_seconds()
     """How long a write is tried again while the database is locked, restarting or failing over.
 

@@ -39,6 +39,11 @@ SWEEP_TIME = timedelta(minutes=5)
 SETTLE_WINDOW = timedelta(minutes=15)
 """How long Ping++ may still carry out a request that we gave up on, and how long its lists may lag.
 Not documented (pingpp.md section 13): chosen generously."""
+DECLINED_SETTLE = timedelta(seconds=90)
+"""The same for a bar code that the channel declined and Ping++ does not list: for a payer who is
+typing his PIN."""
+DECLINED_LOOK = timedelta(seconds=10)
+"""How long the caller whose bar code was declined waits until that is certain."""
 EXPIRY_GRACE = timedelta(minutes=2)
 """A payment made just before the expiry may become visible this much later."""
 CLOCK_SKEW = timedelta(minutes=15)

@@ -62,6 +62,9 @@ class Unknown:
     """
 
     reason: str
+    declined: NotDone | None = None
+    """The channel said no to a bar code, by a code that means so: it is not paid now, but its payer
+    may still be typing his PIN."""
 
 
 Verdict = Done[Answer] | NotDone | Unknown

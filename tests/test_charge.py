@@ -28,6 +28,7 @@ EXPECTED = {
     "PAID_THEN_REVERSED": "REVERSED   REVERSED    REVERSED    REVERSED    REVERSED    REVERSED",
     "PAYMENT_FAILED":     "FAILED     FAILED      SUCCEEDED!  CLOSED      FAILED      REVERSED",
     "REFUSED":            "FAILED     PENDING!    SUCCEEDED!  CLOSED      FAILED      REVERSED",
+    "DECLINED":           "SUBMITTING PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED",
     "ABSENT":             "FAILED     PENDING!    SUCCEEDED!  CLOSED      FAILED      REVERSED",
     "NO_ANSWER":          "SUBMITTING PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED",
 }  # fmt: skip
@@ -43,6 +44,7 @@ EVENTS = {
     "stale": "charge_observation_stale",
     "unknown": "charge_outcome_unknown",
     "raised": "charge_contradicted",
+    "declined": "charge_declined",
 }
 """The journal's names, short as the tables below have them."""
 
@@ -55,6 +57,7 @@ JOURNAL = {
     "PAID_THEN_REVERSED": "reversed   reversed    reversed    reversed    reversed    stale",
     "PAYMENT_FAILED":     "failed     failed      raised      stale       stale       stale",
     "REFUSED":            "failed     raised      raised      stale       stale       stale",
+    "DECLINED":           "declined   stale       stale       stale       stale       stale",
     "ABSENT":             "failed     raised      raised      stale       stale       stale",
     "NO_ANSWER":          "unknown    unknown     unknown     unknown     unknown     unknown",
 }  # fmt: skip
@@ -69,6 +72,7 @@ JOURNAL_OF_WEBHOOKS = {
     "PAID_THEN_REVERSED": "reversed   reversed    reversed    reversed    reversed    stale",
     "PAYMENT_FAILED":     "failed     failed      stale       stale       stale       stale",
     "REFUSED":            "failed     stale       stale       stale       stale       stale",
+    "DECLINED":           "declined   stale       stale       stale       stale       stale",
     "ABSENT":             "failed     stale       stale       stale       stale       stale",
     "NO_ANSWER":          "unknown    unknown     unknown     unknown     unknown     unknown",
 }  # fmt: skip
@@ -83,6 +87,7 @@ TOLD = {
     "PAID_THEN_REVERSED": "CLOSED     CLOSED      CLOSED      -           -           -",
     "PAYMENT_FAILED":     "CLOSED     CLOSED      -           -           -           -",
     "REFUSED":            "CLOSED     -           -           -           -           -",
+    "DECLINED":           "-          -           -           -           -           -",
     "ABSENT":             "CLOSED     -           -           -           -           -",
     "NO_ANSWER":          "-          -           -           -           -           -",
 }  # fmt: skip
@@ -91,16 +96,17 @@ TOLD = {
 TOLD_BESIDE_THE_ANSWER = {
     #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
     "WAITING":            "-          -           -           -           -           -",
-    "LAPSED":             "CLOSED     CLOSED      -           -           -           -",
+    "LAPSED":             "-          -           -           -           -           -",
     "PAID":               "SUCCESS    SUCCESS     -           SUCCESS     SUCCESS     -",
-    "REVERSED":           "CLOSED     CLOSED      -           -           -           -",
+    "REVERSED":           "-          -           -           -           -           -",
     "PAID_THEN_REVERSED": "CLOSED     CLOSED      CLOSED      -           -           -",
     "PAYMENT_FAILED":     "-          -           -           -           -           -",
     "REFUSED":            "-          -           -           -           -           -",
+    "DECLINED":           "-          -           -           -           -           -",
     "ABSENT":             "-          -           -           -           -           -",
     "NO_ANSWER":          "-          -           -           -           -           -",
 }  # fmt: skip
-"""The same for the create call: the caller has a failure in its answer already."""
+"""The same for the create call: the caller has an end without money in its answer already."""
 
 TOLD_IF_SUPERSEDED = {
     #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
@@ -111,6 +117,7 @@ TOLD_IF_SUPERSEDED = {
     "PAID_THEN_REVERSED": "-          -           CLOSED      -           -           -",
     "PAYMENT_FAILED":     "-          -           -           -           -           -",
     "REFUSED":            "-          -           -           -           -           -",
+    "DECLINED":           "-          -           -           -           -           -",
     "ABSENT":             "-          -           -           -           -           -",
     "NO_ANSWER":          "-          -           -           -           -           -",
 }  # fmt: skip
@@ -124,7 +131,7 @@ OBSERVERS = {
 }
 NOTICES = {"-": None, "SUCCESS": ChargeNotice.SUCCESS, "CLOSED": ChargeNotice.CLOSED}
 
-WITHOUT_FACTS = {"REFUSED", "ABSENT", "NO_ANSWER"}
+WITHOUT_FACTS = {"REFUSED", "DECLINED", "ABSENT", "NO_ANSWER"}
 FLAGS: dict[str, dict[str, object]] = {
     "WAITING": {},
     "LAPSED": {},

@@ -39,6 +39,8 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.close import close
+from midas.flows.deadline import within
+from midas.flows.declined import settle_declined, settles_in
 from midas.flows.look import is_missing
 from midas.flows.observe import (
     Ports,
@@ -201,6 +203,11 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     seen = created(ports, charge, verdict)
     try:
         order = await charge_seen(ports, order, charge.out_trade_no, seen)
+        if order.charge(charge.out_trade_no).is_declined:
+            soon = within(ports.clock, limits.DECLINED_LOOK)
+            order = await settle_declined(
+                ports, order, charge.out_trade_no, ObservedBy.CREATE, soon
+            )
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no) from None
     after = order.charge(charge.out_trade_no)
@@ -208,7 +215,7 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
         raise ChargeStillOpen(order.order_no, after.out_trade_no)
     if isinstance(verdict, Done) and after.state in _HANDED_OUT and not after.operator_reason:
         return ChargeResult(order, after, verdict.answer.raw, reused=False)
-    raise _why_not(verdict, after)
+    raise _why_not(verdict, after, settles_in(ports, after))
 
 
 def _has_made_way(charge: Charge) -> bool:
@@ -223,16 +230,22 @@ def created(ports: Ports, charge: Charge, verdict: Verdict[ChargeFacts]) -> Char
     """What the answer to a create call says of the charge."""
     if isinstance(verdict, Done):
         return charge_told(ports, charge, verdict.answer, ObservedBy.CREATE)
+    at = ports.store.now()
+    if isinstance(verdict, Unknown) and verdict.declined is not None:
+        no = verdict.declined
+        said = ChargeSaid.DECLINED
+        return ChargeObservation(said, ObservedBy.CREATE, at, code=no.code, message=no.message)
     if isinstance(verdict, Unknown):
         return charge_silent(ports, verdict, ObservedBy.CREATE)
     code = verdict.code or verdict.refusal.lower()
     # What Ping++ says of our own key is for nobody else to read.
     message = verdict.message if verdict.refusal is Refusal.REFUSED else ""
-    at = ports.store.now()
     return ChargeObservation(ChargeSaid.REFUSED, ObservedBy.CREATE, at, code=code, message=message)
 
 
-def _why_not(verdict: Verdict[ChargeFacts], after: Charge) -> MidasError:
+def _why_not(
+    verdict: Verdict[ChargeFacts], after: Charge, query_after: timedelta | None = None
+) -> MidasError:
     if isinstance(verdict, NotDone) and after.state is ChargeState.FAILED:
         if verdict.refusal is Refusal.NOT_SENT:
             return PspUnavailable()
@@ -243,12 +256,17 @@ def _why_not(verdict: Verdict[ChargeFacts], after: Charge) -> MidasError:
         return _refused(after, verdict.param)
     if after.state in (ChargeState.FAILED, ChargeState.CLOSED, ChargeState.REVERSED):
         return _refused(after)
-    return _stuck(after)
+    declined = isinstance(verdict, Unknown) and verdict.declined is not None
+    if declined and after.state is ChargeState.SUCCEEDED:
+        return OrderAlreadyPaid(after.order_no, after.out_trade_no)  # the payer has confirmed
+    return _stuck(after, query_after)
 
 
-def _stuck(charge: Charge) -> OutcomeUnknown:
-    needs_operator = bool(charge.operator_reason)
-    return OutcomeUnknown(charge.order_no, charge.out_trade_no, needs_operator=needs_operator)
+def _stuck(charge: Charge, query_after: timedelta | None = None) -> OutcomeUnknown:
+    unknown = OutcomeUnknown(charge.order_no, charge.out_trade_no)
+    unknown.needs_operator = bool(charge.operator_reason)
+    unknown.query_after = query_after or unknown.query_after
+    return unknown
 
 
 def _refused(charge: Charge, param: str = "") -> ChargeRefused:
@@ -265,7 +283,7 @@ async def _find_out(ports: Ports, order: Order, charge: Charge) -> Order:
         order = await resolve_charge(ports, order, charge.out_trade_no, ObservedBy.RESOLVE)
     after = order.charge(charge.out_trade_no)
     if after.state is ChargeState.SUBMITTING:
-        raise _stuck(after)
+        raise _stuck(after, settles_in(ports, after))
     return order
 
 

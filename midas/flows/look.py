@@ -76,13 +76,13 @@ def not_shown(
             return
         now = ports.store.now()
         # It may have been posted again until shortly before the first look.
-        if long_absent(ports, charge.absent_since, charge.absent_since or now, began_at or now):
+        first, window = charge.absent_since or now, ports.settles_after(charge)
+        if long_absent(ports, charge.absent_since, first, began_at or now, window):
             seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
         elif known and charge.absent_since is not None and by is ObservedBy.QUERY:
             return  # nothing new, and whoever asked plans no look
         else:
             seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code=code)
-            first = charge.absent_since or now
             draft.reschedule_charge(changed(charge, absent_since=first))
         see_charge(draft, out_trade_no, seen)
 

@@ -56,6 +56,7 @@ class Ports:
     settle_window: timedelta = limits.SETTLE_WINDOW
     expiry_grace: timedelta = limits.EXPIRY_GRACE
     skew: Skew = field(default_factory=Skew)
+    declined_settle: timedelta = limits.DECLINED_SETTLE
     started: float | None = None
     """When this process started, by `clock.monotonic()`. None: that is not looked at."""
     commits: Turns = field(default_factory=lambda: Turns(broken_by=StorageUnavailable))
@@ -69,6 +70,12 @@ class Ports:
         if self.started is None:
             return None
         return timedelta(seconds=self.clock.monotonic() - self.started)
+
+    def settles_after(self, charge: Charge) -> timedelta:
+        """How long after the first complete look that did not show it a charge is absent."""
+        if not charge.is_declined:
+            return self.settle_window
+        return min(self.declined_settle, self.settle_window)
 
     def beside(self) -> SecondClocks:
         """What time it is besides what the database says."""

@@ -56,6 +56,7 @@ class Payments:
         *,
         settle_window: timedelta = limits.SETTLE_WINDOW,
         expiry_grace: timedelta = limits.EXPIRY_GRACE,
+        declined_settle: timedelta = limits.DECLINED_SETTLE,
     ) -> None:
         self.ports = Ports(
             store,
@@ -64,6 +65,7 @@ class Payments:
             new_out_trade_no,
             settle_window,
             expiry_grace,
+            declined_settle=declined_settle,
             started=clock.monotonic(),
         )
         self._tasks: set[asyncio.Task[Any]] = set()

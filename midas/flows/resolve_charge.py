@@ -18,6 +18,7 @@ from midas import limits
 from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
+from midas.flows.declined import settle_declined
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import is_blind, is_missing, looked_at, not_shown
 from midas.flows.observe import (
@@ -52,6 +53,8 @@ async def resolve_charge(
     again, and what came of that could not be written down.
     """
     charge = order.charge(out_trade_no)
+    if charge.is_declined:
+        return await settle_declined(ports, order, out_trade_no, by, deadline, find)
     verdict: Verdict[ChargeFacts] | None = None
     found: Found = ()
     began_at = ports.store.now()

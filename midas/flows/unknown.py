@@ -55,10 +55,15 @@ async def wait_while_in_flight(
 
 
 def long_absent(
-    ports: Ports, absent_since: datetime | None, sent_at: datetime, now: datetime
+    ports: Ports,
+    absent_since: datetime | None,
+    sent_at: datetime,
+    now: datetime,
+    window: timedelta | None = None,
 ) -> bool:
     """Whether this is a second complete list without it, made after the settle window."""
-    return absent_since is not None and ports.passed(sent_at, now) >= ports.settle_window
+    window = ports.settle_window if window is None else window
+    return absent_since is not None and ports.passed(sent_at, now) >= window
 
 
 def as_unknown(verdict: Verdict[Any]) -> Unknown:

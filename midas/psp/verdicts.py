@@ -107,14 +107,15 @@ def _invalid_request(status: int, told: Mapping[str, Any], _pays: bool) -> NotDo
 
 
 def _channel_error(_status: int, told: Mapping[str, Any], pays: bool) -> NotDone | Unknown:
-    """With a bar code or a balance, the channel's words may be about a payment under way."""
+    """With a bar code or a balance, the payment may be under way though the channel said no."""
     code = told.get("code")
     meaning = MEANINGS.get(code) if isinstance(code, str) else None
     if meaning is None:
         return Unknown(f"{_CODE}unlisted")
-    if meaning is Meaning.UNKNOWN or pays:
+    if meaning is Meaning.UNKNOWN:
         return Unknown(f"{_CODE}{code}")
-    return _not_done(Refusal.REFUSED, told)
+    refused = _not_done(Refusal.REFUSED, told)
+    return Unknown(f"{_CODE}{code}", declined=refused) if pays else refused
 
 
 def _rejected(_status: int, told: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:

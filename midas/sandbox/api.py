@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from midas.sandbox import charges, refunds
 from midas.sandbox.books import Books
+from midas.sandbox.declines import DeclinePlan
 from midas.sandbox.errors import ApiError, Json, invalid, not_found
 from midas.sandbox.listing import Query, charge_filter, expands_app, list_json, page_of
 from midas.sandbox.records import Charge, refund_json
@@ -26,9 +27,11 @@ class Api:
         *,
         wx_reverse_after_s: float,
         refund_description_required: bool,
+        declines: Sequence[DeclinePlan] = (),
     ) -> None:
         self._books = books
         self._choose_plan = choose_plan
+        self._declines = declines
         self._wx_reverse_after_s = wx_reverse_after_s
         self._refund_description_required = refund_description_required
 
@@ -47,7 +50,7 @@ class Api:
 
     def _create_charge(self, query: Query, request: Json) -> Json:
         expand = _expands_in_body(query, request)
-        charge = charges.create_charge(self._books, request)
+        charge = charges.create_charge(self._books, request, self._declines)
         return self._books.show_charge(charge, expand_app=expand)
 
     def _retrieve_charge(self, query: Query, _: Json, charge_id: str) -> Json:

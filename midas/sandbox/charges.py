@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from midas.sandbox.books import Books
 from midas.sandbox.channels import CHANNELS, DAY_S
 from midas.sandbox.credentials import BEIJING
+from midas.sandbox.declines import DECLINED, DECLINED_MSG, DeclinePlan
 from midas.sandbox.errors import (
     ApiError,
     ControlError,
@@ -22,25 +24,33 @@ UNIONPAY_DAY_STARTS_AT_HOUR = 23
 FAILED_AT_CHANNEL = "channel_response_code_fail"
 
 
-def create_charge(books: Books, request: Json) -> Charge:
-    """A new charge, or the first one again inside the window of section 8."""
+def create_charge(books: Books, request: Json, declines: Sequence[DeclinePlan] = ()) -> Charge:
+    """A new charge, or the first one again inside the window of section 8.
+
+    A bar code that is declined is answered with an error; the charge is there all the same.
+    """
     now = int(books.now())
     terms = read_terms(request, books.app_id, now)
     known = _same_answer(books, terms)
     if known is not None:
         return known
     charge = _new_charge(books, terms, now)
+    at_once = terms.channel.pays_at_create
+    decline = next((each for each in declines if at_once and each.takes(charge)), None)
+    charge.hidden_until_paid = decline is not None and not decline.listed
     with books.change():
         books.add_charge(charge)
-        if terms.channel.pays_at_create:
+        if at_once and decline is None:
             _take_money(books, charge)
+    if decline is not None:
+        raise refused_by_channel(decline.msg or DECLINED_MSG, decline.code or DECLINED)
     return charge
 
 
 def find_charge(books: Books, charge_id: str) -> Charge:
     """The charge, or 404 with the real text."""
     charge = books.charges.get(charge_id)
-    if charge is None:
+    if charge is None or not charge.shown:
         raise not_found("charge", charge_id)
     return charge
 

@@ -13,6 +13,8 @@
 | POST /_sandbox/fail                    | the same; code, msg                                     |
 | POST /_sandbox/refund-at-dashboard     | charge_id or order_no; amount                           |
 | POST, DELETE /_sandbox/plan_refund     | outcome, times, channel, order_no, code, msg            |
+| POST, DELETE /_sandbox/decline         | listed, times, channel, order_no, code, msg: a bar code |
+|                                        | is answered 402 and can still be paid by its payer      |
 | GET, POST, DELETE /_sandbox/faults     | one fault or a list of them (`midas.sandbox.faults`,    |
 |                                        | `midas.sandbox.webhook_faults`)                         |
 | DELETE /_sandbox/faults/{id}           |                                                         |
@@ -66,6 +68,8 @@ def add_routes(application: web.Application, server: SandboxServer) -> None:
         ("POST", "/refund-at-dashboard", controls.refund_at_dashboard),
         ("POST", "/plan_refund", controls.plan_refund),
         ("DELETE", "/plan_refund", controls.clear_plans),
+        ("POST", "/decline", controls.decline),
+        ("DELETE", "/decline", controls.clear_declines),
         ("GET", "/faults", controls.faults),
         ("POST", "/faults", controls.add_faults),
         ("DELETE", "/faults", controls.clear_faults),
@@ -184,6 +188,14 @@ class _Controls:
         self._lookalike.clear_refund_plans()
         return {"planned": None}
 
+    def decline(self, _: web.Request, sent: Json) -> Json:
+        self._lookalike.decline_bar_code(**sent)
+        return {"planned": sent}
+
+    def clear_declines(self, _: web.Request, __: Json) -> Json:
+        self._lookalike.clear_declines()
+        return {"planned": None}
+
     # The sandbox itself
 
     def faults(self, _: web.Request, __: Json) -> Json:
@@ -238,9 +250,15 @@ class _Controls:
         }
 
     def _charge_id(self, sent: Json) -> str:
-        """The named charge, or the newest unpaid (else the newest) one of an order_no."""
+        """The named charge, or the newest unpaid (else the newest) one of an order_no.
+
+        A declined bar code is found by its order_no, too, while Ping++ does not show it.
+        """
         if "charge_id" in sent:
             return str(sent["charge_id"])
+        hidden = self._lookalike.hidden_charge_of(str(sent.get("order_no", "")))
+        if hidden is not None:
+            return hidden
         charges = self._lookalike.charges_of(str(sent.get("order_no", "")))
         if not charges:
             raise ControlError("name an existing charge by charge_id or order_no")

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 from midas.sandbox import charges, refunds
 from midas.sandbox.api import Api
 from midas.sandbox.books import Books
+from midas.sandbox.declines import DeclinePlan
 from midas.sandbox.entries import MONEY_KINDS, Entry, Ledger
 from midas.sandbox.errors import ApiError, ControlError, Json
 from midas.sandbox.listing import Query
@@ -57,11 +59,13 @@ class Lookalike:
         self._books.public_url = public_url
         self._books.on_event = on_event
         self._plans: list[RefundPlan] = []
+        self._declines: list[DeclinePlan] = []
         self._api = Api(
             self._books,
             self._choose_plan,
             wx_reverse_after_s=wx_reverse_after_s,
             refund_description_required=refund_description_required,
+            declines=self._declines,
         )
 
     # The API ------------------------------------------------------------------------------
@@ -139,13 +143,27 @@ class Lookalike:
         return self._books.show_charge(self._known(charge_id))
 
     def charges_of(self, order_no: str) -> list[Json]:
-        """Every charge with this merchant number, oldest first."""
-        return [self._books.show_charge(charge) for charge in self._books.charges_of(order_no)]
+        """Every charge with this merchant number that Ping++ shows, oldest first."""
+        known = self._books.charges_of(order_no)
+        return [self._books.show_charge(charge) for charge in known if charge.shown]
 
     def newest_charges(self, limit: int) -> list[Json]:
-        """The newest charges, newest first."""
-        newest = self._books.charges_oldest_first[-limit:]
-        return [self._books.show_charge(charge) for charge in reversed(newest)]
+        """The newest charges that Ping++ shows, newest first."""
+        newest = (charge for charge in reversed(self._books.charges_oldest_first) if charge.shown)
+        return [self._books.show_charge(charge) for charge in islice(newest, limit)]
+
+    def hidden_charge_of(self, order_no: str) -> str | None:
+        """The id of a bar code of this number that Ping++ does not show."""
+        known = self._books.charges_of(order_no)
+        return next((charge.id for charge in known if not charge.shown), None)
+
+    def unpaid_bar_codes(self) -> list[str]:
+        """Ids of bar codes that were declined and can still be paid, whether shown or not."""
+        return [
+            charge.id
+            for charge in self._books.charges_oldest_first
+            if charge.rules.pays_at_create and not (charge.paid or charge.reversed)
+        ]
 
     def is_expired(self, charge_id: str) -> bool:
         """Unpaid and past its `time_expire`."""
@@ -219,6 +237,30 @@ class Lookalike:
         """Back to refunds that succeed at once."""
         self._plans.clear()
 
+    def decline_bar_code(
+        self,
+        *,
+        listed: bool = True,
+        times: int | None = 1,
+        channel: str | None = None,
+        order_no: str | None = None,
+        code: str | None = None,
+        msg: str | None = None,
+    ) -> None:
+        """Decline the next `times` bar codes that match (None: all from now on) with a 402.
+
+        The payer may still confirm each (`pay`), unless it is reversed before. `listed`: Ping++
+        shows it, unpaid; else only once it is paid. Plans do not survive a restart.
+        """
+        self._declines[:] = [plan for plan in self._declines if plan.times != 0]
+        if len(self._declines) >= PLANS_MOST:
+            raise ControlError(f"at most {PLANS_MOST} plans to decline; clear them first")
+        self._declines.append(DeclinePlan(listed, times, channel, order_no, code, msg))
+
+    def clear_declines(self) -> None:
+        """Back to bar codes that are paid at once."""
+        self._declines.clear()
+
     def refund_at_dashboard(self, charge_id: str, amount: int | None = None) -> Json:
         """A person refunds in the dashboard, without metadata; None refunds all that is left."""
         try:
@@ -231,6 +273,7 @@ class Lookalike:
         """Forget everything, the ledger on disk too."""
         self._books.clear()
         self._plans.clear()
+        self._declines.clear()
 
     def close(self) -> None:
         """Close the ledger file."""

@@ -59,7 +59,7 @@ def charge_filter(query: Query, books: Books) -> Callable[[Charge], bool]:
     """What a charge must satisfy; parameters that Ping++ does not document are ignored."""
     asked = dict(query)
     check_app({"id": asked.get("app[id]")}, books.app_id)
-    tests: list[Callable[[Charge], bool]] = []
+    tests: list[Callable[[Charge], bool]] = [lambda charge: charge.shown]
     for name in ("paid", "reversed"):
         if name in asked:
             tests.append(_equals(name, _lower_case_boolean(asked[name], name)))

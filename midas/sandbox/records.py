@@ -41,6 +41,12 @@ class Charge:
     failure_code: str | None = None
     failure_msg: str | None = None
     opened_at: float | None = None
+    hidden_until_paid: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether Ping++ tells of it."""
+        return self.paid or not self.hidden_until_paid
 
     @property
     def rules(self) -> Channel:

@@ -205,7 +205,9 @@ class Charge(_message.Message):
     transaction_no: _builtins.str
     """The channel's own number of the payment, once paid."""
     failure_code: _builtins.str
-    """Ping++'s error code, where the payment failed or was refused."""
+    """Ping++'s error code, where the payment failed or was refused. In state SUBMITTING: the channel
+    declined this bar code, and its payer may still confirm it.
+    """
     failure_message: _builtins.str
     """Ping++'s own words to that code. For people: never branch on it, its language varies."""
     late: _builtins.bool

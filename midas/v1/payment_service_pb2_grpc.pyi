@@ -51,6 +51,10 @@ class PaymentServiceStub:
     Limit: an order that is paid and not refunded in full is refused with FAILED_PRECONDITION
     (ORDER_ALREADY_PAID). While the outcome of an earlier call is unknown, no second charge is
     made: the answer is UNKNOWN (OUTCOME_UNKNOWN) with the time to ask again.
+    A bar code that the channel declines is reversed at once where the channel allows that, because
+    its payer could still confirm it: once that is sure the answer is CHARGE_REFUSED with the
+    channel's reason, and another code may be asked for. Until then it is UNKNOWN, and `query_after`
+    says when to send the same or the next code again.
     Effect: written down before Ping++ is called. It goes on when the caller goes away; the
     repeated call gets its result.
     """
@@ -126,6 +130,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Limit: an order that is paid and not refunded in full is refused with FAILED_PRECONDITION
     (ORDER_ALREADY_PAID). While the outcome of an earlier call is unknown, no second charge is
     made: the answer is UNKNOWN (OUTCOME_UNKNOWN) with the time to ask again.
+    A bar code that the channel declines is reversed at once where the channel allows that, because
+    its payer could still confirm it: once that is sure the answer is CHARGE_REFUSED with the
+    channel's reason, and another code may be asked for. Until then it is UNKNOWN, and `query_after`
+    says when to send the same or the next code again.
     Effect: written down before Ping++ is called. It goes on when the caller goes away; the
     repeated call gets its result.
     """
@@ -204,6 +212,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Limit: an order that is paid and not refunded in full is refused with FAILED_PRECONDITION
         (ORDER_ALREADY_PAID). While the outcome of an earlier call is unknown, no second charge is
         made: the answer is UNKNOWN (OUTCOME_UNKNOWN) with the time to ask again.
+        A bar code that the channel declines is reversed at once where the channel allows that, because
+        its payer could still confirm it: once that is sure the answer is CHARGE_REFUSED with the
+        channel's reason, and another code may be asked for. Until then it is UNKNOWN, and `query_after`
+        says when to send the same or the next code again.
         Effect: written down before Ping++ is called. It goes on when the caller goes away; the
         repeated call gets its result.
         """

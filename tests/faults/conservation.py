@@ -44,7 +44,11 @@ def check_charges(told: list[dict[str, Any]], order: Order, now: float) -> None:
     ours = {each.out_trade_no: each for each in order.charges}
     numbers = [each["order_no"] for each in told]
     assert len(numbers) == len(set(numbers)), "I1: one number, two charges at Ping++"
-    paid = [each for each in told if each["paid"]]
+    for each in (each for each in told if each["paid"] and each["reversed"]):
+        known = ours.get(each["order_no"])
+        assert known is not None, "I3: a payment was given back, and Midas does not know it"
+        assert known.state is ChargeState.REVERSED, f"I3: given back, and here {known.state}"
+    paid = [each for each in told if each["paid"] and not each["reversed"]]
     flagged = [each for each in order.charges if each.duplicate_payment]
     assert len(paid) - len(flagged) <= 1, "I1: paid twice, in silence"
     for each in paid:
@@ -117,6 +121,10 @@ def check_announcements(order: Order, notifications: Iterable[Any]) -> None:
         last = each.sequence
     assert order.last_sequence == last, "I7: the order counts otherwise"
     successes = [each.out_trade_no for each in messages if each.kind == "PAY_ORDER_SUCCESS"]
+    closed = [each.out_trade_no for each in messages if each.kind == "PAY_ORDER_CLOSED"]
+    back = [each.out_trade_no for each in order.charges if each.state is ChargeState.REVERSED]
+    assert set(back) <= set(closed), "I8: money given back, and not told"
+    successes = [each for each in successes if each not in back]
     paid = [each.out_trade_no for each in order.charges if each.state is ChargeState.SUCCEEDED]
     assert sorted(successes) == sorted(paid), "I8: a payment not told, or told twice"
     refunded = [each.refund_no for each in messages if each.kind == "REFUND_SUCCESS"]

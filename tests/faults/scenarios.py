@@ -221,6 +221,49 @@ async def paid_at_the_last_moment(world: World) -> None:
     assert len(world.lookalike.newest_charges(10)) == 1, "I1: a second charge"
 
 
+PAYER_WAYS = ("waits", "confirms", "confirms_and_is_told_of")
+NEXT_CODE = replace(BAR_CODE, extra={"scan_code": "134000000000000002"})
+
+
+async def declined_and_listed(world: World) -> None:
+    """A bar code is declined, Ping++ shows it unpaid, and the cashier asks for another one (B6)."""
+    await _declined(world, listed=True)
+
+
+async def declined_and_not_listed(world: World) -> None:
+    """The same where Ping++ does not show it until the payer has confirmed it, late perhaps."""
+    await _declined(world, listed=False)
+
+
+async def _declined(world: World, *, listed: bool) -> None:
+    """At each of Midas's calls the payer may confirm on his phone, before it or after it."""
+    world.listens = True
+    world.lookalike.decline_bar_code(listed=listed)
+    world.payer = lambda moment: _may_confirm(world, moment)
+    await world.ask(lambda payments: payments.charge(BAR_CODE))
+    await insist_on_charge(world, NEXT_CODE)
+    world.payer = None
+    await world.settle()
+    await insist_on_charge(world, NEXT_CODE)
+    for charge_id in world.lookalike.unpaid_bar_codes():
+        world.met.add("confirmed after all was over")
+        world.lookalike.pay(charge_id)
+
+
+async def _may_confirm(world: World, moment: str) -> None:
+    if len((await world.order()).charges) > 1:
+        world.chooser.healed = True  # the next code is on its way, as any other bar code
+    waiting = world.lookalike.unpaid_bar_codes()
+    if not waiting:
+        return
+    way = world.chooser.choose(f"payer {moment}", PAYER_WAYS)
+    if way == "waits":
+        return
+    world.lookalike.pay(waiting[0])
+    if way == "confirms_and_is_told_of":
+        await world.webhooks.send_owed()
+
+
 async def caller_goes_away(world: World) -> None:
     """The caller is gone while Ping++ works: all the same, the answer is recorded (F1)."""
     asked = asyncio.ensure_future(world.payments.charge(world.terms))

@@ -94,6 +94,8 @@ class World:
         self.on_post: Callable[[], Awaitable[None]] | None = None
         self.on_charged: Callable[[], Awaitable[None]] | None = None
         """What happens once Ping++ has made a charge and before its answer arrives; once."""
+        self.payer: Callable[[str], Awaitable[None]] | None = None
+        """What the payer of a declined bar code does around each of Midas's calls of Ping++."""
         self.listens = False
         """Whether Ping++ has a URL to send its webhooks to."""
         self.webhooks = Webhooks(self)
@@ -334,7 +336,11 @@ class FaultyWire:
             return self._not_carried_out(way, limit)
         if request.method == "POST" and self._world.on_post is not None:
             await self._world.on_post()
+        if world.payer is not None:
+            await world.payer(f"before {request.method}")
         answer = self._altered(deliver(self._world.lookalike, request))
+        if world.payer is not None:
+            await world.payer(f"after {request.method}")
         if request.url.endswith("/charges") and self._world.on_charged is not None:
             happen, self._world.on_charged = self._world.on_charged, None
             await happen()

@@ -232,7 +232,10 @@ async def test_a_bar_code_refusal_stays_open() -> None:
     async with asking(402, made.error_body("channel_request_error")) as (psp, _):
         assert isinstance(await psp.create_charge(made.charge()), NotDone)
         scan = made.charge(channel="wx_pub_scan")
-        assert await psp.create_charge(scan) == Unknown("code_channel_request_error")
+        verdict = await psp.create_charge(scan)
+        assert isinstance(verdict, Unknown)
+        assert verdict.reason == "code_channel_request_error"
+        assert verdict.declined is not None
 
 
 async def test_the_breaker_learns_from_calls() -> None:

@@ -63,6 +63,11 @@ def refused(refusal: Refusal, code: str = "", param: str = "") -> NotDone:
     return NotDone(refusal, code=code, param=param, message="不行")
 
 
+def declined(code: str) -> Unknown:
+    """A bar code that the channel said no to, which its payer may still confirm."""
+    return Unknown(f"code_{code}", declined=refused(Refusal.REFUSED, code))
+
+
 ROWS: list[tuple[Exception, bool, NotDone | Unknown]] = [
     # the error, whether the create call takes the money, and what is proven
     (invalid(400, param="amount"), False, refused(Refusal.REFUSED, param="amount")),
@@ -82,7 +87,7 @@ ROWS: list[tuple[Exception, bool, NotDone | Unknown]] = [
     (other("AuthenticationError", 401), True, refused(Refusal.MIDAS_REJECTED)),
     (other("AuthenticationError", 401, "x"), False, refused(Refusal.MIDAS_REJECTED, "x")),
     (channel("channel_request_error"), False, refused(Refusal.REFUSED, "channel_request_error")),
-    (channel("channel_request_error"), True, Unknown("code_channel_request_error")),
+    (channel("channel_request_error"), True, declined("channel_request_error")),
     (channel("refund_refused_msg"), False, refused(Refusal.REFUSED, "refund_refused_msg")),
     (channel("channel_unexpected_error"), False, Unknown("code_channel_unexpected_error")),
     (channel("channel_connection_error"), True, Unknown("code_channel_connection_error")),
@@ -229,10 +234,24 @@ def test_a_channel_error_is_decided_by_its_code(code: str, meaning: Meaning) -> 
     assert health(verdict, hurried=False) is Health.GOOD
 
 
-@pytest.mark.parametrize("code", sorted(MEANINGS))
-def test_a_bar_code_that_was_refused_may_still_be_paid(code: str) -> None:
-    """Where the create call takes the money, no word of the channel is proof (P5)."""
-    assert judged(402, made.error_body(code), pays=True) == Unknown(f"code_{code}")
+@pytest.mark.parametrize(("code", "meaning"), sorted(MEANINGS.items()))
+def test_a_bar_code_that_was_refused_may_still_be_paid(code: str, meaning: Meaning) -> None:
+    """Where the create call takes the money, no word of the channel is proof (P5).
+
+    A code that means "not done" says all the same that it was declined.
+    """
+    verdict = judged(402, made.error_body(code), pays=True)
+    if meaning is Meaning.NOT_DONE:
+        assert verdict == declined(code)
+    else:
+        assert verdict == Unknown(f"code_{code}", declined=None)
+
+
+def test_only_a_402_declines_a_bar_code() -> None:
+    """With 400 the channel was not asked, and any other status proves nothing."""
+    body = made.error_body("channel_request_error")
+    assert judged(400, body, pays=True) == refused(Refusal.REFUSED, "channel_request_error")
+    assert judged(500, body, pays=True) == Unknown("status_500", declined=None)
 
 
 def test_codes_that_nobody_has_seen() -> None:

@@ -95,6 +95,24 @@ async def test_refunds_are_planned_approved_and_failed(remote: Remote) -> None:
     assert (await remote.refund(charge, amount=1))["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_bar_code_is_declined_and_confirmed_later(remote: Remote, listed: bool) -> None:
+    """402 once; the payer confirms by the charge's number, whether Ping++ shows it or not."""
+    await remote.post("decline", listed=listed, channel="wx_pub_scan")
+    request = terms(channel="wx_pub_scan")
+    async with remote.session.post("/v1/charges", json=request) as response:
+        assert response.status == 402
+    shown = (await remote.get("charge?order_no=ORDER0000001"))["charges"]
+    assert len(shown) == listed
+    paid = await remote.post("pay", order_no="ORDER0000001")
+    assert paid["paid"]
+    (stand,) = (await remote.get("charge?order_no=ORDER0000001"))["charges"]
+    assert stand["charge"]["id"] == paid["id"]
+    await remote.post("decline", times=None)
+    await remote.delete("decline")
+    assert (await remote.charge(channel="wx_pub_scan", order_no="ORDER0000002"))["paid"]
+
+
 async def test_time_moves_on_demand(remote: Remote, server: SandboxServer) -> None:
     """Advancing the clock expires a charge; a late payment is still possible."""
     charge = await remote.charge()
@@ -150,6 +168,9 @@ async def test_public_key_state_and_reset(remote: Remote, server: SandboxServer)
         ("approve", {}, 400),
         ("approve", {"refund_id": "re_x"}, 409),
         ("plan_refund", {"outcome": "perhaps"}, 409),
+        ("decline", {"listed": 1}, 409),
+        ("decline", {"times": 0}, 409),
+        ("decline", {"maybe": 1}, 400),
         ("plan_refund", {"outcome": "failed", "maybe": 1}, 400),
         ("faults", {"action": {"kind": "explode"}}, 409),
         ("clock", {"advance_s": -1}, 409),

@@ -1,0 +1,153 @@
+"""declined: what becomes of a bar code that the channel declined, so that the next one may come.
+
+    listed, unpaid ─▶ mark it, reverse it, where the channel allows that
+                          ├─ reversed ─────────────▶ closed
+                          ├─ reversed when paid ───▶ given back
+                          └─ not known, or not yet ▶ reversed again, soon
+    listed, paid ───▶ paid after all
+    not listed ─────▶ two complete lists, and DECLINED_SETTLE between them ─▶ failed
+
+The payer may confirm on his phone at any moment of this, and as long as that is possible no other
+charge is made. Money that still comes is late, and a duplicate payment if the next bar code was
+paid. The row's `failure_code` says that it was declined, so that whoever finds it goes on here.
+
+The mark is committed before the reversal leaves, and only while nothing is known to be paid. From
+then on the reversal is gone through with, and a payment that it met is given back: nobody may be
+told of one that a reversal on its way takes back in silence.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from midas.charge import WITHDRAWN, Charge, ChargeFacts, ChargeSaid, ObservedBy, mismatches
+from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
+from midas.flows.deadline import NO_DEADLINE, Deadline
+from midas.flows.listing import FindCharge, find_charge
+from midas.flows.look import not_shown
+from midas.flows.observe import Ports, change, charge_seen, charge_silent, charge_told, see_charge
+from midas.flows.unknown import refused
+from midas.payment import Draft, Order
+from midas.ports import Done, Unknown
+from midas.records import changed
+
+
+async def settle_declined(
+    ports: Ports,
+    order: Order,
+    out_trade_no: str,
+    by: ObservedBy,
+    deadline: Deadline = NO_DEADLINE,
+    find: FindCharge = find_charge,
+) -> Order:
+    """Bring a declined bar code to its end, as far as that can be done now.
+
+    Raises StorageUnavailable or Overloaded: nothing was sent. Raises OutcomeUnknown: it may have
+    been reversed, and that could not be written down; whoever looks next finds it out.
+    """
+    charge, began_at = order.charge(out_trade_no), ports.store.now()
+    found = await find(ports, charge, deadline)
+    if isinstance(found, Unknown):
+        return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
+    if not found:
+        return await change(ports, order, _not_listed(ports, out_trade_no, by, began_at))
+    if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0]):
+        return await change(ports, order, _listed(ports, charge, found, by))
+    order = await change(ports, order, _marked(ports, out_trade_no, by))
+    if not order.charge(out_trade_no).is_being_reversed:
+        return order  # it was paid before
+    reversal = await _reverse(ports, found[0].charge_id, deadline)
+    try:
+        return await change(ports, order, _reversal_answered(ports, charge, reversal, by))
+    except (StorageUnavailable, Overloaded):
+        raise OutcomeUnknown(order.order_no, out_trade_no) from None
+
+
+def settles_in(ports: Ports, charge: Charge) -> timedelta | None:
+    """When a declined bar code that is not listed is given up; None if that is not its case."""
+    if not charge.is_declined or charge.absent_since is None:
+        return None
+    left = charge.absent_since + ports.settles_after(charge) - ports.store.now()
+    return max(left, _A_SECOND)
+
+
+_A_SECOND = timedelta(seconds=1)
+
+
+def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
+    if found.reversed or mismatches(charge, found) or not ports.psp.can_reverse(charge.channel):
+        return False
+    return charge.is_being_reversed or not found.paid
+
+
+def _listed(
+    ports: Ports, charge: Charge, found: tuple[ChargeFacts, ...], by: ObservedBy
+) -> Callable[[Draft], None]:
+    """All that was found, so that a second charge of the number is loud."""
+    observed = [charge_told(ports, charge, each, by) for each in found]
+
+    def decide(draft: Draft) -> None:
+        for seen in observed:
+            see_charge(draft, charge.out_trade_no, seen)
+
+    return decide
+
+
+def _marked(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
+    def decide(draft: Draft) -> None:
+        charge = draft.charge(out_trade_no)
+        if charge.is_declined and not charge.is_being_reversed:
+            marked = changed(charge, answer=WITHDRAWN)
+            draft.put_charge(marked, "charge_closing", ports.store.now(), by)
+
+    return decide
+
+
+async def _reverse(ports: Ports, charge_id: str, deadline: Deadline) -> ChargeFacts | Unknown:
+    """How the charge stands once this reversal was carried out or refused; else Unknown."""
+    reversal = await ports.psp.reverse_charge(charge_id, deadline.left())
+    if refused(reversal):
+        reversal = await ports.psp.retrieve_charge(charge_id, deadline.left())
+    return reversal.answer if isinstance(reversal, Done) else Unknown("not_reversed")
+
+
+def _reversal_answered(
+    ports: Ports, before: Charge, told: ChargeFacts | Unknown, by: ObservedBy
+) -> Callable[[Draft], None]:
+    silent = charge_silent(ports, Unknown("not_reversed"), by)
+    seen = silent if isinstance(told, Unknown) else charge_told(ports, before, told, by)
+
+    def decide(draft: Draft) -> None:
+        charge = draft.charge(before.out_trade_no)
+        if charge.is_being_reversed and seen.said is ChargeSaid.PAID:
+            # It was paid, and is not reversed by this: nothing is on its way any more.
+            draft.reschedule_charge(changed(charge, answer=None))
+        waits = seen.said is ChargeSaid.WAITING
+        see_charge(draft, before.out_trade_no, silent if waits else seen)
+
+    return decide
+
+
+def _not_listed(
+    ports: Ports, out_trade_no: str, by: ObservedBy, began_at: datetime
+) -> Callable[[Draft], None]:
+    missed = not_shown(ports, out_trade_no, by, "not_listed", began_at)
+
+    def decide(draft: Draft) -> None:
+        charge = draft.charge(out_trade_no)
+        if not charge.is_declined:
+            return  # a webhook told more meanwhile
+        if charge.is_being_reversed:  # it was listed before
+            silent = charge_silent(ports, Unknown("not_listed"), by)
+            see_charge(draft, out_trade_no, silent)
+            return
+        missed(draft)
+        after = draft.charge(out_trade_no)
+        left = settles_in(ports, after)
+        if left is None or after.due_at is None:
+            return
+        settled_at = ports.store.now() + left
+        if settled_at < after.due_at:
+            # The shop waits for this very moment: do not look a minute later.
+            draft.reschedule_charge(changed(after, due_at=settled_at))
+
+    return decide
