@@ -42,7 +42,7 @@ BREAKS: dict[str, set[str]] = {
         "ignores-repeats-after-a-restart",
         "counts-money-once",
     },
-    "refuses-gaps": {"takes-gaps"},
+    "refuses-gaps": {"takes-gaps", "takes-new-epochs"},
     "looks-then-writes": {"ignores-copies-at-once", "counts-money-once"},
     "one-at-a-time": {"keeps-orders-apart", "answers-in-time"},
     "too-slow": {"answers-in-time", "takes-late-money"},
