@@ -78,13 +78,23 @@ def migrate_sqlite(url: URL, say: Say = _to_log) -> tuple[str, str]:
         with engine.begin() as connection:
             found = schema_of(connection)
             if _is_older(found):
-                backup = back_up(Path(url.database or ""), found.revision)
-                if backup is not None:
-                    say("database_backed_up", {"file": backup.name})
-                _upgrade(connection)
+                _upgrade_sqlite(connection, Path(url.database or ""), found.revision, say)
             return _done(found, schema_of(connection), say)
     except SQLAlchemyError as error:
         raise SettingsError(f"DATABASE_URL: the schema cannot be written ({error}).") from error
+
+
+def _upgrade_sqlite(connection: Connection, path: Path, revision: str, say: Say) -> None:
+    backup = back_up(path, revision)
+    try:
+        _upgrade(connection)
+    except Exception:
+        # The file is as it was; and who is started again and again must not fill the disk.
+        if backup is not None:
+            backup.unlink()
+        raise
+    if backup is not None:
+        say("database_backed_up", {"file": backup.name})
 
 
 async def _migrate_postgres(url: URL, say: Say) -> tuple[str, str]:

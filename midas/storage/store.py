@@ -292,7 +292,7 @@ class SqlStore:
         return [notification_of(self._notifications.values(row)) for row in rows]
 
     async def check(self) -> None:
-        """See `Store`. Raises within two seconds."""
+        """See `Store`. Each of its statements, one or two, fails within two seconds."""
         schema = await schema_by(partial(self._fetch, patience=CHECK_TIMEOUT.total_seconds()))
         if not schema.fits:
             raise schema.refusal()

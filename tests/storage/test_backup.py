@@ -137,11 +137,11 @@ async def test_what_an_attempt_left_behind_is_not_in_the_way(path: Path, newer: 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(
     path: Path, newer: Newer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All migrations or none, and the copy stays."""
+    """All migrations or none; and no copy, or who is started again and again fills the disk."""
     newer.add("op.execute('SELECT * FROM nobody')")
     install(newer.folder, monkeypatch)
     with pytest.raises(SettingsError):
         await migrate(f"sqlite:///{path}")
     assert rows(path, "SELECT version_num FROM alembic_version") == [(SCHEMA,)]
     assert rows(path, "SELECT count(*) FROM refunds") == [(0,)]
-    assert len(backups(path)) == 1
+    assert backups(path) == []

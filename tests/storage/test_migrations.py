@@ -136,16 +136,21 @@ async def test_a_lock_that_is_never_given_back_is_a_sentence(
     assert await migrate(stage.url) == (SCHEMA, stage.newer.revision)
 
 
-async def test_an_index_is_built_beside_writers(stage: Stage) -> None:
-    """It waits for a transaction that is older, and nobody waits for it."""
+async def test_an_index_is_built_beside_writers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a transaction that is older, however long; and nobody waits for it."""
+    monkeypatch.setattr(MIGRATING, "LOCK_TIMEOUT", "10ms")
     stage.add(INDEX)
+    said = Said()
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM charges")
-        migrating = asyncio.ensure_future(migrate(stage.url))
+        migrating = asyncio.ensure_future(migrate(stage.url, said))
         await stage.until_waiting()
         await stage.sql("DELETE FROM charges")
         assert not migrating.done()
     assert await migrating == (SCHEMA, stage.newer.revision)
+    assert said.names == ["schema_migrated"]
     assert await stage.index() == [True]
 
 

@@ -158,6 +158,15 @@ async def test_a_newer_schema_is_served_or_refused_as_it_says(
                 await use(url)
 
 
+async def test_a_schema_that_no_midas_has_made_is_a_sentence(sqlite_path: Path) -> None:
+    """Alembic knows no way from there."""
+    with closing(sqlite3.connect(sqlite_path)) as connection, connection:
+        connection.execute(VERSION.format("0000"))
+    for use in (open_store, migrate):
+        with pytest.raises(SettingsError, match="none that any Midas has made"):
+            await use(f"sqlite:///{sqlite_path}")
+
+
 async def test_sqlite_is_migrated_by_opening_it(tmp_path: Path) -> None:
     """A file that is not there yet is made, by either spelling of the URL; reopening is fine."""
     for scheme in ("sqlite", "sqlite+aiosqlite"):
