@@ -15,7 +15,7 @@ from midas.charge import Charge, ChargeFacts, ChargeState
 from midas.flows.deadline import NO_DEADLINE
 from midas.flows.listing import SharedLooks, find_charge
 from midas.flows.observe import Ports
-from midas.flows.sweep import TOO_LONG, Found, merged, without
+from midas.flows.sweep import TOO_LONG, Found, merged, sweep, wanted, without
 from midas.ports import ChargePage, Done, NotDone, Refusal, Unknown, Verdict
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Sent
@@ -266,19 +266,14 @@ async def test_a_sweep_that_breaks_leaves_the_others_to_the_next_one(world: Worl
     assert others == [(), ()]
 
 
-async def test_what_was_seen_to_the_end_is_answered_though_the_pages_run_out(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_seen_to_the_end_is_answered_though_the_pages_run_out(world: World) -> None:
     """So the next sweep has less to do, and in the end all are answered for."""
-    monkeypatch.setattr(limits, "SWEEP_PAGES", 100)
     ports, psp = busy(world, 5)
     measured(ports, psp)
-    hour = 3600
-    charges = [unknown(f"N{n}", OVER_S + n * hour) for n in range(4)]
-    answers = await together(ports, *charges)
-    assert () in answers
-    assert TOO_LONG in answers
-    assert psp.pages <= 2 * limits.SWEEP_PAGES
+    four = [wanted(ports, unknown(f"N{n}", OVER_S + n * 3600)) for n in range(4)]
+    await sweep(ports, "wx_pub_scan", four, NO_DEADLINE, pages=170)
+    assert [each.answer for each in four] == [(), (), TOO_LONG, TOO_LONG]
+    assert psp.pages == 170
 
 
 @pytest.mark.parametrize(

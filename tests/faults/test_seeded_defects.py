@@ -126,7 +126,7 @@ def m5_two_commits(patch: pytest.MonkeyPatch) -> None:
 
 
 CAUGHT: list[tuple[Seed, Story, ChargeTerms, str]] = [
-    (m1_call_before_intent, scenarios.charge_and_pay, BAR_CODE, "I1|I3"),
+    (m1_call_before_intent, scenarios.charge_and_pay, BAR_CODE, "I1|I3|I5"),
     (m2_timeout_is_failure, scenarios.charge_and_pay, TERMS, "I5"),
     (m2_timeout_is_failed_refund, scenarios.refund_once, TERMS, "I5"),
     (m3_retry_after_502, scenarios.refund_once, TERMS, "I2"),
