@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations, pairwise
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -18,7 +19,7 @@ from midas.flows.observe import Ports
 from midas.flows.sweep import TOO_LONG, Found, merged, sweep, wanted, without
 from midas.ports import ChargePage, Done, NotDone, Refusal, Unknown, Verdict
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Answer, Sent
+from midas.psp.transport import Answer, Lost, Sent
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import BAR_CODE
 from tests.faults.world import Failed, FaultyWire, World
@@ -348,6 +349,35 @@ async def test_a_whole_run_finds_out_with_a_few_pages(
     assert len(gets) == 2
     for terms in orders:
         assert (await world.disk.load(terms.order_no)).charges[0].state is ChargeState.SUCCEEDED
+
+
+@pytest.mark.parametrize("looked_before", [True, False])
+async def test_the_resolver_keeps_watch_over_the_clocks(
+    world: World, looked_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has nothing to do, and notes how they stand: what is written then is looked for nearby."""
+    for n in range(5):
+        await world.payments.charge(replace(BAR_CODE, order_no=f"other-{n}"))
+    if looked_before:
+        assert await world.payments.resolve_due() == 0
+    send = FaultyWire.send
+    gets: list[str] = []
+
+    async def lose_posts(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if request.method == "POST":
+            return Lost("timeout")
+        gets.append(request.url)
+        return await send(self, request, limit)
+
+    monkeypatch.setattr(FaultyWire, "send", lose_posts)
+    world.pass_time(1)
+    assert isinstance(await world.ask(lambda payments: payments.charge(BAR_CODE)), Failed)
+    asked_at = world.seconds
+    world.pass_time(60)
+    assert await world.payments.resolve_due() == 1
+    earliest = int(parse_qs(urlsplit(gets[0]).query)["created[gte]"][0])
+    kept = limits.CLOCK_SKEW_KEPT if looked_before else limits.CLOCK_SKEW
+    assert abs(asked_at - kept.total_seconds() - earliest) <= 2
 
 
 def test_stretches_are_cut_and_joined_as_sets_of_seconds_would_be() -> None:
