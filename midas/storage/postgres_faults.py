@@ -7,7 +7,7 @@ that are in doubt. What is not in the table is in doubt: that costs one look mor
 that is taken for "not written" costs money.
 """
 
-from enum import Enum
+from enum import Enum, auto
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
@@ -21,7 +21,6 @@ DRIVER_ERRORS = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
-    TimeoutError,
 )
 """Whatever SQLAlchemy and asyncpg raise when the database or the way to it is the reason."""
 
@@ -29,11 +28,16 @@ DRIVER_ERRORS = (
 class Meaning(Enum):
     """What one SQLSTATE says of the statement that it answers."""
 
-    WAIT = "not written; the server or the session is the reason, so the same may succeed soon"
-    ROWS = "not written; a constraint or a value stands in the way"
-    OWN = "not written; the statement itself is the reason"
-    OWN_DOUBT = "the statement itself is the reason; it may have been written all the same"
-    DOUBT = "written or not"
+    WAIT = auto()
+    """Not written; the server or the session is the reason, so the same may succeed soon."""
+    ROWS = auto()
+    """Not written; a constraint or a value stands in the way."""
+    OWN = auto()
+    """Not written; the statement itself is the reason."""
+    OWN_DOUBT = auto()
+    """The statement itself is the reason; it may have been written all the same."""
+    DOUBT = auto()
+    """Written or not."""
 
 
 WAIT, ROWS, OWN = Meaning.WAIT, Meaning.ROWS, Meaning.OWN

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 
 from midas.storage.faults import (
     InDoubt,
@@ -18,6 +18,7 @@ from midas.storage.faults import (
     StatementRefused,
     StorageFault,
 )
+from midas.storage.postgres import PostgresDatabase
 from midas.storage.postgres_faults import CLASSES, STATES, Meaning, fault_of
 
 MEANINGS = {
@@ -182,5 +183,72 @@ def test_what_led_to_the_servers_answer_does_not_hide_it() -> None:
     told = error("40001")
     told.__cause__ = ConnectionResetError("the attempt before")
     assert _is(fault_of(told), Meaning.WAIT)
+
+
+def test_a_wrapping_with_nothing_in_it_is_told_as_it_is() -> None:
+    """And is in doubt."""
     bare = AsyncAdapt_asyncpg_dbapi.Error("bare")  # type: ignore[no-untyped-call]
-    assert _is(fault_of(bare), Meaning.DOUBT)
+    empty = DBAPIError("UPDATE", {}, None)  # type: ignore[arg-type]
+    for each in (bare, empty):
+        assert _is(fault_of(each), Meaning.DOUBT)
+        assert str(fault_of(each)).startswith(f"{type(each).__name__}: ")
+
+
+class Broken:
+    """An engine, and its connection: what fails raises this."""
+
+    def __init__(self, error: Exception, *, connects: bool) -> None:
+        self._error = error
+        self._connects = connects
+        self.invalid = False
+
+    async def connect(self) -> "Broken":
+        """See AsyncEngine."""
+        if not self._connects:
+            raise self._error
+        return self
+
+    async def exec_driver_sql(self, *_: object) -> None:
+        """See AsyncConnection."""
+        raise self._error
+
+    async def invalidate(self) -> None:
+        """See AsyncConnection."""
+        self.invalid = True
+
+    async def close(self) -> None:
+        """See AsyncConnection."""
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        error("57P03"),
+        asyncpg.InterfaceError("closed"),
+        asyncpg.InternalClientError("protocol"),
+        ConnectionResetError("gone"),
+        TimeoutError("too late"),
+        NoSuchModuleError("sqlalchemy's own"),
+        DBAPIError("UPDATE", {}, error("57P03")),
+    ],
+    ids=repr,
+)
+async def test_nothing_but_faults_leaves_the_database(raised: Exception) -> None:
+    """Without a session nothing was sent; with one, the error says what may have happened."""
+    unconnected = PostgresDatabase(Broken(raised, connects=False))  # type: ignore[arg-type]
+    with pytest.raises(NotWritten):
+        await unconnected.fetch("SELECT 1")
+    engine = Broken(raised, connects=True)
+    with pytest.raises(StorageFault) as fault:
+        await PostgresDatabase(engine).fetch("SELECT 1")  # type: ignore[arg-type]
+    assert type(fault.value) is type(fault_of(raised))
+    assert engine.invalid, "the next attempt needs another session"
+
+
+@pytest.mark.parametrize("state", ["42P01", "23505"])
+async def test_a_session_that_refused_a_statement_is_kept(state: str) -> None:
+    """It is well, and halving a batch asks it many times."""
+    engine = Broken(error(state), connects=True)
+    with pytest.raises(StorageFault):
+        await PostgresDatabase(engine).fetch("SELECT 1")  # type: ignore[arg-type]
+    assert not engine.invalid

@@ -107,8 +107,13 @@ def test_a_value_that_cannot_be_handed_over_is_the_rows_fault(kind: type[Excepti
 @pytest.mark.parametrize(
     ("text", "constraint"),
     [
+        ("UNIQUE constraint failed: charges.out_trade_no", "charges_pkey"),
+        ("UNIQUE constraint failed: charges.order_no", "charges_one_open"),
         ("UNIQUE constraint failed: charges.charge_id", "charges_charge_id"),
+        ("UNIQUE constraint failed: refunds.refund_no", "refunds_pkey"),
+        ("UNIQUE constraint failed: refunds.refund_id", "refunds_refund_id"),
         ("UNIQUE constraint failed: events.event_id", "events_pkey"),
+        ("NOT NULL constraint failed: charges.order_no", "charges.order_no"),
         ("UNIQUE constraint failed: journal.order_no, journal.version", None),
         ("CHECK constraint failed: charges_amount_positive", "charges_amount_positive"),
         ("FOREIGN KEY constraint failed", ""),
