@@ -59,6 +59,7 @@ def charge_request(order_no: str, **changes: Any) -> pb.ChargeRequest:
 _EXTRA: dict[str, dict[str, str]] = {
     "wx_pub_qr": {"product_id": "tea-1"},
     "wx_pub_scan": {"scan_code": "134567890123456789"},
+    "alipay_scan": {"scan_code": "281234567890123456", "terminal_id": "till-1"},
 }
 
 

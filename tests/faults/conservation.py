@@ -112,14 +112,21 @@ def check_one_commit(change: Change) -> None:
     assert not changed or change.journal, "I7: a payment without a line in the journal"
 
 
-def check_announcements(order: Order, notifications: Iterable[Any]) -> None:
-    """Sequences without a gap, and each payment and refund announced exactly once (I7, I8)."""
+def check_announcements(
+    order: Order, notifications: Iterable[Any], *, told_again: bool = False
+) -> None:
+    """Sequences without a gap, and each payment and refund announced exactly once (I7, I8).
+
+    `told_again`: after commits were lost, one may stand there under two numbers.
+    """
     messages = list(notifications)
     last = 0
     for each in messages:
         assert follows(last, each.sequence), f"I7: a gap, {each.sequence} after {last}"
         last = each.sequence
     assert order.last_sequence == last, "I7: the order counts otherwise"
+    if told_again:
+        messages = list({(n.kind, n.out_trade_no, n.refund_no): n for n in messages}.values())
     successes = [each.out_trade_no for each in messages if each.kind == "PAY_ORDER_SUCCESS"]
     closed = [each.out_trade_no for each in messages if each.kind == "PAY_ORDER_CLOSED"]
     back = [each.out_trade_no for each in order.charges if each.state is ChargeState.REVERSED]
@@ -178,18 +185,23 @@ def check_third_ledger(
     """I1-I4: the order service believes of these charges exactly what Ping++ holds of them."""
     for charge in charges:
         told = lookalike.charges_of(charge.out_trade_no)
-        held = {
-            each["id"]: each["amount"] for each in told if each["paid"] and not each["reversed"]
-        }
-        ids = {each["id"] for each in told}
-        believed = orders.payments(charge.order_no)
-        ours = {key: amount for key, amount in believed.items() if key in ids}
-        assert ours == held, f"I3: the order service believes {ours}, and Ping++ holds {held}"
-        made = [refund for each in ids for refund in lookalike.refunds_of(each)]
-        done = sorted((r["id"], r["amount"]) for r in made if r["status"] == "succeeded")
-        refund_ids = {each["id"] for each in made}
-        given_back = [each for each in orders.refunds(charge.order_no) if each[0] in refund_ids]
-        assert given_back == done, f"I3: refunds {given_back} told of, and {done} at Ping++"
+        made = [refund for each in told for refund in lookalike.refunds_of(each["id"])]
+        check_believed(charge.order_no, told, made, orders)
+
+
+def check_believed(
+    order_no: str, told: list[dict[str, Any]], made: list[dict[str, Any]], orders: OrderService
+) -> None:
+    """I1-I4: the same for some charges and refunds of an order, as Ping++ has them."""
+    held = {each["id"]: each["amount"] for each in told if each["paid"] and not each["reversed"]}
+    ids = {each["id"] for each in told}
+    believed = orders.payments(order_no)
+    ours = {key: amount for key, amount in believed.items() if key in ids}
+    assert ours == held, f"I3: the order service believes {ours}, and Ping++ holds {held}"
+    done = sorted((r["id"], r["amount"]) for r in made if r["status"] == "succeeded")
+    refund_ids = {each["id"] for each in made}
+    given_back = [each for each in orders.refunds(order_no) if each[0] in refund_ids]
+    assert given_back == done, f"I3: refunds {given_back} told of, and {done} at Ping++"
 
 
 def check_no_other_money(lookalike: Lookalike, orders: OrderService) -> None:

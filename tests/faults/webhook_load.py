@@ -116,7 +116,7 @@ class Load:
         self._chain.harness.pay(charge)
 
     async def _insist(
-        self, call: Callable[["PaymentServiceAsyncStub"], Awaitable[Answer]]
+        self, call: Callable[["PaymentServiceAsyncStub"], Awaitable[Answer]], order_no: str = ""
     ) -> Answer | None:
         """Repeat it, at any Midas, until there is an answer or a final refusal (None)."""
         while True:
@@ -129,10 +129,14 @@ class Load:
                 return answer
             reason = _reason(told)
             self.ends[reason or told.code().name] += 1
-            if reason in FINAL:
+            if self._is_final(reason, order_no):
                 return None
-            assert reason in AGAIN, f"{told.code()} {reason} {told.details()}"
             await asyncio.sleep(PAUSE_S)
+
+    def _is_final(self, reason: str, order_no: str) -> bool:
+        """Whether the caller gives up. AssertionError for what nobody may be told."""
+        assert reason in FINAL | AGAIN, f"{order_no} {reason}"
+        return reason in FINAL
 
 
 def _reason(error: aio.AioRpcError) -> str:
