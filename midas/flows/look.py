@@ -79,8 +79,11 @@ def not_shown(
         first, window = charge.absent_since or now, ports.settles_after(charge)
         if long_absent(ports, charge.absent_since, first, began_at or now, window):
             seen = ChargeObservation(ChargeSaid.ABSENT, by, now)
-        elif known and charge.absent_since is not None and by is ObservedBy.QUERY:
-            return  # nothing new, and whoever asked plans no look
+        elif known and by is ObservedBy.QUERY:
+            if charge.absent_since is None:
+                missed = changed(charge, absent_since=first)
+                draft.put_charge(missed, "charge_not_shown", now, by)
+            return  # else it is nothing new; and whoever asked plans no look
         else:
             seen = ChargeObservation(ChargeSaid.NO_ANSWER, by, now, code=code)
             draft.reschedule_charge(changed(charge, absent_since=first))
@@ -115,6 +118,9 @@ def _refund_not_shown(ports: Ports, refund_no: str, by: ObservedBy) -> Callable[
         now = ports.store.now()
         if long_absent(ports, refund.absent_since, refund.absent_since or now, now):
             see_refund(draft, refund_no, RefundObservation(RefundSaid.ABSENT, by, now))
+        elif refund.absent_since is None and by is ObservedBy.QUERY:
+            missed = changed(refund, absent_since=now)
+            draft.put_refund(missed, "refund_not_shown", now, by)
         elif refund.absent_since is None:
             draft.reschedule_refund(changed(refund, absent_since=now))
             silent = RefundObservation(RefundSaid.NO_ANSWER, by, now, code="not_shown")

@@ -27,12 +27,12 @@ from midas.errors import (
 from midas.flows.listing import list_all_refunds
 from midas.flows.look import is_missing, not_shown
 from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
-from midas.flows.resolve_refund import resolve_refund, submit_refund
+from midas.flows.resolve_refund import Posted, find_out, submit_refund
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
 from midas.flows.unknown import wait_while_in_flight
 from midas.payment import Draft, Order
-from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown, Verdict
-from midas.refund import Refund, RefundFacts, RefundState
+from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown
+from midas.refund import Refund, RefundState
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,7 @@ async def _submit(ports: Ports, order: Order, refund_no: str) -> RefundResult:
         raise OutcomeUnknown(order.order_no, charge_no, refund_no) from None
 
 
-def _answer(
-    order: Order, refund_no: str, verdict: Verdict[RefundFacts] | None = None
-) -> RefundResult:
+def _answer(order: Order, refund_no: str, verdict: Posted = None) -> RefundResult:
     refund = order.refund(refund_no)
     if refund.state is not RefundState.SUBMITTING:
         return RefundResult(order, refund)
@@ -149,13 +147,14 @@ async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundR
     order = await wait_while_in_flight(ports, order, lambda now: now.refund(key))
     refund = order.refund(terms.refund_no)
     unknown = refund.state is RefundState.SUBMITTING and not refund.operator_reason
+    verdict: Posted = None
     if unknown and not terms.validate_only:
         try:
-            order = await resolve_refund(ports, order, terms.refund_no, ObservedBy.RESOLVE)
+            order, verdict = await find_out(ports, order, key, ObservedBy.RESOLVE)
         except (StorageUnavailable, Overloaded):
             charge_no = refund.out_trade_no
             raise OutcomeUnknown(order.order_no, charge_no, terms.refund_no) from None
-    return _answer(order, terms.refund_no)
+    return _answer(order, key, verdict)
 
 
 def _check_content(order: Order, terms: RefundTerms) -> None:

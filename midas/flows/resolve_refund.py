@@ -28,6 +28,9 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, Ref
 
 logger = logging.getLogger("midas.flows")
 
+Posted = Verdict[RefundFacts] | None
+"""What came of a POST; None if there was none."""
+
 
 async def resolve_refund(
     ports: Ports,
@@ -37,38 +40,48 @@ async def resolve_refund(
     deadline: Deadline = NO_DEADLINE,
 ) -> Order:
     """Find out what became of a refund, or send it if it certainly never went out."""
+    order, _ = await find_out(ports, order, refund_no, by, deadline)
+    return order
+
+
+async def find_out(
+    ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline = NO_DEADLINE
+) -> tuple[Order, Posted]:
+    """The same, with the verdict on the POST if it was sent: the caller is told by that."""
     refund = order.refund(refund_no)
     if refund.unsent:
-        return await send_unsent(ports, order, refund_no, by, deadline)
+        return await _send_unsent(ports, order, refund_no, by, deadline)
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
         silent = refund_silent(ports, listed.reason, by)
-        return await change(ports, order, lambda draft: see_refund(draft, refund_no, silent))
-    return await change(ports, order, _refund_listed(ports, refund, listed, by))
+        return await change(ports, order, lambda draft: see_refund(draft, refund_no, silent)), None
+    return await change(ports, order, _refund_listed(ports, refund, listed, by)), None
 
 
-async def send_unsent(
-    ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline = NO_DEADLINE
-) -> Order:
+async def _send_unsent(
+    ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline
+) -> tuple[Order, Posted]:
     """Send a refund that never went out. The deadline is for the look before.
 
     It is never given up, but after UNKNOWN_PATIENCE a person is called, once.
     """
-    before = order.refund(refund_no)
+    before, verdict = order.refund(refund_no), None
     waits = await _may_be_on_its_way(ports)  # asked first: what the look then misses never comes
     order, settled = await _found_before_sending(ports, order, before, by, deadline)
     if not settled and waits:
         order = await _leave_queued(ports, order, refund_no, by, "database_changed")
     elif not settled:
-        order = await _claim_and_send(ports, order, refund_no, by)
+        order, verdict = await _claim_and_send(ports, order, refund_no, by)
     after, patience_ends = order.refund(refund_no), before.created_at + limits.UNKNOWN_PATIENCE
     if after.unsent and before.updated_at < patience_ends <= after.updated_at:
         ids = {"order_no": order.order_no, "refund_no": refund_no}
         logger.error("refund_still_unsent", extra=ids)
-    return order
+    return order, verdict
 
 
-async def _claim_and_send(ports: Ports, order: Order, refund_no: str, by: ObservedBy) -> Order:
+async def _claim_and_send(
+    ports: Ports, order: Order, refund_no: str, by: ObservedBy
+) -> tuple[Order, Posted]:
     """Whoever wins the commit before it is the one to send, unless it was made on a new server."""
     claimed = False
 
@@ -86,10 +99,10 @@ async def _claim_and_send(ports: Ports, order: Order, refund_no: str, by: Observ
 
     order = await change(ports, order, claim)
     if claimed and await _may_be_on_its_way(ports):
-        return await change(ports, order, _put_back(order.last_change, refund_no, ports, by))
+        return await change(ports, order, _put_back(order.last_change, refund_no, ports, by)), None
     if claimed:
-        order, _ = await submit_refund(ports, order, refund_no, by)
-    return order
+        return await submit_refund(ports, order, refund_no, by)
+    return order, None
 
 
 async def _may_be_on_its_way(ports: Ports) -> bool:

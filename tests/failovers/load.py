@@ -1,4 +1,4 @@
-"""Callers and payers for whom a failover is a long call: they insist, repeat, and pay what they can.
+"""Callers and payers for whom a failover is a long call: they insist, repeat, and pay.
 
 Of what a lost commit could hide, they leave nothing out: a charge is asked for again when it was
 handed out already, and whoever gets a second one pays that, too; refunds are repeated at both
