@@ -394,8 +394,12 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
     detail = {"said": seen.said.value, "code": seen.code}
     if seen.said is ChargeSaid.NO_ANSWER:
         return ChargeOutcome(charge, "charge_outcome_unknown", detail=detail)
-    if seen.said is ChargeSaid.DECLINED and charge.state is ChargeState.SUBMITTING:
-        return ChargeOutcome(_declined(charge, seen), "charge_declined", detail=detail)
+    undecided = charge.state is ChargeState.SUBMITTING and not charge.is_declined
+    if seen.said is ChargeSaid.DECLINED and undecided:
+        code = seen.code or seen.said.value.lower()
+        why = {"failure_code": code, "failure_message": seen.message}
+        declined = changed(charge, **why, updated_at=seen.at)
+        return ChargeOutcome(declined, "charge_declined", detail=detail)
     stale = seen.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
     if (charge.state, seen.said) in CONTRADICTIONS and not stale:
         reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
@@ -404,13 +408,6 @@ def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
     if seen.said is ChargeSaid.WAITING and charge.state is ChargeState.PENDING:
         return ChargeOutcome(_with_facts(charge, seen), "charge_still_pending", detail=detail)
     return ChargeOutcome(charge, "charge_observation_stale", detail=detail)
-
-
-def _declined(charge: Charge, seen: ChargeObservation) -> Charge:
-    why = {"failure_code": seen.code, "failure_message": seen.message}
-    if (charge.failure_code, charge.failure_message) == (seen.code, seen.message):
-        return charge
-    return changed(charge, **why, updated_at=seen.at)
 
 
 def _moved(

@@ -118,6 +118,9 @@ class Psp(Protocol):
         A second source of time beside the database's. It may only delay what ends a payment.
         """
 
+    def latest_now(self) -> datetime | None:
+        """The same by the last answer alone, which may be wrong: for what it can only delay."""
+
     def admit(self) -> AbstractAsyncContextManager[None]:
         """Reserve a place for one flow's calls, before anything is written.
 

@@ -79,7 +79,7 @@ class Ports:
 
     def beside(self) -> SecondClocks:
         """What time it is besides what the database says."""
-        return SecondClocks(self.psp.now(), self.awake())
+        return SecondClocks(self.psp.latest_now(), self.awake())
 
     def passed(self, since: datetime, now: datetime) -> timedelta:
         """How much time has certainly passed: what a clock stepped while nobody ran is not."""
@@ -206,7 +206,7 @@ def see_charge(draft: Draft, out_trade_no: str, seen: ChargeObservation) -> Char
         after = _call_a_person(after)
         draft.put_charge(after, "charge_needs_operator", seen.at, seen.by)
     due_at = _next_charge_look(after, seen)
-    if due_at != after.due_at:
+    if _is_planned(after, due_at):
         after = changed(after, due_at=due_at, looks=after.looks + 1)
         draft.reschedule_charge(after)
     return after
@@ -223,10 +223,20 @@ def see_refund(draft: Draft, refund_no: str, seen: RefundObservation) -> Refund:
         after = _call_a_person(after)
         draft.put_refund(after, "refund_needs_operator", seen.at, seen.by)
     due_at = _next_refund_look(after, seen)
-    if due_at != after.due_at:
+    if _is_planned(after, due_at):
         after = changed(after, due_at=due_at, looks=after.looks + 1)
         draft.reschedule_refund(after)
     return after
+
+
+def _is_planned(row: Charge | Refund, due_at: datetime | None) -> bool:
+    """Whether this look is one of those that make the pauses grow, or there are none any more.
+
+    A look may be planned for the very moment at which its claim ends.
+    """
+    if row.operator_reason:
+        return due_at != row.due_at
+    return due_at is not None or row.due_at is not None
 
 
 def _unknown_too_long(unknown: bool, since: datetime, now: datetime) -> bool:

@@ -108,6 +108,10 @@ class PingppClient:
         """Ping++'s clock, where enough of its answers have told it lately."""
         return self._clock.now()
 
+    def latest_now(self) -> datetime | None:
+        """The same by the last answer alone."""
+        return self._clock.latest()
+
     def admit(self) -> AbstractAsyncContextManager[None]:
         """A place for one flow. Raises PspUnavailable or Overloaded before anything happens."""
         return self._gate.admit()

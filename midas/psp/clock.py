@@ -36,6 +36,7 @@ class PspClock:
         self._heard: deque[tuple[float, float]] = deque(maxlen=ANSWERS_KEPT)
         """When, and the offset then; oldest first."""
         self._usual = 0.0
+        self._last: tuple[float, float] | None = None
         self._alarmed_at: float | None = None
 
     def heard(self, date: str, began: float, ended: float) -> bool:
@@ -48,6 +49,7 @@ class PspClock:
         if told is None:
             return False
         offset = told - (began + ended) / 2
+        self._last = ended, offset
         self._forget(ended)
         jumped = bool(self._heard) and abs(offset - self._usual) > JUMP_S
         if jumped:
@@ -65,6 +67,13 @@ class PspClock:
         if len(self._heard) < ANSWERS_LEAST:
             return None
         return datetime.fromtimestamp(at + self._usual, UTC)
+
+    def latest(self) -> datetime | None:
+        """The same by the last answer alone, if that is not older; one answer may be wrong."""
+        at = self._monotonic()
+        if self._last is None or self._last[0] < at - MEMORY_S:
+            return None
+        return datetime.fromtimestamp(at + self._last[1], UTC)
 
     def _forget(self, at: float) -> None:
         before = len(self._heard)

@@ -93,7 +93,6 @@ async def test_an_hour_apart(ahead_s: float) -> None:
 async def test_ping_pps_clock_outdoes_a_step() -> None:
     """The database's clock is set two days ahead: what can still be paid is not closed (I5)."""
     world = a_world(ALIPAY)
-    world.tells_psp_time = True
     await insist_on_charge(world, ALIPAY)
     world.pass_time(2 * DAY_S)  # the process has run for long
     world.lookalike.reset()
@@ -105,10 +104,20 @@ async def test_ping_pps_clock_outdoes_a_step() -> None:
     assert (await looked_at(world)).state is ChargeState.CLOSED
 
 
+async def test_one_answer_is_enough_to_delay_an_end() -> None:
+    """A quiet shop: the only answer for days says what time it is (I5)."""
+    world = a_world(ALIPAY)
+    await insist_on_charge(world, ALIPAY)
+    books = world.lookalike._books
+    stands_still = books.now()
+    books.now = lambda: stands_still
+    world.pass_time(2 * DAY_S)
+    assert (await looked_at(world)).state is ChargeState.PENDING
+
+
 async def test_a_step_makes_no_second_charge() -> None:
     """The clock is set ahead, and the caller repeats its call: Ping++'s clock decides (I1)."""
     world = a_world(AN_HOUR_LONG)
-    world.tells_psp_time = True
     await insist_on_charge(world, AN_HOUR_LONG)
     world.step_clock(2 * DAY_S)
     await insist_on_charge(world, AN_HOUR_LONG)
@@ -118,6 +127,7 @@ async def test_a_step_makes_no_second_charge() -> None:
 async def test_a_step_between_two_processes() -> None:
     """While Ping++'s clock is not known, only time in which this process ran counts (I5, I13)."""
     world = a_world(ALIPAY)
+    world.dated = False
     await insist_on_charge(world, ALIPAY)
     world.step_clock(2 * DAY_S)
     world.start()

@@ -244,6 +244,16 @@ async def test_a_charge_that_made_way_is_missing(
     assert shown.due_at is not None, "watched again"
 
 
+async def test_pauses_grow_though_a_look_is_planned_for_the_end_of_its_claim(world: World) -> None:
+    """A charge that made way and is never paid is looked at ever more rarely (I14)."""
+    await superseded(world, 1)
+    looks = 0
+    for _ in range(100):
+        looks += await world.payments.resolve_due()
+        world.pass_time(61)
+    assert looks < 12
+
+
 @pytest.mark.parametrize("way", BLIND)
 async def test_many_rows_at_once_are_one_fault(
     world: World, way: str, caplog: pytest.LogCaptureFixture

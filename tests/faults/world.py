@@ -6,7 +6,7 @@ crash ends the process; the disk and Ping++ outlive it, and the caller tries aga
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -79,8 +79,8 @@ class World:
         self.lookalike = Lookalike("app_1", now=lambda: self.true_seconds, rng_seed=1)
         self.ahead_s = 0.0
         """How far the database's clock is ahead of Ping++'s, which is right."""
-        self.tells_psp_time = False
-        """Whether Midas knows Ping++'s clock from the first answer on."""
+        self.dated = True
+        """Whether Ping++'s answers tell the time."""
         self.handed_out: list[str] = []
         self.posts = 0
         """That left, whatever became of them."""
@@ -124,12 +124,6 @@ class World:
         self.disk.clock += timedelta(seconds=seconds)
         self.ahead_s += seconds
 
-    def psp_time(self) -> datetime | None:
-        """What Midas knows of Ping++'s clock beside the dates of its answers."""
-        if not self.tells_psp_time:
-            return None
-        return datetime.fromtimestamp(self.true_seconds, UTC)
-
     def next_due(self) -> datetime | None:
         """When Midas wants to look next at something, or to tell of something."""
         disk = self.disk.disk
@@ -150,8 +144,6 @@ class World:
         self.process = Process()
         wire = FaultyWire(self, self.process)
         psp = client_over(wire, "app_1", TOTAL_TIMEOUT, lambda: self.true_seconds)
-        by_its_answers = psp.now
-        setattr(psp, "now", lambda: self.psp_time() or by_its_answers())  # noqa: B010
         store = FaultyStore(self, self.process)
         self.payments = Payments(store, psp, VirtualClock(self))
         self.inbox = Inbox(self.payments.ports)
@@ -339,6 +331,8 @@ class FaultyWire:
         if world.payer is not None:
             await world.payer(f"before {request.method}")
         answer = self._altered(deliver(self._world.lookalike, request))
+        if not world.dated:
+            answer = replace(answer, date="")
         if world.payer is not None:
             await world.payer(f"after {request.method}")
         if request.url.endswith("/charges") and self._world.on_charged is not None:

@@ -1,6 +1,6 @@
 """Ping++'s clock, told by its answers."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 
 import pytest
@@ -31,6 +31,22 @@ class Heard:
         told = self.clock.now()
         assert told is not None
         return told.timestamp() - (self.seconds + self.ahead)
+
+
+def test_the_last_answer_alone() -> None:
+    """One is enough for who asks so, however far it is from the others; an old one is not."""
+    seconds = 1000.0
+    clock = PspClock(lambda: seconds)
+    assert clock.latest() is None
+    clock.heard("Sun, 01 Mar 2026 12:00:00 GMT", 999.0, 1000.0)
+    clock.heard("Sun, 01 Mar 2026 10:00:00 GMT", 999.0, 1000.0)
+    seconds = 1060.0
+    latest = clock.latest()
+    assert latest is not None
+    assert abs(latest - datetime(2026, 3, 1, 10, 1, tzinfo=UTC)) < timedelta(seconds=2)
+    assert clock.now() is None
+    seconds = 1601.0
+    assert clock.latest() is None
 
 
 def test_five_answers_tell_the_time_and_four_do_not() -> None:
