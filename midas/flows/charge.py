@@ -183,6 +183,10 @@ async def _intend(
         return charge, await change(ports, order, decide)
     except _InTheWay as met:
         return None, met.order
+    except StorageUnavailable as failed:
+        if failed.may_have_written:
+            ports.in_doubt(charge)
+        raise
     except KeyTaken:  # another order has this number: the next one will be free
         return None, await ports.store.load(order.order_no)
 

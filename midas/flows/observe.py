@@ -65,6 +65,9 @@ class Ports:
     a webhook waits for commits, never for a flow that waits for Ping++. The turns only save work:
     the order's version decides, as it does between processes."""
 
+    in_doubt: Callable[[Charge | Refund], None] = lambda _: None
+    """Told of a row that was not sent, because the commit that it was sent after is in doubt."""
+
     def awake(self) -> timedelta | None:
         """How long this process has run, by a clock that never steps."""
         if self.started is None:

@@ -24,6 +24,7 @@ from midas.flows import refund as refund_flow
 from midas.flows.charge import ChargeResult
 from midas.flows.deadline import Deadline, within
 from midas.flows.listing import SharedLooks
+from midas.flows.not_sent import say_not_sent
 from midas.flows.observe import Ports
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
@@ -67,6 +68,7 @@ class Payments:
             expiry_grace,
             declined_settle=declined_settle,
             started=clock.monotonic(),
+            in_doubt=self._say_not_sent,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = Turns()
@@ -215,6 +217,14 @@ class Payments:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _say_not_sent(self, row: Charge | Refund) -> None:
+        """Beside the caller, who is answered at once; where too much is under way, not at all."""
+        if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
+            return
+        task = asyncio.ensure_future(say_not_sent(self.ports, row))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -79,14 +79,19 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
     if any(each.refund_no == terms.refund_no for each in order.refunds):
         # Ping++ knows this key although the database did not: it lost its last commits.
         return await _same_again(ports, order, terms)
-    planned = _plan(ports, order, charge, terms)
-    violations = ports.psp.check_refund(charge.channel, planned)
+    would_be = _plan(ports, order, charge, terms)
+    violations = ports.psp.check_refund(charge.channel, would_be)
     if violations:
         raise InvalidRequest(tuple(violations))
     if terms.validate_only:
-        return RefundResult(order, planned)
+        return RefundResult(order, would_be)
+    planned = _Planned(ports, charge.out_trade_no, terms)
     try:
-        order = await change(ports, order, _reserve(ports, charge.out_trade_no, terms))
+        order = await change(ports, order, planned.reserve)
+    except StorageUnavailable as failed:
+        if failed.may_have_written and planned.refund is not None:
+            ports.in_doubt(planned.refund)
+        raise
     except KeyTaken:
         known = await ports.store.find(KeyKind.REFUND_NO, terms.refund_no)
         if known is None:
@@ -249,14 +254,21 @@ def _plan(ports: Ports, order: Order, charge: Charge, terms: RefundTerms) -> Ref
     )
 
 
-def _reserve(ports: Ports, out_trade_no: str, terms: RefundTerms) -> Callable[[Draft], None]:
-    """Check and reserve on what the commit will find: a refund that was faster counts too."""
+class _Planned:
+    """A refund that is to be written down before it is sent."""
 
-    def decide(draft: Draft) -> None:
+    def __init__(self, ports: Ports, out_trade_no: str, terms: RefundTerms) -> None:
+        self._ports = ports
+        self._out_trade_no = out_trade_no
+        self._terms = terms
+        self.refund: Refund | None = None
+        """As it was drafted last."""
+
+    def reserve(self, draft: Draft) -> None:
+        """Check and reserve on what the commit will find: a refund that was faster counts too."""
         order = draft.base
-        if any(each.refund_no == terms.refund_no for each in order.refunds):
+        if any(each.refund_no == self._terms.refund_no for each in order.refunds):
             raise KeyTaken("refund_no")
-        charge = order.charge(out_trade_no)
-        draft.add_refund(_plan(ports, order, charge, terms), ObservedBy.CREATE)
-
-    return decide
+        charge = order.charge(self._out_trade_no)
+        self.refund = _plan(self._ports, order, charge, self._terms)
+        draft.add_refund(self.refund, ObservedBy.CREATE)

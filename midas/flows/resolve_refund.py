@@ -17,8 +17,10 @@ from dataclasses import replace
 
 from midas import limits, schedule
 from midas.charge import ObservedBy
+from midas.errors import StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import list_all_refunds
+from midas.flows.not_sent import not_sent
 from midas.flows.observe import Ports, change, refund_silent, refund_told, see_refund
 from midas.flows.unknown import long_absent, refused, time_to_post
 from midas.payment import Draft, Order
@@ -83,13 +85,13 @@ async def _claim_and_send(
     ports: Ports, order: Order, refund_no: str, by: ObservedBy
 ) -> tuple[Order, Posted]:
     """Whoever wins the commit before it is the one to send, unless it was made on a new server."""
-    claimed = False
+    taken: Refund | None = None
 
     def claim(draft: Draft) -> None:
-        nonlocal claimed
+        nonlocal taken
         refund = draft.refund(refund_no)
-        claimed = refund.unsent and refund.state is RefundState.SUBMITTING
-        if claimed:
+        taken = None
+        if refund.unsent and refund.state is RefundState.SUBMITTING:
             now = ports.store.now()
             due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
             taken = changed(
@@ -97,10 +99,16 @@ async def _claim_and_send(
             )
             draft.put_refund(taken, "refund_sent_again", now, by)
 
-    order = await change(ports, order, claim)
-    if claimed and await _may_be_on_its_way(ports):
-        return await change(ports, order, _put_back(order.last_change, refund_no, ports, by)), None
-    if claimed:
+    try:
+        order = await change(ports, order, claim)
+        waits = taken is not None and await _may_be_on_its_way(ports)
+    except StorageUnavailable:
+        if taken is not None:
+            ports.in_doubt(taken)
+        raise
+    if taken is not None and waits:
+        return await change(ports, order, not_sent(ports, taken)), None
+    if taken is not None:
         return await submit_refund(ports, order, refund_no, by)
     return order, None
 
@@ -110,15 +118,6 @@ async def _may_be_on_its_way(ports: Ports) -> bool:
     posting = schedule.while_in_flight(ports.store.now(), ports.psp.total_timeout)
     longest = posting - ports.store.now() + ports.settle_window
     return await ports.store.since_possible_loss() < longest
-
-
-def _put_back(claim: str, refund_no: str, ports: Ports, by: ObservedBy) -> Callable[[Draft], None]:
-    def decide(draft: Draft) -> None:
-        """Only if nobody has changed anything since: it was not sent by this claim."""
-        if draft.base.last_change == claim:
-            see_refund(draft, refund_no, _unsent(ports, by, "database_changed"))
-
-    return decide
 
 
 def _unsent(ports: Ports, by: ObservedBy, code: str) -> RefundObservation:

@@ -17,12 +17,13 @@ from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.errors import MidasError, StorageUnavailable
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
+from midas.flows.not_sent import say_not_sent
 from midas.flows.payments import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import NO_TIME_LEFT, Answer, Lost, NotSent, Sent
-from midas.refund import RefundState
+from midas.refund import Refund, RefundState
 from midas.rpc.errors import failure_of
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
@@ -146,6 +147,9 @@ class World:
         psp = client_over(wire, "app_1", TOTAL_TIMEOUT, lambda: self.true_seconds)
         store = FaultyStore(self, self.process)
         self.payments = Payments(store, psp, VirtualClock(self))
+        self.in_doubt: list[Charge | Refund] = []
+        doubtful = self.in_doubt.append
+        self.payments.ports = replace(self.payments.ports, in_doubt=doubtful)
         self.inbox = Inbox(self.payments.ports)
         self.announcer = Announcer(store, VirtualClock(self))
 
@@ -174,6 +178,8 @@ class World:
         self.chooser.healed = True
         if self.process.dead:
             self.start()
+        while self.in_doubt:
+            await say_not_sent(self.payments.ports, self.in_doubt.pop(0))
         for _ in range(MOST_TICKS):
             if self.listens:
                 await self.webhooks.send_owed()
