@@ -14,6 +14,7 @@ from tests.failovers.plan import Plan
 from tests.failovers.report import Report
 
 CLUSTER = "MIDAS_HA_CLUSTER"
+ALARMED = "alarmed.txt"
 
 
 def main() -> int:
@@ -26,9 +27,9 @@ def main() -> int:
     except ClusterFailed as failed:
         print(f"tests.failovers: {failed}", file=sys.stderr)
         return 2
-    (folder / "report.txt").write_text(f"{report}\n")
+    (folder / ALARMED).write_text(report.alarmed())
     print(report)
-    print(f"The logs are in {folder / LOGS}")
+    print(f"All logs are in {folder / LOGS}, the differences with an alarm in {folder / ALARMED}")
     return 0 if report.holds else 1
 
 

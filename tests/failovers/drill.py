@@ -11,7 +11,7 @@ from pathlib import Path
 from midas import storage
 from tests.failovers.cluster import Cluster
 from tests.failovers.judge import differences
-from tests.failovers.ledgers import lines, stories
+from tests.failovers.ledgers import alarm_lines, stories
 from tests.failovers.load import Shop
 from tests.failovers.plan import Plan
 from tests.failovers.quiet import NeverQuiet, become_quiet
@@ -84,8 +84,7 @@ async def _judged(stage: Stage, report: Report) -> None:
     report.stories = await stories(stage, report.order_nos)
     now = stage.harness.sandbox.lookalike.now()
     report.differences = differences(report.stories, now, lossy=report.plan.lossy)
-    alarms = (each for each in lines(stage.midas, "") if each["level"] in ("error", "critical"))
-    report.alarms = Counter(alarm_kind(each) for each in alarms)
+    report.alarms = Counter(alarm_kind(each) for each in alarm_lines(stage.midas))
 
 
 def _say(what: str) -> None:

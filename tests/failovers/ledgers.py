@@ -1,7 +1,7 @@
 """What each of the three ledgers says of an order when all is quiet, and who was alarmed."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,13 @@ def lines(processes: Iterable[LoggedProcess], name: str) -> Iterable[Line]:
             yield from (json.loads(each) for each in process.log if each.startswith("{"))
 
 
+def alarm_lines(midas: Iterable[Midas]) -> Iterator[Line]:
+    """What calls a person. That a call ended badly was told to its caller, and is none."""
+    for line in lines(midas, ""):
+        if line["level"] in ("error", "critical") and line["event"] != "call":
+            yield line
+
+
 def _add_psp(found: Mapping[str, Story], lookalike: Lookalike) -> None:
     for charge in reversed(lookalike.newest_charges(EVERYTHING)):
         story = found[charge["subject"]]  # every order's charges bear its number there
@@ -126,9 +133,7 @@ def _add_psp(found: Mapping[str, Story], lookalike: Lookalike) -> None:
 def _add_alarms(
     found: Mapping[str, Story], midas: Iterable[Midas], owners: Mapping[str, str]
 ) -> None:
-    for line in lines(midas, ""):
-        if line["level"] not in ("error", "critical"):
-            continue
+    for line in alarm_lines(midas):
         about = {owners[line[name]] for name in _NAMES if line.get(name) in owners}
         for order_no in about:
             found[order_no].alarms.append(line)

@@ -41,7 +41,13 @@ class Report:
 
     def __str__(self) -> str:
         """The table, then the stories of what fails the run."""
-        return "\n".join((*self._table(), "", *self._failures()))
+        verdict = "It holds." if self.holds else "It does not hold."
+        return "\n".join((*self._table(), "", *self._failures(), verdict))
+
+    def alarmed(self) -> str:
+        """The stories of the differences that somebody was called to."""
+        told = [each for each in self.differences if each not in self.silent]
+        return "\n".join(_stories("ALARMED", told))
 
     def _table(self) -> Iterator[str]:
         plan = self.plan
@@ -79,14 +85,7 @@ class Report:
 
     def _failures(self) -> Iterator[str]:
         yield from (f"WRONG: {each}" for each in self.wrong)
-        by_order: dict[str, list[Difference]] = {}
-        for each in self.silent:
-            by_order.setdefault(each.story.order_no, []).append(each)
-        for order_no, found in by_order.items():
-            yield f"DIFFERENCE: {order_no}"
-            yield from (f"  {each.what}" for each in found)
-            yield from _told(found[0].story)
-        yield "It holds." if self.holds else "It does not hold."
+        yield from _stories("DIFFERENCE", self.silent)
 
 
 def alarm_kind(line: Line) -> str:
@@ -95,6 +94,16 @@ def alarm_kind(line: Line) -> str:
     if line["event"] == "operator_needed":
         more = str(line.get("kind"))
     return f"{line['event']} {more}".strip()
+
+
+def _stories(title: str, differences: Iterable[Difference]) -> Iterator[str]:
+    by_order: dict[str, list[Difference]] = {}
+    for each in differences:
+        by_order.setdefault(each.story.order_no, []).append(each)
+    for order_no, found in by_order.items():
+        yield f"{title}: {order_no}"
+        yield from (f"  {each.what}" for each in found)
+        yield from _told(found[0].story)
 
 
 def _kind(what: str) -> str:
