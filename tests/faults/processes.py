@@ -38,6 +38,13 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 CHARGES = "/v1/charges"
 REFUNDS = "/v1/charges/[^/]+/refunds"
+UNHURRIED = {
+    "PSP_CONNECT_TIMEOUT_S": "30",
+    "PSP_TOTAL_TIMEOUT_S": "60",
+    "SETTLE_WINDOW_S": "60",
+    "DRAIN_TIMEOUT_S": "100",
+}
+"""Settings with which a busy machine is never taken for a Ping++ that is away."""
 
 
 @dataclass(frozen=True)

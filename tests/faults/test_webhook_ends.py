@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from tests.faults.books import books_agree
+from tests.faults.processes import UNHURRIED
 from tests.faults.webhook_stage import Chain
 
 LOAD = 150
@@ -17,7 +18,7 @@ WAIT_LEAST_S = 15.0
 
 async def test_r7_sigterm_under_load(chain: Chain) -> None:
     """Gateway, then Midas, in the middle of webhooks and deliveries: exit 0, all told once."""
-    midas, gateway, _ = await chain.all_up({"DRAIN_TIMEOUT_S": "10"})
+    midas, gateway, _ = await chain.all_up(UNHURRIED)
     orders = [f"o-{n}" for n in range(LOAD)]
     charges = await asyncio.gather(*(midas.charge(each) for each in orders))
     first, second, third = (charges[n::3] for n in range(3))
