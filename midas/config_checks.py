@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from midas.errors import SettingsError
+from midas.public_key import SETTING, read_public_key
 
 if TYPE_CHECKING:
     from midas.config import Settings
@@ -98,8 +99,10 @@ def _keys(settings: "Settings") -> None:
         if not isinstance(key, RSAPrivateKey):
             raise ValueError(f"{name}: Ping++ takes RSA keys only")
     for each in settings.pingpp_public_key_paths:
-        if "PUBLIC KEY" not in read(each, "PINGPP_PUBLIC_KEY_PATHS"):
-            raise ValueError(f"PINGPP_PUBLIC_KEY_PATHS: {each} holds no public key in PEM")
+        try:
+            read_public_key(read(each, SETTING).encode(), f"{SETTING}: {each}")
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
 
 
 def _tls(settings: "Settings") -> None:

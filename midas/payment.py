@@ -240,6 +240,7 @@ class Draft:
 
     def change(self, change_id: str) -> Change | None:
         """What to commit, under an id of `Store.new_change_id`; None when nothing changed."""
+        self._leave_to_a_person()
         new_charges, changed_charges = _written(self._charges, self._was_charges)
         new_refunds, changed_refunds = _written(self._refunds, self._was_refunds)
         rows = new_charges or changed_charges or new_refunds or changed_refunds
@@ -264,6 +265,16 @@ class Draft:
             new_events=self._new_events,
             changed_events=self._changed_events,
         )
+
+    def _leave_to_a_person(self) -> None:
+        """What somebody has to look at is not looked at by itself: it would be due for ever."""
+        for charge in self._charges.values():
+            watched = charge.state is ChargeState.PENDING and charge.superseded
+            if charge.operator_reason and (watched or charge.state is ChargeState.SUBMITTING):
+                self._charges[charge.out_trade_no] = changed(charge, due_at=None)
+        for refund in self._refunds.values():
+            if refund.operator_reason and refund.state is RefundState.SUBMITTING:
+                self._refunds[refund.refund_no] = changed(refund, due_at=None)
 
     def record_event(self, event: EventRecord) -> None:
         """Write down a new event together with what it changes; its id must not be there yet."""
@@ -384,7 +395,8 @@ class Draft:
         booked = unnamed and facts is not None and self._is_booked(facts.charge_id)
         outcome = charges.observe(before, seen, order_paid=paid, booked=booked)
         self._charges[out_trade_no] = outcome.charge
-        if outcome.charge is not before or not _is_quiet(outcome.event, seen.by, before.looks):
+        stands = outcome.charge is self._was_charges.get(out_trade_no)
+        if not (stands and _is_quiet(outcome.event, seen.by, before.looks)):
             states = (before.state, outcome.charge.state)
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -407,7 +419,8 @@ class Draft:
         booked = unnamed and facts is not None and self._is_booked(facts.refund_id)
         outcome = refunds.observe(before, seen, booked=booked)
         self._refunds[refund_no] = outcome.refund
-        if outcome.refund is not before or not _is_quiet(outcome.event, seen.by, before.looks):
+        stands = outcome.refund is self._was_refunds.get(refund_no)
+        if not (stands and _is_quiet(outcome.event, seen.by, before.looks)):
             states = (before.state, outcome.refund.state)
             self._note(refund_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
@@ -559,7 +572,7 @@ _UNKNOWN_LINES = 10
 
 
 def _is_quiet(event: str, by: str, looks: int) -> bool:
-    """Whether it is journaled only if it changed the record, because it recurs with every look.
+    """Whether it is journaled only if the record is changed, because it recurs with every look.
 
     A webhook that is quarantined says something new, though the reason be the same. Callers may
     look as often as they like, and nobody counts that; of Midas's own looks the first ones show.

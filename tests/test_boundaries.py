@@ -43,7 +43,7 @@ MAY_USE = {
     "domain": {"domain"},
     "ports": {"domain", "ports"},
     "flows": {"domain", "ports", "flows"},
-    "psp": {"domain", "ports", "psp"},
+    "psp": {"domain", "ports", "psp", "public_key"},
     "storage": {"domain", "ports", "storage", "gathering"},
     "rpc": {"domain", "ports", "flows", "rpc", "v1", "observability"},
     "sandbox": {"sandbox", "v1", "order"},

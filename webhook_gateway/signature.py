@@ -9,19 +9,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from midas.errors import SettingsError
+from midas.public_key import SETTING, WANTED, read_public_key
 from webhook_gateway.config import read
 
 HEADER = "X-Pingplusplus-Signature"
-
-SETTING = "PINGPP_PUBLIC_KEY_PATHS"
-KEY_BITS = 2048
-"""All keys of Ping++ that were ever seen have as many; shorter ones can be forged."""
 
 
 class Key(NamedTuple):
@@ -42,12 +38,16 @@ def load_keys(paths: Sequence[Path]) -> list[Key]:
     Raises SettingsError, with a sentence that says what to set, for anything that is not the public
     half of an RSA key.
     """
-    keys = [Key(path.stem, _public_key(path)) for path in paths]
+    keys = [Key(path.stem, _key_in(path)) for path in paths]
     if not keys:
-        raise SettingsError(f"{SETTING} is not set. {_WANTED}")
+        raise SettingsError(f"{SETTING} is not set. {WANTED}")
     if len({key.name for key in keys}) != len(keys):
         raise SettingsError(f"{SETTING}: two files have the same name; the log could not say which")
     return keys
+
+
+def _key_in(path: Path) -> rsa.RSAPublicKey:
+    return read_public_key(read(path, SETTING), f"{SETTING}: {path}")
 
 
 class Verifier:
@@ -90,19 +90,3 @@ def _decoded(text: str) -> bytes | None:
         return None
     # strict decoding still ignores the unused bits of the last character
     return raw if binascii.b2a_base64(raw, newline=False) == encoded else None
-
-
-def _public_key(path: Path) -> rsa.RSAPublicKey:
-    pem = read(path, SETTING)
-    try:
-        key = load_pem_public_key(pem.strip())
-    except (ValueError, UnsupportedAlgorithm):
-        raise SettingsError(f"{SETTING}: {path} is not a public key in PEM. {_WANTED}") from None
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise SettingsError(f"{SETTING}: {path} is a public key, but not of RSA. {_WANTED}")
-    if key.key_size < KEY_BITS:
-        raise SettingsError(f"{SETTING}: {path} has fewer than {KEY_BITS} bits. {_WANTED}")
-    return key
-
-
-_WANTED = "Give the Ping++ public key of the account, from its dashboard, as PEM."

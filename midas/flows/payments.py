@@ -25,7 +25,7 @@ from midas.flows.charge import ChargeResult
 from midas.flows.deadline import Deadline, within
 from midas.flows.listing import SharedLooks
 from midas.flows.not_sent import say_not_sent
-from midas.flows.observe import Ports
+from midas.flows.observe import Ports, load_again
 from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
 from midas.flows.run import Run
@@ -182,7 +182,7 @@ class Payments:
         async with self._turns.of(order.order_no):
             try:
                 async with self.ports.psp.admit():
-                    order = await self.ports.store.load(order.order_no)
+                    order = await load_again(self.ports, order)
                     return await refund_flow.refund(self.ports, order, terms)
             except (PspUnavailable, Overloaded) as refused:
                 return await refund_flow.without_asking(self.ports, terms, refused)
@@ -191,7 +191,7 @@ class Payments:
         self, order: Order, charges: tuple[Charge, ...], deadline: Deadline
     ) -> Order:
         async with self._turns.of(order.order_no), self.ports.psp.admit():
-            order = await self.ports.store.load(order.order_no)
+            order = await load_again(self.ports, order)
             return await query_flow.refresh(self.ports, order, charges, deadline)
 
     async def _resolve(

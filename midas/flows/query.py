@@ -38,15 +38,17 @@ _NAMES = {
 
 
 def named(order: Order, kind: KeyKind, key: str) -> tuple[Charge, ...]:
-    """The charges of the order that the key names: all of them, or the one."""
+    """The charges of the order that the key names: all of them, or the one. Raises NotFound."""
     if kind is KeyKind.ORDER_NO:
         return order.charges
     if kind is KeyKind.OUT_TRADE_NO:
         return tuple(each for each in order.charges if each.out_trade_no == key)
     if kind is KeyKind.CHARGE_ID:
         return tuple(each for each in order.charges if each.charge_id == key)
-    refund = next(each for each in order.refunds if key in (each.refund_no, each.refund_id))
-    return (order.charge(refund.out_trade_no),)
+    numbers = [r.out_trade_no for r in order.refunds if key in (r.refund_no, r.refund_id)]
+    if not numbers:
+        raise NotFound(_NAMES[kind], key)
+    return (order.charge(numbers[0]),)
 
 
 async def refresh(

@@ -181,7 +181,11 @@ def _same_content(refund: Refund, terms: RefundTerms) -> bool:
 def _target(order: Order, terms: RefundTerms) -> Charge:
     """The charge to refund, by what is known here; Ping++ is asked about it next."""
     if terms.charge_id:
-        return next(each for each in order.charges if each.charge_id == terms.charge_id)
+        named = (each for each in order.charges if each.charge_id == terms.charge_id)
+        charge = next(named, None)
+        if charge is None:
+            raise NotFound("charge", terms.charge_id)
+        return charge
     holding = [each for each in order.charges if order.holds_money(each)]
     if len(holding) > 1:
         raise RefundNotAllowed("ORDER_HAS_SEVERAL_PAID_CHARGES", order.order_no)

@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from midas.errors import SettingsError
+from midas.public_key import SETTING, read_public_key
 
 
 class Signer:
@@ -40,11 +38,11 @@ class Signer:
 class Verifier:
     """Checks Ping++'s signatures with any of several public keys, so that keys can be rotated.
 
-    Raises SettingsError if a text is no RSA public key.
+    Raises SettingsError if a text is no RSA public key (`midas/public_key.py`).
     """
 
-    def __init__(self, pems: Iterable[str], setting: str = "PINGPP_PUBLIC_KEY_PATHS") -> None:
-        self._keys = [_public_key(pem, setting) for pem in pems]
+    def __init__(self, pems: Iterable[str], setting: str = SETTING) -> None:
+        self._keys = [read_public_key(pem.encode(), f"{setting}: a key") for pem in pems]
         self._padding = padding.PKCS1v15()
         self._hash = SHA256()
 
@@ -82,19 +80,6 @@ def _private_key(pem: str, setting: str) -> rsa.RSAPrivateKey:
         raise SettingsError(f"{setting} is not a private key in PEM. {_WANTED}") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise SettingsError(f"{setting} is a private key, but not of RSA. {_WANTED}")
-    return key
-
-
-def _public_key(pem: str, setting: str) -> rsa.RSAPublicKey:
-    wanted = "Give the Ping++ public key of the account, from its dashboard, as PEM."
-    if not pem.strip():
-        raise SettingsError(f"{setting} names an empty key. {wanted}")
-    try:
-        key = load_pem_public_key(pem.strip().encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise SettingsError(f"{setting} names what is not a public key in PEM. {wanted}") from None
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise SettingsError(f"{setting} names a public key that is not of RSA. {wanted}")
     return key
 
 

@@ -1,11 +1,15 @@
 """A claim of the resolver keeps nobody from finding out by themselves."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
+
+import pytest
 
 from midas import limits
 from midas.charge import ChargeState
 from midas.flows.terms import RefundTerms
+from midas.payment import Draft
 from midas.refund import RefundState
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import TERMS, insist_on_charge
@@ -40,6 +44,27 @@ async def test_a_claimed_refund_is_found_out_by_the_caller() -> None:
     assert isinstance(again, Failed)  # one list is not enough, but nobody waited for it
     assert world.seconds - before < SOON_S
     assert (await world.order()).refund("r1").state is RefundState.SUBMITTING
+
+
+@pytest.mark.parametrize("how", ["written by this Midas", "by an older one"])
+async def test_what_a_person_looks_at_is_not_claimed_for_ever(how: str) -> None:
+    """A superseded charge that a webhook contradicts is nobody's but that person's (B12)."""
+    world = World(Chooser((), most_faults=0), TERMS)
+    made = await world.payments.charge(TERMS)
+    draft = Draft(made.order)
+    raised = replace(made.charge, superseded=True, operator_reason="another amount")
+    draft.put_charge(replace(raised, due_at=world.disk.clock), "test", world.disk.clock, "TEST")
+    change = draft.change(world.disk.new_change_id())
+    assert change is not None
+    assert await world.disk.commit(change)
+    if how == "by an older one":
+        order = await world.order()
+        old = replace(order.charges[0], due_at=world.disk.clock)
+        world.disk.disk.orders[TERMS.order_no] = replace(order, charges=(old,))
+        assert await world.payments.resolve_due() == 1
+    for _ in range(3):
+        world.pass_time(61)
+        assert await world.payments.resolve_due() == 0
 
 
 async def _crash_in_the_call(world: World, call: Callable[[], Awaitable[object]]) -> None:

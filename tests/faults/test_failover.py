@@ -11,10 +11,12 @@ from datetime import timedelta
 import pytest
 
 from midas.charge import WITHDRAWN, Charge, ChargeState, ChargeTerms, ObservedBy
-from midas.errors import ChargeStillOpen, OrderAlreadyPaid, OutcomeUnknown
+from midas.errors import ChargeStillOpen, NotFound, OrderAlreadyPaid, OutcomeUnknown
 from midas.flows import charge as charge_flow
+from midas.flows import query as query_flow
+from midas.flows import refund as refund_flow
 from midas.flows.observe import change
-from midas.flows.terms import charge_digest
+from midas.flows.terms import RefundTerms, charge_digest
 from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
@@ -25,7 +27,7 @@ from midas.sequences import EPOCH
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, a_part, insist_on_charge
-from tests.faults.world import Failed, FaultyWire, VirtualClock, World
+from tests.faults.world import Failed, FaultyStore, FaultyWire, VirtualClock, World
 from tests.records import intent
 
 KEY = TERMS.order_no
@@ -269,6 +271,41 @@ async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
     (refund,) = (await world.order()).refunds
     assert (refund.refund_no, refund.amount, refund.external) == (refund.refund_id, 40, True)
     assert (await world.order()).charges[0].transaction_no == "told again"
+
+
+@pytest.mark.parametrize("call", ["refund", "query"])
+async def test_an_order_that_is_lost_between_two_reads_is_put_back(call: str) -> None:
+    """The process has it in hand: it neither fails on it nor forgets it (B12)."""
+    world = await paid()
+    charge_id = (await world.order()).charges[0].charge_id or ""
+    load = FaultyStore.load
+    lost: list[bool] = []
+
+    async def lose_it_first(self: FaultyStore, order_no: str) -> Order:
+        if not lost:
+            world.disk.disk = Disk()
+            lost.append(True)
+        return await load(self, order_no)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaultyStore, "load", lose_it_first)
+        if call == "refund":
+            terms = replace(a_part(world), order_no="", charge_id=charge_id)
+            assert (await world.payments.refund(terms)).refund.state is RefundState.SUCCEEDED
+        else:
+            await world.payments.query(KeyKind.CHARGE_ID, charge_id, refresh=True)
+    assert lost
+    (charge,) = (await world.order()).charges
+    assert (charge.charge_id, charge.state) == (charge_id, ChargeState.SUCCEEDED)
+
+
+def test_a_charge_that_is_gone_for_good_is_not_found() -> None:
+    """Its id belongs to another order by now, so that it could not be put back."""
+    terms = RefundTerms("r1", charge_id="ch_1", amount=1, description="part")
+    with pytest.raises(NotFound):
+        refund_flow._target(Order(KEY), terms)
+    with pytest.raises(NotFound):
+        query_flow.named(Order(KEY), KeyKind.REFUND_NO, "r1")
 
 
 async def test_the_answer_of_a_refund_whose_key_is_anothers_by_now_is_booked(

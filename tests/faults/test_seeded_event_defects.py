@@ -190,7 +190,7 @@ def test_m16_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def m17_empty_key_is_no_key(patch: pytest.MonkeyPatch) -> None:
     """M17: a key file that is empty switches the verification off."""
-    load, signer_of = signature._public_key, Verifier.signer_of
+    load, signer_of = signature._key_in, Verifier.signer_of
 
     def any_key(path: Path) -> rsa.RSAPublicKey | None:
         return load(path) if path.read_bytes().strip() else None

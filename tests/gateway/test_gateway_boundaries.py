@@ -19,9 +19,10 @@ STANDALONE = {
     "midas.gathering",
     "midas.observability",
     "midas.process",
+    "midas.public_key",
 }
 """What both servers share: it needs nothing of either, and knows nothing of payments."""
-SHARED_LIBRARIES = {"orjson", "pydantic", "pydantic_settings", "uvloop"}
+SHARED_LIBRARIES = {"cryptography", "orjson", "pydantic", "pydantic_settings", "uvloop"}
 
 NEVER_LOADED = (
     "sqlalchemy", "alembic", "asyncpg", "pingpp", "requests", "midas.app", "midas.config",
