@@ -252,6 +252,12 @@ class Store(Protocol):
         A failover may lose them, and so does a restore. The longest there is if neither was.
         """
 
+    async def perhaps_lost(self) -> list[Order]:
+        """What this process has committed lately, if the database may have lost it; asks it.
+
+        Each order as it was committed last; once after each failover or restore, else nothing.
+        """
+
     async def load(self, order_no: str) -> Order:
         """The order as last committed; one without charges and with version 0 if there is none."""
 

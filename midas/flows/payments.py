@@ -24,6 +24,7 @@ from midas.flows import refund as refund_flow
 from midas.flows.charge import ChargeResult
 from midas.flows.deadline import Deadline, within
 from midas.flows.listing import SharedLooks
+from midas.flows.lost import put_back
 from midas.flows.not_sent import say_not_sent
 from midas.flows.observe import Ports, load_again
 from midas.flows.refund import RefundResult
@@ -73,6 +74,7 @@ class Payments:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = Turns()
         self._blind = False
+        self._perhaps_lost: list[Order] = []
 
     async def charge(self, terms: ChargeTerms) -> ChargeResult:
         """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
@@ -136,7 +138,14 @@ class Payments:
                 await self.ports.clock.sleep(pause_s)
 
     async def resolve_due(self) -> int:
-        """Look once at the outcomes that are due. Returns how many orders were looked at."""
+        """Look once at the outcomes that are due. Returns how many orders were looked at.
+
+        First what the database may have lost is put back.
+        """
+        self._perhaps_lost += await self.ports.store.perhaps_lost()
+        if self._perhaps_lost:
+            await self._outlive(self._put_back(self._perhaps_lost))
+            self._perhaps_lost = []
         self.ports.skew.note(self.ports.psp.now(), self.ports.store.now())
         claim = limits.RESOLVE_CLAIM
         due = await self.ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
@@ -146,6 +155,15 @@ class Payments:
         if not run.is_blind:
             await self._resolve_all(run.put_off, Run(many=False))
         return len(due)
+
+    async def _put_back(self, perhaps_lost: list[Order]) -> None:
+        places = asyncio.Semaphore(limits.RESOLVE_AT_ONCE)
+
+        async def one(known: Order) -> None:
+            async with places, self._turns.of(known.order_no):
+                await put_back(self.ports, known)
+
+        await asyncio.gather(*map(one, perhaps_lost))
 
     async def _resolve_all(self, order_nos: list[str], run: Run) -> None:
         places = asyncio.Semaphore(limits.RESOLVE_AT_ONCE)

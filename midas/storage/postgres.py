@@ -99,8 +99,10 @@ class PostgresDatabase:
 
     async def learn_floor(self) -> None:
         """See `Database`."""
-        await self._raise_floor(always=False)
         rows = await self.fetch(epochs.POSTGRES_FLOOR)
+        if not rows or not rows[0][1] or rows[0][0] < self.sequence_floor:
+            await self._raise_floor(always=False)
+            rows = await self.fetch(epochs.POSTGRES_FLOOR)
         self.sequence_floor = rows[0][0]
 
     async def raise_floor(self) -> int:

@@ -1,6 +1,6 @@
-"""Orders that this process has just committed, for whoever leases their notifications.
+"""Orders that this process has committed, for whoever leases what is to be told, or has lost them.
 
-That is most often this process, a moment later: it need not read what it has written.
+Who leases is most often this process, a moment later: it need not read what it has written.
 """
 
 from collections import OrderedDict
@@ -8,6 +8,8 @@ from collections import OrderedDict
 from midas.payment import Order
 
 MOST = 1024
+COMMITTED_MOST = 2048
+"""A few kilobytes each. Replication that lags by more than these is far behind."""
 
 
 class RecentOrders:
@@ -33,3 +35,27 @@ class RecentOrders:
         """The order, if this was the last change of it."""
         order = self._orders.pop(order_no, None)
         return order if order is not None and order.last_change == change_id else None
+
+
+class CommittedOrders:
+    """Orders as this process has committed them last, in case a failover has lost that (D3)."""
+
+    def __init__(self, epoch: int, most: int = COMMITTED_MOST) -> None:
+        """`epoch`: of the database in which they are committed; another one may not have them."""
+        self._epoch = epoch
+        self._most = most
+        self._orders: OrderedDict[str, Order] = OrderedDict()
+
+    def remember(self, order: Order) -> None:
+        """Keep an order as it was committed; the oldest goes when it is too many."""
+        self._orders[order.order_no] = order
+        self._orders.move_to_end(order.order_no)
+        if len(self._orders) > self._most:
+            self._orders.popitem(last=False)
+
+    def perhaps_lost(self, epoch: int) -> list[Order]:
+        """All of them, once for each new epoch of the database; else none."""
+        if epoch == self._epoch:
+            return []
+        self._epoch = epoch
+        return list(self._orders.values())

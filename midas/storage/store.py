@@ -37,7 +37,7 @@ from midas.storage.reads import (
     in_order_rows,
     patiently,
 )
-from midas.storage.recent import RecentOrders
+from midas.storage.recent import CommittedOrders, RecentOrders
 from midas.storage.replication import ReplicationWatch
 from midas.storage.rows import (
     JOURNAL,
@@ -76,6 +76,7 @@ class SqlStore:
         self._patience = patience.total_seconds()
         self._commits = Commits(database, patience)
         self._recent = RecentOrders()
+        self._committed = CommittedOrders(database.sequence_floor)
         self._orders = {kind: Orders(database, kind, self._patience) for kind in KeyKind}
         self._assembler = Assembler(database)
         self._journal = Decoder(JOURNAL, plain=plain)
@@ -119,6 +120,11 @@ class SqlStore:
         """See `Store`."""
         return await patiently(self._database.since_possible_loss, self._patience)
 
+    async def perhaps_lost(self) -> list[Order]:
+        """See `Store`. Commits are gone at most where the floor of the sequences was raised."""
+        await patiently(self._database.learn_floor, self._patience)
+        return self._committed.perhaps_lost(self._database.sequence_floor)
+
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
         return await self._orders[KeyKind.ORDER_NO].get(order_no) or self.unread(order_no)
@@ -130,6 +136,8 @@ class SqlStore:
     async def commit(self, change: Change) -> bool:
         """See `Store`."""
         written = await self._commits.commit(change)
+        if written:
+            self._committed.remember(change.after)
         if written and change.notifications:
             self._recent.remember(change.after)
             self._wake()

@@ -23,6 +23,7 @@ from midas.payment import (
 from midas.ports import KeyKind, KeyTaken, Listing
 from midas.refund import Refund, RefundState
 from midas.sequences import raised_floor
+from midas.storage.recent import CommittedOrders
 from midas.storage.rows import FIXED_CHARGE, FIXED_REFUND
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -89,6 +90,7 @@ class MemoryStore:
         if self.disk.floor_of is None:
             self.disk.floor_of = self.disk.history
         self._history, self._history_since = self.disk.history, datetime.min.replace(tzinfo=UTC)
+        self._committed = CommittedOrders(self.disk.history)
         self._wakes: list[asyncio.Future[None]] = []
 
     def now(self) -> datetime:
@@ -104,6 +106,10 @@ class MemoryStore:
         if self.disk.history != self._history:
             self._history, self._history_since = self.disk.history, self.clock
         return self.clock - self._history_since
+
+    async def perhaps_lost(self) -> list[Order]:
+        """See `Store`."""
+        return self._committed.perhaps_lost(self.disk.history)
 
     async def load(self, order_no: str) -> Order:
         """See `Store`."""
@@ -157,6 +163,7 @@ class MemoryStore:
         sequences = [each.sequence for each in told]
         assert sequences == sorted(set(sequences)), "I7: a sequence is used twice"
         disk.notifications[order_no] = told
+        self._committed.remember(change.after)
         if change.notifications:
             self._wake()
         return True

@@ -27,6 +27,7 @@ from midas.refund import Refund, RefundState
 from midas.rpc.errors import failure_of
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
+from midas.storage.recent import CommittedOrders
 from tests.fakes.psp import client_over, deliver
 from tests.fakes.store import Disk, MemoryStore
 from tests.faults.chooser import Chooser
@@ -262,6 +263,7 @@ class FaultyStore(FaultyQueues):
         self._world = world
         self._process = process
         self._disk = world.disk
+        self._committed = CommittedOrders(world.disk.disk.history)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._disk, name)
@@ -276,7 +278,14 @@ class FaultyStore(FaultyQueues):
         won = await self._disk.commit(change)
         if won:
             self._world.committed(change)
+            self._committed.remember(change.after)
         return won
+
+    async def perhaps_lost(self) -> list[Order]:
+        """What this process has committed, and no other."""
+        self._process.still_alive()
+        self._world.fail_over()
+        return self._committed.perhaps_lost(self._disk.disk.history)
 
     async def load(self, order_no: str) -> Order:
         """Readable or not."""

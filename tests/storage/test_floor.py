@@ -119,6 +119,31 @@ def test_how_long_ago_commits_may_have_been_lost(own_url: tuple[PostgresServer, 
     asyncio.run(story())
 
 
+def test_a_process_learns_that_its_commits_may_be_lost(
+    own_url: tuple[PostgresServer, str],
+) -> None:
+    """Each process of its own commits, though it writes nothing more, and once (D3)."""
+    server, url = own_url
+
+    async def story() -> None:
+        async with await open_store(url) as one, await open_store(url) as two:
+            assert await one.commit(intent("o1"))
+            await pay(one, await one.load("o1"))
+            assert await two.commit(intent("o2"))
+            server.stop()
+            server.start()
+            assert await one.perhaps_lost() == []
+            server.fail_over()
+            known = await one.load("o1")
+            assert await one.perhaps_lost() == [known]
+            assert [each.order_no for each in await two.perhaps_lost()] == ["o2"]
+            assert await one.perhaps_lost() == []
+            server.fail_over()
+            assert await one.perhaps_lost() == [known]
+
+    asyncio.run(story())
+
+
 async def test_a_restored_file_may_have_lost_commits(sqlite_url: str) -> None:
     """Only who restored it knows."""
     async with await open_store(sqlite_url) as store:

@@ -1,7 +1,7 @@
 """What a process remembers of the orders that it committed."""
 
 from midas.payment import Order
-from midas.storage.recent import RecentOrders
+from midas.storage.recent import CommittedOrders, RecentOrders
 
 
 def test_an_order_is_given_once_and_for_its_last_change_alone() -> None:
@@ -24,3 +24,14 @@ def test_the_oldest_is_forgotten() -> None:
     assert recent.take("o2", "change 2") is None
     assert recent.take("o1", "change 1") is not None
     assert recent.take("o3", "change 3") is not None
+
+
+def test_what_may_be_lost_is_each_order_as_committed_last() -> None:
+    """All of them for each new epoch; the memory does not grow."""
+    committed = CommittedOrders(epoch=1, most=2)
+    for number, version in ((1, 1), (2, 1), (1, 2), (3, 1)):
+        committed.remember(Order(f"o{number}", version))
+    assert committed.perhaps_lost(1) == []
+    assert committed.perhaps_lost(2) == [Order("o1", 2), Order("o3", 1)]
+    assert committed.perhaps_lost(2) == []
+    assert len(committed.perhaps_lost(3)) == 2
