@@ -85,6 +85,16 @@ async def _judged(stage: Stage, report: Report) -> None:
     now = stage.harness.sandbox.lookalike.now()
     report.differences = differences(report.stories, now, lossy=report.plan.lossy)
     report.alarms = Counter(alarm_kind(each) for each in alarm_lines(stage.midas))
+    _check_it_was_a_drill(report)
+
+
+def _check_it_was_a_drill(report: Report) -> None:
+    """Otherwise a run that holds proves nothing."""
+    answered = report.calls["OK"] + report.calls["ORDER_ALREADY_PAID"]
+    if report.failovers and report.calls.total() == answered:
+        report.wrong.append("no caller ever met a failover")
+    if report.failovers and report.plan.lossy and not report.alarms:
+        report.wrong.append("no commit was ever lost")
 
 
 def _say(what: str) -> None:

@@ -36,8 +36,7 @@ WeChat's, for a minute on Alipay's; the bar codes take the money at once."""
 BAR_CODES = {"wx_pub_scan", "alipay_scan"}
 PAID = 0.9
 PAID_LATE = 0.2
-"""Of those that are paid: within PAYS_LATE_S instead of at once."""
-PAYS_LATE_S = 15.0
+"""Of those that are paid: not at once."""
 TWICE = 0.3
 """Of all calls: two callers make the same one at once."""
 AGAIN_LATER = 0.3
@@ -103,7 +102,9 @@ class Shop(Load):
         if not handed_out or self._rng.random() > PAID:
             return False
         if self._rng.random() < PAID_LATE:
-            self._put_off(self._rng.random() * PAYS_LATE_S, partial(self._pay_all, handed_out))
+            self._put_off(
+                self._rng.random() * self._plan.late_s, partial(self._pay_all, handed_out)
+            )
             return False
         self._pay_all(handed_out)
         return True

@@ -17,6 +17,8 @@ class Plan:
     callers: int = 8
     pause_s: float = 0.5
     """The longest that a caller waits between two orders."""
+    late_s: float = 15.0
+    """So late are some payers, at the most."""
     commit_patience_s: float = 60.0
     """Longer than a failover takes, also on a busy machine."""
     settle_window_s: float = 20.0

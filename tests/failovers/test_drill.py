@@ -12,7 +12,7 @@ pytestmark = pytest.mark.long
 
 async def test_without_failovers_all_ledgers_agree(tmp_path: Path, postgres_url: str) -> None:
     """Every part of the drill works, and the load does what it promises."""
-    plan = Plan(rounds=0, orders=40, pause_s=0.1, settle_window_s=5, psp_timeout_s=5)
+    plan = Plan(rounds=0, orders=40, pause_s=0.1, late_s=2, settle_window_s=5, psp_timeout_s=5)
     report = await drill(tmp_path, plan, postgres_url, None)
     assert report.holds, str(report)
     assert len(report.stories) >= plan.orders
