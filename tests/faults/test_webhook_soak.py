@@ -39,7 +39,7 @@ FEWEST_KILLS = SOAK_S / KILL_EVERY_S / 2
 which takes seconds for every start, goes on until it has so many, for LONGEST_S at the most."""
 LONGEST_S = 8 * SOAK_S
 FEWEST_ORDERS = 2 * SOAK_S
-"""A quiet machine makes ten times as many."""
+"""A quiet machine makes ten times as many; a busy one goes on, as for the kills."""
 ORDERS_KILLED_EVERY = 4
 """The order service has no twin: it dies with each fourth of the others."""
 CALLERS = 6
@@ -89,7 +89,8 @@ async def _under_load(crew: Crew, load: Load, rng: random.Random) -> None:
     rounds, most_rounds = int(SOAK_S / KILL_EVERY_S), int(LONGEST_S / KILL_EVERY_S)
     try:
         for number in range(1, most_rounds + 1):
-            if number > rounds and _fewest(crew) >= FEWEST_KILLS:
+            met_enough = _fewest(crew) >= FEWEST_KILLS and len(load.order_nos) >= FEWEST_ORDERS
+            if number > rounds and met_enough:
                 break
             await asyncio.wait([calling], timeout=KILL_EVERY_S)
             assert not calling.done(), calling.result()
