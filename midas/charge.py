@@ -162,6 +162,14 @@ class Charge:
         return self.is_declined and self.answer == WITHDRAWN
 
     @property
+    def is_second(self) -> bool:
+        """Whether Ping++ made it beside another one of the number that was asked for (I1).
+
+        The number is the other one's; this one is booked under Ping++'s own id.
+        """
+        return self.out_trade_no == self.charge_id
+
+    @property
     def is_open(self) -> bool:
         """Whether it stands in the way of another charge of the order."""
         unsettled = self.state in (ChargeState.SUBMITTING, ChargeState.PENDING)
@@ -326,8 +334,9 @@ CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeSaid]] = frozenset(
 
 def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
     """Names of the fields in which Ping++'s charge is not the one that was asked for."""
+    number = facts.out_trade_no if charge.is_second else charge.out_trade_no
     pairs = (
-        ("out_trade_no", charge.out_trade_no, facts.out_trade_no),
+        ("out_trade_no", number, facts.out_trade_no),
         ("amount", charge.amount, facts.amount),
         ("currency", charge.currency, facts.currency),
         ("app", charge.app_id, facts.app_id),
@@ -335,6 +344,33 @@ def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
         ("charge_id", charge.charge_id or facts.charge_id, facts.charge_id),
     )
     return tuple([name for name, asked, told in pairs if asked != told])
+
+
+def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None:
+    """The row of a second charge that Ping++ has under the number of this one, if `facts` are that.
+
+    Nobody is handed it out, and it stands in nobody's way: unpaid it is to be closed.
+    """
+    if charge.charge_id is None or mismatches(charge, facts) != ("charge_id",):
+        return None
+    return changed(
+        charge,
+        out_trade_no=facts.charge_id,
+        charge_id=facts.charge_id,
+        created_at=facts.created_at,
+        updated_at=at,
+        state=ChargeState.SUBMITTING,
+        expires_at=None,
+        paid_at=None,
+        transaction_no="",
+        failure_code="",
+        failure_message="",
+        late=False,
+        superseded=True,
+        operator_reason="",
+        answer=WITHDRAWN,
+        due_at=at,
+    )
 
 
 def of_another_account(charge: Charge, facts: ChargeFacts) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from midas import charge as charges
 from midas import refund as refunds
 from midas import schedule
-from midas.charge import Charge, ChargeObservation, ChargeState, ObservedBy
+from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord
 from midas.records import changed
@@ -388,8 +388,15 @@ class Draft:
         self._refunds[refund.refund_no] = refund
 
     def observe_charge(self, out_trade_no: str, seen: ChargeObservation) -> Charge:
-        """Send what was seen of a charge, and of its refunds beside it, down the funnel."""
+        """Send what was seen of a charge, and of its refunds beside it, down the funnel.
+
+        Another charge of Ping++ under the same number is booked as one of its own.
+        """
         before, facts = self.charge(out_trade_no), seen.facts
+        if facts is not None and self._is_of_second(before, facts, seen):
+            self.observe_charge(facts.charge_id, seen)
+            self._make_way(before, seen)
+            return self._charges[out_trade_no]
         paid = self._paid_by_another(out_trade_no)
         unnamed = before.charge_id is None
         booked = unnamed and facts is not None and self._is_booked(facts.charge_id)
@@ -405,6 +412,29 @@ class Draft:
         if facts is not None and facts.refunds and matches:
             self.observe_refund_list(out_trade_no, facts.refunds, seen.by, seen.at)
         return self._charges[out_trade_no]
+
+    def _is_of_second(self, charge: Charge, facts: ChargeFacts, seen: ChargeObservation) -> bool:
+        """Whether this tells of a second charge under the number; the first time it is booked."""
+        second = charges.second_of(charge, facts, seen.at)
+        if second is None:
+            return False
+        key = second.out_trade_no
+        if key not in self._charges:
+            if self._is_booked(key):
+                return False  # by another order: no row of ours can have it
+            self._charges[key] = second
+            detail = {"charge_id": key, "amount": second.amount}
+            number, state = charge.out_trade_no, charge.state
+            self._note(number, "charge_doubled", seen.at, seen.by, state, state, detail)
+            detail = {"out_trade_no": number, "amount": second.amount}
+            self._note(key, "charge_found_at_psp", seen.at, seen.by, "", second.state, detail)
+        return True
+
+    def _make_way(self, charge: Charge, seen: ChargeObservation) -> None:
+        """Close the first charge of a number whose second one is paid: its payer shall pay once."""
+        if charge.is_open and self._paid_by_another(charge.out_trade_no):
+            closing = changed(charge, superseded=True, due_at=seen.at)
+            self.put_charge(closing, "charge_superseded", seen.at, seen.by)
 
     def observe_refund(self, refund_no: str, seen: RefundObservation) -> Refund:
         """Send an observation of a refund down the funnel.

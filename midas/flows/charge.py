@@ -217,9 +217,14 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     after = order.charge(charge.out_trade_no)
     if after.state is ChargeState.PENDING and _has_made_way(after):
         raise ChargeStillOpen(order.order_no, after.out_trade_no)
-    if isinstance(verdict, Done) and after.state in _HANDED_OUT and not after.operator_reason:
+    is_it = isinstance(verdict, Done) and verdict.answer.charge_id == after.charge_id
+    if isinstance(verdict, Done) and is_it and _can_be_handed_out(after):
         return ChargeResult(order, after, verdict.answer.raw, reused=False)
     raise _why_not(verdict, after, settles_in(ports, after))
+
+
+def _can_be_handed_out(charge: Charge) -> bool:
+    return charge.state in _HANDED_OUT and not charge.operator_reason
 
 
 def _has_made_way(charge: Charge) -> bool:
@@ -334,7 +339,8 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     after = order.charge(charge.out_trade_no)
     if after.operator_reason:
         raise _stuck(after)
-    if after.state is not ChargeState.PENDING or _has_made_way(after):
+    is_it = verdict.answer.charge_id == after.charge_id
+    if after.state is not ChargeState.PENDING or _has_made_way(after) or not is_it:
         return None
     return ChargeResult(order, after, verdict.answer.raw, reused=True)
 

@@ -205,6 +205,8 @@ def see_charge(draft: Draft, out_trade_no: str, seen: ChargeObservation) -> Char
     found_again = bool(before.operator_reason) and not after.operator_reason
     if seen.by is ObservedBy.QUERY and after.state is before.state and not found_again:
         return after
+    if seen.facts is not None and seen.facts.charge_id != after.charge_id:
+        return after  # that was another one of its number
     if _unknown_too_long(after.state is ChargeState.SUBMITTING, after.created_at, seen.at):
         after = _call_a_person(after)
         draft.put_charge(after, "charge_needs_operator", seen.at, seen.by)

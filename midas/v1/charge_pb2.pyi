@@ -174,7 +174,8 @@ class Charge(_message.Message):
     """The order service's number of the order."""
     out_trade_no: _builtins.str
     """Midas's number for this charge, 20 letters and digits; Ping++ and the channel know it as their
-    merchant order number. Never used for a second charge.
+    merchant order number. Never used for a second charge. If Ping++ all the same has a second one
+    of this number, that is a charge of its own here, and this field is its charge_id.
     """
     charge_id: _builtins.str
     """Ping++'s id (`ch_…`). Empty until Ping++'s answer is known."""

@@ -117,13 +117,13 @@ def webhook_waits_for_its_turn(patch: pytest.MonkeyPatch) -> None:
 
     def remember(self: Payments, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
-        turns[id(self.ports)] = self._turns
+        turns[id(self.ports.store)] = self._turns
 
     async def in_turn(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
         order = None if said is None else await events._owner(ports, said)
         if order is None:
             return await record(ports, event, said)
-        async with turns[id(ports)].of(order.order_no):
+        async with turns[id(ports.store)].of(order.order_no):
             return await record(ports, event, said)
 
     patch.setattr(Payments, "__init__", remember)
