@@ -24,6 +24,8 @@ from midas.sequences import epoch_above
 CHARGE_INTENDED = "charge_intended"
 REFUND_INTENDED = "refund_intended"
 _INTENTS = frozenset({CHARGE_INTENDED, REFUND_INTENDED})
+_OPEN_CHARGES = (ChargeState.SUBMITTING, ChargeState.PENDING)
+_OPEN_REFUNDS = (RefundState.SUBMITTING, RefundState.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,26 @@ class Order:
         """Whether the charge is paid and its succeeded refunds do not cover it."""
         paid = charge.state is ChargeState.SUCCEEDED
         return paid and self.refunded(charge.out_trade_no) < charge.amount
+
+    def is_behind(self, known: "Order") -> bool:
+        """Whether anything that is over in `known` is open here, as no commit can make it."""
+        charges = {c.out_trade_no for c in self.charges if c.state in _OPEN_CHARGES}
+        refunds = {r.refund_no for r in self.refunds if r.state in _OPEN_REFUNDS}
+        return any(
+            each.out_trade_no in charges and each.state not in _OPEN_CHARGES
+            for each in known.charges
+        ) or any(
+            each.refund_no in refunds and each.state not in _OPEN_REFUNDS for each in known.refunds
+        )
+
+    def has_lost(self, known: "Order") -> bool:
+        """Whether anything of `known` is not here, or as it was before: rows are never deleted."""
+        charges = {each.out_trade_no for each in self.charges}
+        refunds = {each.refund_no for each in self.refunds}
+        gone = any(each.out_trade_no not in charges for each in known.charges) or any(
+            each.refund_no not in refunds for each in known.refunds
+        )
+        return gone or self.is_behind(known)
 
     def charge(self, out_trade_no: str) -> Charge:
         """The charge of this number. Raises StorageUnavailable if the order has none.
@@ -312,9 +334,9 @@ class Draft:
         Rows are never deleted: a failover lost them, though money may move by them. `known` is the
         order as it was, perhaps a while ago: what is unknown of it is found out anew, and nothing
         of it is sent. What was told is told again, in its order, since its notifications are lost
-        too. What another order has by now stays away.
+        too; a payment as a duplicate one, if another charge has paid for the order meanwhile. What
+        another order has by now stays away.
         """
-        by = ObservedBy.RESOLVE
         lost_charges = [
             each
             for each in known.charges
@@ -327,22 +349,37 @@ class Draft:
                 due_at = None if charge.operator_reason else at
                 back = changed(back, superseded=True, due_at=due_at)
             self._charges[charge.out_trade_no] = back
-            self._note(charge.out_trade_no, "charge_restored", at, by, "", back.state)
-            told = charges.told_of(back)
-            if told is not None:
-                self._notify(told, at, back.observed_by or by, back, told_again=True)
-        for refund in self._lost_refunds(known):
+        lost_refunds = self._lost_refunds(known)
+        for refund in lost_refunds:
             again = changed(refund, absent_since=None)
             if refund.unsent:
                 again = changed(again, unsent=False, updated_at=at, due_at=at)
             self._refunds[refund.refund_no] = again
-            self._note(refund.refund_no, "refund_restored", at, by, "", again.state)
-            said = refunds.told_of(again)
-            if said is not None:
-                of = self._charges[again.out_trade_no]
-                self._notify(
-                    said, at, again.observed_by or by, of, again.refund_no, told_again=True
-                )
+        order, numbers = self.order, {each.out_trade_no for each in known.charges}
+        others = (each for each in order.charges if each.out_trade_no not in numbers)
+        paid_meanwhile = any(order.holds_money(each) for each in others)
+        for charge in lost_charges:
+            duplicate = paid_meanwhile and order.holds_money(charge)
+            self._say_restored_charge(charge.out_trade_no, at, duplicate=duplicate)
+        for refund in lost_refunds:
+            self._say_restored_refund(refund.refund_no, at)
+
+    def _say_restored_charge(self, out_trade_no: str, at: datetime, *, duplicate: bool) -> None:
+        back, by = self._charges[out_trade_no], ObservedBy.RESOLVE
+        if duplicate:
+            back = self._charges[out_trade_no] = changed(back, duplicate_payment=True)
+        self._note(out_trade_no, "charge_restored", at, by, "", back.state)
+        told = charges.told_of(back)
+        if told is not None:
+            self._notify(told, at, back.observed_by or by, back, told_again=True)
+
+    def _say_restored_refund(self, refund_no: str, at: datetime) -> None:
+        again, by = self._refunds[refund_no], ObservedBy.RESOLVE
+        self._note(refund_no, "refund_restored", at, by, "", again.state)
+        told = refunds.told_of(again)
+        if told is not None:
+            of = self._charges[again.out_trade_no]
+            self._notify(told, at, again.observed_by or by, of, refund_no, told_again=True)
 
     def _lost_refunds(self, known: Order) -> list[Refund]:
         """Those that are gone; under Ping++'s id where another order has got the key since."""

@@ -255,7 +255,8 @@ class Store(Protocol):
     async def perhaps_lost(self) -> list[Order]:
         """What this process has committed lately, if the database may have lost it; asks it.
 
-        Each order as it was committed last; once after each failover or restore, else nothing.
+        Each order as it was committed last; once after each failover or restore, else those whose
+        later commits have shown that something of them is gone.
         """
 
     async def load(self, order_no: str) -> Order:

@@ -5,13 +5,11 @@ was finished just before a failover has no such flow: charged, paid, told and fo
 second, an order would be known to nobody, with nobody told.
 """
 
-from midas.charge import ChargeState
 from midas.errors import MidasError
 from midas.flows.deadline import NO_DEADLINE
 from midas.flows.observe import Ports, load_again, logger
 from midas.flows.query import refresh
 from midas.payment import Order
-from midas.refund import RefundState
 
 NOT_RESTORED = "lost_commit_not_restored"
 
@@ -25,24 +23,9 @@ async def put_back(ports: Ports, known: Order) -> None:
     """
     try:
         order = await load_again(ports, known)
-        if is_behind(order, known):
+        if order.is_behind(known):
             logger.warning("commit_lost", extra={"order_no": known.order_no})
             await refresh(ports, order, order.charges, NO_DEADLINE)
     except MidasError as error:
         told = {"order_no": known.order_no, "kind": NOT_RESTORED, "reason": type(error).__name__}
         logger.error("operator_needed", extra=told)
-
-
-def is_behind(order: Order, known: Order) -> bool:
-    """Whether anything that was over is open again, as no commit can make it. Pure."""
-    open_charges = {each.out_trade_no for each in order.charges if each.state in _OPEN}
-    open_refunds = {each.refund_no for each in order.refunds if each.state in _UNFINISHED}
-    return any(
-        each.out_trade_no in open_charges and each.state not in _OPEN for each in known.charges
-    ) or any(
-        each.refund_no in open_refunds and each.state not in _UNFINISHED for each in known.refunds
-    )
-
-
-_OPEN = (ChargeState.SUBMITTING, ChargeState.PENDING)
-_UNFINISHED = (RefundState.SUBMITTING, RefundState.PENDING)

@@ -3,7 +3,7 @@
 Who leases is most often this process, a moment later: it need not read what it has written.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from midas.payment import Order
 
@@ -45,17 +45,27 @@ class CommittedOrders:
         self._epoch = epoch
         self._most = most
         self._orders: OrderedDict[str, Order] = OrderedDict()
+        self._lost: deque[Order] = deque(maxlen=most)
 
     def remember(self, order: Order) -> None:
-        """Keep an order as it was committed; the oldest goes when it is too many."""
+        """Keep an order as it was committed; the oldest goes when it is too many.
+
+        If it does not have what it had when it was committed before, that is kept beside it:
+        whoever has made the commit read it after a failover that nobody had noticed yet.
+        """
+        before = self._orders.get(order.order_no)
+        if before is not None and order.has_lost(before):
+            self._lost.append(before)
         self._orders[order.order_no] = order
         self._orders.move_to_end(order.order_no)
         if len(self._orders) > self._most:
             self._orders.popitem(last=False)
 
     def perhaps_lost(self, epoch: int) -> list[Order]:
-        """All of them, once for each new epoch of the database; else none."""
+        """All of them, once for each new epoch of the database; else what is known to be lost."""
+        lost = list(self._lost)
+        self._lost.clear()
         if epoch == self._epoch:
-            return []
+            return lost
         self._epoch = epoch
-        return list(self._orders.values())
+        return [*lost, *self._orders.values()]

@@ -142,6 +142,16 @@ class MachineStore(MachineQueues):
         """The test's clock."""
         return self._world.clock.now
 
+    async def since_possible_loss(self) -> timedelta:
+        """Asked in its turn."""
+        async with self._call("history"):
+            return await self._store.since_possible_loss()
+
+    async def perhaps_lost(self) -> list[Order]:
+        """Asked in its turn."""
+        async with self._call("history"):
+            return await self._store.perhaps_lost()
+
     async def load(self, order_no: str) -> Order:
         """Readable or not."""
         async with self._call("read"):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from midas.charge import ChargeState
-from midas.flows.lost import NOT_RESTORED, is_behind
-from midas.payment import Order
+from midas.flows.lost import NOT_RESTORED
+from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.transport import NotSent, Sent
 from midas.refund import RefundState
@@ -20,7 +20,7 @@ from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import TERMS, a_part, insist_on_charge
 from tests.faults.world import FaultyWire, World
-from tests.records import a_charge, a_refund
+from tests.records import NOON, a_charge, a_refund
 
 KEY = TERMS.order_no
 OPEN = {"SUBMITTING", "PENDING"}
@@ -113,6 +113,48 @@ async def test_what_cannot_be_found_out_calls_a_person(
     assert alarms(caplog) == [NOT_RESTORED]
 
 
+async def test_what_a_later_commit_did_not_find_is_put_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another process makes a charge after the failover, and this one commits to it unawares.
+
+    What it knew of the order is not forgotten by that: the lost charge is paid, and so is the other
+    one, which makes it a duplicate payment.
+    """
+    world = await paid()
+    (lost,) = (await world.order()).charges
+    world.disk.disk = Disk()
+    made = await world.another_process().charge(TERMS)
+    world.lookalike.pay(str(made.charge.charge_id))
+    known, _ = await world.payments.query(KeyKind.ORDER_NO, KEY, refresh=True)
+    assert [each.out_trade_no for each in known.charges] == [made.charge.out_trade_no]
+    await world.payments.resolve_due()
+    order = await world.order()
+    again = order.charge(lost.out_trade_no)
+    assert (again.state, again.duplicate_payment) == (ChargeState.SUCCEEDED, True)
+    assert not order.charge(made.charge.out_trade_no).duplicate_payment
+    told = (await world.disk.notifications(KEY))[-1]
+    assert (told.out_trade_no, told.duplicate_payment) == (lost.out_trade_no, True)
+    assert alarms(caplog) == ["charge_restored"]
+
+
+@pytest.mark.parametrize("refunded", [40, 100])
+@pytest.mark.parametrize("came_meanwhile", [False, True])
+def test_which_payment_is_put_back_as_a_duplicate(refunded: int, came_meanwhile: bool) -> None:
+    """One that holds money, beside one that holds money and that the process did not know of."""
+    first, second = (
+        replace(a_charge("o1", out_trade_no=each), state=ChargeState.SUCCEEDED) for each in "12"
+    )
+    refund = replace(a_refund(first, amount=refunded), state=RefundState.SUCCEEDED)
+    known = Order("o1", charges=(first,), refunds=(refund,))
+    if not came_meanwhile:
+        known = replace(known, charges=(first, second))
+    draft = Draft(Order("o1", charges=(second,) if came_meanwhile else ()))
+    draft.restore(known, NOON)
+    flags = [each.duplicate_payment for each in draft.order.charges]
+    assert flags == [came_meanwhile and refunded < first.amount, False]
+
+
 async def test_it_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not at all while nothing may be lost; each further failover is looked at again."""
     world = await paid()
@@ -145,8 +187,11 @@ async def test_another_process_knows_nothing_of_it() -> None:
 def test_a_charge_is_behind_where_it_is_open_again(now: ChargeState, known: ChargeState) -> None:
     """That it is further than this process knows is as it should be."""
     charge = a_charge("o1")
-    orders = [Order("o1", charges=(replace(charge, state=state),)) for state in (now, known)]
-    assert is_behind(*orders) is (now in OPEN and known not in OPEN)
+    here, before = (Order("o1", charges=(replace(charge, state=state),)) for state in (now, known))
+    assert here.is_behind(before) is (now in OPEN and known not in OPEN)
+    assert here.has_lost(before) is here.is_behind(before)
+    assert Order("o1").has_lost(before)
+    assert not here.has_lost(Order("o1"))
 
 
 @pytest.mark.parametrize(("now", "known"), list(product(RefundState, repeat=2)))
@@ -154,8 +199,10 @@ def test_a_refund_is_behind_where_it_is_open_again(now: RefundState, known: Refu
     """The same, beside a charge that is not."""
     charge = replace(a_charge("o1"), state=ChargeState.SUCCEEDED)
     refund = a_refund(charge)
-    orders = [
+    here, before = (
         Order("o1", charges=(charge,), refunds=(replace(refund, state=state),))
         for state in (now, known)
-    ]
-    assert is_behind(*orders) is (now in OPEN and known not in OPEN)
+    )
+    assert here.is_behind(before) is (now in OPEN and known not in OPEN)
+    assert here.has_lost(before) is here.is_behind(before)
+    assert Order("o1", charges=(charge,)).has_lost(before)

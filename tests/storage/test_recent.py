@@ -2,6 +2,7 @@
 
 from midas.payment import Order
 from midas.storage.recent import CommittedOrders, RecentOrders
+from tests.records import a_charge
 
 
 def test_an_order_is_given_once_and_for_its_last_change_alone() -> None:
@@ -35,3 +36,18 @@ def test_what_may_be_lost_is_each_order_as_committed_last() -> None:
     assert committed.perhaps_lost(2) == [Order("o1", 2), Order("o3", 1)]
     assert committed.perhaps_lost(2) == []
     assert len(committed.perhaps_lost(3)) == 2
+
+
+def test_what_a_later_commit_lacks_is_kept_beside_it() -> None:
+    """Once, and without a new epoch: the failover may not be noticed yet."""
+    committed = CommittedOrders(epoch=1)
+    had = Order("o1", 2, charges=(a_charge("o1"),))
+    committed.remember(had)
+    has = Order("o1", 1, charges=(a_charge("o1"),))
+    committed.remember(has)
+    assert committed.perhaps_lost(1) == [had]
+    assert committed.perhaps_lost(1) == []
+    assert committed.perhaps_lost(2) == [has]
+    more = Order("o1", 2, charges=(*has.charges, a_charge("o1")))
+    committed.remember(more)
+    assert committed.perhaps_lost(2) == []
