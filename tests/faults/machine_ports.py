@@ -148,9 +148,9 @@ class MachineStore(MachineQueues):
             return await self._store.since_possible_loss()
 
     async def perhaps_lost(self) -> list[Order]:
-        """Asked in its turn."""
-        async with self._call("history"):
-            return await self._store.perhaps_lost()
+        """Nothing: no server fails over here, so asking would only take turns."""
+        self._process.still_alive()
+        return []
 
     async def load(self, order_no: str) -> Order:
         """Readable or not."""
