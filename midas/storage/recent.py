@@ -47,14 +47,15 @@ class CommittedOrders:
         self._orders: OrderedDict[str, Order] = OrderedDict()
         self._lost: deque[Order] = deque(maxlen=most)
 
-    def remember(self, order: Order) -> None:
+    def remember(self, order: Order, read: str) -> None:
         """Keep an order as it was committed; the oldest goes when it is too many.
 
-        If it does not have what it had when it was committed before, that is kept beside it:
-        whoever has made the commit read it after a failover that nobody had noticed yet.
+        `read`: the change that it was read after. If it does not have what it had when it was
+        committed before, that is kept beside it: whoever has made the commit read the order after a
+        failover that nobody had noticed yet.
         """
         before = self._orders.get(order.order_no)
-        if before is not None and order.has_lost(before):
+        if before is not None and before.last_change != read and order.has_lost(before):
             self._lost.append(before)
         self._orders[order.order_no] = order
         self._orders.move_to_end(order.order_no)

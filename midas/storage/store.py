@@ -137,7 +137,7 @@ class SqlStore:
         """See `Store`."""
         written = await self._commits.commit(change)
         if written:
-            self._committed.remember(change.after)
+            self._committed.remember(change.after, change.expected_change)
         if written and change.notifications:
             self._recent.remember(change.after)
             self._wake()

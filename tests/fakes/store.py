@@ -163,7 +163,7 @@ class MemoryStore:
         sequences = [each.sequence for each in told]
         assert sequences == sorted(set(sequences)), "I7: a sequence is used twice"
         disk.notifications[order_no] = told
-        self._committed.remember(change.after)
+        self._committed.remember(change.after, change.expected_change)
         if change.notifications:
             self._wake()
         return True

@@ -278,7 +278,7 @@ class FaultyStore(FaultyQueues):
         won = await self._disk.commit(change)
         if won:
             self._world.committed(change)
-            self._committed.remember(change.after)
+            self._committed.remember(change.after, change.expected_change)
         return won
 
     async def perhaps_lost(self) -> list[Order]:

@@ -31,7 +31,7 @@ def test_what_may_be_lost_is_each_order_as_committed_last() -> None:
     """All of them for each new epoch; the memory does not grow."""
     committed = CommittedOrders(epoch=1, most=2)
     for number, version in ((1, 1), (2, 1), (1, 2), (3, 1)):
-        committed.remember(Order(f"o{number}", version))
+        committed.remember(Order(f"o{number}", version), "another change")
     assert committed.perhaps_lost(1) == []
     assert committed.perhaps_lost(2) == [Order("o1", 2), Order("o3", 1)]
     assert committed.perhaps_lost(2) == []
@@ -42,12 +42,12 @@ def test_what_a_later_commit_lacks_is_kept_beside_it() -> None:
     """Once, and without a new epoch: the failover may not be noticed yet."""
     committed = CommittedOrders(epoch=1)
     had = Order("o1", 2, charges=(a_charge("o1"),))
-    committed.remember(had)
+    committed.remember(had, "")
     has = Order("o1", 1, charges=(a_charge("o1"),))
-    committed.remember(has)
+    committed.remember(has, "another change")
     assert committed.perhaps_lost(1) == [had]
     assert committed.perhaps_lost(1) == []
     assert committed.perhaps_lost(2) == [has]
     more = Order("o1", 2, charges=(*has.charges, a_charge("o1")))
-    committed.remember(more)
+    committed.remember(more, "another change")
     assert committed.perhaps_lost(2) == []
