@@ -196,9 +196,9 @@ def untold_refund(patch: pytest.MonkeyPatch) -> None:
     observe = refund_machine.observe
 
     def untold(
-        refund: refund_machine.Refund, seen: RefundObservation
+        refund: refund_machine.Refund, seen: RefundObservation, *, booked: bool = False
     ) -> refund_machine.RefundOutcome:
-        return replace(observe(refund, seen), notice=None)
+        return replace(observe(refund, seen, booked=booked), notice=None)
 
     patch.setattr(refund_machine, "observe", untold)
 
