@@ -184,9 +184,9 @@ def silent_duplicate(patch: pytest.MonkeyPatch) -> None:
     observe = charge_machine.observe
 
     def first(
-        charge: charge_machine.Charge, seen: ChargeObservation, *, order_paid: bool
+        charge: charge_machine.Charge, seen: ChargeObservation, *, order_paid: bool, booked: bool
     ) -> ChargeOutcome:
-        return observe(charge, seen, order_paid=False)
+        return observe(charge, seen, order_paid=False, booked=booked)
 
     patch.setattr(charge_machine, "observe", first)
 
