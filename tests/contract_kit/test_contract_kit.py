@@ -60,7 +60,7 @@ BREAKS: dict[str, set[str]] = {
 """What each naive service breaks, and nothing else."""
 OPTIONAL = {"notices-used-sequences"}
 """What a simple service may leave out: it is told what is lost without it, and passes."""
-AT_EVERY_RUN = ("forgets", "one-at-a-time", "half-done")
+AT_EVERY_RUN = ("forgets", "half-done")
 """The others are played by .ci/run: each takes seconds of a whole core."""
 
 

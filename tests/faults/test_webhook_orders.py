@@ -111,6 +111,7 @@ async def test_o6_a_gateway_is_stopped_until_its_lease_is_over(where: str, chain
     await _ends_well(chain, ["stopped"])
 
 
+@pytest.mark.long
 async def test_o6_a_late_refusal_parks_nothing(chain: Chain) -> None:
     """What the first is told when it wakes does not count while another one holds the order."""
     midas, stopped = await asyncio.gather(

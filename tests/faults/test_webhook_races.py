@@ -9,6 +9,9 @@ from tests.faults.books import books_agree
 from tests.faults.processes import REFUNDS, until
 from tests.faults.webhook_stage import Chain, free_port, webhook_url
 
+pytestmark = pytest.mark.long
+"""T1 walks the same races in memory at every run."""
+
 COPIES = 5
 """To each of two gateways."""
 ANSWER_TAKES_S = 6.0
