@@ -5,7 +5,7 @@ The announcer on each kind of store, and the sample order service's book as the 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,9 +43,11 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> OrderBook:
+def book(tmp_path: Path) -> Iterator[OrderBook]:
     """What the order service keeps."""
-    return OrderBook(tmp_path / "orders.sqlite3")
+    kept = OrderBook(tmp_path / "orders.sqlite3")
+    yield kept
+    kept.close()
 
 
 async def pay(store: Store) -> None:
