@@ -5,7 +5,6 @@ was finished just before a failover has no such flow: charged, paid, told and fo
 second, an order would be known to nobody, with nobody told.
 """
 
-from midas.errors import MidasError
 from midas.flows.deadline import NO_DEADLINE
 from midas.flows.observe import Ports, load_again, logger
 from midas.flows.query import refresh
@@ -18,14 +17,13 @@ async def put_back(ports: Ports, known: Order) -> None:
     """See that the database has all that it had of the order when `known` was committed.
 
     Rows that are gone are written again, with an alarm. Of those that are there as they were
-    earlier, Ping++ is asked how they stand. Raises nothing of Midas's own: what could not be done
-    is an alarm.
+    earlier, Ping++ is asked how they stand. Raises nothing: what could not be done is an alarm.
     """
     try:
         order = await load_again(ports, known)
         if order.is_behind(known):
             logger.warning("commit_lost", extra={"order_no": known.order_no})
             await refresh(ports, order, order.charges, NO_DEADLINE)
-    except MidasError as error:
+    except Exception as error:  # whatever it is, the others and the resolver go on
         told = {"order_no": known.order_no, "kind": NOT_RESTORED, "reason": type(error).__name__}
         logger.error("operator_needed", extra=told)

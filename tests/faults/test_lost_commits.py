@@ -206,3 +206,20 @@ def test_a_refund_is_behind_where_it_is_open_again(now: RefundState, known: Refu
     assert here.is_behind(before) is (now in OPEN and known not in OPEN)
     assert here.has_lost(before) is here.is_behind(before)
     assert Order("o1", charges=(charge,)).has_lost(before)
+
+
+async def test_a_surprise_ends_neither_the_resolver_nor_the_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect that one order meets must not leave the unknown unresolved for ever (I13)."""
+    world = await charged()
+    standby = world.disk.disk.copy()
+    await pay(world)
+    world.disk.disk = standby
+
+    async def defect(*_: Any) -> Order:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("midas.flows.lost.load_again", defect)
+    await world.payments.resolve_due()
+    assert alarms(caplog) == [NOT_RESTORED]
