@@ -98,6 +98,8 @@ class ChargeFacts:
 
 WITHDRAWN = ""
 """In place of the answer of a charge that is being closed: it is handed out no more."""
+REVERSING = "reversing"
+"""The same, from before a reversal leaves that would give back a payment, until it is answered."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ class Charge:
     answer: str | None = None
     """Ping++'s JSON for the client SDK, kept only while the charge can be handed out again.
 
-    None where the charge is known without it; WITHDRAWN from the moment that its closing began.
+    None where the charge is known without it; WITHDRAWN or REVERSING from the moment that its
+    closing began.
     """
     due_at: datetime | None = None
     """When to look next, by the database's clock; nobody else looks before. None: never."""
@@ -155,11 +158,13 @@ class Charge:
 
     @property
     def is_being_reversed(self) -> bool:
-        """Whether the reversal of a declined bar code may be on its way.
+        """Whether a reversal may be on its way that gives back what is paid meanwhile.
 
-        It would give back what is paid meanwhile, so a payment is not believed until that is known.
+        A payment is not believed until that is known.
         """
-        return self.is_declined and self.answer == WITHDRAWN
+        if self.is_declined:
+            return self.answer == WITHDRAWN
+        return self.state is ChargeState.PENDING and self.answer == REVERSING
 
     @property
     def is_second(self) -> bool:
@@ -510,17 +515,22 @@ def told_of(charge: Charge) -> ChargeNotice | None:
     """What the order service was told of a charge that stands so, as far as that shows."""
     if charge.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
-    ended = charge.state in (ChargeState.CLOSED, ChargeState.REVERSED)
-    return ChargeNotice.CLOSED if ended and not charge.superseded else None
+    closed = charge.state is ChargeState.CLOSED and not charge.superseded
+    return ChargeNotice.CLOSED if closed or charge.state is ChargeState.REVERSED else None
 
 
 def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNotice | None:
-    """Success is always told. An end without money is told unless the caller knows it already."""
+    """Money that came is always told, and so is that it went back.
+
+    An end without money is told unless the caller knows it already or has asked for it.
+    """
     if after.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
     if before.state is ChargeState.SUCCEEDED:
         return ChargeNotice.CLOSED  # the order service holds it for paid, superseded or not
-    if after.state is ChargeState.PENDING or after.superseded:
+    if after.superseded:
+        return ChargeNotice.CLOSED if after.state is ChargeState.REVERSED else None
+    if after.state is ChargeState.PENDING:
         return None
     told_before = before.state in (ChargeState.CLOSED, ChargeState.FAILED)
     over = after.state in (ChargeState.FAILED, ChargeState.CLOSED)

@@ -150,6 +150,9 @@ class Psp(Protocol):
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed (pingpp.md section 9)."""
 
+    def gives_back(self, channel: str) -> bool:
+        """Whether a reversal that meets a payment gives it back (pingpp.md section 9)."""
+
     def pays_at_create(self, channel: str) -> bool:
         """Whether the create call itself takes the money (balance, bar codes): never repeat it."""
 

@@ -114,14 +114,14 @@ TOLD_IF_SUPERSEDED = {
     "LAPSED":             "-          -           -           -           -           -",
     "PAID":               "SUCCESS    SUCCESS     -           SUCCESS     SUCCESS     -",
     "REVERSED":           "-          -           -           -           -           -",
-    "PAID_THEN_REVERSED": "-          -           CLOSED      -           -           -",
+    "PAID_THEN_REVERSED": "CLOSED     CLOSED      CLOSED      CLOSED      CLOSED      -",
     "PAYMENT_FAILED":     "-          -           -           -           -           -",
     "REFUSED":            "-          -           -           -           -           -",
     "DECLINED":           "-          -           -           -           -           -",
     "ABSENT":             "-          -           -           -           -           -",
     "NO_ANSWER":          "-          -           -           -           -           -",
 }  # fmt: skip
-"""The same, whoever saw it, where the caller wanted another charge."""
+"""The same, whoever saw it, where the caller wanted another charge: he hears of money alone."""
 
 TABLES = [EXPECTED, JOURNAL, JOURNAL_OF_WEBHOOKS, TOLD, TOLD_BESIDE_THE_ANSWER, TOLD_IF_SUPERSEDED]
 OBSERVERS = {

@@ -4,7 +4,7 @@
 
 Between any two steps the payer may pay: what Ping++ says last is what counts. A charge that cannot
 be closed stays PENDING and is watched; it is only `superseded`. If its money still comes, that is
-announced as a duplicate payment.
+announced as a duplicate payment. Where a reversal gives back what is paid, `reversal.py` does it.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from midas.charge import (
 from midas.errors import ChargeStillOpen
 from midas.flows.look import is_missing, not_shown
 from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
+from midas.flows.reversal import is_to_be_reversed, take_back
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Verdict
 from midas.records import changed
@@ -41,7 +42,9 @@ async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
         return await _missing(ports, order, out_trade_no)
     if not isinstance(told, Done):
         raise failed_read(told)
-    if ports.psp.can_reverse(charge.channel) and not (told.answer.paid or told.answer.reversed):
+    if is_to_be_reversed(ports, charge, told.answer):
+        if ports.psp.gives_back(charge.channel):
+            return await take_back(ports, order, charge, ObservedBy.QUERY)
         order = await change(ports, order, _not_handed_out_again(ports, out_trade_no))
         told = await _reverse(ports, charge.charge_id)
         if not isinstance(told, Done) or is_missing(charge, told):

@@ -19,15 +19,15 @@ told of one that a reversal on its way takes back in silence.
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from midas.charge import WITHDRAWN, Charge, ChargeFacts, ChargeSaid, ObservedBy, mismatches
+from midas.charge import WITHDRAWN, Charge, ChargeFacts, ChargeSaid, ObservedBy
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import not_shown
 from midas.flows.observe import Ports, change, charge_seen, charge_silent, charge_told, see_charge
-from midas.flows.unknown import refused
+from midas.flows.reversal import is_to_be_reversed, reverse
 from midas.payment import Draft, Order
-from midas.ports import Done, Unknown
+from midas.ports import Unknown
 from midas.records import changed
 
 
@@ -50,12 +50,12 @@ async def settle_declined(
         return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
     if not found:
         return await change(ports, order, _not_listed(ports, out_trade_no, by, began_at))
-    if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0]):
+    if len(found) > 1 or not is_to_be_reversed(ports, charge, found[0]):
         return await change(ports, order, _listed(ports, charge, found, by))
     order = await change(ports, order, _marked(ports, out_trade_no, by))
     if not order.charge(out_trade_no).is_being_reversed:
         return order  # it was paid before
-    reversal = await _reverse(ports, found[0].charge_id, deadline)
+    reversal = await reverse(ports, found[0].charge_id, deadline)
     try:
         return await change(ports, order, _reversal_answered(ports, charge, reversal, by))
     except (StorageUnavailable, Overloaded):
@@ -71,12 +71,6 @@ def settles_in(ports: Ports, charge: Charge) -> timedelta | None:
 
 
 _A_SECOND = timedelta(seconds=1)
-
-
-def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
-    if found.reversed or mismatches(charge, found) or not ports.psp.can_reverse(charge.channel):
-        return False
-    return charge.is_being_reversed or not found.paid
 
 
 def _listed(
@@ -100,14 +94,6 @@ def _marked(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft]
             draft.put_charge(marked, "charge_closing", ports.store.now(), by)
 
     return decide
-
-
-async def _reverse(ports: Ports, charge_id: str, deadline: Deadline) -> ChargeFacts | Unknown:
-    """How the charge stands once this reversal was carried out or refused; else Unknown."""
-    reversal = await ports.psp.reverse_charge(charge_id, deadline.left())
-    if refused(reversal):
-        reversal = await ports.psp.retrieve_charge(charge_id, deadline.left())
-    return reversal.answer if isinstance(reversal, Done) else Unknown("not_reversed")
 
 
 def _reversal_answered(

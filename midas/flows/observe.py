@@ -257,7 +257,7 @@ def _call_a_person(row: _Row) -> _Row:
 def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:
     if charge.operator_reason:
         return charge.due_at
-    if charge.state is ChargeState.SUBMITTING:
+    if charge.state is ChargeState.SUBMITTING or charge.is_being_reversed:
         return schedule.next_resolve(seen.at, charge.looks)
     if charge.state is ChargeState.PENDING:
         return schedule.next_poll(seen.at, charge.looks)

@@ -29,6 +29,7 @@ from midas.flows.observe import (
     charge_told,
     see_charge,
 )
+from midas.flows.reversal import is_to_be_reversed, take_back
 from midas.flows.run import Run
 from midas.flows.sweep import Found
 from midas.flows.unknown import as_unknown
@@ -109,11 +110,12 @@ async def finish_superseded(
         order.order_no, answered=isinstance(told, Done), blind=is_blind(charge, told)
     ):
         return order
-    if isinstance(told, Done) and not is_missing(charge, told):
-        waiting = not (told.answer.paid or told.answer.reversed)
-        if waiting and ports.psp.can_reverse(charge.channel):
-            reversal = await ports.psp.reverse_charge(charge.charge_id)
-            told = reversal if isinstance(reversal, Done) else told
+    shown = told.answer if isinstance(told, Done) and not is_missing(charge, told) else None
+    if shown is not None and is_to_be_reversed(ports, charge, shown):
+        if ports.psp.gives_back(charge.channel):
+            return await take_back(ports, order, charge, by)
+        reversal = await ports.psp.reverse_charge(charge.charge_id)
+        told = reversal if isinstance(reversal, Done) else told
     decide = looked_at(ports, charge, told, by)
     if decide is None:
         silent = charge_silent(ports, as_unknown(told), by)

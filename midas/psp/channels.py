@@ -58,6 +58,11 @@ class Channel:
     payer_ip: bool = False
     """Whether `client_ip` must be the payer's real one."""
 
+    @property
+    def gives_back(self) -> bool:
+        """Whether a paid charge can be reversed, too (pingpp.md section 9)."""
+        return self.reversible and ("_scan" in self.name or self.name.startswith("isv_"))
+
 
 def find(name: str) -> Channel | None:
     """The channel, or None if the documentation does not name it."""

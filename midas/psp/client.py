@@ -140,6 +140,11 @@ class PingppClient:
         known = channels.find(channel)
         return known is not None and known.reversible
 
+    def gives_back(self, channel: str) -> bool:
+        """Whether a reversal that meets a payment gives it back."""
+        known = channels.find(channel)
+        return known is not None and known.gives_back
+
     def pays_at_create(self, channel: str) -> bool:
         """Whether the create call itself takes the money."""
         known = channels.find(channel)

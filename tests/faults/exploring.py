@@ -17,13 +17,13 @@ from midas.charge import ChargeTerms
 from tests.faults import event_scenarios, scenarios
 from tests.faults.chooser import Chooser, Odometer
 from tests.faults.conservation import EVERYTHING
-from tests.faults.scenarios import ALIPAY, APP, BAR_CODE, TERMS, Story, play, play_in
+from tests.faults.scenarios import ALIPAY, APP, BAR_CODE, QR_CODE, TERMS, Story, play, play_in
 from tests.faults.world import World
 
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
 
-OFFERS = {each.channel: each for each in (TERMS, ALIPAY, APP, BAR_CODE)}
+OFFERS = {each.channel: each for each in (TERMS, ALIPAY, APP, BAR_CODE, QR_CODE)}
 WHOLE = (0, 1)
 """The share that is all of it."""
 EVERY_CALL = ("",)

@@ -41,6 +41,8 @@ ALIPAY = replace(TERMS, channel="alipay_qr", extra={})
 APP = replace(ALIPAY, channel="alipay")
 """Cannot be reversed: it is superseded, and looked at until Ping++ tells how it ended."""
 BAR_CODE = replace(TERMS, channel="wx_pub_scan", extra={"scan_code": "134567890123456789"})
+QR_CODE = replace(TERMS, channel="isv_qr", extra={"terminal_id": "T1", "pay_channel": "wx"})
+"""Waits for its payer, and a reversal gives back what he has paid."""
 
 Story = Callable[[World], Awaitable[None]]
 
@@ -195,6 +197,27 @@ async def pay_while_changing(world: World) -> None:
     world.pay_everything()
     await insist_on_charge(world, ALIPAY)
     world.pay_everything()
+
+
+async def paid_while_taken_back(world: World) -> None:
+    """The payer may pay the first charge before and after each of Midas's calls that end it."""
+    world.listens = True
+    first = await insist_on_charge(world, world.terms)
+    if first is not None:
+        charge_id = str(first.charge.charge_id)
+        world.payer = lambda moment: _may_pay(world, charge_id, moment)
+    await insist_on_charge(world, ALIPAY)
+    world.payer = None
+    world.pay_everything()
+
+
+async def _may_pay(world: World, charge_id: str, moment: str) -> None:
+    told = world.lookalike.charge(charge_id)
+    if told["paid"] or told["reversed"]:
+        return
+    if world.chooser.choose(f"payer {moment}", ("waits", "pays")) == "pays":
+        world.lookalike.pay(charge_id)
+        await world.webhooks.send_owed()
 
 
 async def quarantined(world: World, changes: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ from tests.faults.chooser import Chooser
 from tests.faults.crash import COMMIT_WAYS, READ_WAYS
 from tests.faults.event_ports import ORDER_WAYS, WEBHOOK_WAYS
 from tests.faults.exploring import WHOLE, explore, runs
-from tests.faults.scenarios import ALIPAY, APP, BAR_CODE, TERMS, Story, play
+from tests.faults.scenarios import ALIPAY, APP, BAR_CODE, QR_CODE, TERMS, Story, play
 from tests.faults.world import GET_WAYS, ODD_ANSWERS, POST_WAYS, World
 
 RUNS: list[tuple[Story, ChargeTerms, int, int]] = [
@@ -24,6 +24,7 @@ RUNS: list[tuple[Story, ChargeTerms, int, int]] = [
     (scenarios.change_the_channel, TERMS, 2, 1),
     (scenarios.change_the_channel_and_back, ALIPAY, 2, 2),
     (scenarios.pay_while_changing, TERMS, 2, 0),
+    (scenarios.paid_while_taken_back, QR_CODE, 2, 1),
     (scenarios.resolved_while_in_flight, APP, 1, 0),
     (scenarios.refund_once, TERMS, 2, 0),
     (scenarios.refund_in_two_parts, TERMS, 1, 0),

@@ -310,3 +310,10 @@ def test_our_number_is_valid_on_every_channel() -> None:
         least, most = channel.order_no_characters
         assert least <= OUT_TRADE_NO_CHARACTERS <= most, channel.name
         assert set(channel.name) <= set(string.ascii_lowercase + string.digits + "_")
+
+
+def test_which_channels_give_back_what_a_reversal_meets() -> None:
+    """Paid charges can be reversed on bar codes and through providers only."""
+    found = {name for name, channel in CHANNELS.items() if channel.gives_back}
+    bar_codes = {name for name in CHANNELS if name.endswith("_scan")}
+    assert found == bar_codes | {"isv_qr", "isv_wap"}

@@ -291,6 +291,7 @@ def test_unknown_channels_are_taken_for_dangerous() -> None:
     assert psp.repost_window("no_such") == timedelta(0)
     assert not psp.can_reverse("no_such")
     assert psp.can_reverse("wx")
+    assert not psp.gives_back("no_such")
     assert psp.repost_window("wx") == timedelta(hours=2)
     assert not psp.pays_at_create("wx")
 

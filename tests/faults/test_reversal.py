@@ -1,0 +1,261 @@
+"""A charge that makes way on a channel whose reversal gives back what was paid meanwhile.
+
+Ping++ tells of no reversal by itself: a payment that is told while one is on its way would stay
+told, though its money went back.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from midas.charge import Charge, ChargeState
+from midas.errors import ChargeStillOpen, OrderAlreadyPaid, StorageUnavailable
+from midas.flows.charge import ChargeResult
+from midas.ports import KeyKind
+from midas.psp.sdk import Prepared
+from midas.psp.transport import Answer, Lost, NotSent, Sent
+from tests.fakes.psp import deliver
+from tests.faults.chooser import Chooser
+from tests.faults.scenarios import QR_CODE, TERMS
+from tests.faults.world import Failed, FaultyStore, FaultyWire, World
+
+KEY = QR_CODE.order_no
+REVERSE = "/reverse"
+TOO_LATE = b'{"error":{"type":"invalid_request_error","message":"too late"}}'
+
+
+@pytest.fixture
+async def world() -> World:
+    """The payer has a code to pay, and Ping++ sends its webhooks."""
+    world = World(Chooser((), most_faults=0), QR_CODE)
+    world.listens = True
+    await charged(world, QR_CODE.amount)
+    return world
+
+
+async def charged(world: World, amount: int) -> ChargeResult | Failed:
+    """Another amount makes the first charge give way."""
+    terms = replace(world.terms, amount=amount)
+    return await world.ask(lambda payments: payments.charge(terms))
+
+
+async def first(world: World) -> Charge:
+    """The charge that has to make way."""
+    return (await world.order()).charges[0]
+
+
+async def told(world: World) -> list[tuple[str, str]]:
+    """What the order service is to hear, and of which charge."""
+    told = await world.disk.notifications(KEY)
+    return [(str(each.kind), each.out_trade_no) for each in told]
+
+
+async def pay(world: World) -> None:
+    """The payer pays the first charge, and its webhook arrives."""
+    world.lookalike.pay(str((await first(world)).charge_id))
+    await world.webhooks.send_owed()
+
+
+Odd = Callable[[], Awaitable[Sent | None]]
+
+
+def at_reversals(monkeypatch: pytest.MonkeyPatch, odd: Odd) -> list[Prepared]:
+    """What happens when one leaves; where it returns nothing it is carried out then."""
+    send, met = FaultyWire.send, []
+
+    async def odd_send(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if request.url.endswith(REVERSE):
+            met.append(request)
+            answer = await odd()
+            if answer is not None:
+                return answer
+        return await send(self, request, limit)
+
+    monkeypatch.setattr(FaultyWire, "send", odd_send)
+    return met
+
+
+async def lost() -> Sent:
+    """Nobody knows whether it arrived, or will."""
+    return Lost("timeout")
+
+
+async def never_sent() -> Sent:
+    """That one was not, but another one may have been."""
+    return NotSent("refused")
+
+
+async def refused() -> Sent:
+    """Ping++ has read it and carries it out never."""
+    return Answer(400, TOO_LATE, "")
+
+
+@pytest.mark.parametrize("odd", [lost, never_sent])
+async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
+    world: World, monkeypatch: pytest.MonkeyPatch, odd: Odd
+) -> None:
+    """Neither a webhook nor a look is believed before a reversal is answered."""
+    with monkeypatch.context() as patch:
+        at_reversals(patch, odd)
+        await charged(world, 200)
+        await pay(world)
+        await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
+        assert (await first(world)).state is ChargeState.PENDING
+        assert await told(world) == []
+    await world.settle()
+    back = await first(world)
+    assert back.state is ChargeState.REVERSED
+    assert world.lookalike.ledger.reversed(str(back.charge_id)) == QR_CODE.amount
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+
+
+async def test_a_reversal_that_arrives_late_takes_back_nothing_that_was_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is carried out after the payment: given back, and never told as paid."""
+    with monkeypatch.context() as patch:
+        late = at_reversals(patch, lost)
+        await charged(world, 200)
+        await pay(world)
+    deliver(world.lookalike, late[0])
+    await world.settle()
+    assert (await first(world)).state is ChargeState.REVERSED
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+
+
+async def test_the_next_charge_does_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the payer might pay of the first one comes back to him."""
+    at_reversals(monkeypatch, lost)
+    second = await charged(world, 200)
+    assert isinstance(second, ChargeResult)
+    assert second.charge.amount == 200
+    assert (await first(world)).superseded
+
+
+async def test_it_is_tried_again_soon_until_it_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as rarely as a charge is looked at that only waits for its payer."""
+    with monkeypatch.context() as patch:
+        met = at_reversals(patch, lost)
+        await charged(world, 200)
+        began = world.disk.clock
+        for _ in range(4):
+            due_at = world.next_due()
+            assert due_at is not None
+            world.disk.clock = due_at
+            await world.payments.resolve_due()
+        assert len(met) == 5
+        assert world.disk.clock - began < timedelta(minutes=2)
+    await world.settle()
+    assert (await first(world)).state is ChargeState.CLOSED
+
+
+async def test_paid_between_the_look_and_the_mark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paid, and told so: nothing is reversed, and no other charge is made."""
+    retrieve = type(world.payments.ports.psp).retrieve_charge
+
+    async def pay_after(*asked: object) -> object:
+        answer = await retrieve(*asked)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        await pay(world)
+        return answer
+
+    monkeypatch.setattr(type(world.payments.ports.psp), "retrieve_charge", pay_after)
+    failed = await charged(world, 200)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, OrderAlreadyPaid)
+    paid = await first(world)
+    assert (paid.state, paid.superseded, paid.answer) == (ChargeState.SUCCEEDED, False, None)
+    assert not world.lookalike.charge(str(paid.charge_id))["reversed"]
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_a_reversal_that_is_refused_leaves_the_payment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Ping++ does not reverse what was paid meanwhile, it is paid, and told so."""
+
+    async def refuse() -> Sent:
+        world.lookalike.pay(str((await first(world)).charge_id))
+        return Answer(400, TOO_LATE, "")
+
+    at_reversals(monkeypatch, refuse)
+    failed = await charged(world, 200)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, OrderAlreadyPaid)
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_after_a_refusal_a_payment_is_believed_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No reversal is on its way any more: a payment is told at once."""
+    at_reversals(monkeypatch, refused)
+    second = await charged(world, 200)
+    assert isinstance(second, ChargeResult)
+    assert not (await first(world)).is_being_reversed
+    await pay(world)
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
+async def test_what_the_resolver_reverses_again_is_marked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one was refused and marks nothing any more; the answer to the second is lost."""
+    with monkeypatch.context() as patch:
+        at_reversals(patch, refused)
+        await charged(world, 200)
+    with monkeypatch.context() as patch:
+        at_reversals(patch, lost)
+        due_at = world.next_due()
+        assert due_at is not None
+        world.disk.clock = due_at
+        await world.payments.resolve_due()
+        await pay(world)
+        assert (await first(world)).state is ChargeState.PENDING
+    await world.settle()
+    assert (await first(world)).state is ChargeState.REVERSED
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+
+
+async def test_an_answer_that_cannot_be_written_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark stands: the resolver goes on where the process could not."""
+    commit = FaultyStore.commit
+
+    async def down() -> None:
+        async def not_now(*_: object) -> bool:
+            raise StorageUnavailable
+
+        monkeypatch.setattr(FaultyStore, "commit", not_now)
+
+    at_reversals(monkeypatch, down)
+    failed = await charged(world, 200)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, ChargeStillOpen)
+    monkeypatch.setattr(FaultyStore, "commit", commit)
+    assert (await first(world)).is_being_reversed
+    await world.settle()
+    assert (await first(world)).state is ChargeState.CLOSED
+
+
+async def test_where_a_reversal_takes_back_no_payment_it_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On all other channels the lost reversal is refused when it comes."""
+    world = World(Chooser((), most_faults=0), TERMS)
+    world.listens = True
+    await charged(world, TERMS.amount)
+    world.pass_time(600)
+    at_reversals(monkeypatch, lost)
+    await charged(world, 200)
+    await pay(world)
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+    assert ("PAY_ORDER_SUCCESS", (await first(world)).out_trade_no) in await told(world)
