@@ -233,7 +233,7 @@ async def _owner(ports: Ports, said: PspEvent) -> Order | None:
 
 
 def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False) -> None:
-    """Send it down the funnel. Raises NotYet while a refund's charge is not known to be paid.
+    """Send it down the funnel. Raises NotYet while a refund's charge is not known, or not paid.
 
     `whatever`: Ping++ was asked about the charge meanwhile, so nothing is waited for any more.
     """
@@ -244,12 +244,13 @@ def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False
         seen = ChargeObservation(told, ObservedBy.WEBHOOK, now, said.charge)
         see_charge(draft, charge.out_trade_no, seen)
     elif said.refund is not None:
-        if charge.charge_id not in (None, said.charge_id):
+        is_it = charge.charge_id in (None, said.charge_id)
+        if not whatever and not (is_it and charge.state in _PAID):
+            raise NotYet("charge_not_paid_yet" if is_it else "charge_not_known_yet")
+        if not is_it:
             reason = f"Ping++ told of a refund of {said.charge_id} under this number"
             raised = changed(charge, operator_reason=reason, updated_at=now)
             draft.put_charge(raised, "charge_quarantined", now, ObservedBy.WEBHOOK)
-        elif charge.state not in _PAID and not whatever:
-            raise NotYet("charge_not_paid_yet")
         else:
             draft.observe_refund_list(charge.out_trade_no, (said.refund,), ObservedBy.WEBHOOK, now)
 

@@ -117,6 +117,38 @@ async def test_told_again_it_is_the_same(caplog: pytest.LogCaptureFixture) -> No
     assert alarms(caplog) == ["charge_doubled"]
 
 
+async def refunded_unseen() -> tuple[World, str, str]:
+    """The second one is paid and given back, and only the webhook of the refund has come."""
+    world, first, second = await two_charges()
+    world.lookalike.pay(second)
+    world.lookalike.refund_at_dashboard(second, 100)
+    await world.inbox.record(compact(list(world.lookalike.events.values())[-1]))
+    assert [each.operator_reason for each in (await world.order()).charges] == [""]
+    return world, first, second
+
+
+async def test_its_refund_may_be_told_of_before_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """Ping++ is asked for it: both are booked, and the first one stays as it is."""
+    world, first, second = await refunded_unseen()
+    await world.inbox.apply_due()
+    order, two = await world.order(), await by_id(world, second)
+    assert two.state is ChargeState.SUCCEEDED
+    assert [each.out_trade_no for each in order.refunds] == [two.out_trade_no]
+    assert [each.state for each in order.refunds] == [RefundState.SUCCEEDED]
+    assert (await by_id(world, first)).operator_reason == ""
+    assert alarms(caplog) == ["charge_doubled"]
+
+
+async def test_a_refund_of_what_does_not_match_is_quarantined() -> None:
+    """The charge has our number and another amount: nothing of it is booked, a person is called."""
+    world, first, second = await refunded_unseen()
+    world.alter = {"amount": 7}
+    await world.inbox.apply_due()
+    order = await world.order()
+    assert order.refunds == ()
+    assert second in (await by_id(world, first)).operator_reason
+
+
 async def test_an_unpaid_second_one_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody is told of it; the first one can be paid as before."""
     world, first, second = await two_charges()
