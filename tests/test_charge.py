@@ -3,17 +3,22 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 
 from midas import charge as machine
 from midas.charge import (
+    REVERSING,
+    WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeNotice,
     ChargeObservation,
+    ChargeOutcome,
     ChargeSaid,
     ChargeState,
+    ChargeTerms,
     ObservedBy,
 )
 
@@ -455,3 +460,349 @@ def test_what_has_no_end_is_never_over() -> None:
     """Ping++ did not tell when it ends."""
     facts = some_facts(expires_at=None)
     assert not machine.is_over(facts, NOW + 1000 * HOUR, NOW, GRACE)
+
+
+def test_what_a_caller_or_psp_leaves_out() -> None:
+    """No extras, no expiry of its own; whole lists, and nothing for the client SDK."""
+    terms = ChargeTerms("order-1", "wx", 100, "cny", "Tea", "Green tea", "203.0.113.7")
+    assert (terms.extra, terms.metadata, terms.expires_in) == ({}, {}, None)
+    facts = ChargeFacts(
+        *("ch_1", "T1", "app_1", True, "wx", 100, "cny", False, False),
+        created_at=NOW,
+    )
+    assert (facts.refunds, facts.refunds_complete, facts.has_credential) == ((), True, False)
+    assert (facts.expires_at, facts.paid_at) == (None, None)
+
+
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_only_an_unknown_charge_is_declined(state: ChargeState) -> None:
+    """One that has failed has a code, too; it is over."""
+    charge = replace(a_charge(state), failure_code="channel_request_error", answer=WITHDRAWN)
+    assert charge.is_declined is (state is ChargeState.SUBMITTING)
+    assert charge.is_being_reversed is (state is ChargeState.SUBMITTING)
+
+
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_a_reversal_is_on_its_way_only_of_what_is_open(state: ChargeState) -> None:
+    """The mark says nothing of a charge that has ended."""
+    assert replace(a_charge(state), answer=REVERSING).is_being_reversed is (
+        state is ChargeState.PENDING
+    )
+    assert not replace(a_charge(state), answer=WITHDRAWN).is_being_reversed
+
+
+@pytest.mark.parametrize("by", OBSERVERS)
+def test_a_payment_that_a_reversal_may_take_back_is_written_down_alone(by: ObservedBy) -> None:
+    """Nothing moves and nobody is told; the journal has what Ping++ said."""
+    charge = replace(a_charge(), answer=REVERSING, failure_code="declined_before")
+    outcome = machine.observe(charge, seen(ChargeSaid.PAID, by), order_paid=False)
+    assert outcome == ChargeOutcome(
+        charge, "charge_paid_while_reversed", None, {"said": "PAID", "code": "declined_before"}
+    )
+
+
+def test_what_is_booked_already_and_what_is_silent() -> None:
+    """Only facts can be another row's; the journal names the field that nobody may believe."""
+    unknown = a_charge(ChargeState.SUBMITTING)
+    told = machine.observe(unknown, seen(ChargeSaid.PAID), order_paid=False, booked=True)
+    assert told.event == "charge_quarantined"
+    assert told.detail["fields"] == ["charge_id"]
+    silent = machine.observe(unknown, seen(ChargeSaid.NO_ANSWER), order_paid=False, booked=True)
+    assert silent.event == "charge_outcome_unknown"
+
+
+@pytest.mark.parametrize(
+    ("by", "still_missed"), [(ObservedBy.WEBHOOK, True), (ObservedBy.QUERY, False)]
+)
+def test_an_old_webhook_does_not_show_a_charge_that_is_missed(
+    by: ObservedBy, still_missed: bool
+) -> None:
+    """It may have been sent before the charge went missing; an answer of now counts."""
+    missed = replace(a_charge(), absent_since=NOW)
+    after = machine.observe(missed, seen(ChargeSaid.WAITING, by), order_paid=False).charge
+    assert (after.absent_since == NOW) is still_missed
+
+
+def test_a_second_charge_begins_anew() -> None:
+    """It has the terms of the first one and nothing of what became of it."""
+    later = NOW + timedelta(minutes=5)
+    first = replace(
+        a_charge(ChargeState.FAILED),
+        expires_at=NOW,
+        paid_at=NOW,
+        transaction_no="4200",
+        failure_code="code",
+        failure_message="message",
+        late=True,
+        operator_reason="somebody was called",
+        answer="{}",
+    )
+    facts = some_facts(charge_id="ch_2", created_at=NOW + timedelta(minutes=2))
+    assert machine.second_of(first, facts, later) == replace(
+        a_charge(),
+        out_trade_no="ch_2",
+        charge_id="ch_2",
+        created_at=facts.created_at,
+        updated_at=later,
+        state=ChargeState.SUBMITTING,
+        superseded=True,
+        answer=WITHDRAWN,
+        due_at=later,
+    )
+
+
+def test_what_is_no_second_charge() -> None:
+    """While no id is known the charge itself is told of; other terms are nobody's second one."""
+    unknown = replace(a_charge(), charge_id=None)
+    assert machine.second_of(unknown, some_facts(charge_id="ch_2"), NOW) is None
+    assert machine.second_of(a_charge(), some_facts(), NOW) is None
+    assert machine.second_of(a_charge(), some_facts(charge_id="ch_2", amount=1), NOW) is None
+
+
+def test_without_an_expiry_nothing_is_over() -> None:
+    """Ping++ always tells one; should it not, no clock ends the charge."""
+    facts = some_facts(expires_at=None)
+    years = NOW + timedelta(days=1000)
+    assert machine.is_over(facts, years, NOW, timedelta(0)) is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"app_id": "app_2"}, True),
+        ({"livemode": False}, True),
+        ({"app_id": "app_2", "livemode": False}, True),
+        ({"app_id": "app_2", "amount": 1}, False),
+        ({"amount": 1}, False),
+        ({}, False),
+    ],
+)
+def test_whose_account_answered(changes: dict[str, object], other: bool) -> None:
+    """Another app or mode under an id of ours is a wrong key; more than that is another payment."""
+    facts = some_facts(**changes)
+    assert machine.of_another_account(a_charge(), facts) is other
+    unknown = replace(a_charge(), charge_id=None)
+    assert not machine.of_another_account(unknown, facts)
+
+
+LATER = NOW + timedelta(minutes=1)
+"""When `seen` was seen."""
+WATCHED = {"looks": 3, "absent_since": NOW, "due_at": NOW}
+SETTLED = {"looks": 0, "absent_since": None, "due_at": None, "answer": None}
+DECLINED = {"failure_code": "declined", "failure_message": "Declined."}
+MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str, Any], str]] = {
+    "opened": (
+        ChargeState.SUBMITTING,
+        {**WATCHED, **DECLINED, "operator_reason": machine.NOT_TOLD},
+        seen(ChargeSaid.WAITING, ObservedBy.CREATE),
+        {
+            "state": ChargeState.PENDING,
+            "charge_id": "ch_1",
+            "expires_at": NOW + timedelta(hours=2),
+            "answer": '{"raw": true}',
+            "observed_by": ObservedBy.CREATE,
+            "operator_reason": "",
+            "looks": 0,
+            "absent_since": None,
+        },
+        "declined",
+    ),
+    "paid": (
+        ChargeState.PENDING,
+        {**WATCHED, **DECLINED, "operator_reason": "somebody was called"},
+        replace(
+            seen(ChargeSaid.PAID, ObservedBy.WEBHOOK),
+            facts=some_facts("PAID", transaction_no="4200", expires_at=None),
+        ),
+        {
+            **SETTLED,
+            "state": ChargeState.SUCCEEDED,
+            "paid_at": NOW,
+            "transaction_no": "4200",
+            "observed_by": ObservedBy.WEBHOOK,
+            "failure_code": "",
+            "failure_message": "",
+        },
+        "",
+    ),
+    "paid late": (
+        ChargeState.CLOSED,
+        {"transaction_no": "4100"},
+        seen(ChargeSaid.PAID),
+        {
+            "state": ChargeState.SUCCEEDED,
+            "expires_at": NOW + timedelta(hours=2),
+            "answer": None,
+            "paid_at": NOW,
+            "late": True,
+            "observed_by": ObservedBy.QUERY,
+        },
+        "",
+    ),
+    "late, and given back": (
+        ChargeState.SUCCEEDED,
+        {"late": True, "paid_at": NOW - timedelta(minutes=1)},
+        replace(
+            seen(ChargeSaid.PAID_THEN_REVERSED),
+            facts=some_facts(paid=True, reversed=True, expires_at=None),
+        ),
+        {"state": ChargeState.REVERSED, "observed_by": ObservedBy.QUERY},
+        "",
+    ),
+    "failed": (
+        ChargeState.PENDING,
+        WATCHED,
+        replace(
+            seen(ChargeSaid.PAYMENT_FAILED),
+            facts=some_facts(failure_code="no_funds", failure_message="Too poor.", expires_at=None),
+        ),
+        {
+            **SETTLED,
+            "state": ChargeState.FAILED,
+            "observed_by": ObservedBy.QUERY,
+            "failure_code": "no_funds",
+            "failure_message": "Too poor.",
+        },
+        "no_funds",
+    ),
+    "refused": (
+        ChargeState.SUBMITTING,
+        DECLINED,
+        replace(seen(ChargeSaid.REFUSED, ObservedBy.CREATE), code="wrong", message="Wrong."),
+        {
+            "state": ChargeState.FAILED,
+            "observed_by": ObservedBy.CREATE,
+            "failure_code": "wrong",
+            "failure_message": "Wrong.",
+        },
+        "wrong",
+    ),
+    "absent": (
+        ChargeState.SUBMITTING,
+        WATCHED,
+        seen(ChargeSaid.ABSENT, ObservedBy.RESOLVE),
+        {
+            **SETTLED,
+            "state": ChargeState.FAILED,
+            "observed_by": ObservedBy.RESOLVE,
+            "failure_code": "absent",
+        },
+        "absent",
+    ),
+    "absent, once declined": (
+        ChargeState.SUBMITTING,
+        DECLINED,
+        seen(ChargeSaid.ABSENT, ObservedBy.RESOLVE),
+        {"state": ChargeState.FAILED, "observed_by": ObservedBy.RESOLVE},
+        "declined",
+    ),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_what_a_move_writes_down(move: str) -> None:
+    """Every field, and what Ping++ is silent about stays as it was."""
+    state, fields, observation, changes, code = MOVES[move]
+    before = replace(a_charge(state), **fields)
+    outcome = machine.observe(before, observation, order_paid=False)
+    after = replace(before, **{"updated_at": LATER, **changes})
+    assert outcome.charge == after
+    assert outcome.detail == {"said": observation.said.value, "code": code}
+    assert outcome.event == f"charge_{after.state.lower()}"
+
+
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_the_journal_says_what_was_seen(state: ChargeState, said: ChargeSaid) -> None:
+    """Where nothing moves it is Ping++'s own code, and where it does what the charge has then."""
+    told = replace(seen(said), code="its_code", message="Its message.")
+    outcome = machine.observe(a_charge(state), told, order_paid=False)
+    moved = outcome.charge.state is not state
+    code = outcome.charge.failure_code if moved else "its_code"
+    assert outcome.detail == {"said": said.value, "code": code}
+
+
+def test_a_declined_bar_code_says_why() -> None:
+    """The row has the code and the words; without a code the fact itself."""
+    told = replace(seen(ChargeSaid.DECLINED), code="no_funds", message="Too poor.")
+    unknown = a_charge(ChargeState.SUBMITTING)
+    why: dict[str, Any] = {"failure_code": "no_funds", "failure_message": "Too poor."}
+    declined = machine.observe(unknown, told, order_paid=False).charge
+    assert declined == replace(unknown, **why, updated_at=LATER)
+    again = machine.observe(declined, replace(told, code="other"), order_paid=False)
+    assert (again.charge, again.event) == (declined, "charge_observation_stale")
+    silent = machine.observe(unknown, seen(ChargeSaid.DECLINED), order_paid=False).charge
+    assert (silent.failure_code, silent.failure_message) == ("declined", "")
+
+
+def test_what_contradicts_itself_is_left_to_a_person() -> None:
+    """The row says when and why, is looked at no more, and the same again changes nothing."""
+    before = replace(a_charge(ChargeState.SUCCEEDED), due_at=NOW)
+    outcome = machine.observe(before, seen(ChargeSaid.REVERSED), order_paid=False)
+    reason = "Ping++ said REVERSED of a charge that is SUCCEEDED"
+    raised = replace(before, operator_reason=reason, due_at=None, updated_at=LATER)
+    assert outcome.charge == raised
+    again = replace(seen(ChargeSaid.REVERSED), at=LATER + timedelta(hours=1))
+    assert machine.observe(raised, again, order_paid=False).charge is raised
+
+
+def test_what_is_quarantined_says_all_that_ping_told() -> None:
+    """A person decides by the journal entry alone."""
+    told = replace(seen(ChargeSaid.PAID), facts=some_facts("PAID", amount=99, currency="usd"))
+    outcome = machine.observe(a_charge(), told, order_paid=False)
+    assert outcome.detail == {
+        "fields": ["amount", "currency"],
+        "charge_id": "ch_1",
+        "out_trade_no": "T0000000000000000001",
+        "amount": 99,
+        "currency": "usd",
+        "app": "app_1",
+        "livemode": True,
+        "said": "PAID",
+    }
+    reason = "Ping++ told of another amount, currency than was asked for"
+    assert outcome.charge == replace(a_charge(), operator_reason=reason, updated_at=LATER)
+
+
+def test_waiting_brings_the_credential_once() -> None:
+    """An open charge that is known without its JSON gets it, and keeps the first one."""
+    told = replace(seen(ChargeSaid.WAITING), facts=some_facts(transaction_no="4200"))
+    bare = replace(a_charge(), answer=None)
+    outcome = machine.observe(bare, told, order_paid=False)
+    expires_at = NOW + timedelta(hours=2)
+    known = replace(bare, transaction_no="4200", expires_at=expires_at, answer='{"raw": true}')
+    assert outcome.charge == known
+    without = replace(told, facts=some_facts(has_credential=False))
+    assert machine.observe(bare, without, order_paid=False).charge.answer is None
+    assert machine.observe(a_charge(), told, order_paid=False).charge.answer == "{}"
+
+
+@pytest.mark.parametrize(
+    ("state", "superseded", "notice"),
+    [
+        *[(state, superseded, None) for state in ("SUBMITTING", "PENDING", "FAILED")
+          for superseded in (False, True)],
+        *[("SUCCEEDED", superseded, ChargeNotice.SUCCESS) for superseded in (False, True)],
+        *[("REVERSED", superseded, ChargeNotice.CLOSED) for superseded in (False, True)],
+        ("CLOSED", False, ChargeNotice.CLOSED),
+        ("CLOSED", True, None),
+    ],
+)  # fmt: skip
+def test_what_was_told_of_a_charge(
+    state: str, superseded: bool, notice: ChargeNotice | None
+) -> None:
+    """As far as the row shows."""
+    charge = replace(a_charge(ChargeState(state)), superseded=superseded)
+    assert machine.told_of(charge) is notice
+
+
+def test_one_that_was_missed_is_there_after_all() -> None:
+    """The reason goes, and no other one that a person was called for."""
+    missed = machine.observe(a_charge(), seen(ChargeSaid.ABSENT), order_paid=False).charge
+    assert missed.operator_reason == "Ping++ said ABSENT of a charge that is PENDING"
+    shown = machine.observe(missed, seen(ChargeSaid.WAITING), order_paid=False).charge
+    assert (shown.operator_reason, shown.absent_since) == ("", None)
+    called = replace(a_charge(), operator_reason="amount", absent_since=NOW)
+    shown = machine.observe(called, seen(ChargeSaid.WAITING), order_paid=False).charge
+    assert (shown.operator_reason, shown.absent_since) == ("amount", None)
+    paid = machine.observe(missed, seen(ChargeSaid.PAID, ObservedBy.WEBHOOK), order_paid=False)
+    assert (paid.charge.state, paid.charge.operator_reason) == (ChargeState.SUCCEEDED, "")
