@@ -8,8 +8,17 @@ from tests.mutation.mutants import Mutant, mutants_of, unbroken
 
 ROOT = Path(__file__).parents[2]
 
-_CORE = ("tests/test_charge.py", "tests/test_refund.py", "tests/test_flows.py")
-_FLOWS = (*_CORE, "tests/test_announce.py", "tests/faults/test_failover.py")
+_CORE = ("tests/test_charge.py", "tests/test_refund.py", "tests/test_numbering.py")
+_FLOWS = (
+    *("tests/test_flows.py", "tests/test_flows_twice.py", "tests/test_announce.py"),
+    *("tests/test_resolve_charge.py", "tests/test_told_unsent.py", "tests/test_turns.py"),
+    *("tests/faults/test_second_charge.py", "tests/faults/test_lost_commits.py"),
+    *("tests/test_quiet_looks.py", "tests/test_sweep.py", "tests/test_skew.py"),
+    "tests/faults/test_missing.py",
+    *("tests/faults/test_declined.py", "tests/faults/test_refund_twice.py"),
+    *("tests/faults/test_booked_already.py", "tests/faults/test_not_sent.py"),
+    *("tests/faults/test_clocks.py", "tests/faults/test_failover.py"),
+)
 _EVENTS = ("tests/test_events.py", "tests/test_events_waiting.py", "tests/test_events_hostile.py")
 _VERDICTS = ("tests/psp/test_codes.py", "tests/psp/test_verdicts.py", "tests/psp/test_recorded.py")
 _STORES = ("tests/contracts/test_store.py", "tests/contracts/test_events_store.py")
@@ -25,8 +34,7 @@ class Area:
 
 
 WHOLE = (
-    Area(("midas/charge.py", "midas/refund.py"), (_FLOWS, _EVENTS)),
-    Area(("midas/payment.py",), (_FLOWS, (*_EVENTS, *_STORES))),
+    Area(("midas/charge.py", "midas/refund.py", "midas/payment.py"), (_CORE, _FLOWS, _EVENTS)),
     Area(("midas/psp/verdicts.py", "midas/psp/codes.py"), (_VERDICTS,)),
     Area(("midas/storage/postgres_faults.py",), (("tests/storage/test_postgres_faults.py",),)),
     Area(("midas/storage/sqlite_faults.py",), (("tests/storage/test_sqlite_faults.py",),)),
@@ -34,7 +42,7 @@ WHOLE = (
 """Every mutant of these is tried."""
 
 DRAWN = (
-    Area(("midas/flows",), (_FLOWS, _EVENTS)),
+    Area(("midas/flows",), ((*_CORE, *_FLOWS), _EVENTS)),
     Area(("midas/storage/commits.py",), (_COMMITS,)),
 )
 """Of these, as many as are asked for are drawn by a seed."""
