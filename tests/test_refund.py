@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -289,3 +290,232 @@ def test_an_alarm_outlives_the_success() -> None:
     """What a person has to look at is not taken back because the refund went through."""
     alarmed = replace(a_refund(RefundState.PENDING), operator_reason="doubled")
     assert machine.observe(alarmed, seen(RefundSaid.DONE)).refund.operator_reason == "doubled"
+
+
+LATER = NOW + timedelta(minutes=1)
+"""When `seen` was seen."""
+WATCHED = {"looks": 3, "absent_since": NOW, "due_at": NOW}
+SETTLED = {"looks": 0, "absent_since": None, "due_at": None}
+LINK = "https://example.test/approve"
+MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str, Any]]] = {
+    "taken up": (
+        RefundState.SUBMITTING,
+        {**WATCHED, "unsent": True, "operator_reason": "it was missing"},
+        seen(RefundSaid.WORKING, "CREATE"),
+        {
+            "state": RefundState.PENDING,
+            "refund_id": "re_1",
+            "action_url": LINK,
+            "observed_by": "CREATE",
+            "operator_reason": "",
+            "unsent": False,
+            "looks": 0,
+            "absent_since": None,
+        },
+    ),
+    "done": (
+        RefundState.PENDING,
+        {**WATCHED, "action_url": LINK, "failure_code": "a", "failure_message": "A."},
+        replace(
+            seen(RefundSaid.DONE, "WEBHOOK"),
+            facts=some_facts(RefundSaid.DONE, transaction_no="4200"),
+        ),
+        {
+            **SETTLED,
+            "state": RefundState.SUCCEEDED,
+            "observed_by": "WEBHOOK",
+            "action_url": "",
+            "transaction_no": "4200",
+            "succeeded_at": NOW,
+            "failure_code": "",
+            "failure_message": "",
+        },
+    ),
+    "failed": (
+        RefundState.PENDING,
+        {**WATCHED, "transaction_no": "4100", "operator_reason": "somebody was called"},
+        replace(
+            seen(RefundSaid.FAILED),
+            facts=some_facts(RefundSaid.FAILED, failure_message="No.", succeeded_at=NOW),
+        ),
+        {
+            **SETTLED,
+            "state": RefundState.FAILED,
+            "observed_by": "QUERY",
+            "failure_code": "refund_refused_msg",
+            "failure_message": "No.",
+        },
+    ),
+    "refused": (
+        RefundState.SUBMITTING,
+        {"failure_code": "before", "failure_message": "Before."},
+        replace(seen(RefundSaid.REFUSED, "CREATE"), code="wrong", message="Wrong."),
+        {
+            "state": RefundState.FAILED,
+            "observed_by": "CREATE",
+            "failure_code": "wrong",
+            "failure_message": "Wrong.",
+        },
+    ),
+    "refused without a word": (
+        RefundState.SUBMITTING,
+        {},
+        seen(RefundSaid.REFUSED, "CREATE"),
+        {"state": RefundState.FAILED, "observed_by": "CREATE", "failure_code": "refused"},
+    ),
+    "done after all": (
+        RefundState.FAILED,
+        {"failure_code": "a", "failure_message": "A."},
+        seen(RefundSaid.DONE),
+        {
+            "state": RefundState.SUCCEEDED,
+            "observed_by": "QUERY",
+            "succeeded_at": NOW,
+            "failure_code": "",
+            "failure_message": "",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_what_a_move_writes_down(move: str) -> None:
+    """Every field, and what Ping++ is silent about stays as it was."""
+    state, fields, observation, changes = MOVES[move]
+    before = replace(a_refund(state), **fields)
+    outcome = machine.observe(before, observation)
+    after = replace(before, **{"updated_at": LATER, **changes})
+    assert outcome.refund == after
+    link = {"action_url": LINK} if after.action_url else {}
+    said = observation.said.value
+    assert outcome.detail == {"said": said, "code": after.failure_code, **link}
+
+
+@pytest.mark.parametrize(("state", "said"), PAIRS)
+def test_the_journal_says_what_was_seen(state: RefundState, said: RefundSaid) -> None:
+    """Where nothing moves it is Ping++'s own code, and where it does what the refund has then."""
+    told = replace(seen(said), code="its_code", message="Its message.")
+    outcome = machine.observe(a_refund(state), told)
+    moved = outcome.refund.state is not state
+    code = outcome.refund.failure_code if moved else "its_code"
+    assert (outcome.detail["said"], outcome.detail["code"]) == (said.value, code)
+
+
+def test_what_ping_leaves_out() -> None:
+    """Of a new refund nothing is known but what was asked."""
+    facts = RefundFacts("re_1", "ch_1", 40, RefundSaid.WORKING, NOW)
+    assert (facts.refund_no, facts.currency, facts.app_id, facts.succeeded_at) == ("", "", "", None)
+    pending = machine.observe(
+        a_refund(), RefundObservation(RefundSaid.WORKING, "QUERY", NOW, facts)
+    )
+    assert (pending.refund.action_url, pending.refund.transaction_no) == ("", "")
+    assert (pending.refund.external, pending.refund.unsent) == (False, False)
+    assert "action_url" not in pending.detail
+
+
+def test_what_may_be_sent_again_says_since_when() -> None:
+    """Proven not taken up: nothing else changes."""
+    outcome = machine.observe(a_refund(), seen(RefundSaid.UNSENT))
+    assert outcome.refund == replace(a_refund(), unsent=True, updated_at=LATER)
+
+
+def test_a_refund_that_is_not_listed_is_left_to_a_person() -> None:
+    """It may still have been received: nothing is freed, and it is looked at no more."""
+    before = replace(a_refund(), due_at=NOW)
+    outcome = machine.observe(before, seen(RefundSaid.ABSENT))
+    reason = "Ping++ lists no such refund, and it may still have received the request"
+    assert outcome.refund == replace(before, operator_reason=reason, due_at=None, updated_at=LATER)
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "refund_id"),
+    [
+        (RefundState.PENDING, RefundSaid.REFUSED, "re_1"),
+        (RefundState.SUCCEEDED, RefundSaid.FAILED, "re_1"),
+        (RefundState.FAILED, RefundSaid.WORKING, None),
+    ],
+)
+def test_what_contradicts_itself_is_left_to_a_person(
+    state: RefundState, said: RefundSaid, refund_id: str | None
+) -> None:
+    """The row says when and why, with Ping++'s id; when it is looked at stays as it was."""
+    before = replace(a_refund(state), refund_id=refund_id, due_at=NOW)
+    raised = machine.observe(before, seen(said)).refund
+    reason = f"Ping++ said {said} of a refund that is {state}"
+    assert raised == replace(before, operator_reason=reason, refund_id="re_1", updated_at=LATER)
+    again = replace(seen(said), at=LATER + timedelta(hours=1))
+    assert machine.observe(raised, again).refund is raised
+
+
+def test_what_is_quarantined_says_all_that_ping_told() -> None:
+    """A person decides by the journal entry alone."""
+    facts = some_facts(RefundSaid.DONE, amount=39, app_id="app_2")
+    before = replace(a_refund(RefundState.PENDING), due_at=NOW)
+    outcome = machine.observe(before, replace(seen(RefundSaid.DONE), facts=facts))
+    assert outcome.detail == {
+        "fields": ["amount", "app"],
+        "refund_id": "re_1",
+        "charge_id": "ch_1",
+        "amount": 39,
+        "currency": "cny",
+        "app": "app_2",
+        "said": "DONE",
+    }
+    reason = "Ping++ told of another amount, app than was asked for"
+    assert outcome.refund == replace(before, operator_reason=reason, due_at=None, updated_at=LATER)
+
+
+def test_what_is_booked_already_and_what_is_silent() -> None:
+    """Only facts can be another row's; the journal names the field that nobody may believe."""
+    told = machine.observe(a_refund(), seen(RefundSaid.DONE), booked=True)
+    assert (told.event, told.detail["fields"]) == ("refund_quarantined", ["refund_id"])
+    assert "re_1, which is booked already" in told.refund.operator_reason
+    silent = machine.observe(a_refund(), seen(RefundSaid.NO_ANSWER), booked=True)
+    assert silent.event == "refund_outcome_unknown"
+
+
+def test_what_was_made_elsewhere_has_no_key_of_ours() -> None:
+    """Its metadata may name anything."""
+    external = replace(a_refund(RefundState.PENDING), external=True)
+    assert machine.mismatches(external, some_facts(refund_no="theirs")) == ()
+
+
+@pytest.mark.parametrize(("by", "still_missed"), [("WEBHOOK", True), ("QUERY", False)])
+def test_an_old_webhook_does_not_show_a_refund_that_is_missed(by: str, still_missed: bool) -> None:
+    """It may have been sent before the refund went missing; an answer of now counts."""
+    missed = replace(a_refund(RefundState.PENDING), absent_since=NOW)
+    after = machine.observe(missed, seen(RefundSaid.WORKING, by)).refund
+    assert (after.absent_since == NOW) is still_missed
+
+
+def test_one_that_was_missed_is_there_after_all() -> None:
+    """The reason goes, and no other one that a person was called for."""
+    missed = machine.observe(a_refund(RefundState.PENDING), seen(RefundSaid.ABSENT)).refund
+    assert missed.operator_reason == "Ping++ said ABSENT of a refund that is PENDING"
+    shown = machine.observe(missed, seen(RefundSaid.WORKING)).refund
+    assert (shown.operator_reason, shown.absent_since) == ("", None)
+    called = replace(a_refund(RefundState.PENDING), operator_reason="amount", absent_since=NOW)
+    shown = machine.observe(called, seen(RefundSaid.WORKING)).refund
+    assert (shown.operator_reason, shown.absent_since) == ("amount", None)
+
+
+@pytest.mark.parametrize(
+    ("state", "notice"),
+    [
+        (RefundState.SUBMITTING, None),
+        (RefundState.PENDING, None),
+        (RefundState.SUCCEEDED, RefundNotice.SUCCESS),
+        (RefundState.FAILED, RefundNotice.FAILED),
+    ],
+)
+def test_what_was_told_of_a_refund(state: RefundState, notice: RefundNotice | None) -> None:
+    """As far as the row shows."""
+    assert machine.told_of(a_refund(state)) is notice
+
+
+@pytest.mark.parametrize("reason", ["", "somebody was called"])
+@pytest.mark.parametrize("state", list(RefundState))
+def test_what_counts_as_spent(state: RefundState, reason: str) -> None:
+    """All but a failure that nobody doubts."""
+    refund = replace(a_refund(state), operator_reason=reason)
+    assert refund.holds_money is (state is not RefundState.FAILED or bool(reason))
