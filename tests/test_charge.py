@@ -806,3 +806,11 @@ def test_one_that_was_missed_is_there_after_all() -> None:
     assert (shown.operator_reason, shown.absent_since) == ("amount", None)
     paid = machine.observe(missed, seen(ChargeSaid.PAID, ObservedBy.WEBHOOK), order_paid=False)
     assert (paid.charge.state, paid.charge.operator_reason) == (ChargeState.SUCCEEDED, "")
+
+
+@pytest.mark.parametrize("state", [ChargeState.PENDING, ChargeState.CLOSED, ChargeState.FAILED])
+def test_money_that_went_back_is_neither_late_nor_a_duplicate(state: ChargeState) -> None:
+    """Nobody holds it: there is nothing to give back any more."""
+    told = seen(ChargeSaid.PAID_THEN_REVERSED)
+    after = machine.observe(a_charge(state), told, order_paid=True).charge
+    assert (after.state, after.late, after.duplicate_payment) == ("REVERSED", False, False)
