@@ -14,8 +14,9 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from midas import config
+from midas import start
 from midas.config import Settings
+from midas.config_rules import read
 from midas.errors import SchemaRefused, SettingsError
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
@@ -56,14 +57,14 @@ class Work:
 
 
 def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
-    """Load the settings, run `main` on the fastest event loop there is, give the exit status.
+    """Prepare the settings, run `main` on the fastest event loop there is, give the exit status.
 
     0 after an orderly end, 1 after a crash. Raises SettingsError, with the sentence that says what
     to set, when a setting keeps it from starting; the logs are closed then.
     """
     logs = None
     try:
-        settings = config.load()
+        settings = start.prepare(parts)
         logs = configure(settings.log_level)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(main(settings))
@@ -149,15 +150,24 @@ async def serve_work(
         await asyncio.gather(*working, return_exceptions=True)
 
 
+def parts(settings: Settings) -> None:
+    """Build what is made of settings alone, to see whether it lets itself be built.
+
+    Raises SettingsError where it does not.
+    """
+    PingppClient(_psp_options(settings))
+    binding(settings)
+
+
 def binding(settings: Settings) -> Binding:
-    """Where and for whom to serve."""
+    """Where and for whom to serve. Raises SettingsError if a file cannot be read."""
     tls = None
     if settings.tls_cert_path is not None and settings.tls_key_path is not None:
         ca = settings.tls_client_ca_path
         tls = Tls(
-            certificate=settings.tls_cert_path.read_bytes(),
-            key=settings.tls_key_path.read_bytes(),
-            client_ca=None if ca is None else ca.read_bytes(),
+            certificate=read(settings.tls_cert_path, "TLS_CERT_PATH"),
+            key=read(settings.tls_key_path, "TLS_KEY_PATH"),
+            client_ca=None if ca is None else read(ca, "TLS_CLIENT_CA_PATH"),
         )
     callers = {name: frozenset(methods) for name, methods in settings.tls_callers.items()}
     return Binding(

@@ -1,7 +1,7 @@
 """The settings of the server: environment first, then the config server, then the defaults.
 
-The text under each setting of `Settings` is the manual. This is the only module that reads the
-environment.
+The text under each setting of `Settings` is the manual. What is not said here is said in
+`config_sources`, the only module that reads the environment.
 """
 
 import json
@@ -10,17 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode
+from pydantic import Field, SecretStr, field_validator
 
-from midas import config_sources, limits
-from midas.config_checks import check, read
-from midas.config_sources import Sourced
-from midas.errors import SettingsError
+from midas import config_checks, config_rules, config_sources, limits
+from midas.config_sources import Env, Found, Sourced
 
 PSP_API_BASE = "https://api.pingxx.com"
 
-Env = Literal["development", "test", "production"]
 Seconds = Annotated[float, Field(gt=0, le=24 * 3600)]
 
 
@@ -28,12 +24,9 @@ class Settings(Sourced):
     """What the server needs to know. Made by `load()`; secrets do not show in its repr."""
 
     env: Env = "development"
-    """Where this process runs. `production` refuses to start with a test key, without TLS, without
-    a private key, or with SQLite and several workers."""
-
-    config_url: SecretStr = SecretStr("")
-    """Base URL of the config server (Spring Cloud Config): `GET {CONFIG_URL}/midas/{ENV}` is asked
-    once, at the start. May hold a user and a password. Empty: there is none. Environment only."""
+    """Where this process runs. `production` refuses to start with a test key, without a private
+    key, without Ping++'s public keys, with Ping++, PostgreSQL or the password of CONFIG_URL in the
+    clear, without TLS, or with SQLite and several workers."""
 
     ip: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` or `::` for all."""
@@ -46,6 +39,8 @@ class Settings(Sourced):
 
     database_url: SecretStr = SecretStr("sqlite:///midas.sqlite3")
     """Where payments are stored: `sqlite:///path` or `postgresql://user:password@host/name`.
+    Production wants `?sslmode=verify-full` (or verify-ca or require) in it, unless PostgreSQL is on
+    this machine.
 
     Where PostgreSQL has replicas, replication must be synchronous (Patroni: `synchronous_mode`):
     with asynchronous replication a failover loses the last commits, and with them what Midas had
@@ -54,6 +49,10 @@ class Settings(Sourced):
     where replicas are connected or have a slot and none is synchronous, and where a crash alone
     loses commits (`synchronous_commit = off`). An ordinary role cannot tell replicas from backups
     that are being taken, so those count as replicas."""
+
+    database_tls_by_network: bool = False
+    """True: the network between here and PostgreSQL encrypts by itself, or is nobody else's.
+    TLS_BY_MESH does not say so: many a mesh leaves the protocol of a database alone."""
 
     workers: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many processes of Midas use this database. SQLite serves one in production."""
@@ -71,12 +70,13 @@ class Settings(Sourced):
     pingpp_private_key: SecretStr = SecretStr("")
     r"""The same key as text, instead of a file; `\n` stands for a line break."""
 
-    pingpp_public_key_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    pingpp_public_key_paths: tuple[Path, ...] = ()
     """Files with Ping++'s public keys (PEM), separated by commas; several during a rotation. If
-    set, the signature of every answer of Ping++ must match one of them."""
+    set, the signature of every answer of Ping++ must match one of them. Required in production."""
 
     pingpp_api_base: str = PSP_API_BASE
-    """Where Ping++ is. Unencrypted `http://` is accepted on the loopback interface only."""
+    """Where Ping++ is: a scheme and a host. Unencrypted `http://` is accepted on the loopback
+    interface only, and not in production."""
 
     psp_connect_timeout_s: Seconds = limits.PSP_CONNECT_TIMEOUT.total_seconds()
     """How long connecting to Ping++ may take. A call that fails here was certainly not sent."""
@@ -124,14 +124,11 @@ class Settings(Sourced):
     """File with the authorities (PEM) that sign client certificates. Turns on mutual TLS: who shows
     no certificate of theirs cannot connect."""
 
-    tls_callers: Annotated[Mapping[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict)
+    tls_callers: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Who may call what under mutual TLS, as JSON: `{"order-service":
     ["midas.v1.PaymentService/*"], "audit": ["midas.v1.PaymentService/Query"]}`. A name is matched
     with the common name and the alternative names of the client's certificate; `*` alone means
     everything. Everybody else is told PERMISSION_DENIED. Empty: whoever can connect may call."""
-
-    tls_by_mesh: bool = False
-    """True: a service mesh encrypts what this process speaks in the clear."""
 
     @property
     def livemode(self) -> bool:
@@ -144,16 +141,19 @@ class Settings(Sourced):
         return timedelta(seconds=self.drain_timeout_s)
 
     def private_key(self) -> str | None:
-        """The merchant's private key as PEM, or None if requests are not signed."""
+        """The merchant's private key as PEM, or None if requests are not signed.
+
+        Raises SettingsError if the file cannot be read.
+        """
         if self.pingpp_private_key_path is not None:
-            return read(self.pingpp_private_key_path, "PINGPP_PRIVATE_KEY_PATH")
+            return _text(self.pingpp_private_key_path, "PINGPP_PRIVATE_KEY_PATH")
         text = self.pingpp_private_key.get_secret_value()
         return text.replace("\\n", "\n") or None
 
     def public_keys(self) -> tuple[str, ...]:
-        """Ping++'s public keys as PEM."""
+        """Ping++'s public keys as PEM. Raises SettingsError if a file cannot be read."""
         paths = self.pingpp_public_key_paths
-        return tuple(read(each, "PINGPP_PUBLIC_KEY_PATHS") for each in paths)
+        return tuple(_text(each, "PINGPP_PUBLIC_KEY_PATHS") for each in paths)
 
     @field_validator("pingpp_public_key_paths", mode="before")
     @classmethod
@@ -180,23 +180,30 @@ class Settings(Sourced):
     def _maybe_path(cls, value: object) -> object:
         return None if value == "" else value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        check(self)
-        return self
+
+def _text(path: Path, name: str) -> str:
+    return config_rules.read(path, name).decode(errors="replace")
 
 
 class MigrationSettings(Sourced):
     """What `midas migrate` needs to know: settings of the server, by the same names."""
 
-    env: Env = "development"
-    config_url: SecretStr = SecretStr("")
     database_url: SecretStr = SecretStr("")
+    database_tls_by_network: bool = False
+
+
+def read() -> Found:
+    """The settings of this process, and a sentence for every mistake that they show.
+
+    `midas.start.prepare` finds what only the world shows, too. Raises nothing.
+    """
+    return config_sources.read(Settings, config_checks.mistakes)
 
 
 def load() -> Settings:
     """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    return config_sources.load(Settings)
+    settings: Settings = read().checked()
+    return settings
 
 
 def database_url() -> str:
@@ -205,10 +212,6 @@ def database_url() -> str:
     Without a default: a database that was forgotten must not pass for one that is migrated. Raises
     SettingsError.
     """
-    url = config_sources.load(MigrationSettings).database_url.get_secret_value()
-    if not url:
-        raise SettingsError(
-            "DATABASE_URL is not set: give it in the environment or at the config server, or use"
-            " --database"
-        )
+    found = config_sources.read(MigrationSettings, config_checks.database_mistakes)
+    url: str = found.checked().database_url.get_secret_value()
     return url

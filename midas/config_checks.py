@@ -1,177 +1,213 @@
-"""What settings must hold together, beyond the type of each: raises ValueError with a sentence.
+"""What the server's settings must hold together, beyond the type of each, as sentences.
 
-No sentence repeats the value of a secret.
+Each sentence names the settings that it is about, says what to do, and repeats no value: not that
+of a secret, and not that of another setting either, into which a secret may have been pasted.
 """
 
-import ssl
-from collections.abc import Callable
-from ipaddress import ip_address
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from midas import config_rules
+from midas.config_server import is_this_machine
 from midas.errors import SettingsError
-from midas.public_key import SETTING, read_public_key
 
 if TYPE_CHECKING:
-    from midas.config import Settings
+    from midas.config import MigrationSettings, Settings
+
+    Check = Callable[[Settings], Iterator[str]]
 
 
-def check(settings: "Settings") -> None:
-    """Raise ValueError naming the setting that is wrong and what to do."""
+def mistakes(settings: "Settings") -> Iterator[str]:
+    """A sentence for everything that is wrong. Reads the files that are named."""
     for each in _CHECKS:
-        each(settings)
+        yield from each(settings)
     if settings.env == "production":
-        _production(settings)
+        for each in _IN_PRODUCTION:
+            yield from each(settings)
 
 
-def read(path: Path, name: str) -> str:
-    """The content of the file that the setting names. Raises ValueError, also when it is empty."""
-    try:
-        content = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise ValueError(f"{name}: cannot read {path}: {why}") from None
-    if not content.strip():
-        raise ValueError(f"{name}: {path} is empty")
-    return content
-
-
-def _ip(settings: "Settings") -> None:
-    try:
-        ip_address(settings.ip)
-    except ValueError:
-        raise ValueError("IP: give an address such as 127.0.0.1 or 0.0.0.0") from None
-
-
-def _account(settings: "Settings") -> None:
-    key = settings.pingpp_api_key.get_secret_value()
-    if not key.strip():
-        raise ValueError(
-            "PINGPP_API_KEY is not set: give Ping++'s secret key (sk_test_ or sk_live_)"
+def database_mistakes(settings: "MigrationSettings") -> Iterator[str]:
+    """The same for whom the other settings are of no concern."""
+    if not settings.database_url.get_secret_value():
+        yield (
+            "DATABASE_URL is not set: give it in the environment or at the config server, or use"
+            " --database"
         )
-    if not key.startswith(("sk_test_", "sk_live_")) or not key.isascii() or not key.isprintable():
-        raise ValueError("PINGPP_API_KEY must begin with sk_test_ or sk_live_, without spaces")
-    if not settings.pingpp_app_id.strip():
-        raise ValueError("PINGPP_APP_ID is not set: give the id of the Ping++ application (app_…)")
+        return
+    yield from _database(settings)
+    if settings.env == "production":
+        yield from _database_in_the_clear(settings)
 
 
-def _database(settings: "Settings") -> None:
+def _ip(settings: "Settings") -> Iterator[str]:
+    yield from config_rules.ip(settings.ip)
+
+
+def _account(settings: "Settings") -> Iterator[str]:
+    key, app = settings.pingpp_api_key.get_secret_value(), settings.pingpp_app_id
+    if not key.strip():
+        yield "PINGPP_API_KEY is not set: give Ping++'s secret key (sk_test_ or sk_live_)"
+    elif not key.startswith(("sk_test_", "sk_live_")) or not _is_word(key):
+        yield "PINGPP_API_KEY must begin with sk_test_ or sk_live_, without spaces"
+    if not app.strip():
+        yield "PINGPP_APP_ID is not set: give the id of the Ping++ application (app_…)"
+    elif not _is_word(app):
+        yield "PINGPP_APP_ID must be the id of the Ping++ application (app_…), without spaces"
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _database(settings: "Settings | MigrationSettings") -> Iterator[str]:
     from midas.storage.engine import parse  # only a start needs SQLAlchemy, no help text does
 
     try:
         parse(settings.database_url.get_secret_value())
     except SettingsError as error:
-        raise ValueError(str(error)) from None
+        yield str(error)
 
 
-def _api_base(settings: "Settings") -> None:
-    parts = urlsplit(settings.pingpp_api_base)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError("PINGPP_API_BASE: give a URL such as https://api.pingxx.com")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("PINGPP_API_BASE: use https:// for every host but the loopback address")
-
-
-def _is_loopback(host: str) -> bool:
+def _api_base(settings: "Settings") -> Iterator[str]:
+    base = settings.pingpp_api_base
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        parts = urlsplit(base)
+        host, _ = parts.hostname, parts.port
     except ValueError:
-        return False
+        host = None
+    whole = host and _is_word(base) and f"{parts.scheme}://{parts.netloc}" == base.lower()
+    if not whole or parts.scheme not in ("http", "https") or "@" in base:
+        yield "PINGPP_API_BASE: give a scheme and a host, such as https://api.pingxx.com"
+    elif parts.scheme == "http" and not is_this_machine(host or ""):
+        yield "PINGPP_API_BASE: use https:// for every host but the loopback address"
 
 
-def _keys(settings: "Settings") -> None:
+def _private_key(settings: "Settings") -> Iterator[str]:
     path, text = settings.pingpp_private_key_path, settings.pingpp_private_key.get_secret_value()
     if path is not None and text:
-        raise ValueError("PINGPP_PRIVATE_KEY and PINGPP_PRIVATE_KEY_PATH are both set: keep one")
+        yield "PINGPP_PRIVATE_KEY and PINGPP_PRIVATE_KEY_PATH are both set: keep one"
+        return
     name = "PINGPP_PRIVATE_KEY" if text else "PINGPP_PRIVATE_KEY_PATH"
-    pem = settings.private_key()
+    try:
+        pem = settings.private_key()
+    except SettingsError as error:
+        yield str(error)
+        return
     if pem is not None:
-        try:
-            key = load_pem_private_key(pem.encode(), password=None)
-        except (ValueError, TypeError):
-            raise ValueError(
-                f"{name}: give an RSA private key in PEM, without a password"
-            ) from None
+        yield from _unusable(pem, name)
+
+
+def _unusable(pem: str, name: str) -> Iterator[str]:
+    try:
+        key = load_pem_private_key(pem.strip().encode(errors="replace"), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        yield f"{name}: give an RSA private key in PEM, without a password"
+    else:
         if not isinstance(key, RSAPrivateKey):
-            raise ValueError(f"{name}: Ping++ takes RSA keys only")
-    for each in settings.pingpp_public_key_paths:
-        try:
-            read_public_key(read(each, SETTING).encode(), f"{SETTING}: {each}")
-        except SettingsError as error:
-            raise ValueError(str(error)) from None
+            yield f"{name}: Ping++ takes RSA keys only"
 
 
-def _tls(settings: "Settings") -> None:
-    cert, key, ca = settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path
-    if (cert is None) != (key is None):
-        raise ValueError("TLS_CERT_PATH and TLS_KEY_PATH go together: set both or none")
-    if ca is not None and cert is None:
-        raise ValueError("TLS_CLIENT_CA_PATH needs TLS_CERT_PATH and TLS_KEY_PATH as well")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if cert is not None and key is not None:
-        read(cert, "TLS_CERT_PATH")
-        read(key, "TLS_KEY_PATH")
-        try:
-            context.load_cert_chain(cert, key, password=lambda: "")
-        except (ssl.SSLError, OSError):
-            raise ValueError("TLS_CERT_PATH and TLS_KEY_PATH are no pair of PEM files") from None
-    if ca is not None:
-        read(ca, "TLS_CLIENT_CA_PATH")
-        try:
-            context.load_verify_locations(ca)
-        except ssl.SSLError:
-            raise ValueError("TLS_CLIENT_CA_PATH holds no certificates in PEM") from None
+def _public_keys(settings: "Settings") -> Iterator[str]:
+    yield from config_rules.public_keys(settings.pingpp_public_key_paths)
 
 
-def _callers(settings: "Settings") -> None:
+def _tls(settings: "Settings") -> Iterator[str]:
+    cert, ca = settings.tls_cert_path, settings.tls_client_ca_path
+    yield from config_rules.tls_pair(cert, settings.tls_key_path)
+    if ca is None:
+        return
+    if cert is None:
+        yield "TLS_CLIENT_CA_PATH needs TLS_CERT_PATH and TLS_KEY_PATH as well"
+    yield from config_rules.authorities(ca, "TLS_CLIENT_CA_PATH")
+
+
+def _callers(settings: "Settings") -> Iterator[str]:
     if settings.tls_callers and settings.tls_client_ca_path is None:
-        raise ValueError("TLS_CALLERS needs TLS_CLIENT_CA_PATH: without it nobody's name is known")
+        yield "TLS_CALLERS needs TLS_CLIENT_CA_PATH: without it nobody's name is known"
     for name, methods in settings.tls_callers.items():
         if not name or not all(each == "*" or each.count("/") == 1 for each in methods):
-            rule = "name methods as midas.v1.PaymentService/Query, midas.v1.PaymentService/* or *"
-            raise ValueError(f"TLS_CALLERS: {rule}")
+            yield (
+                "TLS_CALLERS: name methods as midas.v1.PaymentService/Query, "
+                "midas.v1.PaymentService/* or *"
+            )
+            return
 
 
-def _timeouts(settings: "Settings") -> None:
+def _timeouts(settings: "Settings") -> Iterator[str]:
     if settings.psp_connect_timeout_s > settings.psp_total_timeout_s:
-        raise ValueError("PSP_CONNECT_TIMEOUT_S must not be longer than PSP_TOTAL_TIMEOUT_S")
+        yield "PSP_CONNECT_TIMEOUT_S must not be longer than PSP_TOTAL_TIMEOUT_S"
     if settings.settle_window_s < settings.psp_total_timeout_s:
-        raise ValueError("SETTLE_WINDOW_S must not be shorter than PSP_TOTAL_TIMEOUT_S")
+        yield "SETTLE_WINDOW_S must not be shorter than PSP_TOTAL_TIMEOUT_S"
 
 
-def _production(settings: "Settings") -> None:
-    if not settings.livemode:
-        raise ValueError("PINGPP_API_KEY is a test key: production needs one with sk_live_")
-    if settings.private_key() is None:
-        raise ValueError("PINGPP_PRIVATE_KEY_PATH is not set: production signs its requests")
-    if settings.tls_cert_path is None and not settings.tls_by_mesh:
-        raise ValueError(
+def _psp_in_production(settings: "Settings") -> Iterator[str]:
+    if settings.pingpp_api_key.get_secret_value().startswith("sk_test_"):
+        yield "PINGPP_API_KEY is a test key: production needs one with sk_live_"
+    if settings.pingpp_private_key_path is None and not settings.pingpp_private_key:
+        yield "PINGPP_PRIVATE_KEY_PATH is not set: production signs its requests"
+    if not settings.pingpp_public_key_paths:
+        yield (
+            "PINGPP_PUBLIC_KEY_PATHS is not set: production believes no answer that Ping++ has not "
+            "signed; give the Ping++ public key of the account, from Ping++'s dashboard"
+        )
+    if settings.pingpp_api_base.lower().startswith("http:"):
+        yield "PINGPP_API_BASE begins with http://: production sends a live key over https:// only"
+
+
+def _tls_in_production(settings: "Settings") -> Iterator[str]:
+    if settings.tls_by_mesh:
+        return
+    if settings.tls_cert_path is None:
+        yield (
             "TLS_CERT_PATH and TLS_KEY_PATH are not set: production needs TLS, "
             "or TLS_BY_MESH=true where a mesh encrypts"
         )
-    if not settings.tls_by_mesh and not settings.tls_callers:
-        raise ValueError(
+    if not settings.tls_callers:
+        yield (
             "TLS_CALLERS is not set: production needs to know who may call what; whoever may call "
             "midas.v1.EventService can tell Midas that an order is paid"
         )
+
+
+def _database_in_production(settings: "Settings") -> Iterator[str]:
     is_sqlite = settings.database_url.get_secret_value().startswith("sqlite")
     if is_sqlite and settings.workers > 1:
-        raise ValueError(
-            "DATABASE_URL: SQLite serves one worker only; use PostgreSQL, or WORKERS=1"
+        yield "DATABASE_URL: SQLite serves one worker only; use PostgreSQL, or WORKERS=1"
+    yield from _database_in_the_clear(settings)
+
+
+def _database_in_the_clear(settings: "Settings | MigrationSettings") -> Iterator[str]:
+    from midas.storage.engine import is_in_the_clear, parse
+
+    try:
+        url = parse(settings.database_url.get_secret_value())
+    except SettingsError:
+        return  # _database says so
+    if is_in_the_clear(url) and not settings.database_tls_by_network:
+        yield (
+            "DATABASE_URL: production speaks TLS with PostgreSQL; add ?sslmode=verify-full (or "
+            "verify-ca or require), or set DATABASE_TLS_BY_NETWORK=true where the network encrypts"
         )
 
 
-_CHECKS: tuple[Callable[["Settings"], None], ...] = (
+_CHECKS: tuple["Check", ...] = (
     _ip,
     _account,
     _database,
     _api_base,
-    _keys,
+    _private_key,
+    _public_keys,
     _tls,
     _callers,
     _timeouts,
+)
+_IN_PRODUCTION: tuple["Check", ...] = (
+    _psp_in_production,
+    _tls_in_production,
+    _database_in_production,
 )

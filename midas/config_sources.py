@@ -1,45 +1,29 @@
-"""Where settings come from, for every process of Midas: the environment, then the config server."""
+"""Where settings come from, for every process of Midas: the environment, then the config server.
 
-from typing import Any, TypeVar
+Whatever is wrong is told as a sentence that names the setting, all sentences at once. No sentence
+repeats a value: whoever pastes a key or a password into the wrong setting must not find it in the
+log.
+"""
 
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from midas import config_server
 from midas.errors import SettingsError
 
-_Settings = TypeVar("_Settings", bound=BaseSettings)
+Env = Literal["development", "test", "production"]
+Check = Callable[[Any], Iterable[str]]
+"""Gives a sentence for everything that is wrong beyond the type of a setting."""
 
 
-def load(settings: type[_Settings]) -> _Settings:
-    """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    try:
-        return settings()
-    except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(each) for each in error.errors())) from None
+class Sourced(BaseModel):
+    """Settings that `load` fills in, and those that say how."""
 
-
-def _sentence(error: Any) -> str:
-    """What is wrong, without the value: it may be a secret."""
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return message
-    name = "_".join(str(part) for part in error["loc"][:1]).upper()
-    return f"{name}: {message[:1].lower()}{message[1:]}"
-
-
-class Sourced(BaseSettings):
-    """Settings from the environment, then the config server; what a test gives to it wins.
-
-    What asks the config server has `env` and `config_url`.
-    """
-
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         frozen=True,
         extra="ignore",
         hide_input_in_errors=True,
@@ -47,38 +31,105 @@ class Sourced(BaseSettings):
         validate_default=True,
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such files are read
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """In this order; the first that has a value wins."""
-        return init_settings, env_settings, ConfigServer(settings_cls, {})
+    env: Env = "development"
+    """Where this process runs. `production` refuses what is not safe."""
+
+    config_url: SecretStr = SecretStr("")
+    """Base URL of the config server (Spring Cloud Config): `GET {CONFIG_URL}/midas/{ENV}` is asked
+    once, at the start. May hold a user and a password; `/`, `?`, `#` and `@` in them are written as
+    %2F, %3F, %23 and %40, and production sends them over https only. Empty: there is none.
+    Environment only."""
+
+    tls_by_mesh: bool = False
+    """True: a service mesh encrypts the gRPC and HTTP that this process speaks in the clear. In the
+    environment it counts for CONFIG_URL, too."""
 
 
-class ConfigServer(InitSettingsSource):
-    """The values of the config server, by whichever spelling of their names."""
+class Found(NamedTuple):
+    """What could be read."""
 
-    def __call__(self) -> dict[str, Any]:
-        """What the config server says; nothing where none is configured."""
-        url = self.current_state.get("config_url", "")
-        text = url.get_secret_value() if isinstance(url, SecretStr) else str(url)
-        if not text:
-            return {}
-        env = str(self.current_state.get("env", "development"))
-        told = config_server.fetch(text, env)
-        fields = self.settings_cls.model_fields.keys() - {"config_url", "env"}
-        names = {config_server.plain(name): name for name in fields}
-        ours = {names[plain]: told[plain] for plain in told.keys() & names.keys()}
-        # What is meant for another process of Midas may well stay closed to this one.
-        wanted = ours.keys() - self.current_state.keys()
-        closed = sorted(name for name in wanted if config_server.encrypted(ours[name]))
-        if closed:
-            named = ", ".join(name.upper() for name in closed)
-            sent = f"CONFIG_URL: the config server sent {named} encrypted"
-            raise SettingsError(f"{sent}; let it decrypt them")
-        return ours
+    settings: Any
+    """Holds the default where a value could not be read."""
+    mistakes: tuple[str, ...]
+    unread: frozenset[str]
+    """The names of settings whose value could not be read."""
+    complete: bool = True
+    """False where the config server could not be asked: what it would have said is missing."""
+
+    def add(self, sentences: Iterable[str]) -> "Found":
+        """With these, but for those on settings that could not be read: they saw the default."""
+        new = [each for each in sentences if self.unread.isdisjoint(_named(each))]
+        return self._replace(mistakes=tuple(dict.fromkeys((*self.mistakes, *new))))
+
+    def checked(self) -> Any:
+        """The settings. Raises SettingsError if there is any mistake in them."""
+        if self.mistakes:
+            raise SettingsError(*self.mistakes)
+        return self.settings
+
+
+def read(kind: type[Sourced], check: Check = lambda _: ()) -> Found:
+    """The settings of this process, and a sentence for every mistake in them. Raises nothing."""
+    given = _environment(kind)
+    try:
+        told = _told(kind, given)
+    except SettingsError as error:
+        found = _validated(kind, given)
+        mistakes = (*error.mistakes, *found.mistakes)
+        return found._replace(mistakes=mistakes, complete=False)
+    found = _validated(kind, {**told, **given})
+    return found.add(check(found.settings))
+
+
+def _environment(kind: type[Sourced]) -> dict[str, str]:
+    """What the environment says, by the names of the settings; their case is of no concern."""
+    names = kind.model_fields.keys()
+    return {name.lower(): value for name, value in os.environ.items() if name.lower() in names}
+
+
+def _told(kind: type[Sourced], given: Mapping[str, str]) -> dict[str, Any]:
+    """What the config server says; nothing where none is configured. Raises SettingsError."""
+    url, env = given.get("config_url", ""), given.get("env", "development")
+    if not url:
+        return {}
+    if env not in get_args(Env):
+        raise SettingsError  # the sentence comes with those on the other values
+    in_the_clear = env != "production" or given.get("tls_by_mesh", "").lower() in _TRUE
+    told = config_server.fetch(url, env, password_in_the_clear=in_the_clear)
+    fields = kind.model_fields.keys() - {"config_url", "env"}
+    names = {config_server.plain(name): name for name in fields}
+    ours = {names[plain]: told[plain] for plain in told.keys() & names.keys()}
+    # What is meant for another process of Midas may well stay closed to this one.
+    wanted = ours.keys() - given.keys()
+    closed = sorted(name for name in wanted if config_server.encrypted(ours[name]))
+    if closed:
+        named = ", ".join(name.upper() for name in closed)
+        sent = f"CONFIG_URL: the config server sent {named} encrypted"
+        raise SettingsError(f"{sent}; let it decrypt them")
+    return ours
+
+
+_TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
+"""As pydantic reads them."""
+
+
+def _validated(kind: type[Sourced], values: Mapping[str, Any]) -> Found:
+    try:
+        return Found(kind.model_validate(values), (), frozenset())
+    except ValidationError as error:
+        unread = {str(each["loc"][0]): _sentence(each) for each in error.errors()}
+    rest = {name: value for name, value in values.items() if name not in unread}
+    names = frozenset(name.upper() for name in unread)
+    return Found(kind.model_validate(rest), tuple(unread.values()), names)
+
+
+def _sentence(error: Any) -> str:
+    """What is wrong, without the value: it may be a secret."""
+    name = str(error["loc"][0]).upper()
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message[:1].lower()}{message[1:]}"
+
+
+def _named(sentence: str) -> list[str]:
+    """Every setting that a sentence names."""
+    return re.findall(r"[A-Z][A-Z0-9_]*", sentence)

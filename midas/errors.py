@@ -194,7 +194,14 @@ class StorageUnavailable(MidasError):
 
 
 class SettingsError(Exception):
-    """A setting keeps the process from starting. The text says which, and what to do."""
+    """Settings keep the process from starting. The text says which, and what to do.
+
+    `mistakes` has a sentence for each. None of them repeats the value of a setting.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 class SchemaRefused(SettingsError):

@@ -1,9 +1,10 @@
 """Settings: where they come from, and what keeps a process from starting."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,10 @@ _PRODUCTION = {
     "ENV": "production",
     "PINGPP_API_KEY": LIVE_KEY,
     "PINGPP_PRIVATE_KEY_PATH": "{files}/rsa.pem",
+    "PINGPP_PUBLIC_KEY_PATHS": "{files}/pingpp.pem",
     "TLS_BY_MESH": "true",
 }
+_POSTGRES = {"DATABASE_URL": "postgresql://midas:hush@db.internal/midas"}
 _REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
     "no key": ("PINGPP_API_KEY", {"PINGPP_API_KEY": None}),
     "empty key": ("PINGPP_API_KEY", {"PINGPP_API_KEY": " "}),
@@ -186,6 +189,19 @@ _REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
         {**_PRODUCTION, "PINGPP_PRIVATE_KEY_PATH": ""},
     ),
     "production, SQLite shared": ("DATABASE_URL", {**_PRODUCTION, "WORKERS": "2"}),
+    "production, answers not verified": (
+        "PINGPP_PUBLIC_KEY_PATHS is not set",
+        {**_PRODUCTION, "PINGPP_PUBLIC_KEY_PATHS": ""},
+    ),
+    "production, Ping++ in the clear": (
+        "PINGPP_API_BASE begins with http",
+        {**_PRODUCTION, "PINGPP_API_BASE": "http://127.0.0.1:6020"},
+    ),
+    "production, PostgreSQL in the clear": ("sslmode", {**_PRODUCTION, **_POSTGRES}),
+    "base with a path": ("PINGPP_API_BASE", {"PINGPP_API_BASE": "https://api.pingxx.com/v1"}),
+    "base without an end": ("PINGPP_API_BASE", {"PINGPP_API_BASE": "https://[api"}),
+    "base with a port that is none": ("PINGPP_API_BASE", {"PINGPP_API_BASE": "https://u:p/w@h"}),
+    "app with spaces": ("PINGPP_APP_ID", {"PINGPP_APP_ID": "app 1"}),
 }
 
 
@@ -208,6 +224,7 @@ def test_production_starts_when_all_is_well(env: Env, files: Path) -> None:
     assert load().livemode
     env(
         TLS_BY_MESH="false",
+        DATABASE_URL="postgresql://midas:hush@db.internal/midas?sslmode=verify-full",
         TLS_CERT_PATH=str(files / "cert.pem"),
         TLS_KEY_PATH=str(files / "key.pem"),
         TLS_CLIENT_CA_PATH=str(files / "cert.pem"),
@@ -233,6 +250,84 @@ def test_several_mistakes_are_told_at_once(env: Env) -> None:
     env(PORT="http", DRAIN_TIMEOUT_S="soon")
     with pytest.raises(SettingsError, match=r"PORT: .*; DRAIN_TIMEOUT_S: "):
         load()
+
+
+def test_production_tells_all_that_it_misses_in_one_start(env: Env, tmp_path: Path) -> None:
+    """Of every kind: what cannot be read, what does not fit together, what production refuses."""
+    pasted = "-----BEGIN RSA PRIVATE KEY-----"
+    env(ENV="production", PORT="http", PINGPP_APP_ID="", IP="here", PINGPP_PRIVATE_KEY_PATH=pasted)
+    env(TLS_CERT_PATH=str(tmp_path / "none"), WORKERS="2", SETTLE_WINDOW_S="1", **_POSTGRES)
+    env(TLS_CALLERS='{"": ["*"]}', PINGPP_API_BASE="ftp://x")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    told = [each.partition(":")[0].partition(" ")[0] for each in refused.value.mistakes]
+    assert sorted(told) == [
+        "DATABASE_URL",
+        "IP",
+        "PINGPP_API_BASE",
+        "PINGPP_API_KEY",
+        "PINGPP_APP_ID",
+        "PINGPP_PRIVATE_KEY_PATH",
+        "PINGPP_PUBLIC_KEY_PATHS",
+        "PORT",
+        "SETTLE_WINDOW_S",
+        "TLS_CALLERS",
+        "TLS_CALLERS",
+        "TLS_CERT_PATH",
+    ]
+    assert str(refused.value) == "; ".join(refused.value.mistakes)
+
+
+def test_of_a_value_that_cannot_be_read_nothing_else_is_said(env: Env) -> None:
+    """Its default, which stands in its place, must not be found fault with."""
+    env(SETTLE_WINDOW_S="soon", PSP_TOTAL_TIMEOUT_S="3000")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert len(refused.value.mistakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "host", "is_told"),
+    [
+        ("", "db.internal", True),
+        ("?sslmode=prefer", "db.internal", True),
+        ("?sslmode=disable", "db.internal", True),
+        ("?ssl=allow", "db.internal", True),
+        ("", "10.0.0.1:5432", True),
+        ("?host=/run/postgresql&host=db.internal", "", True),
+        ("?host=db.internal", "127.0.0.1", True),
+        ("", "", True),
+        ("?sslmode=require", "db.internal", False),
+        ("?sslmode=verify-ca", "db.internal", False),
+        ("?ssl=verify-full", "db.internal", False),
+        ("", "127.0.0.1:5432", False),
+        ("", "localhost", False),
+        ("", "[::1]:5432", False),
+        ("?host=/run/postgresql", "", False),
+        ("?host=localhost:1&host=[::1]:2&host=127.0.0.2", "", False),
+    ],
+)
+def test_production_speaks_tls_with_postgresql(
+    env: Env, files: Path, query: str, host: str, is_told: bool
+) -> None:
+    """Unless nothing leaves this machine, or the network does it; a mesh alone does not say so."""
+    env(**{key: value.format(files=files) for key, value in _PRODUCTION.items()})
+    env(DATABASE_URL=f"postgresql://midas:hush@{host}/midas{query}")
+    assert ("DATABASE_TLS_BY_NETWORK" in " ".join(config.read().mistakes)) is is_told
+    env(DATABASE_TLS_BY_NETWORK="true")
+    assert config.read().mistakes == ()
+
+
+def test_migrating_in_production_speaks_tls_with_postgresql(env: Env) -> None:
+    """Its password is the same."""
+    env(ENV="production", **_POSTGRES)
+    with pytest.raises(SettingsError, match="sslmode"):
+        config.database_url()
+    env(DATABASE_TLS_BY_NETWORK="1")
+    assert config.database_url() == _POSTGRES["DATABASE_URL"]
+    env(DATABASE_URL="")
+    with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
+        config.database_url()
 
 
 @contextmanager
@@ -326,19 +421,141 @@ def test_what_the_environment_gives_may_stay_encrypted(env: Env) -> None:
         assert load().pingpp_api_key.get_secret_value() == LIVE_KEY
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://config", "config:8888"])
+@pytest.mark.parametrize(
+    "setting",
+    ["port", "workers", "psp.concurrent-calls", "drain.timeout.s", "settle.window.s"],
+)
+@pytest.mark.parametrize("value", [True, False, [], {}, None, "", "true"])
+def test_a_truth_value_is_no_number(env: Env, setting: str, value: object) -> None:
+    """Python would take true for 1."""
+    with spring(sources({setting: value})) as (address, _):
+        env(CONFIG_URL=f"http://{address}")
+        name = setting.replace(".", "_").replace("-", "_").upper()
+        with pytest.raises(SettingsError, match=f"^{name}: "):
+            load()
+
+
+def test_the_config_server_gives_values_as_the_environment_does(env: Env) -> None:
+    """YAML has types of its own: a password of digits is text here, a truth value one there."""
+    told = {
+        "pingpp.app-id": 12345,
+        "tls.by-mesh": True,
+        "port": "7000",
+        "drain.timeout.s": 3,
+        "tls.callers": {},
+    }
+    with spring(sources(told)) as (address, _):
+        env(CONFIG_URL=f"http://{address}", PINGPP_APP_ID=None)
+        settings = load()
+    assert (settings.pingpp_app_id, settings.tls_by_mesh) == ("12345", True)
+    assert (settings.port, settings.drain_timeout_s, settings.tls_callers) == (7000, 3, {})
+
+
+@pytest.mark.parametrize("part", ["status", "head", "body"])
+def test_a_config_server_that_drips_does_not_hold_the_start(
+    env: Env, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """One byte after the other, each in time: the whole has a deadline, too."""
+    monkeypatch.setattr(config_server, "DEADLINE_S", 0.3)
+    begin = {"status": b"HTTP/1.1 ", "head": b"HTTP/1.1 200 OK\r\nX: "}
+    begin["body"] = b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n"
+    with dripping(begin[part]) as address:
+        env(CONFIG_URL=f"http://me:hush@{address}")
+        with pytest.raises(SettingsError, match=r"did not finish .* within 0\.3 seconds"):
+            load()
+
+
+@contextmanager
+def dripping(begin: bytes) -> Iterator[str]:
+    """A server that begins so and then sends a byte every few milliseconds until the test ends."""
+    done = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.sendall(begin)
+            while not done.wait(0.02):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        done.set()
+        thread.join()
+        listening.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_refused"),
+    [
+        ("http://me:hush@config.internal:8888", True),
+        ("http://me@config.internal", True),
+        ("http://config.internal", False),
+        ("https://me:hush@config.internal", False),
+        ("http://me:hush@127.0.0.1:8888", False),
+        ("http://me:hush@localhost", False),
+        ("http://me:hush@[::1]:8888", False),
+    ],
+)
+def test_production_sends_no_password_in_the_clear(
+    env: Env, monkeypatch: pytest.MonkeyPatch, url: str, is_refused: bool
+) -> None:
+    """To a config server neither, unless a mesh encrypts, which only the environment can say."""
+    monkeypatch.setattr(config_server, "_answer", lambda _: sources({"tls.by-mesh": True}))
+    env(CONFIG_URL=url, ENV="production")
+    refusal = "CONFIG_URL holds a password"
+    assert (refusal in " ".join(config.read().mistakes)) is is_refused
+    env(TLS_BY_MESH="true")
+    assert refusal not in " ".join(config.read().mistakes)
+    env(TLS_BY_MESH="false", ENV="test")
+    assert refusal not in " ".join(config.read().mistakes)
+
+
+def test_a_wrong_env_asks_no_config_server(env: Env) -> None:
+    """It is a part of the address that is asked, and says whether a password may go there."""
+    with spring(sources({})) as (address, asked):
+        env(CONFIG_URL=f"http://{address}", ENV="prod", PORT="http")
+        with pytest.raises(SettingsError, match=r"^ENV: .*; PORT: [^;]*$"):
+            load()
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1",
+        "ftp://config",
+        "config:8888",
+        "http://me:hu/sh@127.0.0.1",
+        "http://me:hu#sh@127.0.0.1",
+        "http://me:hu?sh@127.0.0.1",
+        "http://me:12/sh@127.0.0.1",
+        "http://me:hush@[::1",
+        "http://me:hush@h:port",
+        "http://me:hush@h:0",
+        "http://me:hush@h\n/",
+        "http://me:hush@h h/",
+        "http://h℀",
+        "http://127.0.0.1/?",
+    ],
+)
 def test_a_config_server_that_is_not_there_stops_the_start(env: Env, url: str) -> None:
-    """Nobody listens, or the URL is none."""
+    """Nobody listens, or the URL is none, and nothing of it is told."""
     env(CONFIG_URL=url)
-    with pytest.raises(SettingsError, match="CONFIG_URL"):
+    with pytest.raises(SettingsError, match="CONFIG_URL") as refused:
         load()
+    for part in ("me:", "hu", "sh@", "127.0.0.1", "℀"):
+        assert part not in str(refused.value).replace("such as http", "")
 
 
-def test_only_this_module_reads_the_environment() -> None:
+def test_only_one_module_reads_the_environment() -> None:
     """No other module of the server looks at os.environ."""
     package = Path(config.__file__).parent
     for path in package.rglob("*.py"):
-        if path.parts[len(package.parts)] not in {"cli", "sandbox", "v1"}:
+        if path.parts[len(package.parts)] not in {"cli", "sandbox", "v1", "config_sources.py"}:
             text = path.read_text()
             assert "os.environ" not in text, path
             assert "getenv" not in text, path

@@ -1,6 +1,6 @@
 """Ping++'s public key is read in one way, whoever reads it: one setting, one strictness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,12 @@ def pem_of(kind: str) -> bytes:
     )
 
 
+def refuse(mistakes: Iterable[str]) -> None:
+    """Raise the first of them."""
+    for each in mistakes:
+        raise SettingsError(each)
+
+
 @pytest.mark.parametrize("kind", ["curve", "only the words", "empty", "short", "private", "good"])
 def test_every_reader_is_as_strict(kind: str, tmp_path: Path) -> None:
     """The gateway, what checks Ping++'s answers, and the settings of Midas at its start."""
@@ -49,7 +55,7 @@ def test_every_reader_is_as_strict(kind: str, tmp_path: Path) -> None:
         "gateway": lambda: load_keys([path]),
         "answers": lambda: Verifier([pem.decode()]),
         "itself": lambda: read_public_key(pem, "PINGPP_PUBLIC_KEY_PATHS"),
-        "settings": lambda: config_checks._keys(settings),
+        "settings": lambda: refuse(config_checks._public_keys(settings)),
     }
     for name, read in readers.items():
         try:

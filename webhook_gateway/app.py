@@ -18,7 +18,7 @@ from midas.observability import configure, failure
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
 from midas.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.v1.event_service_pb2_grpc import EventServiceStub
-from webhook_gateway import channels, config
+from webhook_gateway import channels, start
 from webhook_gateway.config import Settings
 from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
@@ -43,16 +43,15 @@ _log = logging.getLogger("midas.gateway")
 
 
 def run() -> int:
-    """Load the settings, serve, give the exit status: 0 after an orderly end, 1 after a crash.
+    """Prepare the settings, serve, give the exit status: 0 after an orderly end, 1 after a crash.
 
     Raises SettingsError, with the sentence that says what to set, when a setting keeps it from
     starting.
     """
     logs = None
     try:
-        settings = config.load()
+        settings = start.prepare()
         verifier = Verifier(load_keys(settings.pingpp_public_key_paths))
-        channels.check_credentials(settings)
         logs = configure(settings.log_level)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(settings, verifier))

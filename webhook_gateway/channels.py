@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import grpc
 from grpc import aio
 
+from midas.config_rules import read
 from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
-from webhook_gateway.config import Settings, read
+from webhook_gateway.config import Settings
 
 
 def open_midas(settings: Settings) -> aio.Channel:
@@ -17,11 +18,6 @@ def open_midas(settings: Settings) -> aio.Channel:
 def open_order_service(settings: Settings) -> aio.Channel:
     """To ORDER_TARGET."""
     return _open(settings.order_target, ORDER_CHANNEL, settings)
-
-
-def check_credentials(settings: Settings) -> None:
-    """Raise SettingsError if a file that TLS needs cannot be read."""
-    _credentials(settings)
 
 
 def _open(target: str, options: Sequence[tuple[str, int]], settings: Settings) -> aio.Channel:

@@ -1,25 +1,19 @@
 """The settings of the gateway: environment first, then the config server, then the defaults.
 
-The text under each setting of `Settings` is the manual. This is the only module that reads the
-environment. No setting holds a secret of Ping++ or the address of a database.
+The text under each setting of `Settings` is the manual. What is not said here is said in
+`midas.config_sources`, the only module that reads the environment. No setting holds a secret of
+Ping++ or the address of a database.
 """
 
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field, field_validator
 
 from midas import config_sources
-from midas.config_sources import ConfigServer
-from midas.errors import SettingsError
+from midas.config_sources import Env, Found, Sourced
+from webhook_gateway import config_checks
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -28,24 +22,12 @@ RECORD_EVENT_BYTES = 256 * 1024
 """What RecordEvent takes, less a few bytes (protos/midas/v1/event_service.proto)."""
 
 
-class Settings(BaseSettings):
+class Settings(Sourced):
     """What the gateway needs to know. Made by `load()`."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        validate_default=True,
-    )
-
-    env: Literal["development", "test", "production"] = "development"
+    env: Env = "development"
     """Where this process runs. `production` refuses to call Midas or the order service without
-    TLS."""
-
-    config_url: SecretStr = SecretStr("")
-    """Base URL of the config server (Spring Cloud Config): `GET {CONFIG_URL}/midas/{ENV}` is asked
-    once, at the start. May hold a user and a password. Empty: there is none. Environment only."""
+    TLS, and to send the password of CONFIG_URL in the clear."""
 
     ip: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` or `::` for all."""
@@ -64,7 +46,7 @@ class Settings(BaseSettings):
     """True: several gateways on this machine share WEBHOOK_PORT (SO_REUSEPORT). Each needs a
     WEBHOOK_MPORT of its own."""
 
-    pingpp_public_key_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    pingpp_public_key_paths: tuple[Path, ...] = ()
     """Files with the public keys of the Ping++ account (PEM, RSA), separated by commas; several
     during a rotation. The name of a file without its ending is the key's name in the log.
     Required."""
@@ -113,9 +95,6 @@ class Settings(BaseSettings):
     tls_key_path: Path | None = None
     """File with the private key of that certificate (PEM)."""
 
-    tls_by_mesh: bool = False
-    """True: a service mesh encrypts what this process speaks in the clear."""
-
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important of the gateway's own log lines to write. Every webhook is one INFO
     line."""
@@ -141,73 +120,16 @@ class Settings(BaseSettings):
     def _maybe_path(cls, value: object) -> object:
         return None if value == "" else value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        _check_addresses(self)
-        _check_keys(self)
-        _check_tls(self)
-        return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such files are read
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment, then the config server; what a test passes to the constructor wins."""
-        return init_settings, env_settings, ConfigServer(settings_cls, {})
+def read() -> Found:
+    """The settings of this process, and a sentence for every mistake that they show.
+
+    `webhook_gateway.start.prepare` finds what only the world shows, too. Raises nothing.
+    """
+    return config_sources.read(Settings, config_checks.mistakes)
 
 
 def load() -> Settings:
     """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    return config_sources.load(Settings)
-
-
-def read(path: Path, name: str) -> bytes:
-    """The content of the file that the setting names. Raises SettingsError, also when empty."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{name}: cannot read {path}: {error.strerror}") from None
-    if not content.strip():
-        raise SettingsError(f"{name}: {path} is empty")
-    return content
-
-
-def _check_addresses(settings: Settings) -> None:
-    try:
-        ip_address(settings.ip)
-    except ValueError:
-        raise ValueError("IP: give an address such as 127.0.0.1 or 0.0.0.0") from None
-    path = settings.webhook_path
-    if not path.startswith("/") or not path.isascii() or set(path) & set("?#% ") or "//" in path:
-        raise ValueError("WEBHOOK_PATH: give a plain path such as /pingpp/webhooks")
-    if not settings.midas_target.strip():
-        raise ValueError("MIDAS_TARGET is empty: say where Midas is, such as 127.0.0.1:6011")
-    if settings.webhook_port and settings.webhook_port == settings.webhook_mport:
-        raise ValueError("WEBHOOK_MPORT must not be the same as WEBHOOK_PORT")
-
-
-def _check_keys(settings: Settings) -> None:
-    if not settings.pingpp_public_key_paths:
-        raise ValueError(
-            "PINGPP_PUBLIC_KEY_PATHS is not set: give the file with the Ping++ public key of the "
-            "account, from Ping++'s dashboard"
-        )
-
-
-def _check_tls(settings: Settings) -> None:
-    if (settings.tls_cert_path is None) != (settings.tls_key_path is None):
-        raise ValueError("TLS_CERT_PATH and TLS_KEY_PATH go together: set both or none")
-    if settings.tls_ca_path is not None:
-        return
-    if settings.tls_cert_path is not None:
-        raise ValueError("TLS_CERT_PATH needs TLS_CA_PATH: it says whom the certificate is shown")
-    if settings.env == "production" and not settings.tls_by_mesh:
-        raise ValueError(
-            "TLS_CA_PATH is not set: production calls Midas and the order service over TLS, "
-            "or sets TLS_BY_MESH=true where a mesh encrypts"
-        )
+    settings: Settings = read().checked()
+    return settings

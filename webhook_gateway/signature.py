@@ -13,9 +13,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from midas.config_rules import read
 from midas.errors import SettingsError
 from midas.public_key import SETTING, WANTED, read_public_key
-from webhook_gateway.config import read
 
 HEADER = "X-Pingplusplus-Signature"
 
@@ -47,7 +47,7 @@ def load_keys(paths: Sequence[Path]) -> list[Key]:
 
 
 def _key_in(path: Path) -> rsa.RSAPublicKey:
-    return read_public_key(read(path, SETTING), f"{SETTING}: {path}")
+    return read_public_key(read(path, SETTING), f"{SETTING}: the file")
 
 
 class Verifier:

@@ -33,7 +33,11 @@ def _default(value: object) -> str:
 
 
 @click.command(cls=_WithSettings)
-@click.option("--check", is_flag=True, help="Only read the settings and say whether they will do.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only say whether it would start: asks for all that serve asks for, and changes nothing.",
+)
 @json_option
 def serve(check: bool, as_json: bool) -> int:
     r"""Serve midas.v1.PaymentService over gRPC until SIGTERM.
@@ -51,10 +55,10 @@ def serve(check: bool, as_json: bool) -> int:
           PINGPP_PRIVATE_KEY_PATH=merchant.pem midas serve
       midas serve --check --json
     """
-    from midas import app, config
+    from midas import app, start
 
     if check:
-        settings = config.load()
+        settings = start.prepare(app.parts)
         _say_fine(settings.env, settings.livemode, as_json)
         return 0
     return app.run(app.serve)

@@ -33,8 +33,9 @@ def back_up(path: Path, revision: str) -> Path | None:
     except (OSError, sqlite3.Error) as error:
         unfinished.unlink(missing_ok=True)
         raise SettingsError(
-            f"DATABASE_URL: {path} cannot be copied before its schema is changed ({error}). Make"
-            " room on the disk and let Midas write the folder; nothing was changed."
+            "DATABASE_URL: the file cannot be copied before its schema is changed"
+            f" ({getattr(error, 'strerror', None) or error}). Make room on the disk and let Midas"
+            " write the folder; nothing was changed."
         ) from error
 
 

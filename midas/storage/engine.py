@@ -1,9 +1,12 @@
 """From `DATABASE_URL` to an engine, with sentences for what is wrong with the URL or the place."""
 
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
@@ -48,7 +51,7 @@ def parse(url: str) -> URL:
         if not parsed.database:
             raise SettingsError(f"DATABASE_URL names no database. {ACCEPTED}.")
         return _with_asyncpg_names(parsed.set(drivername="postgresql+asyncpg"))
-    raise SettingsError(f"DATABASE_URL starts with an unknown {parsed.drivername}. {ACCEPTED}.")
+    raise SettingsError(f"DATABASE_URL starts with an unknown scheme. {ACCEPTED}.")
 
 
 def _with_asyncpg_names(url: URL) -> URL:
@@ -64,6 +67,29 @@ def _with_asyncpg_names(url: URL) -> URL:
 def is_sqlite(url: URL) -> bool:
     """Whether a parsed URL is one of SQLite."""
     return url.drivername == "sqlite"
+
+
+def is_in_the_clear(url: URL) -> bool:
+    """Whether what is said to the database may leave this machine unencrypted."""
+    if is_sqlite(url) or url.query.get("ssl") in _ENCRYPTING:
+        return False
+    told = url.query.get("host") or url.host or ""  # in this order, as SQLAlchemy
+    hosts = (told,) if isinstance(told, str) else told
+    return not all(_is_here(each) for each in hosts)
+
+
+_ENCRYPTING = frozenset({"require", "verify-ca", "verify-full"})
+"""The values of sslmode with which no session begins in the clear."""
+
+
+def _is_here(host: str) -> bool:
+    """Whether it is this machine: a socket's folder, or a loopback address, also with a port."""
+    if host.startswith("/") or host.partition(":")[0] == "localhost":
+        return True
+    for address in (host, host.rpartition(":")[0]):
+        with suppress(ValueError):
+            return ip_address(address.strip("[]")).is_loopback
+    return False
 
 
 def sqlite_engine(url: URL) -> Engine:
@@ -113,44 +139,80 @@ _PRAGMAS = (
 )
 
 
-def check_file(url: URL) -> None:
-    """Raises SettingsError, with what to do, unless the file can be written or made."""
+def check_file(url: URL, *, make: bool = True) -> None:
+    """Raises SettingsError, with what to do, unless the file can be written, or made.
+
+    A file that is not there is made, if `make`, for nobody's eyes but its owner's: SQLite gives the
+    files beside it the same rights.
+    """
     path = Path(url.database or "").absolute()
     if sqlite3.sqlite_version_info < SQLITE_OLDEST:
         raise SettingsError(
             f"This Python has SQLite {sqlite3.sqlite_version}; Midas needs 3.35 or newer."
             " Install a newer one or set DATABASE_URL to a PostgreSQL database."
         )
-    if not path.parent.is_dir():
-        raise SettingsError(
-            f"DATABASE_URL: the folder {path.parent} does not exist. Create it and let Midas"
-            " write there."
-        )
-    if path.is_dir():
-        raise SettingsError(f"DATABASE_URL: {path} is a folder. Name a file in it.")
     try:
+        if path.is_dir():
+            raise SettingsError("DATABASE_URL names a folder. Name a file in it.")
+        is_there, has_folder = path.exists(), path.parent.is_dir()
+    except (OSError, ValueError):
+        raise SettingsError(f"DATABASE_URL names no file. {ACCEPTED}.") from None
+    if not has_folder:
+        raise SettingsError(
+            "DATABASE_URL: the folder of the file does not exist. Create it and let Midas write"
+            f" there.{_from_here(url)}"
+        )
+    if is_there or make:
+        _try_to_write(path)
+    else:
+        _try_to_make_a_file(path.parent)
+
+
+def _from_here(url: URL) -> str:
+    """Which folder a relative path is taken from."""
+    is_relative = not Path(url.database or "").is_absolute()
+    return f" The path is relative to {Path.cwd()}." if is_relative else ""
+
+
+def _try_to_make_a_file(folder: Path) -> None:
+    try:
+        with TemporaryFile(dir=folder):
+            return
+    except OSError:
+        raise SettingsError(_NOT_WRITABLE) from None
+
+
+def _try_to_write(path: Path) -> None:
+    try:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT.total_seconds())) as connection:
             connection.execute("BEGIN IMMEDIATE")
             # beginning succeeds also on a file that is opened for reading only: write something
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute(f"PRAGMA user_version = {version}")
             connection.rollback()
+    except OSError:
+        raise SettingsError(_NOT_WRITABLE) from None
     except sqlite3.Error as error:
-        raise SettingsError(_file_trouble(path, error)) from error
+        raise SettingsError(_file_trouble(error)) from error
 
 
-def _file_trouble(path: Path, error: sqlite3.Error) -> str:
+def _file_trouble(error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
-        return f"DATABASE_URL: {path} is no SQLite database. Name another file, or remove this one."
+        return "DATABASE_URL names a file that is no SQLite database. Name another, or remove it."
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"DATABASE_URL: another program holds {path} locked. Stop it, then start again."
+        return "DATABASE_URL: another program holds the file locked. Stop it, then start again."
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-        return (
-            f"DATABASE_URL: {path} cannot be opened for writing ({error}). Let the user that Midas"
-            " runs as write the file and its folder."
-        )
-    return f"DATABASE_URL: {path} cannot be used ({error}). Check the disk and the file."
+        return _NOT_WRITABLE
+    return f"DATABASE_URL: the file cannot be used ({error}). Check the disk and the file."
+
+
+_NOT_WRITABLE = (
+    "DATABASE_URL: the file cannot be opened for writing. Let the user that Midas runs as write the"
+    " file and its folder."
+)
 
 
 def postgres_engine(url: URL) -> AsyncEngine:

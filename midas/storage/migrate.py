@@ -5,6 +5,7 @@ replicas of different versions may be running on it.
 """
 
 import asyncio
+import glob
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -84,6 +85,19 @@ def migrate_sqlite(url: URL, say: Say = _to_log) -> tuple[str, str]:
         raise SettingsError(f"DATABASE_URL: the schema cannot be written ({error}).") from error
 
 
+def check_sqlite(url: URL) -> None:
+    """Raise the SettingsError that `migrate_sqlite` would; blocks, and changes nothing."""
+    check_file(url, make=False)
+    if not Path(url.database or "").exists():
+        return
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            _is_older(schema_of(connection))
+    except SQLAlchemyError as error:
+        raise SettingsError(f"DATABASE_URL: the schema cannot be read ({error}).") from error
+
+
 def _upgrade_sqlite(connection: Connection, path: Path, revision: str, say: Say) -> None:
     backup = back_up(path, revision)
     try:
@@ -111,7 +125,7 @@ async def _migrate_postgres(url: URL, say: Say) -> tuple[str, str]:
                 await _upgrade_patiently(connection, say)
             return _done(found, await connection.run_sync(schema_of), say)
     except (SQLAlchemyError, OSError, TimeoutError, TypeError, ValueError) as error:
-        raise SettingsError(unreachable(error)) from error
+        raise SettingsError(unreachable(error, url)) from error
     finally:
         await engine.dispose()
 
@@ -157,10 +171,22 @@ _LOCKED = frozenset({"55P03", "40P01"})
 
 
 def _is_older(found: DatabaseSchema) -> bool:
-    """Whether there is something to do. Raises SchemaRefused for one that is too new."""
-    if found.is_newer and not found.fits:
+    """Whether there is something to do.
+
+    Raises SchemaRefused for one that is too new, SettingsError for one that no Midas has made.
+    """
+    if found.fits:
+        return False
+    if found.is_newer:
         raise found.refusal()
-    return not found.fits
+    if found.revision and not any(_MIGRATIONS.glob(f"versions/{glob.escape(found.revision)}_*.py")):
+        raise SettingsError(_NOT_OURS)
+    return True
+
+
+_NOT_OURS = (
+    "The database's schema is none that any Midas has made: name another database in DATABASE_URL."
+)
 
 
 def _done(before: DatabaseSchema, after: DatabaseSchema, say: Say) -> tuple[str, str]:
@@ -181,7 +207,4 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise SettingsError(
-            "The database's schema is none that any Midas has made: name another database in"
-            " DATABASE_URL."
-        ) from error
+        raise SettingsError(_NOT_OURS) from error

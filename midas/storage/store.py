@@ -25,7 +25,7 @@ from midas.storage.commits import Commits
 from midas.storage.database import Database, Settling
 from midas.storage.engine import is_sqlite, parse, postgres_engine, sqlite_engine
 from midas.storage.faults import StorageFault
-from midas.storage.migrate import migrate_sqlite
+from midas.storage.migrate import check_sqlite, migrate_sqlite
 from midas.storage.pages import page_of
 from midas.storage.postgres import PostgresDatabase
 from midas.storage.readable import readable, readable_page
@@ -389,12 +389,25 @@ async def open_store(url: str, patience: timedelta = limits.COMMIT_PATIENCE) -> 
     database = _database(parsed)
     try:
         if isinstance(database, PostgresDatabase):
-            await _check_postgres(database)
-        await _learn_floor(database)
+            await _check_postgres(database, parsed)
+        await _learn_floor(database, parsed)
     except BaseException:
         await database.close()
         raise
     return SqlStore(database, patience)
+
+
+async def check_store(url: str) -> None:
+    """Raise the SettingsError that `open_store` would, and change nothing."""
+    parsed = parse(url)
+    if is_sqlite(parsed):
+        check_sqlite(parsed)
+        return
+    database = PostgresDatabase(postgres_engine(parsed))
+    try:
+        await _check_postgres(database, parsed)
+    finally:
+        await database.close()
 
 
 async def raise_sequence_floor(url: str) -> int:
@@ -402,11 +415,12 @@ async def raise_sequence_floor(url: str) -> int:
 
     For `midas migrate --restored`; gives the new floor. Raises SettingsError.
     """
-    database = _database(parse(url))
+    parsed = parse(url)
+    database = _database(parsed)
     try:
         return await database.raise_floor()
     except StorageFault as fault:
-        raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
+        raise SettingsError(unreachable(fault.__cause__ or fault, parsed)) from fault
     finally:
         await database.close()
 
@@ -417,21 +431,21 @@ def _database(url: URL) -> SqliteDatabase | PostgresDatabase:
     return PostgresDatabase(postgres_engine(url))
 
 
-async def _learn_floor(database: Database) -> None:
+async def _learn_floor(database: Database, url: URL) -> None:
     try:
         await database.learn_floor()
     except StorageFault as fault:
-        raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
+        raise SettingsError(unreachable(fault.__cause__ or fault, url)) from fault
 
 
-async def _check_postgres(database: PostgresDatabase) -> None:
+async def _check_postgres(database: PostgresDatabase, url: URL) -> None:
     try:
         await database.ping()
         exists = await database.fetch("SELECT to_regclass('alembic_version') IS NOT NULL")
         schema = await schema_by(database.fetch) if exists[0][0] else DatabaseSchema()
     except StorageFault as fault:
-        raise SettingsError(unreachable(fault.__cause__ or fault)) from fault
+        raise SettingsError(unreachable(fault.__cause__ or fault, url)) from fault
     except (TypeError, ValueError) as error:
-        raise SettingsError(unreachable(error)) from error
+        raise SettingsError(unreachable(error, url)) from error
     if not schema.fits:
         raise schema.refusal()

@@ -1,19 +1,24 @@
 """Why PostgreSQL could not be used, as a sentence for whoever starts Midas.
 
-What the server answered is repeated in its own words. Nothing here repeats the URL, whose password
-is nobody's business.
+What the server answered is repeated in its own words, without those that it has from the URL: where
+a password stands in a wrong place of it, the server calls it a user or a database.
 """
 
 import errno
+import re
 import socket
 import ssl
+from collections.abc import Iterator
 
 import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import URL
 
 from midas.storage.engine import CONNECT_TIMEOUT, POSTGRES_CONNECTIONS, SESSION_SETTINGS
 from midas.storage.postgres_faults import cause_of
 
 SENTENCE_CHARACTERS = 300
+NAME_BYTES = 63
+"""The longest name of PostgreSQL."""
 
 _POOLED = ", ".join(
     name for name in SESSION_SETTINGS if name not in ("application_name", "timezone")
@@ -52,17 +57,18 @@ _STATES = {
 """What to do about an answer, by its SQLSTATE."""
 
 
-def unreachable(error: BaseException) -> str:
-    """Why PostgreSQL could not be used, and what to do. Says nothing of the URL's password."""
+def unreachable(error: BaseException, url: URL) -> str:
+    """Why PostgreSQL could not be used, and what to do. Repeats nothing of the URL."""
     cause = cause_of(error)
     if isinstance(cause, asyncpg.PostgresError) and getattr(cause, "message", None):
-        return _answered(cause)
+        return _answered(cause, url)
     if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
         return f"The server in DATABASE_URL does not take writes. {_PRIMARY}"
     if isinstance(cause, ssl.SSLError):
         reason = getattr(cause, "verify_message", "") or cause.strerror or type(cause).__name__
         return (
-            f"The TLS handshake with the server in DATABASE_URL failed: {_printable(str(reason))}."
+            "The TLS handshake with the server in DATABASE_URL failed:"
+            f" {_printable(_blotted(str(reason), url))}."
             " Correct its certificate, or sslmode and sslrootcert in DATABASE_URL."
         )
     if isinstance(cause, TypeError | ValueError):
@@ -70,13 +76,29 @@ def unreachable(error: BaseException) -> str:
     return _unanswered(cause)
 
 
-def _answered(told: asyncpg.PostgresError) -> str:
+def _answered(told: asyncpg.PostgresError, url: URL) -> str:
     """The server was reached, and said why not."""
-    sentence, state = _printable(str(told.message)), told.sqlstate or ""
+    sentence, state = _printable(_blotted(str(told.message), url)), told.sqlstate or ""
     todo = _STATES.get(state, _ANYTHING)
     if "startup parameter" in sentence:  # PgBouncer has no SQLSTATE of its own for it
         todo = _POOLER
     return f'PostgreSQL answered "{sentence}" ({state}) to what DATABASE_URL names. {todo}'
+
+
+def _blotted(sentence: str, url: URL) -> str:
+    """Without what stands in the URL, the longest first."""
+    for part in sorted(_parts(url), key=len, reverse=True):
+        sentence = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "…", sentence)
+    return sentence
+
+
+def _parts(url: URL) -> Iterator[str]:
+    options = (value for values in url.normalized_query.values() for value in values)
+    for part in (url.username, url.password, url.host, url.database, *options):
+        if part:
+            yield part
+            # PostgreSQL cuts names
+            yield part.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def _unanswered(cause: BaseException) -> str:

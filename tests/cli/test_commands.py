@@ -95,7 +95,7 @@ def test_unknown_command() -> None:
     assert run_alone("pay").exit_code == 2
 
 
-@pytest.mark.parametrize("absent", [{"click"}, {"aiohttp"}, {"pydantic_settings"}])
+@pytest.mark.parametrize("absent", [{"click"}, {"aiohttp"}, {"pydantic"}])
 def test_without_the_server_extra(absent: set[str]) -> None:
     """On the base install one sentence says what to install, with status 2."""
     script = WITHOUT_SERVER.format(absent=absent, arguments=["serve"])

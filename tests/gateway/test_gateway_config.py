@@ -1,6 +1,7 @@
 """The gateway's settings: where they come from, and what keeps it from starting."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,18 +12,40 @@ import pytest
 
 from midas import config_server
 from midas.errors import SettingsError
-from webhook_gateway.channels import check_credentials
+from tests.gateway.account import Account
+from tests.rpc.certificates import Authority
 from webhook_gateway.config import Settings, load
+from webhook_gateway.config_checks import is_target
+from webhook_gateway.start import mistakes, prepare
 
 Env = Callable[..., None]
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with keys and certificates made for this run."""
+    folder = tmp_path_factory.mktemp("keys")
+    Account().key_file(folder)
+    authority = Authority()
+    pair = authority.issue("gateway")
+    for name, content in {
+        "ca.pem": authority.pem,
+        "c.pem": pair.certificate,
+        "k.pem": pair.key,
+        "other-k.pem": authority.issue("other").key,
+        "garbage.pem": b"garbage",
+    }.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def env(monkeypatch: pytest.MonkeyPatch) -> Env:
+def env(monkeypatch: pytest.MonkeyPatch, files: Path) -> Env:
     """Sets variables; without any, the environment holds what a development process needs."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("PINGPP_PUBLIC_KEY_PATHS", "pingpp.pem")
+    monkeypatch.chdir(files)
 
     def change(**variables: str) -> None:
         for name, value in variables.items():
@@ -78,6 +101,20 @@ REFUSED = {
     "no authority": ("TLS_CA_PATH", {"TLS_CERT_PATH": "c.pem", "TLS_KEY_PATH": "k.pem"}),
     "production in the clear": ("TLS_CA_PATH is not set", {"ENV": "production"}),
     "config server": ("CONFIG_URL", {"CONFIG_URL": "http://127.0.0.1:1"}),
+    "key that is none": ("PINGPP_PUBLIC_KEY_PATHS", {"PINGPP_PUBLIC_KEY_PATHS": "garbage.pem"}),
+    "two keys of one name": (
+        "two files have the same name",
+        {"PINGPP_PUBLIC_KEY_PATHS": "pingpp.pem,./pingpp.pem"},
+    ),
+    "no such authority": ("TLS_CA_PATH: cannot read", {"TLS_CA_PATH": "none.pem"}),
+    "no certificate of an authority": ("TLS_CA_PATH holds no", {"TLS_CA_PATH": "garbage.pem"}),
+    "a key for an authority": ("TLS_CA_PATH holds no", {"TLS_CA_PATH": "k.pem"}),
+    "other pair": (
+        "no pair",
+        {"TLS_CA_PATH": "ca.pem", "TLS_CERT_PATH": "c.pem", "TLS_KEY_PATH": "other-k.pem"},
+    ),
+    "target": ("MIDAS_TARGET", {"MIDAS_TARGET": ":::"}),
+    "order service": ("ORDER_TARGET", {"ORDER_TARGET": "http://orders:6030"}),
 }
 
 
@@ -94,15 +131,68 @@ def test_production_with_tls_or_a_mesh_starts(env: Env) -> None:
     """Either of them will do."""
     env(ENV="production", TLS_BY_MESH="true")
     assert load().tls_by_mesh
-    env(TLS_BY_MESH="false", TLS_CA_PATH="ca.pem")
+    env(TLS_BY_MESH="false", TLS_CA_PATH="ca.pem", TLS_CERT_PATH="c.pem", TLS_KEY_PATH="k.pem")
     assert load().tls_ca_path == Path("ca.pem")
 
 
-def test_tls_files_are_read_before_anything_is_started(env: Env, tmp_path: Path) -> None:
-    """One that is missing is named together with its setting."""
-    env(TLS_CA_PATH=str(tmp_path / "none.pem"))
-    with pytest.raises(SettingsError, match="TLS_CA_PATH: cannot read"):
-        check_credentials(load())
+@pytest.mark.parametrize(
+    "target",
+    [
+        "midas:6011", "midas", "dns:6011", "dns:midas:6011", "dns:///midas.internal:6011",
+        "dns://8.8.8.8/midas:6011", "127.0.0.1:6011", "[::1]:6011", "::1", "[2001:db8::1]",
+        "ipv4:10.0.0.1:6011,10.0.0.2:6011", "ipv6:[2001:db8::1]:6011", "unix:/run/midas.sock",
+        "unix:///run/midas.sock", "unix-abstract:midas", "xds:///midas", "a_b-c.internal.:1",
+    ],
+)  # fmt: skip
+def test_a_target_is_what_grpc_reads(target: str) -> None:
+    """By https://github.com/grpc/grpc/blob/master/doc/naming.md."""
+    assert is_target(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ":::", "::", "[::]:6011", ":6011", "midas:", "midas:0", "midas:65536", "midas:grpc",
+        "a:b:1", "http://midas:6011", "midas:6011/", "mi das:1", "midas:6011 ", "[midas]:1",
+        "[::1]6011", "[::1]:x", "dns:", "dns:///", "ipv4:", "unix:", "unix:///", "u:p@midas:1",
+        "midas\n:1", "-midas:1", "\N{FULLWIDTH DIGIT ONE}:1",
+    ],
+)  # fmt: skip
+def test_a_target_that_leads_nowhere_is_none(target: str) -> None:
+    """It would be looked for it until the gateway ends."""
+    assert not is_target(target)
+
+
+def test_all_mistakes_are_told_at_once(env: Env) -> None:
+    """As a list for who asks, and as one refusal at the start."""
+    env(ENV="production", IP="here", WEBHOOK_PORT="http", MIDAS_TARGET=":::", ORDER_TARGET="a b")
+    env(PINGPP_PUBLIC_KEY_PATHS="garbage.pem", TLS_CERT_PATH="none", WEBHOOK_PATH="x")
+    told = mistakes()
+    assert sorted(each.partition(":")[0].partition(" ")[0] for each in told) == [
+        "IP",
+        "MIDAS_TARGET",
+        "ORDER_TARGET",
+        "PINGPP_PUBLIC_KEY_PATHS",
+        "TLS_CERT_PATH",
+        "TLS_CERT_PATH",
+        "WEBHOOK_PATH",
+        "WEBHOOK_PORT",
+    ]
+    with pytest.raises(SettingsError) as refused:
+        prepare()
+    assert refused.value.mistakes == told
+
+
+def test_an_address_of_another_machine_is_told(env: Env) -> None:
+    """A port that is taken is not: it may be the gateway that this one is to replace."""
+    env(IP="192.0.2.1")
+    assert [each.partition(":")[0] for each in mistakes()] == [
+        "IP and WEBHOOK_PORT",
+        "IP and WEBHOOK_MPORT",
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env(IP="127.0.0.1", WEBHOOK_PORT=str(taken.getsockname()[1]))
+        assert mistakes() == ()
 
 
 def test_the_config_server_comes_after_the_environment(env: Env) -> None:

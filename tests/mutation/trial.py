@@ -31,7 +31,7 @@ WALL_S = 600
 
 LIBRARIES = (
     *("asyncio", "hypothesis", "pytest_asyncio.plugin", "pytest_timeout", "xdist.plugin"),
-    *("aiohttp", "asyncpg", "google.protobuf.struct_pb2", "orjson", "pydantic_settings"),
+    *("aiohttp", "asyncpg", "google.protobuf.struct_pb2", "orjson", "pydantic"),
     *("sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql.asyncpg", "alembic.command"),
     *("cryptography.hazmat.primitives.asymmetric.rsa", "psutil"),
 )

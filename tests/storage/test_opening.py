@@ -20,7 +20,7 @@ from midas.errors import SchemaRefused, SettingsError
 from midas.event import EventRecord
 from midas.payment import Notification
 from midas.refund import Refund
-from midas.storage import migrate, open_store, rows, tables
+from midas.storage import check_store, migrate, open_store, rows, tables
 from midas.storage.schema import SCHEMA
 from tests.postgres import PostgresServer
 from tests.storage.faulty import database_at
@@ -118,6 +118,8 @@ async def test_migrations_at_once_run_once(blank_postgres_url: str) -> None:
 async def test_postgres_is_not_migrated_by_opening_it(blank_postgres_url: str) -> None:
     """An old schema is refused with the command to run."""
     with pytest.raises(SettingsError, match="run `midas migrate`"):
+        await check_store(blank_postgres_url)
+    with pytest.raises(SettingsError, match="run `midas migrate`"):
         await open_store(blank_postgres_url)
     assert await migrate(blank_postgres_url) == ("", SCHEMA)
     await (await open_store(blank_postgres_url)).close()
@@ -153,7 +155,7 @@ async def test_a_newer_schema_is_served_or_refused_as_it_says(
                 await store.check()
         told = raised.value
         assert (told.found, told.oldest, told.known) == ("9999", "9998", SCHEMA)
-        for use in (open_store, migrate):
+        for use in (open_store, migrate, check_store):
             with pytest.raises(SettingsError, match="deploy the newer version"):
                 await use(url)
 
@@ -162,7 +164,7 @@ async def test_a_schema_that_no_midas_has_made_is_a_sentence(sqlite_path: Path) 
     """Alembic knows no way from there."""
     with closing(sqlite3.connect(sqlite_path)) as connection, connection:
         connection.execute(VERSION.format("0000"))
-    for use in (open_store, migrate):
+    for use in (open_store, migrate, check_store):
         with pytest.raises(SettingsError, match="none that any Midas has made"):
             await use(f"sqlite:///{sqlite_path}")
 
@@ -179,24 +181,27 @@ async def test_sqlite_is_migrated_by_opening_it(tmp_path: Path) -> None:
     [
         ("", "cannot be read"),
         ("nonsense", "cannot be read"),
-        ("mysql://u:secret@h/d", "unknown mysql"),
-        ("postgres://u:secret@h/d", "unknown postgres"),
-        ("postgresql+psycopg2://u:secret@h/d", "unknown postgresql"),
+        ("mysql://u:secret@h/d", "unknown scheme"),
+        ("postgres://u:secret@h/d", "unknown scheme"),
+        ("postgresql+psycopg2://u:secret@h/d", "unknown scheme"),
         ("postgresql://u:secret@h", "names no database"),
         ("postgresql://u:secret@h:port/d", "cannot be read"),
         ("sqlite://", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
-        ("sqlite:////nowhere/at/all/midas.db", "does not exist"),
+        ("sqlite:////nowhere/at/all/secret.db", "does not exist"),
+        ("sqlite:///u:secret@h/d", "does not exist"),
+        ("sqlite:////tmp/" + "secret" * 100, "names no file"),
         ("sqlite:////proc/midas.db", "for writing"),
-        ("sqlite:////proc", "is a folder"),
+        ("sqlite:////proc", "names a folder"),
         ("postgresql://u:secret@127.0.0.1:1/d", "cannot be reached"),
         ("postgresql://u:secret@127.0.0.1:1/d?sslmode=nonsense", "DATABASE_URL"),
         ("postgresql://u:secret@127.0.0.1:1/d?nonsense=1", "DATABASE_URL"),
+        ("secret://u@h/d", "unknown scheme"),
     ],
 )
 async def test_a_wrong_url_says_what_to_do(url: str, sentence: str) -> None:
     """The sentence names the setting, and never the password."""
-    for use in (open_store, migrate):
+    for use in (open_store, migrate, check_store):
         with pytest.raises(SettingsError, match=sentence) as raised:
             await use(url)
         assert "DATABASE_URL" in str(raised.value)
@@ -205,7 +210,7 @@ async def test_a_wrong_url_says_what_to_do(url: str, sentence: str) -> None:
 
 async def test_a_missing_database_is_named(postgres: PostgresServer) -> None:
     """A server that is there without the database is another sentence than one that is not."""
-    for use in (open_store, migrate):
+    for use in (open_store, migrate, check_store):
         with pytest.raises(SettingsError, match="database's name"):
             await use(postgres.url("missing"))
 
@@ -214,6 +219,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     """Midas does not touch a file that is something else."""
     path = tmp_path / "notes.txt"
     path.write_text("dear diary " * 100)
-    with pytest.raises(SettingsError, match="no SQLite database"):
-        await open_store(f"sqlite:///{path}")
+    for use in (open_store, check_store):
+        with pytest.raises(SettingsError, match="no SQLite database"):
+            await use(f"sqlite:///{path}")
     assert path.read_text() == "dear diary " * 100

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from midas.errors import SettingsError
@@ -19,6 +20,7 @@ from midas.storage.unreachable import unreachable
 from tests.postgres import PostgresServer
 
 SECRET = "s3cr3t"
+URL_OF_THEM = make_url("postgresql://somebody@db.internal/payments")
 _TLS_WANTED = 80_877_103
 """What a client sends for a version when it asks for TLS."""
 
@@ -98,10 +100,13 @@ async def told(url: str) -> str:
     ],
 )
 async def test_what_the_server_answers_is_told(state: str, sentence: str, todo: str) -> None:
-    """In its own words, with its SQLSTATE and what to do; never that it cannot be reached."""
+    """In its own words, with its SQLSTATE and what to do; never that it cannot be reached.
+
+    Without what it has from the URL: there a password may stand in the place of a name.
+    """
     async with answering(refusal(state, sentence)) as url:
         said = await told(url)
-    assert f'"{sentence}" ({state})' in said
+    assert f'"{sentence.replace("midas", "…")}" ({state})' in said
     assert todo in said
     assert "cannot be reached" not in said
     assert "correct the host and port" not in said
@@ -164,9 +169,9 @@ async def test_a_role_that_may_not_log_in_is_told(postgres: PostgresServer) -> N
     answers = {}
     for role in ("nobody", "outside", "crowd"):
         answers[role] = await told(postgres.url().replace("postgres@", f"{role}:{SECRET}@"))
-    assert '"role "nobody" does not exist" (28000)' in answers["nobody"]
-    assert '"role "outside" is not permitted to log in" (28000)' in answers["outside"]
-    assert '"too many connections for role "crowd"" (53300)' in answers["crowd"]
+    assert '"role "…" does not exist" (28000)' in answers["nobody"]
+    assert '"role "…" is not permitted to log in" (28000)' in answers["outside"]
+    assert '"too many connections for role "…"" (53300)' in answers["crowd"]
     postgres.sql("DROP ROLE outside; DROP ROLE crowd")
 
 
@@ -208,13 +213,30 @@ async def test_a_read_only_server_is_told(
 )
 def test_what_never_reached_a_server_is_told(error: Exception, sentence: str) -> None:
     """Each kind by its own sentence."""
-    assert sentence in unreachable(error)
+    assert sentence in unreachable(error, URL_OF_THEM)
 
 
 def test_a_certificate_that_is_not_trusted_is_told() -> None:
     """With OpenSSL's reason."""
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "self-signed certificate"
-    said = unreachable(error)
+    said = unreachable(error, URL_OF_THEM)
     assert "self-signed certificate" in said
     assert "sslrootcert" in said
+
+
+def test_nothing_of_the_url_comes_back_in_the_words_of_the_server() -> None:
+    """Whatever is swapped in it; also where the server cuts it to the longest name that it has."""
+    long = SECRET + "x" * 80
+    for url in (
+        f"postgresql://{SECRET}@h/{long}",
+        f"postgresql://u:{SECRET}@h/{long}",
+        f"postgresql://u@{SECRET}/{long}",
+        f"postgresql://u@h/d?user={SECRET}&database={long}",
+    ):
+        words = f'no entry for "{SECRET}", database "{long[:63]}", »{long}«'
+        error = asyncpg.InvalidAuthorizationSpecificationError(words)
+        error.message = words
+        said = unreachable(error, make_url(url))
+        assert SECRET not in said
+        assert "no entry for" in said

@@ -1,0 +1,116 @@
+"""What the settings of every process of Midas must hold, where both have them.
+
+Each function gives sentences for what is wrong. None repeats a value, not even a path: who pastes a
+key into a setting that wants the name of a file would find it in the log.
+"""
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+from midas.errors import SettingsError
+from midas.public_key import SETTING, read_public_key
+
+
+def read(path: Path, name: str, which: str = "the file") -> bytes:
+    """The content of the file that the setting names. Raises SettingsError, also when empty."""
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "that is no path"
+        raise SettingsError(f"{name}: cannot read {which}: {why}{_hint(path)}") from None
+    if not content.strip():
+        raise SettingsError(f"{name}: {which} is empty")
+    return content
+
+
+def _hint(path: Path) -> str:
+    text = str(path)
+    if "-----BEGIN" in text or "\n" in text:
+        return "; give the path of a file, not what it holds"
+    return "" if path.is_absolute() else f" (the path is relative to {Path.cwd()})"
+
+
+def ip(value: str, name: str = "IP") -> Iterator[str]:
+    """An address to listen on."""
+    if not _is_ip(value):
+        yield f"{name}: give an address such as 127.0.0.1 or 0.0.0.0"
+
+
+def _is_ip(value: str) -> bool:
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def listening(
+    address: str, port: int, names: str = "IP and PORT", *, reuse_port: bool = False
+) -> Iterator[str]:
+    """Whether this machine lets the process listen there; nothing of what `ip` says.
+
+    That another process has the port is no mistake of the settings: it may be the Midas that this
+    one is to replace.
+    """
+    if not _is_ip(address):
+        return
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            tried.bind((address, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            yield f"{names}: this process may not listen there: {error.strerror}"
+
+
+def public_keys(paths: Sequence[Path]) -> Iterator[str]:
+    """Files with Ping++'s public keys."""
+    for position, path in enumerate(paths, 1):
+        which = "the file" if len(paths) == 1 else f"file {position}"
+        try:
+            read_public_key(read(path, SETTING, which), f"{SETTING}: {which}")
+        except SettingsError as error:
+            yield str(error)
+
+
+def tls_pair(cert: Path | None, key: Path | None) -> Iterator[str]:
+    """TLS_CERT_PATH and TLS_KEY_PATH."""
+    if cert is None or key is None:
+        if cert is not key:
+            yield "TLS_CERT_PATH and TLS_KEY_PATH go together: set both or none"
+        return
+    unread = [*_unread(cert, "TLS_CERT_PATH"), *_unread(key, "TLS_KEY_PATH")]
+    yield from unread
+    if unread:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
+    except (ssl.SSLError, OSError):
+        yield "TLS_CERT_PATH and TLS_KEY_PATH are no pair of PEM files"
+
+
+def authorities(path: Path, name: str) -> Iterator[str]:
+    """A file with the certificates of authorities."""
+    unread = list(_unread(path, name))
+    yield from unread
+    if unread:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with suppress(ssl.SSLError, OSError):
+        context.load_verify_locations(path)
+    if not context.cert_store_stats()["x509"]:
+        yield f"{name} holds no certificate in PEM"
+
+
+def _unread(path: Path, name: str) -> Iterator[str]:
+    try:
+        read(path, name)
+    except SettingsError as error:
+        yield str(error)

@@ -1,0 +1,48 @@
+"""What keeps this process from starting, asked before anything is started: all of it at once.
+
+`midas serve` asks, and so does `midas serve --check`; there is no other checker. What is found here
+is found without changing anything: no file is made, no row is written.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from midas import config, config_rules
+from midas.config import Settings
+from midas.errors import SettingsError
+
+
+def prepare(parts: Callable[[Settings], Any]) -> Settings:
+    """The settings of this process, with which it can start.
+
+    `parts` builds what is made of settings alone, and raises SettingsError where it refuses them.
+    Blocks while the database is asked. Raises SettingsError with every mistake.
+    """
+    found = config.read()
+    if found.complete:
+        settings = found.settings
+        found = found.add(asyncio.run(_refused_by_the_world(settings)))
+        if not found.mistakes:
+            found = found.add(_refused_by(parts, settings))
+    prepared: Settings = found.checked()
+    return prepared
+
+
+async def _refused_by_the_world(settings: Settings) -> list[str]:
+    from midas.storage import check_store  # only a start needs SQLAlchemy
+
+    mistakes = list(config_rules.listening(settings.ip, settings.port))
+    try:
+        await check_store(settings.database_url.get_secret_value())
+    except SettingsError as error:
+        mistakes += error.mistakes
+    return mistakes
+
+
+def _refused_by(parts: Callable[[Settings], Any], settings: Settings) -> tuple[str, ...]:
+    try:
+        parts(settings)
+    except SettingsError as error:
+        return error.mistakes
+    return ()

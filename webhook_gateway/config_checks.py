@@ -1,0 +1,111 @@
+"""What the gateway's settings must hold together, beyond the type of each, as sentences.
+
+Each sentence names the settings that it is about, says what to do, and repeats no value.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from midas import config_rules
+
+if TYPE_CHECKING:
+    from webhook_gateway.config import Settings
+
+
+def mistakes(settings: "Settings") -> Iterator[str]:
+    """A sentence for everything that is wrong. Reads the files that are named."""
+    yield from _addresses(settings)
+    yield from _targets(settings)
+    yield from _keys(settings)
+    yield from _tls(settings)
+
+
+def _addresses(settings: "Settings") -> Iterator[str]:
+    yield from config_rules.ip(settings.ip)
+    path = settings.webhook_path
+    is_plain = path.isascii() and path.isprintable() and not set(path) & set("?#% ")
+    if not path.startswith("/") or not is_plain or "//" in path:
+        yield "WEBHOOK_PATH: give a plain path such as /pingpp/webhooks"
+    if settings.webhook_port and settings.webhook_port == settings.webhook_mport:
+        yield "WEBHOOK_MPORT must not be the same as WEBHOOK_PORT"
+
+
+def _targets(settings: "Settings") -> Iterator[str]:
+    if not settings.midas_target.strip():
+        yield "MIDAS_TARGET is empty: say where Midas is, such as 127.0.0.1:6011"
+    for name, target in (
+        ("MIDAS_TARGET", settings.midas_target),
+        ("ORDER_TARGET", settings.order_target),
+    ):
+        if target.strip() and not is_target(target):
+            yield f"{name}: give host:port, [IPv6]:port, or another name of gRPC such as dns:///…"
+
+
+def is_target(text: str) -> bool:
+    """Whether gRPC can make an address of it. What it cannot read it looks for as a host for ever.
+
+    https://github.com/grpc/grpc/blob/master/doc/naming.md
+    """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    scheme, _, rest = text.partition(":")
+    if scheme in _ELSEWHERE:
+        return bool(rest.strip("/"))
+    if scheme in _ADDRESSES:
+        return all(_is_address(each) for each in rest.lstrip("/").split(","))
+    if scheme == "dns" and not _PORT.fullmatch(rest):
+        return _is_address(rest.rpartition("/")[2])
+    return _is_address(text)
+
+
+_ELSEWHERE = frozenset({"unix", "unix-abstract", "vsock", "xds", "google-c2p"})
+"""Schemes whose names only gRPC understands."""
+_ADDRESSES = frozenset({"ipv4", "ipv6"})
+_PORT = re.compile(r"[0-9]{1,5}")
+_ADDRESS = re.compile(
+    r"(?:\[(?P<ip>[^\]]+)\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+def _is_address(text: str) -> bool:
+    """A host or an address, with a port or without one."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return _is_ipv6(text)
+    is_host = found["ip"] is None or _is_ipv6(found["ip"])
+    return is_host and 0 < int(found["port"] or 443) < 65536
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ip_address(text).version == 6 and not ip_address(text).is_unspecified
+    except ValueError:
+        return False
+
+
+def _keys(settings: "Settings") -> Iterator[str]:
+    paths = settings.pingpp_public_key_paths
+    if not paths:
+        yield (
+            "PINGPP_PUBLIC_KEY_PATHS is not set: give the file with the Ping++ public key of the "
+            "account, from Ping++'s dashboard"
+        )
+    yield from config_rules.public_keys(paths)
+    if max(Counter(path.stem for path in paths).values(), default=1) > 1:
+        yield "PINGPP_PUBLIC_KEY_PATHS: two files have the same name; the log could not say which"
+
+
+def _tls(settings: "Settings") -> Iterator[str]:
+    yield from config_rules.tls_pair(settings.tls_cert_path, settings.tls_key_path)
+    if settings.tls_ca_path is not None:
+        yield from config_rules.authorities(settings.tls_ca_path, "TLS_CA_PATH")
+    elif settings.tls_cert_path is not None:
+        yield "TLS_CERT_PATH needs TLS_CA_PATH: it says whom the certificate is shown"
+    elif settings.env == "production" and not settings.tls_by_mesh:
+        yield (
+            "TLS_CA_PATH is not set: production calls Midas and the order service over TLS, "
+            "or sets TLS_BY_MESH=true where a mesh encrypts"
+        )

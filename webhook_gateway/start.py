@@ -1,0 +1,36 @@
+"""What keeps the gateway from starting, asked before anything is started: all of it at once."""
+
+from midas import config_rules
+from midas.config_sources import Found
+from webhook_gateway import config
+from webhook_gateway.config import Settings
+
+
+def prepare() -> Settings:
+    """The settings of this process, with which it can start.
+
+    Raises SettingsError with every mistake. Changes nothing, and asks nobody but the config server.
+    """
+    settings: Settings = _found().checked()
+    return settings
+
+
+def mistakes() -> tuple[str, ...]:
+    """A sentence for everything that keeps the gateway from starting; none: it would start."""
+    return _found().mistakes
+
+
+def _found() -> Found:
+    found = config.read()
+    settings: Settings = found.settings
+    if not found.complete:
+        return found
+    shared = settings.webhook_reuse_port
+    return found.add(
+        (
+            *config_rules.listening(
+                settings.ip, settings.webhook_port, "IP and WEBHOOK_PORT", reuse_port=shared
+            ),
+            *config_rules.listening(settings.ip, settings.webhook_mport, "IP and WEBHOOK_MPORT"),
+        )
+    )
