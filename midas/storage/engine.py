@@ -50,7 +50,7 @@ def parse(url: str) -> URL:
     if parsed.drivername in _POSTGRES:
         if not parsed.database:
             raise SettingsError(f"DATABASE_URL names no database. {ACCEPTED}.")
-        return _with_asyncpg_names(parsed.set(drivername="postgresql+asyncpg"))
+        return _connectable(_with_asyncpg_names(parsed.set(drivername="postgresql+asyncpg")))
     raise SettingsError(f"DATABASE_URL starts with an unknown scheme. {ACCEPTED}.")
 
 
@@ -62,6 +62,15 @@ def _with_asyncpg_names(url: URL) -> URL:
     return url.set(query={**query, "ssl": query.pop("sslmode")}).difference_update_query(
         ["sslmode"]
     )
+
+
+def _connectable(url: URL) -> URL:
+    """The same, if its hosts and ports go together."""
+    try:
+        url.get_dialect()().create_connect_args(url)
+    except (ArgumentError, ValueError):
+        raise SettingsError(f"DATABASE_URL cannot be read. {ACCEPTED}.") from None
+    return url
 
 
 def is_sqlite(url: URL) -> bool:

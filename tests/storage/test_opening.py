@@ -186,6 +186,8 @@ async def test_sqlite_is_migrated_by_opening_it(tmp_path: Path) -> None:
         ("postgresql+psycopg2://u:secret@h/d", "unknown scheme"),
         ("postgresql://u:secret@h", "names no database"),
         ("postgresql://u:secret@h:port/d", "cannot be read"),
+        ("postgresql://u:secret@h:1/d?host=a&host=b", "cannot be read"),
+        ("postgresql://u:secret@/d?host=a:1&host=secret", "cannot be read"),
         ("sqlite://", "names no SQLite file"),
         ("sqlite:///:memory:", "names no SQLite file"),
         ("sqlite:////nowhere/at/all/secret.db", "does not exist"),
