@@ -24,6 +24,7 @@ from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
 from webhook_gateway.management import Management
 from webhook_gateway.metrics import Metrics
+from webhook_gateway.midas_health import MidasHealth
 from webhook_gateway.recorder import Recorder
 from webhook_gateway.relay import Relay, RelayOptions
 from webhook_gateway.signature import Verifier, load_keys
@@ -74,7 +75,7 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         midas = channels.open_midas(settings)
         stack.push_async_callback(midas.close)
         events: EventServiceAsyncStub = EventServiceStub(midas)
-        management = Management(lambda: midas.get_state(try_to_connect=True).name, metrics)
+        management = Management(MidasHealth(midas).state, metrics)
         await _serve_management(stack, management, settings)
         recorder = Recorder(events, settings.record_event_timeout_s)
         intake = Intake(verifier, recorder.record, _intake_bounds(settings), metrics)

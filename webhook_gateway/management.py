@@ -2,9 +2,10 @@
 
 A gateway stays ready while Midas is down: it answers 503 by itself, which tells Ping++ as much as
 an error of the load balancer, counts what it could not take, and is back the moment Midas is.
+/readyz says beside it what Midas says of itself (`midas_health.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -17,7 +18,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Management:
     """Answers /healthz, /readyz and /metrics."""
 
-    def __init__(self, midas_state: Callable[[], str], metrics: Metrics) -> None:
+    def __init__(self, midas_state: Callable[[], Awaitable[str]], metrics: Metrics) -> None:
         self.ready = False
         """Whether webhooks are taken: keys loaded, port open, not draining."""
         self._midas_state = midas_state
@@ -39,7 +40,7 @@ class Management:
         return web.json_response({"alive": True})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        told = {"ready": self.ready, "midas": self._midas_state()}
+        told = {"ready": self.ready, "midas": await self._midas_state()}
         return web.json_response(told, status=200 if self.ready else 503)
 
     async def _exposition(self, _request: web.Request) -> web.Response:

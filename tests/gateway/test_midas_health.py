@@ -1,0 +1,76 @@
+"""What /readyz says of Midas is what Midas says of itself."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from midas.rpc.health import Health, handlers
+from tests.patience import PATIENCE_S
+from webhook_gateway import channels
+from webhook_gateway.config import Settings
+from webhook_gateway.midas_health import SERVICE, MidasHealth
+
+
+@asynccontextmanager
+async def asking(port: int) -> AsyncIterator[MidasHealth]:
+    """Over the channel that the gateway has."""
+    settings = Settings(
+        pingpp_public_key_paths=(Path("unused.pem"),), midas_target=f"127.0.0.1:{port}"
+    )
+    async with channels.open_midas(settings) as channel:
+        yield MidasHealth(channel)
+
+
+async def serve(health: Health | None, port: int = 0) -> tuple[aio.Server, int]:
+    """A server with this health; with none, one that is no Midas."""
+    server = aio.server(options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers(() if health is None else (handlers(health),))
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return server, bound
+
+
+async def told(midas: MidasHealth, wanted: str) -> None:
+    """Wait until it is told: what a busy machine does not answer in time is told as that."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await midas.state() != wanted:
+            pass
+
+
+async def test_midas_says_whether_it_serves() -> None:
+    """Its connection stays up while its database is away and while it drains."""
+    health = Health([SERVICE])
+    server, port = await serve(health)
+    async with asking(port) as midas:
+        await told(midas, "NOT_READY")
+        await health.set_ready(True)
+        await told(midas, "READY")
+        await health.set_ready(False)
+        await told(midas, "NOT_READY")
+        await server.stop(None)
+        await told(midas, "UNAVAILABLE")
+
+
+@pytest.mark.parametrize("services", [None, ["midas.v1.PaymentService"]])
+async def test_what_is_no_midas_is_not_ready(services: list[str] | None) -> None:
+    """A proxy, or another service."""
+    health = None if services is None else Health(services)
+    if health is not None:
+        await health.set_ready(True)
+    server, port = await serve(health)
+    async with asking(port) as midas:
+        await told(midas, "UNIMPLEMENTED" if services is None else "NOT_FOUND")
+    await server.stop(None)
+
+
+async def test_a_midas_that_hangs_holds_no_probe() -> None:
+    """The kernel takes the connection of a process that is stopped; all who ask wait once."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        async with asking(hanging.getsockname()[1]) as midas:
+            states = await asyncio.gather(*(midas.state() for _ in range(20)))
+    assert set(states) <= {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
