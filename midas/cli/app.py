@@ -11,6 +11,7 @@ import click
 from midas.cli.help import kept
 from midas.cli.trouble import ExitStatus, Failed, Trouble, tell
 from midas.errors import SettingsError
+from midas.streams import steady_streams
 
 COMMANDS = {
     "serve": "midas.cli.serve:serve",
@@ -52,24 +53,34 @@ class Commands(click.Group):
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between ours
         given = list(sys.argv[1:] if args is None else args) or ["--help"]
         extra["standalone_mode"] = False
+        with steady_streams() as (out, err):
+            status = self._status(given, prog_name or "midas", **extra)
+            out.flush()
+            if out.lost:
+                end = f"Exit status {status} says what came of the command."
+                err.write(f"midas: standard output cannot be written: {out.lost}. {end}\n")
+        sys.exit(int(status))
+
+    def _status(self, given: list[str], prog_name: str, **extra: Any) -> int:
         try:
-            status = super().main(given, prog_name or "midas", **extra)
+            status = super().main(given, prog_name, **extra)
         except Exception as error:
             trouble = _trouble(error)
             if trouble is None:
                 raise
             tell(trouble, as_json="--json" in given)
-            status = trouble.status
+            return trouble.status
         except KeyboardInterrupt:
-            status = ExitStatus.INTERRUPTED
-        sys.exit(status if isinstance(status, int) else ExitStatus.DONE)
+            return ExitStatus.INTERRUPTED
+        return int(status) if isinstance(status, int) else ExitStatus.DONE
 
 
 def _trouble(error: Exception) -> Trouble | None:
     if isinstance(error, Failed):
         return error.trouble
     if isinstance(error, click.Abort):
-        return Trouble("ABORTED", "stopped", status=ExitStatus.INTERRUPTED)
+        advice = "It ended before it was done."
+        return Trouble("STOPPED", "stopped", status=ExitStatus.INTERRUPTED, advice=advice)
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "midas"
         advice = f"See: {command} --help"
@@ -101,11 +112,12 @@ def cli() -> None:
     Amounts are in minor units: 1234 means 12.34 CNY. Every command takes --json for one JSON
     object on standard output, also when it fails.
 
-    Exit status:
+    Exit status, which output that nobody can read or write never changes:
       0  done
       1  refused or failed: by this call no money moved
       2  wrong usage or settings: nothing was tried
-      3  the outcome is unknown: money may have moved. Ask with midas query --refresh;
-         repeating the same command with the same key is safe
-    130  stopped by Ctrl-C; a call that was under way goes on in Midas: ask with midas query
+      3  the outcome is unknown: money may have moved, also if you stopped the command after it
+         had sent a charge or refund. Ask with midas query --refresh; repeating the same command
+         with the same key is safe
+    130  stopped by Ctrl-C (143: SIGTERM, 129: SIGHUP) where no money can have moved
     """

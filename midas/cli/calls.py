@@ -1,6 +1,6 @@
 """One call of Midas, and what its failure means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -19,14 +19,17 @@ QUERY_AFTER = "5s"
 
 Answer = TypeVar("Answer")
 
-_NOT_TAKEN = frozenset(
-    {
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-    }
-)
-"""Statuses that say even without details that the call was turned away at the door."""
+_MOVED: Mapping[int, str] = {
+    errors_pb2.MONEY_MOVED_NO: "NO",
+    errors_pb2.MONEY_MOVED_YES: "YES",
+    errors_pb2.MONEY_MOVED_UNKNOWN: "UNKNOWN",
+}
+_RETRY: Mapping[int, str] = {
+    errors_pb2.RETRY_SAME_KEY: "SAME_KEY",
+    errors_pb2.RETRY_NEW_KEY: "NEW_KEY",
+    errors_pb2.RETRY_NEVER: "NEVER",
+}
+"""What a newer Midas may say besides is not believed: it counts as nothing said."""
 
 
 def call(
@@ -60,15 +63,15 @@ def trouble_of(error: Any, moves_money: bool, ids: dict[str, str]) -> Trouble:
         for message in (info, detail, bad, wait):
             packed.Unpack(message)
     code: grpc.StatusCode = error.code()
-    if not info.reason or not detail.money_moved:
+    if not info.reason or detail.money_moved not in _MOVED:
         return _unexplained(error, code, moves_money, ids)
-    moved = errors_pb2.MoneyMoved.Name(detail.money_moved).removeprefix("MONEY_MOVED_")
+    moved = _MOVED[detail.money_moved]
     return Trouble(
         info.reason,
         status.message if status else "",
         status=ExitStatus.UNKNOWN if moved == "UNKNOWN" else ExitStatus.FAILED,
         money_moved=moved,
-        retry=errors_pb2.Retry.Name(detail.retry).removeprefix("RETRY_"),
+        retry=_RETRY.get(detail.retry, ""),
         query_after=_length(detail.query_after) if detail.HasField("query_after") else "",
         retry_after=_length(wait.retry_delay) if wait.HasField("retry_delay") else "",
         violations=tuple((each.field, each.description) for each in bad.field_violations),
@@ -87,10 +90,13 @@ def _status(error: Any) -> Any:
 def _unexplained(
     error: Any, code: grpc.StatusCode, moves_money: bool, ids: dict[str, str]
 ) -> Trouble:
-    """Midas, or what stands between, gave no details: believe the worst that may be."""
+    """Not Midas says so, but gRPC or what stands between: believe the worst that may be.
+
+    No code is an exception: a proxy that tries again tells of its last attempt, not of the first.
+    """
     said = error.details() or ""
     message = f"{code.name}: {said}" if said else code.name
-    if moves_money and code not in _NOT_TAKEN:
+    if moves_money:
         return Trouble(
             code.name,
             message,
@@ -101,8 +107,7 @@ def _unexplained(
             ids=ids,
             code=code.name,
         )
-    retry = "NEVER" if code in _NOT_TAKEN else "SAME_KEY"
-    return Trouble(code.name, message, retry=retry, ids=ids, code=code.name)
+    return Trouble(code.name, message, retry="SAME_KEY", ids=ids, code=code.name)
 
 
 def _length(wait: Duration) -> str:

@@ -9,13 +9,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from midas.cli import show
-from midas.cli.calls import build, call
+from midas.cli.calls import build
+from midas.cli.exchange import Exchange, exchange
 from midas.cli.fields import AMOUNT_MAX, JsonObject, Length, pairs
 from midas.cli.help import Taught
-from midas.cli.options import json_option, metadata_option, say_json
-from midas.cli.wire import Wire, connected, wire_options
+from midas.cli.options import json_option, metadata_option
+from midas.cli.wire import Wire, wire_options
 from midas.v1.payment_service_pb2 import ChargeRequest, ChargeResponse
-from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 
 @click.command(cls=Taught)
@@ -37,7 +37,7 @@ from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 @click.option("--charge-json", "in_full", is_flag=True, help="Print Ping++'s JSON for the SDK too.")
 @wire_options
 @json_option
-def charge(wire: Wire, in_full: bool, as_json: bool, **fields: Any) -> None:
+def charge(wire: Wire, in_full: bool, as_json: bool, **fields: Any) -> int:
     r"""Open a charge for an order.
 
     Prints the charge; the payer can pay from now on. While a charge of the order is open, the same
@@ -46,9 +46,9 @@ def charge(wire: Wire, in_full: bool, as_json: bool, **fields: Any) -> None:
     When it fails:
       status 1   no money moved by this call. An order that is paid already says so
                  (ORDER_ALREADY_PAID, money_moved YES)
-      status 3   the outcome is unknown (Ping++ did not answer, or you did not wait long enough):
-                 the charge may exist. Repeat the same command, or query. There will be one
-                 charge, never two
+      status 3   the outcome is unknown (Ping++ did not answer, the connection was lost, or you
+                 did not wait for the answer): the charge may exist. Repeat the same command, or
+                 query. There will be one charge, never two
 
     For example:
       midas charge --order-no A1 --channel wx_pub_qr --amount 1234 --subject Tea \
@@ -57,14 +57,26 @@ def charge(wire: Wire, in_full: bool, as_json: bool, **fields: Any) -> None:
           --expires-in 30m --json
     """
     request = build(lambda: _request(**fields))
-    ids = {"order_no": request.order_no}
-    with connected(wire) as channel:
-        method = PaymentServiceStub(channel).Charge
-        response: ChargeResponse = call(method, request, wire.timeout_s, moves_money=True, ids=ids)
-    if as_json:
-        told = {"reused": response.reused, "charge_json": response.charge_json}
-        say_json({"charge": show.data(response.charge), **told})
-        return
+    asked = Exchange(
+        "Charge",
+        request,
+        ids={"order_no": request.order_no},
+        moves_money=True,
+        as_data=_as_data,
+        show=lambda response: _show(response, in_full),
+    )
+    return exchange(wire, asked, as_json)
+
+
+def _as_data(response: ChargeResponse) -> dict[str, Any]:
+    return {
+        "charge": show.data(response.charge),
+        "reused": response.reused,
+        "charge_json": response.charge_json,
+    }
+
+
+def _show(response: ChargeResponse, in_full: bool) -> None:
     if response.reused:
         click.echo("This charge was open already:")
     show.show_charge(response.charge)

@@ -1,12 +1,12 @@
 """Options that several commands share."""
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from midas.cli.fields import Pair
+from midas.streams import one_line_of_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,5 +24,5 @@ def metadata_option(command: Command) -> Command:
 
 
 def say_json(content: dict[str, Any]) -> None:
-    """The one object of a command that did what was asked."""
-    click.echo(json.dumps({"ok": True, **content}, ensure_ascii=False))
+    """The one object of a command; `ok` is true unless `content` says otherwise."""
+    click.echo(one_line_of_json({"ok": True, **content}))

@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from midas.cli import show
-from midas.cli.calls import build, call
+from midas.cli.calls import build
+from midas.cli.exchange import Exchange, exchange
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json
-from midas.cli.wire import Wire, connected, wire_options
+from midas.cli.options import json_option
+from midas.cli.wire import Wire, wire_options
 from midas.v1.payment_service_pb2 import QueryRequest, QueryResponse
-from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 
 @click.command(cls=Taught)
@@ -22,7 +22,7 @@ from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 @click.option("--refresh", is_flag=True, help="Ask Ping++ now; without it, what Midas has stored.")
 @wire_options
 @json_option
-def query(wire: Wire, as_json: bool, refresh: bool, **keys: str | None) -> None:
+def query(wire: Wire, as_json: bool, refresh: bool, **keys: str | None) -> int:
     """Show what is known of an order, a charge or a refund.
 
     Prints every charge that the key names, with all its refunds. Moves no money. With --refresh,
@@ -42,13 +42,14 @@ def query(wire: Wire, as_json: bool, refresh: bool, **keys: str | None) -> None:
         )
     fields: dict[str, Any] = {**given, "refresh": refresh}
     request = build(lambda: QueryRequest(**fields))
-    with connected(wire) as channel:
-        method = PaymentServiceStub(channel).Query
-        response: QueryResponse = call(
-            method, request, wire.timeout_s, moves_money=False, ids=given
-        )
-    if as_json:
-        say_json({"charges": [show.data(each) for each in response.charges]})
-        return
+    asked = Exchange("Query", request, ids=given, moves_money=False, as_data=_as_data, show=_show)
+    return exchange(wire, asked, as_json)
+
+
+def _as_data(response: QueryResponse) -> dict[str, Any]:
+    return {"charges": [show.data(each) for each in response.charges]}
+
+
+def _show(response: QueryResponse) -> None:
     for charge in response.charges:
         show.show_charge(charge)

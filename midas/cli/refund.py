@@ -5,15 +5,15 @@ from typing import Any
 import click
 
 from midas.cli import show
-from midas.cli.calls import build, call
+from midas.cli.calls import QUERY_AFTER, build
+from midas.cli.exchange import Exchange, exchange
 from midas.cli.fields import AMOUNT_MAX, pairs
 from midas.cli.help import Taught
-from midas.cli.options import json_option, metadata_option, say_json
-from midas.cli.trouble import ExitStatus
-from midas.cli.wire import Wire, connected, wire_options
+from midas.cli.options import json_option, metadata_option
+from midas.cli.trouble import ExitStatus, Trouble
+from midas.cli.wire import Wire, wire_options
 from midas.v1 import refund_pb2
-from midas.v1.payment_service_pb2 import RefundRequest, RefundResponse
-from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
+from midas.v1.payment_service_pb2 import RefundRequest
 from midas.v1.refund_pb2 import FundingSource, Refund
 
 FUNDING_SOURCES = {
@@ -51,8 +51,9 @@ def refund(wire: Wire, as_json: bool, **fields: Any) -> int:
 
     When it fails:
       status 1   nothing was given back by this call
-      status 3   the outcome is unknown: the money may be on its way back. Its amount stays
-                 reserved. Repeat the same command with the same --refund-no, or query
+      status 3   the outcome is unknown (the connection was lost, say, or you did not wait for the
+                 answer): the money may be on its way back. Its amount stays reserved. Repeat the
+                 same command with the same --refund-no, or query; never use a new --refund-no
 
     For example:
       midas refund --refund-no R1 --order-no A1 --amount 300 --description 'one cup returned'
@@ -61,30 +62,42 @@ def refund(wire: Wire, as_json: bool, **fields: Any) -> int:
     request = build(lambda: _request(**fields))
     target = request.WhichOneof("target") or ""
     ids = {"refund_no": request.refund_no, target: getattr(request, target)}
-    moves_money = not request.validate_only
-    with connected(wire) as channel:
-        method = PaymentServiceStub(channel).Refund
-        response: RefundResponse = call(
-            method, request, wire.timeout_s, moves_money=moves_money, ids=ids
-        )
-    if as_json:
-        told = {"refund": show.data(response.refund), "validate_only": request.validate_only}
-        say_json({**told, "ok": _status(response.refund, moves_money) is ExitStatus.DONE})
-    else:
-        if request.validate_only:
-            click.echo("Nothing was refunded. It would be:")
-        show.show_refund(response.refund)
-    return _status(response.refund, moves_money)
+    only_check = request.validate_only
+    asked = Exchange(
+        "Refund",
+        request,
+        ids=ids,
+        moves_money=not only_check,
+        as_data=lambda told: {"refund": show.data(told.refund), "validate_only": only_check},
+        show=lambda told: _show(told.refund, only_check),
+        judge=lambda told: None if only_check else _trouble(told.refund, ids),
+    )
+    return exchange(wire, asked, as_json)
 
 
-def _status(refund: Refund, sent: bool) -> ExitStatus:
-    if not sent:
-        return ExitStatus.DONE
+def _show(refund: Refund, only_check: bool) -> None:
+    if only_check:
+        click.echo("Nothing was refunded. It would be:")
+    show.show_refund(refund)
+
+
+_ACCEPTED = (refund_pb2.REFUND_STATE_SUCCEEDED, refund_pb2.REFUND_STATE_PENDING)
+
+
+def _trouble(refund: Refund, ids: dict[str, str]) -> Trouble | None:
+    if refund.state in _ACCEPTED:
+        return None
     if refund.state == refund_pb2.REFUND_STATE_FAILED:
-        return ExitStatus.FAILED
-    if refund.state == refund_pb2.REFUND_STATE_SUBMITTING:
-        return ExitStatus.UNKNOWN
-    return ExitStatus.DONE
+        return Trouble("REFUND_FAILED", "the channel refused this refund", retry="NEW_KEY", ids=ids)
+    return Trouble(
+        "OUTCOME_UNKNOWN",
+        f"the refund is {show.state(refund)}: nobody knows yet what becomes of it",
+        status=ExitStatus.UNKNOWN,
+        money_moved="UNKNOWN",
+        retry="SAME_KEY",
+        query_after=QUERY_AFTER,
+        ids=ids,
+    )
 
 
 def _request(

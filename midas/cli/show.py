@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from midas.v1.charge_pb2 import Charge, ChargeState
-from midas.v1.refund_pb2 import Refund, RefundState
+from midas.v1.charge_pb2 import Charge
+from midas.v1.refund_pb2 import Refund
 
 MINOR_UNITS = {"cny": "fen"}
 WITHOUT_MINOR_UNITS = frozenset({"jpy", "krw", "vnd"})
@@ -44,9 +44,7 @@ def data(message: Message) -> dict[str, Any]:
 
 def state(message: Charge | Refund) -> str:
     """The state without its prefix."""
-    if isinstance(message, Charge):
-        return ChargeState.Name(message.state).removeprefix("CHARGE_STATE_")
-    return RefundState.Name(message.state).removeprefix("REFUND_STATE_")
+    return str(_value(message, message.DESCRIPTOR.fields_by_name["state"]))
 
 
 def show_charge(charge: Charge) -> None:
@@ -98,12 +96,19 @@ def _value(message: Message, field: Any) -> Any:
 
 def _single(value: Any, field: Any) -> Any:
     if isinstance(value, Timestamp):
-        return value.ToDatetime(UTC).isoformat()
+        return _time(value)
     if isinstance(value, Message):
         return data(value)
     if field.enum_type is not None:
         return _enum(value, field)
     return value
+
+
+def _time(value: Timestamp) -> str:
+    try:
+        return value.ToDatetime(UTC).isoformat()
+    except (ValueError, OverflowError):  # no time that a calendar has
+        return f"{value.seconds} s"
 
 
 def _enum(number: int, field: Any) -> str:

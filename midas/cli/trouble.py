@@ -1,12 +1,13 @@
 """What is told when a command does not do what was asked, and with which exit status."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import click
+
+from midas.streams import one_line_of_json
 
 
 class ExitStatus(IntEnum):
@@ -16,7 +17,9 @@ class ExitStatus(IntEnum):
     FAILED = 1
     USAGE = 2
     UNKNOWN = 3
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Failed(click.ClickException):
 def tell(trouble: Trouble, as_json: bool) -> None:
     """Sentences on stderr, or one object on stdout."""
     if as_json:
-        click.echo(json.dumps({"ok": False, "error": as_data(trouble)}, ensure_ascii=False))
+        click.echo(one_line_of_json({"ok": False, "error": as_data(trouble)}))
         return
     click.echo(f"midas: {printable(trouble.message)} [{trouble.reason}]", err=True)
     for name, description in trouble.violations:

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +71,9 @@ def late(timeout_s: float) -> Terminate:
     return terminate
 
 
-def run(method: str, arguments: list[str], ends: Terminate) -> Ran:
-    """Run the command against a Midas that ends its one call of `method` like this."""
+@contextmanager
+def midas_that(method: str, ends: Terminate) -> Iterator[tuple[grpc.Channel, list[Any]]]:
+    """A channel to a Midas that ends its one call of `method` like this, and what it was sent."""
     channel = grpc_testing.channel([SERVICE], grpc_testing.strict_fake_time(0))
     requests: list[Any] = []
 
@@ -83,9 +85,18 @@ def run(method: str, arguments: list[str], ends: Terminate) -> Ran:
 
     midas = threading.Thread(target=answer, daemon=True)
     midas.start()
-    result = CliRunner().invoke(cli, arguments, obj=lambda _: channel)
+    yield channel, requests
     midas.join(JOIN_S)
-    assert requests, f"the command called nothing: {result.output} {result.exception!r}"
+    assert requests, "the command called nothing"
+
+
+def run(
+    method: str, arguments: list[str], ends: Terminate, encoding: str = "utf-8", **settings: str
+) -> Ran:
+    """Run the command against a Midas that ends its one call of `method` like this."""
+    with midas_that(method, ends) as (channel, requests):
+        runner = CliRunner(charset=encoding)
+        result = runner.invoke(cli, arguments, obj=lambda _: channel, env=dict(settings))
     return Ran(requests[0], result)
 
 
