@@ -96,6 +96,7 @@ def _unexplained(
     """
     said = error.details() or ""
     message = f"{code.name}: {said}" if said else code.name
+    message += " (without PaymentErrorDetail: from the connection, not from Midas)"
     if moves_money:
         return Trouble(
             code.name,

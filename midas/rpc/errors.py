@@ -3,8 +3,11 @@
 Every error status carries google.rpc.Status in `grpc-status-details-bin` with ErrorInfo and
 PaymentErrorDetail, BadRequest for refused fields, RetryInfo where waiting helps. Decisions:
 
-- UNAVAILABLE only where nothing was sent to Ping++ because of the call. An unknown outcome is
-  UNKNOWN, because clients retry UNAVAILABLE by themselves.
+- Midas says UNAVAILABLE only where nothing was sent to Ping++ because of the call. An unknown
+  outcome is UNKNOWN, because clients retry UNAVAILABLE by themselves.
+- gRPC itself says UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED too, without details and also after
+  money has moved. Hence the rule for callers, in the contract and in README.md: a status without
+  PaymentErrorDetail means that the outcome is unknown, and the same key is to be repeated.
 - A refund that stays queued, and an intent that may be on disk, have sent nothing yet and may still
   move money later: UNAVAILABLE with `money_moved` UNKNOWN.
 - `OrderAlreadyPaid` says `money_moved` YES: the order is paid, though not by this call.

@@ -187,7 +187,7 @@ def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors
     if isinstance(error, asyncio.CancelledError):
         if gone:
             return None
-        # grpc.aio takes any CancelledError for the caller's own and answers nothing at all
+        # grpc.aio takes any CancelledError for the caller's own and answers without any details
         row = errors.INTERRUPTED_PAYMENT if method.moves_money else errors.INTERRUPTED
         return errors.failure_in(row)
     if isinstance(error, Exception):

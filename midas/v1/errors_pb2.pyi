@@ -78,6 +78,10 @@ Global___Retry: _TypeAlias = Retry  # noqa: Y015
 class PaymentErrorDetail(_message.Message):
     """Travels in the details of every error status of Midas, beside google.rpc.ErrorInfo, so that a
     caller never has to guess whether to try again.
+
+    A status without PaymentErrorDetail, whatever its code, does not come from Midas but from gRPC or
+    from what stands between, also after money has moved. It means that the outcome is unknown: repeat
+    the call with the same key. So does one with a `money_moved` that the caller does not know.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

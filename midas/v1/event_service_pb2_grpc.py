@@ -29,7 +29,9 @@ class EventServiceStub:
     """Takes in Ping++'s events and hands out what the order service has to be told. For the webhook
     gateway; any number of gateways may call any number of replicas of Midas.
 
-    Errors carry the same details as those of PaymentService.
+    Errors carry the same details as those of PaymentService, and the same rule holds: a status without
+    PaymentErrorDetail means that the outcome is unknown. Send the event again: the same id and body is
+    the same key. Leases that were not received or not settled come again by themselves.
     """
 
     def __init__(self, channel):
@@ -64,7 +66,9 @@ class EventServiceServicer:
     """Takes in Ping++'s events and hands out what the order service has to be told. For the webhook
     gateway; any number of gateways may call any number of replicas of Midas.
 
-    Errors carry the same details as those of PaymentService.
+    Errors carry the same details as those of PaymentService, and the same rule holds: a status without
+    PaymentErrorDetail means that the outcome is unknown. Send the event again: the same id and body is
+    the same key. Leases that were not received or not settled come again by themselves.
     """
 
     def RecordEvent(self, request, context):
@@ -161,7 +165,9 @@ class EventService:
     """Takes in Ping++'s events and hands out what the order service has to be told. For the webhook
     gateway; any number of gateways may call any number of replicas of Midas.
 
-    Errors carry the same details as those of PaymentService.
+    Errors carry the same details as those of PaymentService, and the same rule holds: a status without
+    PaymentErrorDetail means that the outcome is unknown. Send the event again: the same id and body is
+    the same key. Leases that were not received or not settled come again by themselves.
     """
 
     @staticmethod

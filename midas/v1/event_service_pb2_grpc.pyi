@@ -30,7 +30,9 @@ class EventServiceStub:
     """Takes in Ping++'s events and hands out what the order service has to be told. For the webhook
     gateway; any number of gateways may call any number of replicas of Midas.
 
-    Errors carry the same details as those of PaymentService.
+    Errors carry the same details as those of PaymentService, and the same rule holds: a status without
+    PaymentErrorDetail means that the outcome is unknown. Send the event again: the same id and body is
+    the same key. Leases that were not received or not settled come again by themselves.
     """
 
     @_typing.overload
@@ -86,7 +88,9 @@ class EventServiceAsyncStub(EventServiceStub):
     """Takes in Ping++'s events and hands out what the order service has to be told. For the webhook
     gateway; any number of gateways may call any number of replicas of Midas.
 
-    Errors carry the same details as those of PaymentService.
+    Errors carry the same details as those of PaymentService, and the same rule holds: a status without
+    PaymentErrorDetail means that the outcome is unknown. Send the event again: the same id and body is
+    the same key. Leases that were not received or not settled come again by themselves.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -138,7 +142,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes in Ping++'s events and hands out what the order service has to be told. For the webhook
     gateway; any number of gateways may call any number of replicas of Midas.
 
-    Errors carry the same details as those of PaymentService.
+    Errors carry the same details as those of PaymentService, and the same rule holds: a status without
+    PaymentErrorDetail means that the outcome is unknown. Send the event again: the same id and body is
+    the same key. Leases that were not received or not settled come again by themselves.
     """
 
     @_abc_1.abstractmethod

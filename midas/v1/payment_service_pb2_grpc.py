@@ -28,13 +28,25 @@ if _version_not_supported:
 class PaymentServiceStub:
     """Charges, refunds and queries payments at Ping++, at most once each.
 
-    Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
+    Every error of Midas carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
-    themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
-    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
-    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
-    operator has been called, and repeating does not help.
+    themselves carry google.rpc.RetryInfo.
+
+    The rule for callers: believe PaymentErrorDetail, never the code alone. gRPC itself, a proxy and a
+    process that dies end calls too, with UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED or any other code,
+    also after money has moved. So a status without PaymentErrorDetail means that the outcome is
+    unknown: repeat the call with the same key (order_no, refund_no), or ask with Query and `refresh`;
+    never take a new key. The same key is always safe, whoever repeats it, also a client that retries
+    UNAVAILABLE by itself.
+    With PaymentErrorDetail, `money_moved` says it. Midas's own UNAVAILABLE means that nothing was sent
+    to Ping++ yet; its UNKNOWN with the reason OUTCOME_UNKNOWN that nobody knows yet: never go on as if
+    nothing had happened. With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell
+    what happened: an operator has been called, and repeating does not help.
+
+    Connections: a client may ping (gRPC keepalive) every 10 seconds, also while it calls nothing; one
+    that pings more often loses the connection, and with it the answers to its calls. Each connection is
+    closed after about 30 minutes, so that clients find new replicas, and its calls may go on for 2
+    minutes more; gRPC clients connect again by themselves.
     """
 
     def __init__(self, channel):
@@ -73,13 +85,25 @@ class PaymentServiceStub:
 class PaymentServiceServicer:
     """Charges, refunds and queries payments at Ping++, at most once each.
 
-    Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
+    Every error of Midas carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
-    themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
-    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
-    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
-    operator has been called, and repeating does not help.
+    themselves carry google.rpc.RetryInfo.
+
+    The rule for callers: believe PaymentErrorDetail, never the code alone. gRPC itself, a proxy and a
+    process that dies end calls too, with UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED or any other code,
+    also after money has moved. So a status without PaymentErrorDetail means that the outcome is
+    unknown: repeat the call with the same key (order_no, refund_no), or ask with Query and `refresh`;
+    never take a new key. The same key is always safe, whoever repeats it, also a client that retries
+    UNAVAILABLE by itself.
+    With PaymentErrorDetail, `money_moved` says it. Midas's own UNAVAILABLE means that nothing was sent
+    to Ping++ yet; its UNKNOWN with the reason OUTCOME_UNKNOWN that nobody knows yet: never go on as if
+    nothing had happened. With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell
+    what happened: an operator has been called, and repeating does not help.
+
+    Connections: a client may ping (gRPC keepalive) every 10 seconds, also while it calls nothing; one
+    that pings more often loses the connection, and with it the answers to its calls. Each connection is
+    closed after about 30 minutes, so that clients find new replicas, and its calls may go on for 2
+    minutes more; gRPC clients connect again by themselves.
     """
 
     def Charge(self, request, context):
@@ -205,13 +229,25 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 class PaymentService:
     """Charges, refunds and queries payments at Ping++, at most once each.
 
-    Every error carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
+    Every error of Midas carries google.rpc.ErrorInfo (domain `midas`, a stable `reason`) and
     PaymentErrorDetail; errors of single fields carry google.rpc.BadRequest; errors that pass by
-    themselves carry google.rpc.RetryInfo. UNAVAILABLE is used only where nothing was sent to Ping++,
-    so a client may retry it with the same key. An unknown outcome is the status UNKNOWN with the
-    reason OUTCOME_UNKNOWN: never retry it as if nothing had happened; the same key is always safe.
-    With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell what happened: an
-    operator has been called, and repeating does not help.
+    themselves carry google.rpc.RetryInfo.
+
+    The rule for callers: believe PaymentErrorDetail, never the code alone. gRPC itself, a proxy and a
+    process that dies end calls too, with UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED or any other code,
+    also after money has moved. So a status without PaymentErrorDetail means that the outcome is
+    unknown: repeat the call with the same key (order_no, refund_no), or ask with Query and `refresh`;
+    never take a new key. The same key is always safe, whoever repeats it, also a client that retries
+    UNAVAILABLE by itself.
+    With PaymentErrorDetail, `money_moved` says it. Midas's own UNAVAILABLE means that nothing was sent
+    to Ping++ yet; its UNKNOWN with the reason OUTCOME_UNKNOWN that nobody knows yet: never go on as if
+    nothing had happened. With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell
+    what happened: an operator has been called, and repeating does not help.
+
+    Connections: a client may ping (gRPC keepalive) every 10 seconds, also while it calls nothing; one
+    that pings more often loses the connection, and with it the answers to its calls. Each connection is
+    closed after about 30 minutes, so that clients find new replicas, and its calls may go on for 2
+    minutes more; gRPC clients connect again by themselves.
     """
 
     @staticmethod

@@ -61,7 +61,10 @@ class OrderPaymentServiceStub:
     address says UNIMPLEMENTED too, so that one counts only once the service has acknowledged
     notifications of another kind.) Every other status, and no answer in time, is tried again with
     growing pauses and without a limit on attempts.
-    A receiver may call Midas while it handles a notification.
+    A receiver may call Midas while it handles a notification. For its own calls the rule of
+    midas.v1.PaymentService holds: a status without PaymentErrorDetail means that the outcome is unknown,
+    and the same key is to be repeated. Midas reads the answers of the receiver in the same way: whatever
+    is not OK, and does not stop the order as said above, may have been booked, and is sent again.
     """
 
     def __init__(self, channel):
@@ -128,7 +131,10 @@ class OrderPaymentServiceServicer:
     address says UNIMPLEMENTED too, so that one counts only once the service has acknowledged
     notifications of another kind.) Every other status, and no answer in time, is tried again with
     growing pauses and without a limit on attempts.
-    A receiver may call Midas while it handles a notification.
+    A receiver may call Midas while it handles a notification. For its own calls the rule of
+    midas.v1.PaymentService holds: a status without PaymentErrorDetail means that the outcome is unknown,
+    and the same key is to be repeated. Midas reads the answers of the receiver in the same way: whatever
+    is not OK, and does not stop the order as said above, may have been booked, and is sent again.
     """
 
     def PayOrderSuccess(self, request, context):
@@ -229,7 +235,10 @@ class OrderPaymentService:
     address says UNIMPLEMENTED too, so that one counts only once the service has acknowledged
     notifications of another kind.) Every other status, and no answer in time, is tried again with
     growing pauses and without a limit on attempts.
-    A receiver may call Midas while it handles a notification.
+    A receiver may call Midas while it handles a notification. For its own calls the rule of
+    midas.v1.PaymentService holds: a status without PaymentErrorDetail means that the outcome is unknown,
+    and the same key is to be repeated. Midas reads the answers of the receiver in the same way: whatever
+    is not OK, and does not stop the order as said above, may have been booked, and is sent again.
     """
 
     @staticmethod
