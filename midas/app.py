@@ -7,11 +7,13 @@ process at once.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import metadata
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from midas import start
@@ -37,6 +39,8 @@ READINESS_PAUSE_S = 2.0
 """How often the database is asked for a sign of life."""
 READINESS_TIMEOUT_S = 3.0
 """How long it may take to give one."""
+NOT_READY_AGAIN_S = 60.0
+"""How often the log says again that the database is away."""
 RESTART_PAUSE_S = 1.0
 """Before background work that broke is started again."""
 
@@ -106,7 +110,19 @@ async def serve(
         if settings.livemode and settings.env != "production":
             _log.warning("live_key_outside_production", extra={"env": settings.env})
         work = _work(payments, store, opened.background)
-        await serve_work(work, store.check, binding(settings), settings.drain_timeout)
+        where, about = binding(settings), _about(settings)
+        await serve_work(work, store.check, where, settings.drain_timeout, about)
+
+
+def _about(settings: Settings) -> Mapping[str, object]:
+    """What somebody who reads the log has to know of this process."""
+    on_sqlite = settings.database_url.get_secret_value().startswith("sqlite")
+    return {
+        "version": metadata.version("midas"),
+        "env": settings.env,
+        "livemode": settings.livemode,
+        "database": "sqlite" if on_sqlite else "postgresql",
+    }
 
 
 def _work(
@@ -130,17 +146,20 @@ async def serve_work(
     check: Callable[[], Awaitable[None]],
     where: Binding,
     drain_timeout: timedelta,
+    about: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Serve until a signal comes, then drain.
 
-    Healthy while `check` raises nothing. Logs `serving` with the port once calls are accepted.
+    Healthy while `check` raises nothing. Logs `serving` with the port, and with what the process is
+    `about`, once calls are accepted.
     """
     server = Server(work.services, where)
     async with stop_signal() as stopped:
         await server.start()
         tune_garbage_collection()
         tls = where.tls is not None
-        _log.info("serving", extra={"ip": where.ip, "port": server.port, "tls": tls})
+        told = {"ip": where.ip, "port": server.port, "tls": tls, **about}
+        _log.info("serving", extra=told)
         working = [asyncio.create_task(_kept_running(each)) for each in work.background]
         working.append(asyncio.create_task(_readiness(server, check)))
         await stopped.wait()
@@ -206,12 +225,20 @@ async def _drain(server: Server, work: Work, timeout: timedelta) -> None:
 
 
 async def _readiness(server: Server, check: Callable[[], Awaitable[None]]) -> None:
-    """Tell health and the log what `check` says; the log also when the reason is another one."""
+    """Tell health and the log what `check` says.
+
+    The log also when the reason is another one, and every NOT_READY_AGAIN_S while it lasts: the
+    calls that fail meanwhile are lines of what callers were told, and no alarm.
+    """
     was: dict[str, str] | None = None
+    told_at = monotonic()
     while True:
         why = await _why_not_ready(check)
+        if why != was or (why and monotonic() - told_at >= NOT_READY_AGAIN_S):
+            level = logging.ERROR if why else logging.INFO
+            _log.log(level, "not_ready" if why else "ready", extra=why)
+            told_at = monotonic()
         if why != was:
-            _log.log(_level(why), "not_ready" if why else "ready", extra=why)
             await server.health.set_ready(not why)
             was = why
         await asyncio.sleep(READINESS_PAUSE_S)
@@ -224,24 +251,14 @@ async def _why_not_ready(check: Callable[[], Awaitable[None]]) -> dict[str, str]
             await check()
     except SchemaRefused as error:
         return {
-            "reason": _SCHEMA_REFUSED,
+            "reason": "SCHEMA_REFUSED",
             "schema": error.found,
             "schema_known": error.known,
             "schema_oldest": error.oldest,
         }
     except Exception as error:
-        return failure(error)
+        return {"reason": "DATABASE_AWAY", **failure(error)}
     return {}
-
-
-_SCHEMA_REFUSED = "SCHEMA_REFUSED"
-
-
-def _level(why: dict[str, str]) -> int:
-    if not why:
-        return logging.INFO
-    # another schema does not pass by itself
-    return logging.ERROR if why.get("reason") == _SCHEMA_REFUSED else logging.WARNING
 
 
 async def _kept_running(work: Callable[[], Awaitable[None]]) -> None:

@@ -94,6 +94,7 @@ class RefundExceedsRemaining(MidasError):
     out_trade_no: str
     amount: int
     remaining: int
+    currency: str = "cny"
 
 
 @dataclass(eq=False)

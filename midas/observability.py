@@ -29,7 +29,7 @@ FIELDS = frozenset(
         "method", "code", "reason", "money_moved", "caller", "duration_ms", "timeout_ms",
         "order_no", "out_trade_no", "charge_id", "refund_no", "refund_id", "error_id",
         "event_id", "key", "sequence", "kind", "state", "channel", "amount", "currency",
-        "livemode", "verdict", "status",
+        "livemode", "late", "duplicate_payment", "by", "database", "verdict", "status",
         "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at", "doubt",
         "env", "ip", "port", "version", "tls", "drained", "signal", "setting", "error", "at",
         "schema", "schema_before", "schema_known", "schema_oldest", "file",

@@ -16,6 +16,7 @@ from midas.event import EventStanding
 from midas.flows.events import EventOutcome
 from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
+from midas.observability import FIELDS
 from midas.payment import Change, Order
 from midas.ports import KeyKind, Store
 from midas.psp.transport import Lost
@@ -59,6 +60,26 @@ async def test_a_payment_is_booked_and_told(stage: Stage) -> None:
     assert (stored.standing, stored.order_no) == (EventStanding.APPLIED, TERMS.order_no)
     assert (stored.body, stored.due_at) == (compact(event), None)
     assert stored.applied_at == stage.world.disk.clock
+
+
+async def test_a_payment_is_a_line_in_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One, when it becomes paid: how much, through what, and how it was learnt; not once more."""
+    caplog.set_level("INFO", "midas")
+    charge_id = await stage.charge()
+    assert not [each for each in caplog.records if each.message == "charge_paid"]
+    stage.world.lookalike.pay(charge_id)
+    event = stage.told("charge.succeeded")
+    for _ in range(2):
+        await stage.record(event)
+    (line,) = [vars(each) for each in caplog.records if each.message == "charge_paid"]
+    assert (line["levelname"], line["order_no"]) == ("INFO", TERMS.order_no)
+    assert (line["charge_id"], line["channel"]) == (charge_id, TERMS.channel)
+    assert (line["amount"], line["currency"]) == (TERMS.amount, "cny")
+    assert (line["late"], line["duplicate_payment"], line["by"]) == (False, False, "WEBHOOK")
+    said = {"livemode", "late", "duplicate_payment", "by", "channel", "amount", "currency"}
+    assert said | {"charge_id", "out_trade_no"} <= FIELDS & set(line)
 
 
 async def test_a_failed_payment_is_told(stage: Stage) -> None:

@@ -53,11 +53,25 @@ async def test_the_reason_is_told_when_it_changes(
     named = [(each.message, each.levelname) for each in lines]
     assert named == [
         ("ready", "INFO"),
-        ("not_ready", "WARNING"),
+        ("not_ready", "ERROR"),
         ("not_ready", "ERROR"),
         ("ready", "INFO"),
     ]
     said = vars(lines[2])
     assert (said["reason"], said["schema"]) == ("SCHEMA_REFUSED", "0009")
     assert (said["schema_known"], said["schema_oldest"]) == ("0007", "0008")
-    assert vars(lines[1])["error"] == "midas.errors.StorageUnavailable"
+    said = vars(lines[1])
+    assert said["reason"] == "DATABASE_AWAY"
+    assert said["error"] == "midas.errors.StorageUnavailable"
+
+
+async def test_an_alarm_is_repeated_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever looks an hour later finds it, too, and health is told once."""
+    monkeypatch.setattr(app, "NOT_READY_AGAIN_S", 0)
+    away = StorageUnavailable()
+    ready, lines = await told([None, None, away, away, away, None], monkeypatch, caplog)
+    assert ready == [True, False, True]
+    levels = [(each.message, each.levelname) for each in lines]
+    assert levels == [("ready", "INFO"), *[("not_ready", "ERROR")] * 3, ("ready", "INFO")]

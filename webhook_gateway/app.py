@@ -9,6 +9,7 @@ import logging
 import resource
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -88,7 +89,8 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         tune_garbage_collection()
         management.ready = True
         tls = settings.tls_ca_path is not None
-        _log.info("serving", extra={**_where(listening), "tls": tls})
+        about = {"version": metadata.version("midas"), "env": settings.env, "tls": tls}
+        _log.info("serving", extra={**_where(listening), **about})
         await stopped.wait()
         management.ready = False
         _log.info("draining")

@@ -222,6 +222,9 @@ class Relay:
             level = logging.ERROR if refused else logging.WARNING
             told = {**_named(leased), "code": answer.code, "verdict": outcome}
             _log.log(level, "delivery_failed", extra=told)
+        elif leased.attempts:
+            # whoever reads that it was refused, or parked, wants to read that it is over
+            _log.info("delivery_recovered", extra=_named(leased))
         self._metrics.delivered(_kind(leased), outcome)
 
     # Places

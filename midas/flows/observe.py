@@ -15,6 +15,7 @@ from midas.charge import (
     NOT_TOLD,
     Charge,
     ChargeFacts,
+    ChargeNotice,
     ChargeObservation,
     ChargeSaid,
     ChargeState,
@@ -114,6 +115,7 @@ async def _change(ports: Ports, order: Order, decide: Callable[[Draft], object])
         try:
             if await ports.store.commit(wanted):
                 _raise_alarms(wanted)
+                _tell_payments(wanted)
                 return wanted.after
         except KeyTaken as taken:
             if taken.column == EVENT_ID or wanted.is_intent:
@@ -166,6 +168,26 @@ def _raise_alarms(written: Change) -> None:
         if entry.event.endswith(ALARMS):
             ids = {"order_no": entry.order_no, "kind": entry.event, "state": entry.state_after}
             logger.error("operator_needed", extra=ids)
+
+
+def _tell_payments(written: Change) -> None:
+    """A line for each charge that is paid from now on, however that was learnt."""
+    for notice in written.notifications:
+        if notice.kind == ChargeNotice.SUCCESS:
+            charge = written.after.charge(notice.out_trade_no)
+            told = {
+                "order_no": charge.order_no,
+                "out_trade_no": charge.out_trade_no,
+                "charge_id": charge.charge_id,
+                "channel": charge.channel,
+                "amount": charge.amount,
+                "currency": charge.currency,
+                "livemode": charge.livemode,
+                "late": notice.late,
+                "duplicate_payment": notice.duplicate_payment,
+                "by": notice.observed_by,
+            }
+            logger.info("charge_paid", extra=told)
 
 
 ALARMS = (

@@ -237,8 +237,8 @@ def _plan(ports: Ports, order: Order, charge: Charge, terms: RefundTerms) -> Ref
     remaining = order.refundable(charge)
     amount = terms.amount or remaining
     if amount > remaining or remaining == 0:
-        asked = terms.amount
-        raise RefundExceedsRemaining(order.order_no, charge.out_trade_no, asked, remaining)
+        numbers = order.order_no, charge.out_trade_no
+        raise RefundExceedsRemaining(*numbers, terms.amount, remaining, charge.currency)
     now = ports.store.now()
     return Refund(
         refund_no=terms.refund_no,

@@ -149,9 +149,9 @@ TABLE: Mapping[type[MidasError], Row] = {
     errors.RefundExceedsRemaining: Row(
         StatusCode.FAILED_PRECONDITION,
         "REFUND_EXCEEDS_REMAINING",
-        "{remaining} may still be refunded, which does not cover this refund",
+        "{remaining} minor units of {currency} may still be refunded; this refund is more",
         pb.RETRY_NEVER,
-        ids=(*_ORDER, "amount", "remaining"),
+        ids=(*_ORDER, "amount", "remaining", "currency"),
     ),
     errors.RefundNoReused: Row(
         StatusCode.ALREADY_EXISTS,

@@ -41,8 +41,8 @@ class Call:
     """One call under way, as a method sees it."""
 
     context: Context
-    ids: dict[str, str] = field(default_factory=dict)
-    """What the call is about, for its log line: order_no, refund_no, out_trade_no."""
+    ids: dict[str, str | int] = field(default_factory=dict)
+    """What the call is about, for its log line: order_no, refund_no, amount, channel, state, …"""
 
     @property
     def timeout(self) -> timedelta | None:
@@ -216,7 +216,7 @@ def _note_failure(
 
 
 def _tell_failure(
-    method: str, more: Mapping[str, str], started: float, failed: errors.Failure
+    method: str, more: Mapping[str, str | int], started: float, failed: errors.Failure
 ) -> None:
     extra = {
         "method": method,

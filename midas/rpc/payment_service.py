@@ -62,9 +62,11 @@ class PaymentService:
 
     async def charge(self, request: pb.ChargeRequest, call: Call) -> pb.ChargeResponse:
         """Open a charge for an order."""
-        call.ids["order_no"] = request.order_no
+        call.ids |= {"order_no": request.order_no, "channel": request.channel}
+        call.ids["amount"] = request.amount
         result = await self._flows.charge(conversion.charge_terms(request))
         call.ids["out_trade_no"] = result.charge.out_trade_no
+        call.ids |= {"currency": result.charge.currency, "state": result.charge.state.value}
         return pb.ChargeResponse(
             charge=conversion.charge_message(result.order, result.charge),
             charge_json=result.charge_json,
@@ -74,10 +76,11 @@ class PaymentService:
     async def refund(self, request: pb.RefundRequest, call: Call) -> pb.RefundResponse:
         """Give back all or a part of a paid charge."""
         call.ids["refund_no"] = request.refund_no
-        call.ids["order_no"] = request.order_no
+        call.ids |= {"order_no": request.order_no, "amount": request.amount}
         result = await self._flows.refund(conversion.refund_terms(request))
-        call.ids["order_no"] = result.refund.order_no
-        call.ids["out_trade_no"] = result.refund.out_trade_no
+        made = result.refund
+        call.ids |= {"order_no": made.order_no, "out_trade_no": made.out_trade_no}
+        call.ids |= {"amount": made.amount, "currency": made.currency, "state": made.state.value}
         return pb.RefundResponse(refund=conversion.refund_message(result.refund))
 
     async def query(self, request: pb.QueryRequest, call: Call) -> pb.QueryResponse:

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ async def test_sigterm_lets_a_refund_end_without_its_caller(
     assert await midas.stop() == 0
     assert midas.last_line()["drained"] is True
     again = await harness.serve(sqlite_url, name="again")
+    line = await again.logged("serving")
+    assert (line["version"], line["env"]) == (metadata.version("midas"), "development")
+    assert (line["database"], line["livemode"]) == ("sqlite", False)
     refund = (await again.query("last")).charges[0].refunds[0]
     assert refund.state == refund_pb2.REFUND_STATE_SUCCEEDED
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from importlib import metadata
 from pathlib import Path
 
 import grpc
@@ -112,6 +113,8 @@ async def test_health_and_readiness(midas: EventsDouble, settings: dict[str, str
         assert (await gateway.post(BODY, SIGNATURE)).status == 503
         assert (await gateway.get("/other"))[0] == 404
     async with serving(**settings) as gateway:
+        line = next(each for each in gateway.log if each["event"] == "serving")
+        assert (line["version"], line["env"]) == (metadata.version("midas"), "development")
         assert (await gateway.post(BODY, SIGNATURE)).status == 200
         while json.loads((await gateway.get("/readyz"))[1]) != {"ready": True, "midas": "READY"}:
             pass  # on a busy machine Midas's word may come too late

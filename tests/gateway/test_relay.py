@@ -295,7 +295,11 @@ async def test_what_it_measures() -> None:
 
 
 async def test_failures_are_logged_once_and_successes_not(caplog: pytest.LogCaptureFixture) -> None:
-    """One line per failed attempt with what an operator needs, none for what went well."""
+    """One line per failed attempt with what an operator needs, and one that it is over.
+
+    None for what went well from the beginning.
+    """
+    caplog.set_level("INFO", "midas")
 
     async def fail_once(call: Received, context: Any) -> None:
         if len(stage.orders.calls) == 1:
@@ -305,8 +309,12 @@ async def test_failures_are_logged_once_and_successes_not(caplog: pytest.LogCapt
         stage.orders.behave = fail_once
         await stage.midas.tell("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
+        await stage.midas.tell("o-2")
+        await stage.midas.changes.until(stage.midas.all_delivered)
     attempts = [each for each in caplog.records if "order_no" in each.__dict__]
-    (line,) = attempts
+    line, over = attempts
+    assert (over.levelname, over.msg) == ("INFO", "delivery_recovered")
+    assert (over.__dict__["order_no"], over.__dict__["attempt"]) == ("o-1", 2)
     assert (line.name, line.msg) == ("midas.relay", "delivery_failed")
     assert (line.__dict__["order_no"], line.__dict__["code"]) == ("o-1", "UNAVAILABLE")
     assert (line.__dict__["attempt"], line.__dict__["verdict"]) == (1, "retry")

@@ -52,11 +52,23 @@ def check_when(told: dict[str, Any], began: float) -> None:
     assert TAKES_S * 900 <= took <= (perf_counter() - began) * 1000
 
 
-CALLS = {
-    "Charge": (charge_request(), {"order_no": "o-1", "out_trade_no": OUT_TRADE_NO}),
+ASKED: dict[str, Any] = {"channel": "wx_pub_qr", "amount": 100}
+MONEY = {**ASKED, "currency": "cny"}
+CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "Charge": (
+        charge_request(),
+        {"order_no": "o-1", "out_trade_no": OUT_TRADE_NO, "state": "PENDING", **MONEY},
+    ),
     "Refund": (
         pb.RefundRequest(refund_no="r-1", order_no="o-1", description="cold"),
-        {"refund_no": "r-1", "order_no": "o-1", "out_trade_no": OUT_TRADE_NO},
+        {
+            "refund_no": "r-1",
+            "order_no": "o-1",
+            "out_trade_no": OUT_TRADE_NO,
+            "amount": 30,
+            "currency": "cny",
+            "state": "PENDING",
+        },
     ),
     "Query": (
         pb.QueryRequest(out_trade_no=OUT_TRADE_NO),
@@ -95,6 +107,7 @@ async def test_a_call_that_was_refused(logged: Logged) -> None:
         "reason": "ORDER_ALREADY_PAID",
         "money_moved": "YES",
         "order_no": "o-1",
+        **ASKED,
     }
 
 
@@ -114,6 +127,7 @@ async def test_a_call_that_broke(logged: Logged) -> None:
         "reason": "INTERNAL",
         "money_moved": "UNKNOWN",
         "order_no": "o-1",
+        **ASKED,
         "error": "builtins.ValueError",
         "error_id": failed.info.metadata["error_id"],
     }

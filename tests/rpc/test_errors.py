@@ -113,7 +113,8 @@ async def test_ids_travel_as_metadata() -> None:
     async with served(raising(errors.RefundExceedsRemaining("o-1", "t-1", 50, 20))) as midas:
         request = payment_service_pb2.RefundRequest(refund_no="r", order_no="o-1")
         told = await told_by(midas.stub.Refund(request))
-    assert told.info.metadata["remaining"] == "20"
+    assert (told.info.metadata["remaining"], told.info.metadata["currency"]) == ("20", "cny")
+    assert "20 minor units of cny" in told.message
     async with served(raising(EXAMPLES[3])) as midas:
         told = await told_by(midas.stub.Charge(charge_request()))
     assert told.info.metadata["psp_code"] == "channel_error"
