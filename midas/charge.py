@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
 from midas.records import changed
@@ -68,6 +69,25 @@ class ChargeTerms:
     extra: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires_in: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        """An IPv4 payer is named in IPv4: what is checked, compared and sent is one spelling."""
+        if ":" in self.client_ip:
+            object.__setattr__(self, "client_ip", _in_ipv4(self.client_ip))
+
+
+def _in_ipv4(address: str) -> str:
+    """`::ffff:203.0.113.7`, as servers on IPv6 sockets name IPv4 clients, as `203.0.113.7`.
+
+    Channels want one of the two families, and Pythons before 3.13 take `::ffff:127.0.0.1` for no
+    loopback address. Everything else comes back as it was, also what is no address.
+    """
+    try:
+        whole = IPv6Address(address)
+    except AddressValueError:
+        return address
+    mapped = whole.ipv4_mapped
+    return address if mapped is None or whole.scope_id is not None else str(mapped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from midas.charge import (
     ChargeTerms,
     ObservedBy,
 )
+from tests.psp.made import terms
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -464,8 +465,8 @@ def test_what_has_no_end_is_never_over() -> None:
 
 def test_what_a_caller_or_psp_leaves_out() -> None:
     """No extras, no expiry of its own; whole lists, and nothing for the client SDK."""
-    terms = ChargeTerms("order-1", "wx", 100, "cny", "Tea", "Green tea", "203.0.113.7")
-    assert (terms.extra, terms.metadata, terms.expires_in) == ({}, {}, None)
+    asked = ChargeTerms("order-1", "wx", 100, "cny", "Tea", "Green tea", "203.0.113.7")
+    assert (asked.extra, asked.metadata, asked.expires_in) == ({}, {}, None)
     facts = ChargeFacts(
         *("ch_1", "T1", "app_1", True, "wx", 100, "cny", False, False),
         created_at=NOW,
@@ -814,3 +815,31 @@ def test_money_that_went_back_is_neither_late_nor_a_duplicate(state: ChargeState
     told = seen(ChargeSaid.PAID_THEN_REVERSED)
     after = machine.observe(a_charge(state), told, order_paid=True).charge
     assert (after.state, after.late, after.duplicate_payment) == ("REVERSED", False, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:203.0.113.7", "203.0.113.7"),
+        ("::ffff:cb00:7107", "203.0.113.7"),
+        ("0:0:0:0:0:ffff:203.0.113.7", "203.0.113.7"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::1", "::1"),
+        ("::203.0.113.7", "::203.0.113.7"),
+        ("64:ff9b::203.0.113.7", "64:ff9b::203.0.113.7"),
+        ("::ffff:203.0.113.7%eth0", "::ffff:203.0.113.7%eth0"),
+        ("::ffff:203.0.113.07", "::ffff:203.0.113.07"),
+        ("::ffff:203.0.113", "::ffff:203.0.113"),
+        ("203.0.113.7:443", "203.0.113.7:443"),
+        (":", ":"),
+        ("", ""),
+    ],
+)
+def test_a_payer_on_ipv4_is_named_in_ipv4(given: str, taken: str) -> None:
+    """However a server on an IPv6 socket spells it; everything else is left as it was."""
+    made = terms(client_ip=given)
+    assert made.client_ip == taken
+    assert replace(made, amount=1).client_ip == taken

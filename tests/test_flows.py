@@ -11,6 +11,7 @@ import pytest
 from midas import limits, schedule
 from midas.charge import ChargeState, ChargeTerms
 from midas.errors import (
+    InvalidRequest,
     OrderAlreadyPaid,
     OutcomeUnknown,
     Overloaded,
@@ -90,6 +91,22 @@ async def test_words_about_our_key_are_kept_from_everybody(
     with pytest.raises(PspRejectsMidas):
         await world.payments.charge(world.terms)
     assert "secret" not in repr(await world.order())
+
+
+async def test_one_payer_spelt_in_both_families_is_one_payer() -> None:
+    """WeChat's H5 gets the IPv4 address that it wants, and a retry finds the same charge.
+
+    On that channel the address is part of the charge's identity.
+    """
+    mapped = replace(TERMS, channel="wx_wap", extra={}, client_ip="::ffff:203.0.113.7")
+    world = World(Chooser((), most_faults=0), mapped)
+    first = await world.payments.charge(mapped)
+    again = await world.payments.charge(replace(mapped, client_ip="203.0.113.7"))
+    assert again.reused
+    assert again.charge.out_trade_no == first.charge.out_trade_no
+    assert [each["client_ip"] for each in world.lookalike.newest_charges(10)] == ["203.0.113.7"]
+    with pytest.raises(InvalidRequest):
+        await world.payments.charge(replace(mapped, client_ip="::ffff:127.0.0.1"))
 
 
 @pytest.mark.parametrize("skew", [timedelta(minutes=-14), timedelta(minutes=14)])

@@ -192,7 +192,7 @@ class Charge(_message.Message):
     body: _builtins.str
     """A longer description."""
     client_ip: _builtins.str
-    """The payer's address as it was given."""
+    """The payer's address as it was given, but an IPv4 address in IPv6 form as IPv4."""
     livemode: _builtins.bool
     """False for Ping++'s test mode: no real money."""
     amount_refunded: _builtins.int

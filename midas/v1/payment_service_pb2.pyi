@@ -74,7 +74,9 @@ class ChargeRequest(_message.Message):
     body: _builtins.str
     """A longer description. 1 to 128 characters (yeepay_wap: 100)."""
     client_ip: _builtins.str
-    """The payer's IPv4 or IPv6 address. For `wx_wap` it must be the payer's real one."""
+    """The payer's IPv4 or IPv6 address. For `wx_wap` it must be the payer's real one. An IPv4 address
+    in IPv6 form (`::ffff:203.0.113.7`, as Node gives it) is taken as the IPv4 address that it is.
+    """
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
         """What the channel asks for beyond the common fields, such as `open_id` for `wx_pub`, by

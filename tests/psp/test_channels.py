@@ -148,6 +148,11 @@ def test_bodies() -> None:
         ("wx_wap", "127.0.0.1", False),
         ("wx_wap", "::1", False),
         ("wx_wap", "0.0.0.0", False),
+        ("wx_wap", "::ffff:203.0.113.7", True),
+        ("wx_wap", "::ffff:127.0.0.1", False),
+        ("wx_wap", "::ffff:0.0.0.0", False),
+        ("wx_wap", "::ffff:7f00:1", False),
+        ("wx", "::ffff:203.0.113.7%eth0", False),
     ],
 )
 def test_addresses_of_the_payer(channel: str, address: str, good: bool) -> None:
