@@ -35,6 +35,8 @@ class Answer(Enum):
     TOO_LARGE = (413, 1)
     CONTENT_ENCODING = (415, 1)
     EXPECTATION = (417, 1)
+    HEAD_TOO_LARGE = (431, 1)
+    """Of its headers: one, their number, or all together."""
 
     # nothing may be assumed to be recorded: send it again
     UNAVAILABLE = (503, 1)

@@ -10,18 +10,23 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
 from midas.observability import failure
 from webhook_gateway.answers import Answer
+from webhook_gateway.heads import (
+    HEADERS,
+    LINE_BYTES,
+    MALFORMED,
+    BoundedParser,
+    Parser,
+    Refusals,
+    reason_of,
+)
 from webhook_gateway.metrics import Metrics
 
-LINE_BYTES = 2048
-FIELD_BYTES = 1024
-HEADERS = 32
-"""A head that never ends holds all of this until HEADER_TIMEOUT_S is over, on every connection."""
 READ_BYTES = 16 * 1024
 """aiohttp reads twice as many ahead of the handler."""
 LINGERING_S = 2.0
@@ -53,11 +58,12 @@ class Connections(web.Server):
             keepalive_timeout=bounds.header_timeout.total_seconds(),
             lingering_time=LINGERING_S,
             max_line_size=LINE_BYTES,
-            max_field_size=FIELD_BYTES,
+            max_field_size=LINE_BYTES,
             max_headers=HEADERS,
             read_bufsize=READ_BYTES,
         )
         self.metrics = metrics
+        self.refusals = Refusals()
         self._most = bounds.most
         self._open: dict[Connection, asyncio.Transport] = {}
 
@@ -107,6 +113,7 @@ class Connection(web.RequestHandler):
     def __init__(self, connections: Connections, **options: Any) -> None:
         super().__init__(connections, **options)
         self._connections = connections
+        self._parser: Any = BoundedParser(cast(Parser, self._parser))
         self.busy = False
         """Whether a request is under way."""
         self.verified = False
@@ -128,10 +135,13 @@ class Connection(web.RequestHandler):
         """A fixed answer in the place of aiohttp's page."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already")
-        answer = Answer.BAD_REQUEST
         if status >= web.HTTPInternalServerError.status_code:
             answer = Answer.UNEXPECTED
             _log.error("unexpected", extra=failure(exc) if exc is not None else {})
+        else:
+            reason = reason_of(exc)
+            answer = Answer.BAD_REQUEST if reason == MALFORMED else Answer.HEAD_TOO_LARGE
+            self._connections.refusals.tell(reason)
         self._connections.metrics.answered(answer.status, answer.outcome)
         return answer.response(last=True)
 
