@@ -79,7 +79,7 @@ def test_the_domain_imports_nothing_from_outside(name: str) -> None:
         assert top == "midas" or top in _STANDARD, f"{name} imports {each}"
 
 
-_STANDARD = {"collections", "dataclasses", "datetime", "enum", "typing"}
+_STANDARD = {"collections", "dataclasses", "datetime", "enum", "ipaddress", "typing"}
 
 
 def part_of(module: str) -> str:
