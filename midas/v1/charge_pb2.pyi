@@ -217,7 +217,8 @@ class Charge(_message.Message):
     """The order had been paid by another charge before: this money is to be given back."""
     superseded: _builtins.bool
     """The caller asked for other terms and this charge made way for a new one. It cannot be handed
-    out again, but is watched until Ping++ says how it ended.
+    out again, but is watched until Ping++ says how it ended. The order service is told of it only
+    if it is paid all the same.
     """
     needs_operator: _builtins.bool
     """Only a person can tell what is true here. `operator_reason` says what was seen."""

@@ -132,7 +132,9 @@ class Refund(_message.Message):
     NEEDS_OPERATOR_FIELD_NUMBER: _builtins.int
     OPERATOR_REASON_FIELD_NUMBER: _builtins.int
     refund_no: _builtins.str
-    """The caller's key. For a refund made outside Midas, Ping++'s refund id."""
+    """The caller's key. For a refund made outside Midas, Ping++'s refund id (`re_…`): no key of a
+    caller begins like that.
+    """
     refund_id: _builtins.str
     """Ping++'s id (`re_…`). Empty until Ping++'s answer is known."""
     order_no: _builtins.str

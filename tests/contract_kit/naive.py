@@ -317,6 +317,16 @@ class KnowsItsOrders(Right):
         await super().take(method, request, context)
 
 
+class KnowsItsRefunds(Right):
+    """Takes only refunds that were asked for here."""
+
+    async def take(self, method: str, request: Any, context: Any) -> None:
+        """One call."""
+        if method.startswith("Refund") and request.refund.refund_no.startswith("re_"):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such refund")
+        await super().take(method, request, context)
+
+
 class HalfDone(Right):
     """Has no refunds yet."""
 
@@ -344,6 +354,7 @@ VARIANTS: dict[str, Callable[[Path], Right]] = {
     "keeps-the-lock": KeepsTheLock,
     "drops-closings": DropsClosings,
     "knows-its-orders": KnowsItsOrders,
+    "knows-its-refunds": KnowsItsRefunds,
     "half-done": HalfDone,
     "counts-messages": CountsMessages,
     "believes-the-flag": BelievesTheFlag,

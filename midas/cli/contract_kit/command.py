@@ -78,8 +78,9 @@ def contract_kit(
 
     It is told of payments and refunds of made-up orders as Midas would: once, again, all copies at
     once, long after later ones, after a gap, in a new epoch, once more under another sequence,
-    late, with fields of a newer contract, by callers that go away, and over a restart. No Midas and
-    no Ping++ is needed. Use a test environment: the order service books what it is told.
+    late, with a refund that nobody asked for, with fields of a newer contract, by callers that go
+    away, and over restarts. No Midas and no Ping++ is needed. Use a test environment: the order
+    service books what it is told.
 
     What can be seen from outside is only the answers. Two commands of yours show the rest; they
     are run without a shell:
@@ -89,7 +90,7 @@ def contract_kit(
                            "refund_success": 0, "refund_failed": 0}
                           Everything that was answered OK must be visible to it at once.
       --restart-command   kills the order service, as a crash would, starts it again on the same
-                          address with the same data, and then ends.
+                          address with the same data, and then ends. It is run several times.
 
     What was not judged is reported as such and never counts as kept: that is status 1 too.
 

@@ -17,6 +17,9 @@ from midas.cli.trouble import Failed, Trouble
 BACK_S = 60.0
 """How long an order service may take to come back after --restart-command."""
 
+NOTICED_S = 5.0
+"""How long the end of a connection may take to be noticed after --restart-command has ended."""
+
 
 class NotTakenError(Exception):
     """A plain notification was not acknowledged, so what builds on it cannot be judged."""
@@ -93,14 +96,21 @@ class Kit:
             if not answer.ok:
                 raise NotTakenError(method, f"{order_no}/{sequence} was answered {answer}")
 
-    async def restart(self) -> None:
-        """Run --restart-command, if there is one, and wait until it serves again."""
+    async def restart(self) -> bool:
+        """Run --restart-command and wait until it serves again; whether it was seen to go away."""
         if self.probes.restart is None:
-            return
-        await self.probes.restart.run()
+            return False
+        gone = asyncio.create_task(self.target.gone())
+        try:
+            await self.probes.restart.run()
+            await asyncio.wait((gone,), timeout=NOTICED_S)
+            was_gone = gone.done()
+        finally:
+            gone.cancel()
         channel = self.reconnect()
         await connected(channel, BACK_S, "did not come back after --restart-command")
         self.target = Target(channel, self.target.timeout_s)
+        return was_gone
 
     # Judging
 

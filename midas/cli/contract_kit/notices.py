@@ -40,11 +40,12 @@ def notice(
     flags: Mapping[str, bool] = MappingProxyType({}),
     about: int = 0,
     commit: str = "c1",
+    elsewhere: bool = False,
 ) -> Message:
     """One notification; `flags` are late, duplicate_payment and told_again.
 
     It is about a charge and a refund of its own, or about those of the sequence `about`. `commit`
-    is the id of the commit that wrote it.
+    is the id of the commit that wrote it. `elsewhere`: the refund was made in Ping++'s dashboard.
     """
     subject = about or sequence
     fields: dict[str, Any] = {
@@ -57,7 +58,7 @@ def notice(
         **flags,
     }
     if method in (REFUNDED, NOT_REFUNDED):
-        fields["refund"] = _refund(method, order_no, subject)
+        fields["refund"] = _refund(method, order_no, subject, elsewhere)
     return REQUESTS[method](**fields)
 
 
@@ -92,12 +93,14 @@ def _charge(method: str, order_no: str, subject: int, amount: int) -> charge_pb2
     )
 
 
-def _refund(method: str, order_no: str, subject: int) -> refund_pb2.Refund:
+def _refund(method: str, order_no: str, subject: int, elsewhere: bool) -> refund_pb2.Refund:
     done = method == REFUNDED
+    refund_id = f"re_{order_no}{subject}".replace("-", "")
     state = refund_pb2.REFUND_STATE_SUCCEEDED if done else refund_pb2.REFUND_STATE_FAILED
     return refund_pb2.Refund(
-        refund_no=f"{order_no}-R{subject}",
-        refund_id=f"re_{order_no}{subject}".replace("-", ""),
+        refund_no=refund_id if elsewhere else f"{order_no}-R{subject}",
+        refund_id=refund_id,
+        external=elsewhere,
         order_no=order_no,
         state=state,
         amount=1,

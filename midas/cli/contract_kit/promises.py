@@ -105,6 +105,12 @@ PROMISES = (
         "send it back: record it, answer OK, and refund it.",
     ),
     Promise(
+        "takes-refunds-made-elsewhere",
+        "takes a refund that nobody asked for, made in Ping++'s dashboard",
+        "Its refund_no is Ping++'s id (re_…) and the money is back already: book it under that "
+        "number and answer OK. NOT_FOUND, because nobody here asked for it, parks the order.",
+    ),
+    Promise(
         "takes-what-is-new",
         "takes notifications with fields and enum values that it does not know",
         "The contract grows. Ignore fields that you do not know, and treat an unknown enum value "

@@ -14,6 +14,7 @@ from midas.cli.contract_kit.notices import (
     notice,
     of_a_newer_contract,
 )
+from midas.cli.contract_kit.restarts import RESTART_JUDGES, killed, restart
 from midas.cli.contract_kit.target import PARKS
 
 LAST_OF_EACH_KIND = ((SUCCESS,), (CLOSED,), (SUCCESS, REFUNDED), (SUCCESS, NOT_REFUNDED))
@@ -23,10 +24,6 @@ COPIES = 8
 CROWD = 50
 """Calls of one order that are under way while another order is told something."""
 GIVEN_UP_AFTER_S = (0.001, 0.005, 0.02)
-STREAMS = 4
-"""Orders that are told something while the order service is killed."""
-STREAM_MOST = 20_000
-STREAM_PAUSE_S = 0.002
 
 
 class Scenario(NamedTuple):
@@ -176,6 +173,20 @@ async def late_money(kit: Kit) -> None:
         await kit.expect_effects("applies-once", order_no, **{CLOSED: 1, SUCCESS: 2})
 
 
+async def refunds_made_elsewhere(kit: Kit) -> None:
+    """Somebody refunded in Ping++'s dashboard, and it is told like any other refund."""
+    order_no = await kit.order()
+    await kit.given(order_no, SUCCESS)
+    request = notice(REFUNDED, order_no, 2, kit.amount, elsewhere=True)
+    for time in ("", " again"):
+        answer = await kit.target.call(REFUNDED, request)
+        what = f"{order_no}/2, a refund whose refund_no begins with re_{time}"
+        kit.expect("takes-refunds-made-elsewhere", answer, what)
+        if not answer.ok:
+            return
+    await kit.expect_effects("ignores-repeats", order_no, **{SUCCESS: 1, REFUNDED: 1})
+
+
 async def what_is_new(kit: Kit) -> None:
     """A Midas with a newer contract."""
     for methods in ((SUCCESS, REFUNDED, NOT_REFUNDED), (CLOSED,)):
@@ -214,72 +225,6 @@ async def orders_apart(kit: Kit) -> None:
     await asyncio.gather(*crowd)
 
 
-async def restart(kit: Kit) -> None:
-    """What was told before a restart comes again after it, in the wrong order, and goes on."""
-    order_no = await kit.order()
-    await kit.given(order_no, SUCCESS, REFUNDED)
-    await kit.restart()
-    there = await _is_there(kit, order_no, SUCCESS, REFUNDED)
-    for sequence in (2, 1):
-        answer = await kit.again_until_taken(order_no, sequence)
-        what = f"{order_no}/{sequence} again after the restart"
-        kit.expect("remembers-over-a-restart", answer, what)
-    answer = await kit.send(order_no, NOT_REFUNDED, 3)
-    kit.expect("remembers-over-a-restart", answer, f"{order_no}/3 after the restart")
-    if there:
-        wanted = {SUCCESS: 1, REFUNDED: 1, NOT_REFUNDED: int(answer.ok)}
-        await kit.expect_effects("ignores-repeats-after-a-restart", order_no, **wanted)
-    else:
-        reason = "what it had been told before the restart was gone"
-        kit.findings.miss("ignores-repeats-after-a-restart", reason)
-
-
-async def _is_there(kit: Kit, order_no: str, *methods: str) -> bool:
-    """Whether what was acknowledged before the restart has its effect after it."""
-    found = await kit.effects(order_no)
-    lost = [method for method in methods if found is not None and not found[method]]
-    if found is not None:
-        what = f"{order_no}: answered OK before the restart, gone after it: {', '.join(lost)}"
-        kit.findings.see("durable-before-ok", not lost, what)
-    return not lost
-
-
-async def killed(kit: Kit) -> None:
-    """Killed while it is being told things: whatever it answered OK to must be there."""
-    order_nos = [await kit.order() for _ in range(STREAMS)]
-    for order_no in order_nos:
-        await kit.given(order_no, SUCCESS)
-    over = asyncio.Event()
-    streams = [asyncio.create_task(_stream(kit, order_no, over)) for order_no in order_nos]
-    try:
-        await kit.restart()
-    finally:
-        over.set()
-        acknowledged = await asyncio.gather(*streams)
-    for order_no, last in zip(order_nos, acknowledged, strict=True):
-        found = await kit.effects(order_no)
-        if found is None:
-            return
-        count = found[NOT_REFUNDED]
-        # the one that was under way when it died may be there or not
-        there = last - 1 <= count <= last
-        what = (
-            f"{order_no}: {last - 1} calls were answered OK before it was killed, {count} are there"
-        )
-        kit.findings.see("durable-before-ok", there, what)
-
-
-async def _stream(kit: Kit, order_no: str, over: asyncio.Event) -> int:
-    """Tell it something after the other until it fails; the last sequence that was acknowledged."""
-    target = kit.target
-    for sequence in range(2, STREAM_MOST):
-        request = kit.made(order_no, NOT_REFUNDED, sequence)
-        if over.is_set() or not (await target.call(NOT_REFUNDED, request)).ok:
-            return sequence - 1
-        await asyncio.sleep(STREAM_PAUSE_S)
-    return STREAM_MOST - 1
-
-
 _PLAIN = (
     Scenario(repeats, ("acknowledges-repeats", "ignores-repeats")),
     Scenario(copies_at_once, ("acknowledges-copies-at-once", "ignores-copies-at-once")),
@@ -289,16 +234,13 @@ _PLAIN = (
     Scenario(told_again, ("counts-money-once",), (SUCCESS, REFUNDED)),
     Scenario(used_sequences, ("notices-used-sequences",), (SUCCESS, REFUNDED)),
     Scenario(late_money, ("takes-late-money",), (SUCCESS, CLOSED)),
+    Scenario(refunds_made_elsewhere, ("takes-refunds-made-elsewhere",), (SUCCESS, REFUNDED)),
     Scenario(what_is_new, ("takes-what-is-new",)),
     Scenario(callers_that_go_away, ("survives-callers-that-go-away",), (SUCCESS, REFUNDED)),
     Scenario(orders_apart, ("keeps-orders-apart",), (SUCCESS, REFUNDED)),
 )
 AFTER_RESTART = (
-    Scenario(
-        restart,
-        ("remembers-over-a-restart", "ignores-repeats-after-a-restart"),
-        (SUCCESS, REFUNDED, NOT_REFUNDED),
-    ),
+    Scenario(restart, RESTART_JUDGES, (SUCCESS, REFUNDED, NOT_REFUNDED)),
     Scenario(killed, ("durable-before-ok",), (SUCCESS, NOT_REFUNDED)),
 )
 SCENARIOS = (*_PLAIN, *AFTER_RESTART)

@@ -48,6 +48,7 @@ class Target:
     """Calls the order service as Midas does."""
 
     def __init__(self, channel: aio.Channel, timeout_s: float) -> None:
+        self._channel = channel
         self._stub = OrderPaymentServiceStub(channel)
         self.timeout_s = timeout_s
 
@@ -61,6 +62,10 @@ class Target:
             code, details = error.code().name, error.details() or ""
             reused_below = _reused_below(error)
         return Answer(code, details, time.monotonic() - began, reused_below)
+
+    async def gone(self) -> None:
+        """Wait until the connection, which is open now, is lost."""
+        await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     async def call_until_taken(self, method: str, request: Message) -> Answer:
         """Again, as Midas does, until it is OK or parks, for as long as one call may take."""

@@ -149,6 +149,11 @@ class OrderPaymentServiceServicer:
         """A charge of the order ended without money: it expired, failed or was closed, or what had been
         paid was reversed by the channel (`charge.state` tells). The order itself may be paid with
         another charge.
+
+        Not every charge that ends without money is told. One that made way for other terms
+        (`superseded`) ends in silence: nobody need wait for its end. It is told if it was paid all the
+        same (PayOrderSuccess), and if that payment was reversed. Nor is an end told that the answer of
+        the call Charge itself told.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,13 +161,18 @@ class OrderPaymentServiceServicer:
 
     def RefundSuccess(self, request, context):
         """Money went back to the payer.
+
+        Also by a refund that was made outside Midas, such as in Ping++'s dashboard: nobody asked for it
+        here, `refund.external` is set, and its `refund_no` is Ping++'s id, which begins with `re_`.
+        Book it like any other one; NOT_FOUND would park the order although the money is gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefundFailed(self, request, context):
-        """A refund was refused. The amount may be refunded again under a new refund_no.
+        """A refund was refused. The amount may be refunded again under a new refund_no. It may be one that
+        was made outside Midas, as for RefundSuccess.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

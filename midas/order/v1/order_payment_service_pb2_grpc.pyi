@@ -80,11 +80,23 @@ class OrderPaymentServiceStub:
     """A charge of the order ended without money: it expired, failed or was closed, or what had been
     paid was reversed by the channel (`charge.state` tells). The order itself may be paid with
     another charge.
+
+    Not every charge that ends without money is told. One that made way for other terms
+    (`superseded`) ends in silence: nobody need wait for its end. It is told if it was paid all the
+    same (PayOrderSuccess), and if that payment was reversed. Nor is an end told that the answer of
+    the call Charge itself told.
     """
     RefundSuccess: _grpc.UnaryUnaryMultiCallable[_order_payment_service_pb2.RefundSuccessRequest, _order_payment_service_pb2.RefundSuccessResponse]
-    """Money went back to the payer."""
+    """Money went back to the payer.
+
+    Also by a refund that was made outside Midas, such as in Ping++'s dashboard: nobody asked for it
+    here, `refund.external` is set, and its `refund_no` is Ping++'s id, which begins with `re_`.
+    Book it like any other one; NOT_FOUND would park the order although the money is gone.
+    """
     RefundFailed: _grpc.UnaryUnaryMultiCallable[_order_payment_service_pb2.RefundFailedRequest, _order_payment_service_pb2.RefundFailedResponse]
-    """A refund was refused. The amount may be refunded again under a new refund_no."""
+    """A refund was refused. The amount may be refunded again under a new refund_no. It may be one that
+    was made outside Midas, as for RefundSuccess.
+    """
 
 @_typing.type_check_only
 class OrderPaymentServiceAsyncStub(OrderPaymentServiceStub):
@@ -138,11 +150,23 @@ class OrderPaymentServiceAsyncStub(OrderPaymentServiceStub):
     """A charge of the order ended without money: it expired, failed or was closed, or what had been
     paid was reversed by the channel (`charge.state` tells). The order itself may be paid with
     another charge.
+
+    Not every charge that ends without money is told. One that made way for other terms
+    (`superseded`) ends in silence: nobody need wait for its end. It is told if it was paid all the
+    same (PayOrderSuccess), and if that payment was reversed. Nor is an end told that the answer of
+    the call Charge itself told.
     """
     RefundSuccess: _aio.UnaryUnaryMultiCallable[_order_payment_service_pb2.RefundSuccessRequest, _order_payment_service_pb2.RefundSuccessResponse]  # type: ignore[assignment]
-    """Money went back to the payer."""
+    """Money went back to the payer.
+
+    Also by a refund that was made outside Midas, such as in Ping++'s dashboard: nobody asked for it
+    here, `refund.external` is set, and its `refund_no` is Ping++'s id, which begins with `re_`.
+    Book it like any other one; NOT_FOUND would park the order although the money is gone.
+    """
     RefundFailed: _aio.UnaryUnaryMultiCallable[_order_payment_service_pb2.RefundFailedRequest, _order_payment_service_pb2.RefundFailedResponse]  # type: ignore[assignment]
-    """A refund was refused. The amount may be refunded again under a new refund_no."""
+    """A refund was refused. The amount may be refunded again under a new refund_no. It may be one that
+    was made outside Midas, as for RefundSuccess.
+    """
 
 class OrderPaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the order service implements and Midas calls.
@@ -205,6 +229,11 @@ class OrderPaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """A charge of the order ended without money: it expired, failed or was closed, or what had been
         paid was reversed by the channel (`charge.state` tells). The order itself may be paid with
         another charge.
+
+        Not every charge that ends without money is told. One that made way for other terms
+        (`superseded`) ends in silence: nobody need wait for its end. It is told if it was paid all the
+        same (PayOrderSuccess), and if that payment was reversed. Nor is an end told that the answer of
+        the call Charge itself told.
         """
 
     @_abc_1.abstractmethod
@@ -213,7 +242,12 @@ class OrderPaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_payment_service_pb2.RefundSuccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_payment_service_pb2.RefundSuccessResponse, _abc.Awaitable[_order_payment_service_pb2.RefundSuccessResponse]]:
-        """Money went back to the payer."""
+        """Money went back to the payer.
+
+        Also by a refund that was made outside Midas, such as in Ping++'s dashboard: nobody asked for it
+        here, `refund.external` is set, and its `refund_no` is Ping++'s id, which begins with `re_`.
+        Book it like any other one; NOT_FOUND would park the order although the money is gone.
+        """
 
     @_abc_1.abstractmethod
     def RefundFailed(
@@ -221,6 +255,8 @@ class OrderPaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_payment_service_pb2.RefundFailedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_payment_service_pb2.RefundFailedResponse, _abc.Awaitable[_order_payment_service_pb2.RefundFailedResponse]]:
-        """A refund was refused. The amount may be refunded again under a new refund_no."""
+        """A refund was refused. The amount may be refunded again under a new refund_no. It may be one that
+        was made outside Midas, as for RefundSuccess.
+        """
 
 def add_OrderPaymentServiceServicer_to_server(servicer: OrderPaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
