@@ -1,29 +1,48 @@
-"""Who may call what, by the client certificate that mutual TLS has checked."""
+"""Who calls, by the client certificate that mutual TLS has checked, and who may call what.
 
-from collections.abc import Iterable, Mapping
+The names are read from the certificate itself. What grpc says of it ends each name at its first
+NUL, so that `order-service<NUL>.evil` would pass for `order-service`, and does not say of a name
+whether it is the common name, a DNS name, a URI or an e-mail address.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-COMMON_NAME = "x509_common_name"
-ALTERNATIVE_NAME = "x509_subject_alternative_name"
+from cryptography import x509
+from grpc import aio
+
+Context = aio.ServicerContext[Any, Any]
+Identity = Mapping[str, Iterable[bytes]]
+
+CERTIFICATE = "x509_pem_cert"
+KINDS = ("CN", "DNS", "URI", "EMAIL", "IP")
+"""What a name can be. `DNS:audit.internal` is that name as a DNS name and as nothing else."""
+PLAIN_KINDS = ("CN", "DNS")
+"""What a name without a kind can be."""
+CERTIFICATES_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Callers:
     """For each name in a client certificate the methods that it may call.
 
-    A name is the certificate's common name or one of its subject alternative names. A method is
+    A name is `KIND:name` with one of KINDS, or a name alone for one of PLAIN_KINDS. A method is
     `package.Service/Method`, `package.Service/*` or `*`.
     """
 
     methods: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def permitted(self, identity: Mapping[str, Iterable[bytes]], method: str) -> str | None:
+    def permitted(self, identity: Identity, method: str) -> str | None:
         """The name under which the caller may call the method; None if under none."""
         service = method.partition("/")[0]
         wanted = {method, f"{service}/*", "*"}
-        for name in _names(identity):
-            if not wanted.isdisjoint(self.methods.get(name, ())):
-                return name
+        for name in names(identity):
+            for written in _written(name):
+                if not wanted.isdisjoint(self.methods.get(written, ())):
+                    return written
         return None
 
 
@@ -31,7 +50,70 @@ ANYBODY = Callers()
 """No list of callers is set: whoever can connect may call everything."""
 
 
-def _names(identity: Mapping[str, Iterable[bytes]]) -> Iterable[str]:
-    for kind in (COMMON_NAME, ALTERNATIVE_NAME):
-        for name in identity.get(kind, ()):
-            yield name.decode("utf-8", "replace")
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end of a call, for the log and for shares of what is bounded."""
+
+    name: str
+    """A name of his certificate with its kind; empty without one."""
+    address: str
+    """His IP address."""
+
+
+def caller_of(context: Context) -> Caller:
+    """Who makes this call."""
+    known = names(context.auth_context())
+    return Caller(known[0] if known else "", _address(context.peer()))
+
+
+def names(identity: Identity) -> tuple[str, ...]:
+    """Every name in the certificate, with its kind, the common name first; none without one."""
+    for pem in identity.get(CERTIFICATE, ()):
+        return _names_in(pem)
+    return ()
+
+
+def is_name(text: str) -> bool:
+    """Whether it is written as a name that a certificate could have."""
+    kind, colon, name = text.partition(":")
+    return bool(kind.strip()) and (not colon or (kind in KINDS and bool(name.strip())))
+
+
+def _written(name: str) -> Iterator[str]:
+    """The ways in which a list of callers may write the name."""
+    yield name
+    kind, _, plain = name.partition(":")
+    if kind in PLAIN_KINDS and ":" not in plain:
+        yield plain
+
+
+@lru_cache(maxsize=CERTIFICATES_REMEMBERED)
+def _names_in(pem: bytes) -> tuple[str, ...]:
+    """Of a certificate that cannot be read, none: it may call nothing."""
+    with suppress(ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
+        certificate = x509.load_pem_x509_certificate(pem)
+        common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return (
+            *(f"CN:{each.value}" for each in common if isinstance(each.value, str)),
+            *_alternative_names(certificate),
+        )
+    return ()
+
+
+def _alternative_names(certificate: x509.Certificate) -> Iterator[str]:
+    with suppress(x509.ExtensionNotFound):
+        told = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        yield from (f"DNS:{each}" for each in told.get_values_for_type(x509.DNSName))
+        yield from (
+            f"URI:{each}" for each in told.get_values_for_type(x509.UniformResourceIdentifier)
+        )
+        yield from (f"EMAIL:{each}" for each in told.get_values_for_type(x509.RFC822Name))
+        yield from (f"IP:{each}" for each in told.get_values_for_type(x509.IPAddress))
+
+
+def _address(peer: str) -> str:
+    """The address in what grpc calls a peer: `ipv4:127.0.0.1:4711`, `ipv6:%5B::1%5D:4711`."""
+    family, _, rest = peer.partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return peer
+    return rest.rpartition(":")[0].removeprefix("%5B").removesuffix("%5D")

@@ -222,6 +222,24 @@ UNREADABLE = Row(
     "the bytes are no {message}",
     pb.RETRY_NEVER,
 )
+NOT_ARRIVED = Row(
+    StatusCode.UNAVAILABLE,
+    "REQUEST_NOT_ARRIVED",
+    "the call began and its request did not follow in time; nothing was written or sent",
+    pb.RETRY_SAME_KEY,
+)
+NO_REQUEST = Row(
+    StatusCode.INVALID_ARGUMENT,
+    "UNREADABLE_REQUEST",
+    "the call ended without any request",
+    pb.RETRY_NEVER,
+)
+TOO_MANY_STREAMS = Row(
+    StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_STREAMS",
+    "another caller needed the place of this call; it may be made again",
+    pb.RETRY_SAME_KEY,
+)
 TOO_LARGE = Row(
     StatusCode.RESOURCE_EXHAUSTED,
     "REQUEST_TOO_LARGE",

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
 from midas.rpc import errors
+from midas.rpc.entrance import Entrance, Streams, end
 
 Context = aio.ServicerContext[Any, Any]
 _Response = health_pb2.HealthCheckResponse
@@ -74,20 +76,34 @@ class Health:
                     await self._changed.wait()
 
 
-def handlers(health: Health) -> grpc.GenericRpcHandler:
-    """What grpc needs to serve it."""
+def handlers(health: Health, entrance: Entrance, streams: Streams) -> grpc.GenericRpcHandler:
+    """What grpc needs to serve it: open to anybody, and with bounds of its own."""
+
+    async def check(_: object, context: Context) -> bytes:
+        _, raw = await entrance.message(context, f"{SERVICE}/Check")
+        answer = await health.Check(await _request(raw, context), context)
+        told: bytes = answer.SerializeToString()
+        return told
+
+    async def watch(_: object, context: Context) -> None:
+        _, raw = await entrance.message(context, f"{SERVICE}/Watch")
+        request = await _request(raw, context)
+        await streams.hold(context, f"{SERVICE}/Watch", health.Watch(request, context))
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                health.Check,
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
-                response_serializer=_Response.SerializeToString,
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                health.Watch,
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
-                response_serializer=_Response.SerializeToString,
+            "Check": grpc.stream_unary_rpc_method_handler(check),
+            "Watch": grpc.stream_stream_rpc_method_handler(
+                watch, response_serializer=_Response.SerializeToString
             ),
         },
     )
+
+
+async def _request(raw: bytes, context: Context) -> health_pb2.HealthCheckRequest:
+    try:
+        return health_pb2.HealthCheckRequest.FromString(raw)
+    except DecodeError:
+        name = health_pb2.HealthCheckRequest.DESCRIPTOR.full_name
+        await end(context, errors.failure_in(errors.UNREADABLE, message=name))

@@ -1,4 +1,4 @@
-"""What surrounds every method: bounds, permissions, deadline, rich errors and one log line.
+"""What surrounds every method: bounds, deadline, rich errors and one log line.
 
 The outermost wrapper of a method takes and gives bytes. So a request that is no protobuf, or too
 large, is answered with the same rich details as everything else, and nothing that is raised inside
@@ -23,7 +23,7 @@ from midas import limits
 from midas.errors import MidasError, Overloaded
 from midas.observability import failure, say
 from midas.rpc import errors
-from midas.rpc.callers import ANYBODY, Callers
+from midas.rpc.entrance import Entrance, end
 from midas.v1 import errors_pb2 as pb
 
 Request = TypeVar("Request", bound=Message)
@@ -64,12 +64,11 @@ class Method(Generic[Request]):
 class Calls:
     """All calls of a server: wraps its methods and knows what is under way."""
 
-    def __init__(
-        self, callers: Callers = ANYBODY, concurrent_max: int = limits.CONCURRENT_RPCS
-    ) -> None:
-        self._callers = callers
+    def __init__(self, entrance: Entrance, concurrent_max: int) -> None:
+        self._entrance = entrance
         self._concurrent_max = concurrent_max
         self._active: set[asyncio.Task[Any]] = set()
+        """Also those that wait for their message."""
         self._interrupting = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,25 +83,32 @@ class Calls:
     def interrupt(self) -> None:
         """Answer every call under way at once with what is known: that its outcome is not."""
         self._interrupting = True
-        for task in self._active:
+        for task in self._active - self._entrance.arrivals.end_all():
             task.cancel()
 
     def handler(self, method: Method[Any]) -> "grpc.RpcMethodHandler[Any, Any]":
         """What grpc calls for this method, with bytes in and out."""
 
-        async def serve(raw: bytes, context: Context) -> bytes:
-            return await self._serve(method, raw, context)
+        async def serve(_: object, context: Context) -> bytes:
+            task = _this_task()
+            self._active.add(task)
+            self._idle.clear()
+            try:
+                caller, raw = await self._entrance.message(context, method.name)
+                return await self._serve(method, raw, Call(context, _ids(caller)), task)
+            finally:
+                self._active.discard(task)
+                if not self._active:
+                    self._idle.set()
 
-        return grpc.unary_unary_rpc_method_handler(serve)
+        return grpc.stream_unary_rpc_method_handler(serve)
 
-    async def _serve(self, method: Method[Any], raw: bytes, context: Context) -> bytes:
+    async def _serve(
+        self, method: Method[Any], raw: bytes, call: Call, task: asyncio.Task[Any]
+    ) -> bytes:
         started = perf_counter()
-        call = Call(context)
-        task = _this_task()
-        self._active.add(task)
-        self._idle.clear()
         try:
-            answer = await self._answer(method, raw, context, call)
+            answer = await self._answer(method, raw, call)
             _note(method, call, started)
         except BaseException as error:
             failed = _failure(method, error, gone=task.cancelling() > 0 and not self._interrupting)
@@ -110,17 +116,11 @@ class Calls:
                 _note(method, call, started, code="CANCELLED")
                 raise
             _note_failure(method, call, started, failed, error)
-            await context.abort(failed.code, failed.message, failed.trailers)
-        finally:
-            self._active.discard(task)
-            if not self._active:
-                self._idle.set()
+            await end(call.context, failed)
         return answer
 
-    async def _answer(self, method: Method[Any], raw: bytes, context: Context, call: Call) -> bytes:
-        if self._callers.methods:
-            call.ids["caller"] = self._permitted(method, context)
-        if len(self._active) > self._concurrent_max:
+    async def _answer(self, method: Method[Any], raw: bytes, call: Call) -> bytes:
+        if len(self._active) - len(self._entrance.arrivals) > self._concurrent_max:
             raise Overloaded
         if len(raw) > limits.REQUEST_BYTES:
             size, most = len(raw), limits.REQUEST_BYTES
@@ -133,12 +133,6 @@ class Calls:
         answer = await method.answer(request, call)
         return answer.SerializeToString()
 
-    def _permitted(self, method: Method[Any], context: Context) -> str:
-        caller = self._callers.permitted(context.auth_context(), method.name)
-        if caller is None:
-            raise Refused(errors.failure_in(errors.NOT_PERMITTED, method=method.name))
-        return caller
-
 
 class Refused(Exception):
     """A call that ends before any method of Midas sees it."""
@@ -149,7 +143,10 @@ class Refused(Exception):
 
 
 class UnknownMethods(grpc.GenericRpcHandler):
-    """Answers calls of methods that do not exist. Comes last."""
+    """Answers calls of methods that do not exist, unread. Comes last."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -157,12 +154,14 @@ class UnknownMethods(grpc.GenericRpcHandler):
         """The handler of any method at all."""
         method = handler_call_details.method.removeprefix("/")
 
-        async def serve(_: bytes, context: Context) -> bytes:
-            failed = errors.failure_in(errors.NO_SUCH_METHOD, method=method)
-            _tell_failure(method, {}, perf_counter(), failed)
-            await context.abort(failed.code, failed.message, failed.trailers)
+        async def serve(_: object, context: Context) -> bytes:
+            await self._entrance.turn_away(context, method, errors.NO_SUCH_METHOD)
 
-        return grpc.unary_unary_rpc_method_handler(serve)
+        return grpc.stream_unary_rpc_method_handler(serve)
+
+
+def _ids(caller: str) -> dict[str, str]:
+    return {"caller": caller} if caller else {}
 
 
 def _time_for(context: Context) -> timedelta | None:

@@ -12,11 +12,13 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
     reflection_pb2,
 )
 
+from midas.rpc.entrance import Streams
+
 V1 = "grpc.reflection.v1.ServerReflection"
 V1_ALPHA = reflection.SERVICE_NAME
 
 
-def handlers(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
+def handlers(services: Iterable[str], streams: Streams) -> list[grpc.GenericRpcHandler]:
     """What grpc needs to serve it; `services` are the names that are listed."""
     servicer = reflection.aio.ReflectionServicer((*services, V1_ALPHA))
     handler = grpc.stream_stream_rpc_method_handler(
@@ -24,5 +26,5 @@ def handlers(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    method = {"ServerReflectionInfo": handler}
+    method = {"ServerReflectionInfo": streams.held(handler, f"{V1}/ServerReflectionInfo")}
     return [grpc.method_handlers_generic_handler(name, method) for name in (V1, V1_ALPHA)]

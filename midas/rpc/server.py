@@ -12,15 +12,23 @@ from grpc import aio
 from midas import limits
 from midas.errors import SettingsError
 from midas.rpc import health, reflection
+from midas.rpc.arrivals import Arrivals, Shares
 from midas.rpc.callers import ANYBODY, Callers
+from midas.rpc.entrance import Entrance, Streams
 from midas.rpc.health import Health
 from midas.rpc.interceptor import Calls, Method, UnknownMethods
+from midas.rpc.refusals import Refusals
 
-REQUEST_BYTES_READ = 6 * 1024 * 1024
-"""What grpc reads at most, somewhat more than it does by default: a client that sends 4 MB by
-mistake is told so with all details. Beyond it grpc itself refuses, without them."""
-OTHER_RPCS = 64
-"""Health and reflection calls that fit beside CONCURRENT_RPCS calls of payments."""
+OPEN_CALLS = 64
+"""How many calls of health may wait for their message beside those of payments."""
+OPEN_STREAMS = 128
+"""How many watches of health and streams of reflection there may be; all small, all quiet."""
+REQUEST_BYTES_READ = limits.REQUEST_BYTES + 64 * 1024
+"""What grpc reads at most of a message, unpacked: a little more than what is accepted, so that who
+is just above it is told so with all details. Beyond it grpc itself refuses, without them."""
+STREAMS_PER_CONNECTION = 128
+"""Calls that one connection may have under way; a grpc client lets further ones wait. Those that
+were taken back count until Midas has done with them, which ends HTTP/2's rapid reset."""
 KEEPALIVE = timedelta(seconds=60)
 KEEPALIVE_TIMEOUT = timedelta(seconds=20)
 KEEPALIVE_FROM_CLIENTS = timedelta(seconds=10)
@@ -64,16 +72,19 @@ class Server:
 
     def __init__(self, services: Services, binding: Binding) -> None:
         self.health = Health(services)
-        self._calls = Calls(binding.callers, binding.concurrent_rpcs)
-        self._server = aio.server(
-            options=_options(), maximum_concurrent_rpcs=binding.concurrent_rpcs + OTHER_RPCS
-        )
+        refusals = Refusals()
+        entrance = Entrance(Arrivals(binding.concurrent_rpcs), refusals, binding.callers)
+        anybody = Entrance(Arrivals(OPEN_CALLS), refusals)
+        streams = Streams(Shares(OPEN_STREAMS), anybody)
+        self._calls = Calls(entrance, binding.concurrent_rpcs)
+        # grpc's own bound counts calls whose message never comes, and cannot tell health apart
+        self._server = aio.server(options=_options())
         self._server.add_generic_rpc_handlers(
             (
                 *(self._handlers(name, methods) for name, methods in services.items()),
-                health.handlers(self.health),
-                *reflection.handlers((*services, health.SERVICE)),
-                UnknownMethods(),
+                health.handlers(self.health, anybody, streams),
+                *reflection.handlers((*services, health.SERVICE), streams),
+                UnknownMethods(anybody),
             )
         )
         self._refusing: asyncio.Task[None] | None = None
@@ -133,6 +144,7 @@ def _options() -> list[tuple[str, int]]:
         # a second process on the same port is a mistake, and grpc would let both of them serve
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", REQUEST_BYTES_READ),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
         ("grpc.keepalive_time_ms", _ms(KEEPALIVE)),
         ("grpc.keepalive_timeout_ms", _ms(KEEPALIVE_TIMEOUT)),
         ("grpc.keepalive_permit_without_calls", 1),

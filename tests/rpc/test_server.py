@@ -52,10 +52,9 @@ async def test_text_that_is_no_utf8_is_refused() -> None:
 async def test_a_request_over_the_bound_is_refused() -> None:
     """Above REQUEST_BYTES the caller is told the bound; far above grpc itself refuses."""
     async with served() as midas:
-        for size in (limits.REQUEST_BYTES, 5_000_000):
-            told = await told_by(midas.stub.Charge(charge_request(body="x" * size)))
-            assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert told.info.reason == "REQUEST_TOO_LARGE"
+        told = await told_by(midas.stub.Charge(charge_request(body="x" * limits.REQUEST_BYTES)))
+        assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert told.info.reason == "REQUEST_TOO_LARGE"
         with pytest.raises(aio.AioRpcError) as refused:
             await midas.stub.Charge(charge_request(body="x" * REQUEST_BYTES_READ))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

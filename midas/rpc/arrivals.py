@@ -1,0 +1,155 @@
+"""Calls that have begun and whose message has not arrived.
+
+A call begins with its headers, 60 bytes of them, and its message may follow whenever the caller
+likes. So nothing that is scarce is given to a call before its message is there: it waits here,
+for a few seconds at most, and where too many wait the oldest is ended. A caller that means it sends
+both together and waits no longer than they take to be read.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from grpc import aio
+
+Context = aio.ServicerContext[Any, Any]
+
+SWEEP_S = 2.5
+"""A call that two sweeps have found waiting is ended: between one and two of these after its
+headers. Counting sweeps and not seconds, a process that was held up ends nobody for it."""
+
+
+class NotArrived(Exception):
+    """The message did not arrive in time, or another one needed the room."""
+
+
+class NoMessage(Exception):
+    """The caller ended the call without any message."""
+
+
+class Ending:
+    """Tasks of calls that are ended from within, so that it can be told from a caller's going."""
+
+    def __init__(self) -> None:
+        self._ended: set[asyncio.Task[Any]] = set()
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """Interrupt it where it waits."""
+        self._ended.add(task)
+        task.cancel()
+
+    @contextmanager
+    def raises(self, error: Exception) -> Iterator[None]:
+        """What `end` comes to in the present task. A CancelledError of ours must not reach grpc."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+            task.uncancel()
+            raise error from None
+        finally:
+            self._ended.discard(task)
+
+
+class Arrivals:
+    """The calls that wait for their message, the oldest first."""
+
+    def __init__(self, most: int, sweep_s: float = SWEEP_S) -> None:
+        self._most = most
+        self._sweep_s = sweep_s
+        self._waiting: dict[asyncio.Task[Any], int] = {}
+        """With the number of sweeps that had been made when each came."""
+        self._sweeps = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending = Ending()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def message(self, context: Context) -> bytes:
+        """The one message of the call. Raises NotArrived and NoMessage."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
+        if len(self._waiting) >= self._most:
+            self._end(next(iter(self._waiting)))
+        self._waiting[task] = self._sweeps
+        if self._timer is None:
+            self._sweep_later()
+        with self._ending.raises(NotArrived()):
+            try:
+                message = await context.read()
+            finally:
+                self._waiting.pop(task, None)
+        if not isinstance(message, bytes):
+            raise NoMessage
+        return message
+
+    def end_all(self) -> set[asyncio.Task[Any]]:
+        """End every call that waits, as if its time were over. Gives their tasks."""
+        waiting = set(self._waiting)
+        for task in waiting:
+            self._end(task)
+        return waiting
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        del self._waiting[task]
+        self._ending.end(task)
+
+    def _sweep_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._sweep_s, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        late = [task for task, came in self._waiting.items() if came < self._sweeps]
+        for task in late:
+            self._end(task)
+        self._sweeps += 1
+        if self._waiting:
+            self._sweep_later()
+
+
+class Shares:
+    """Places for calls that go on for as long as the caller likes.
+
+    Where all are taken, the oldest call of the caller who has most of them is ended: a newcomer
+    always gets a place, and nobody can keep the others out with calls of his own.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[Hashable, dict[asyncio.Task[Any], None]] = {}
+        self._ending = Ending()
+
+    def __len__(self) -> int:
+        return sum(len(each) for each in self._held.values())
+
+    @contextmanager
+    def place(self, holder: Hashable, error: Exception) -> Iterator[None]:
+        """A place for the present task; raises `error` in it when it must make room."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
+        if len(self) >= self._most:
+            self._make_room()
+        self._held.setdefault(holder, {})[task] = None
+        with self._ending.raises(error):
+            try:
+                yield
+            finally:
+                self._leave(holder, task)
+
+    def _make_room(self) -> None:
+        holder, tasks = max(self._held.items(), key=lambda each: len(each[1]))
+        task = next(iter(tasks))
+        self._leave(holder, task)
+        self._ending.end(task)
+
+    def _leave(self, holder: Hashable, task: asyncio.Task[Any]) -> None:
+        mine = self._held.get(holder, {})
+        mine.pop(task, None)
+        if not mine:
+            self._held.pop(holder, None)

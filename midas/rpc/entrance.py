@@ -1,0 +1,106 @@
+"""What a call passes before any method sees it: permission first, then its message.
+
+To grpc every method takes a stream, so that a call is met when its headers are there. Who may not
+call is refused before anything of his message is read or unpacked.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, NoReturn
+
+import grpc
+from grpc import aio
+
+from midas.rpc import errors
+from midas.rpc.arrivals import Arrivals, NoMessage, NotArrived, Shares
+from midas.rpc.callers import ANYBODY, Callers, caller_of
+from midas.rpc.refusals import Refusals
+
+Context = aio.ServicerContext[Any, Any]
+
+CALLS_LEFT_WORTH_TELLING = 100
+"""Calls of one caller in a minute that he took back before their message was there: a few are
+deadlines that passed, this many are a defect or an attack (HTTP/2 rapid reset)."""
+
+
+class Entrance:
+    """Lets calls in, or ends them with an error that says why; the log names the caller."""
+
+    def __init__(self, arrivals: Arrivals, refusals: Refusals, callers: Callers = ANYBODY) -> None:
+        self.arrivals = arrivals
+        self.refusals = refusals
+        self._callers = callers
+
+    async def message(self, context: Context, method: str) -> tuple[str, bytes]:
+        """The name under which the caller is permitted (empty if anybody is), and his request.
+
+        Raises what grpc expects of a call that was ended: AbortError, or CancelledError when the
+        caller has gone.
+        """
+        name: str | None = ""
+        if self._callers.methods:
+            name = self._callers.permitted(context.auth_context(), method)
+        if name is None:
+            await self.turn_away(context, method, errors.NOT_PERMITTED)
+        try:
+            return name, await self.arrivals.message(context)
+        except NotArrived:
+            await self.turn_away(context, method, errors.NOT_ARRIVED)
+        except NoMessage:
+            self._count_left(context, method)
+            await end(context, errors.failure_in(errors.NO_REQUEST))
+        except asyncio.CancelledError:
+            self._count_left(context, method)
+            raise
+
+    async def turn_away(self, context: Context, method: str, row: errors.Row) -> NoReturn:
+        """End the call with this error, and name the caller in the log. Raises AbortError."""
+        self.refusals.tell(row.reason, caller_of(context), method)
+        await end(context, errors.failure_in(row, method=method))
+
+    def _count_left(self, context: Context, method: str) -> None:
+        caller = caller_of(context)
+        self.refusals.tell("CALLS_TAKEN_BACK", caller, method, CALLS_LEFT_WORTH_TELLING)
+
+
+class Streams:
+    """Bounds what anybody may keep open: watching health, and reflection."""
+
+    def __init__(self, shares: Shares, entrance: Entrance) -> None:
+        self._shares = shares
+        self._entrance = entrance
+
+    async def hold(self, context: Context, method: str, work: Awaitable[None]) -> None:
+        """Do the work in a place of its own; ends the call when others need that place."""
+        try:
+            with self._shares.place(caller_of(context), Displaced()):
+                await work
+        except Displaced:
+            await self._entrance.turn_away(context, method, errors.TOO_MANY_STREAMS)
+
+    def held(
+        self, handler: "grpc.RpcMethodHandler[Any, Any]", method: str
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The same method of streams, bounded."""
+        messages: Any = handler.stream_stream
+
+        async def serve(requests: AsyncIterator[Any], context: Context) -> None:
+            async def answer() -> None:
+                async for each in messages(requests, context):
+                    await context.write(each)
+
+            await self.hold(context, method, answer())
+
+        return grpc.stream_stream_rpc_method_handler(
+            serve, handler.request_deserializer, handler.response_serializer
+        )
+
+
+class Displaced(Exception):
+    """Somebody else needed the place."""
+
+
+async def end(context: Context, failed: errors.Failure) -> NoReturn:
+    """End the call with this error. Raises AbortError, which grpc expects."""
+    await context.abort(failed.code, failed.message, failed.trailers)
+    raise AssertionError("abort raises")

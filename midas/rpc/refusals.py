@@ -1,0 +1,66 @@
+"""Log lines about callers who are turned away: enough to name them, never a flood."""
+
+import asyncio
+import logging
+
+from midas.rpc.callers import Caller
+
+PAUSE_S = 60.0
+"""After a line about a caller, how long his further refusals are only counted."""
+CALLERS_TOLD = 256
+"""How many of them are told apart at a time; all others are counted as one."""
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, Caller]
+
+
+class Refusals:
+    """Tells the first refusal of a caller at once, and then once a minute how many there were."""
+
+    def __init__(self, pause_s: float = PAUSE_S) -> None:
+        self._pause_s = pause_s
+        self._counts: dict[Key, int] = {}
+        """Refusals since the last line, by reason and caller."""
+        self._told: set[Key] = set()
+
+    def tell(self, reason: str, caller: Caller, method: str, worth_telling: int = 1) -> None:
+        """Say that this caller's call was refused, or count it. Needs a running event loop.
+
+        Fewer than `worth_telling` within a minute are not told: what happens to good callers, too.
+        """
+        key = (reason, caller)
+        if key not in self._counts and len(self._counts) >= CALLERS_TOLD:
+            key = (reason, Caller("others", ""))
+        if key not in self._counts:
+            self._counts[key] = 0
+            self._look_again_later(key, worth_telling)
+        self._counts[key] += 1
+        if self._counts[key] == worth_telling and key not in self._told:
+            self._told.add(key)
+            self._say(key, method)
+
+    def _look_again_later(self, key: Key, worth_telling: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._pause_s, self._look_again, key, worth_telling)
+
+    def _look_again(self, key: Key, worth_telling: int) -> None:
+        """Say how many there were since the last line; forget a caller who has stopped."""
+        if self._counts[key] >= worth_telling:
+            self._say(key)
+            self._look_again_later(key, worth_telling)
+        else:
+            del self._counts[key]
+            self._told.discard(key)
+
+    def _say(self, key: Key, method: str = "") -> None:
+        reason, caller = key
+        extra = {
+            "reason": reason,
+            "caller": caller.name,
+            "peer": caller.address,
+            "method": method,
+            "count": self._counts[key],
+        }
+        self._counts[key] = 0
+        _log.warning("caller_refused", extra=extra)
