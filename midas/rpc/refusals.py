@@ -12,7 +12,8 @@ CALLERS_TOLD = 256
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, Caller]
+Key = tuple[str, str]
+"""The reason, and the caller's name, or his address where he has none."""
 
 
 class Refusals:
@@ -22,22 +23,24 @@ class Refusals:
         self._pause_s = pause_s
         self._counts: dict[Key, int] = {}
         """Refusals since the last line, by reason and caller."""
-        self._told: set[Key] = set()
+        self._told: dict[Key, Caller] = {}
+        """Who has had a line, as he was known then."""
 
     def tell(self, reason: str, caller: Caller, method: str, worth_telling: int = 1) -> None:
         """Say that this caller's call was refused, or count it. Needs a running event loop.
 
         Fewer than `worth_telling` within a minute are not told: what happens to good callers, too.
         """
-        key = (reason, caller)
+        key = (reason, caller.name or caller.address)
         if key not in self._counts and len(self._counts) >= CALLERS_TOLD:
-            key = (reason, Caller("others", ""))
+            caller = Caller("others", "")
+            key = (reason, caller.name)
         if key not in self._counts:
             self._counts[key] = 0
             self._look_again_later(key, worth_telling)
         self._counts[key] += 1
         if self._counts[key] == worth_telling and key not in self._told:
-            self._told.add(key)
+            self._told[key] = caller
             self._say(key, method)
 
     def _look_again_later(self, key: Key, worth_telling: int) -> None:
@@ -46,17 +49,17 @@ class Refusals:
 
     def _look_again(self, key: Key, worth_telling: int) -> None:
         """Say how many there were since the last line; forget a caller who has stopped."""
-        if self._counts[key] >= worth_telling:
+        if key in self._told and self._counts[key] >= worth_telling:
             self._say(key)
             self._look_again_later(key, worth_telling)
         else:
             del self._counts[key]
-            self._told.discard(key)
+            self._told.pop(key, None)
 
     def _say(self, key: Key, method: str = "") -> None:
-        reason, caller = key
+        caller = self._told[key]
         extra = {
-            "reason": reason,
+            "reason": key[0],
             "caller": caller.name,
             "peer": caller.address,
             "method": method,

@@ -27,8 +27,14 @@ REQUEST_BYTES_READ = limits.REQUEST_BYTES + 64 * 1024
 """What grpc reads at most of a message, unpacked: a little more than what is accepted, so that who
 is just above it is told so with all details. Beyond it grpc itself refuses, without them."""
 STREAMS_PER_CONNECTION = 128
-"""Calls that one connection may have under way; a grpc client lets further ones wait. Those that
-were taken back count until Midas has done with them, which ends HTTP/2's rapid reset."""
+"""Calls that one connection may have under way; a grpc client lets further ones wait."""
+STREAMS_GOING = STREAMS_PER_CONNECTION
+"""Calls that were answered or taken back and are not cleared away yet: so many more of them, before
+new ones are refused. It ends HTTP/2's rapid reset. With grpc's own 0 a good client that uses all of
+its streams is refused, too, without any details."""
+CALLS_WAITING = 20_000
+"""Calls that grpc keeps for Midas while it is busy. With its own 1,000 it cancels calls of anybody,
+without details, as soon as one caller has sent so many."""
 KEEPALIVE = timedelta(seconds=60)
 KEEPALIVE_TIMEOUT = timedelta(seconds=20)
 KEEPALIVE_FROM_CLIENTS = timedelta(seconds=10)
@@ -145,6 +151,9 @@ def _options() -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", REQUEST_BYTES_READ),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+        ("grpc.http2.max_deallocating_streams", STREAMS_GOING),
+        ("grpc.server.max_pending_requests", CALLS_WAITING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * CALLS_WAITING),
         ("grpc.keepalive_time_ms", _ms(KEEPALIVE)),
         ("grpc.keepalive_timeout_ms", _ms(KEEPALIVE_TIMEOUT)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -41,6 +41,11 @@ def message(stream: int, body: bytes, *, compressed: bool = False) -> bytes:
     return frame(DATA, END_STREAM, stream, head + body)
 
 
+def data(stream: int, raw: bytes) -> bytes:
+    """A DATA frame after which more is due."""
+    return frame(DATA, 0, stream, raw)
+
+
 def reset(stream: int) -> bytes:
     """RST_STREAM."""
     return frame(RST_STREAM, 0, stream, CANCEL.to_bytes(4, "big"))
@@ -58,6 +63,8 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.told: Counter[str] = Counter()
         """How often there was `reset`, `goaway`, `ended` (a stream) and `closed`."""
+        self.closed = asyncio.Event()
+        self._heard = asyncio.Event()
         self.settled = asyncio.Event()
         """The server's settings have arrived and are acknowledged, or it is closed."""
         self._reader = reader
@@ -79,7 +86,14 @@ class Connection:
     @property
     def open(self) -> bool:
         """Whether the server has not closed it."""
-        return not self.told["closed"]
+        return not self.closed.is_set()
+
+    async def hear(self, what: str, count: int = 1) -> None:
+        """Wait until `told` has so many of it. AssertionError if it is closed before."""
+        while self.told[what] < count:
+            assert self.open, f"closed after {dict(self.told)}"
+            self._heard.clear()
+            await self._heard.wait()
 
     async def close(self) -> None:
         """Go without a word."""
@@ -93,7 +107,10 @@ class Connection:
                 length, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
                 payload = await self._reader.readexactly(length)
                 await self._take(kind, flags, payload)
+                self._heard.set()
         self.told["closed"] += 1
+        self.closed.set()
+        self._heard.set()
         self.settled.set()
 
     async def _take(self, kind: int, flags: int, payload: bytes) -> None:

@@ -1,0 +1,37 @@
+"""`python -m tests.attacks`: attack, count. Exit status 0 if no good call was broken for long."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.attacks.plan import ATTACKS, Attack
+from tests.attacks.stage import Damage, staged
+
+
+async def _play(attack: Attack) -> Damage:
+    with tempfile.TemporaryDirectory() as folder:
+        async with staged(Path(folder), **attack.settings) as stage:
+            options = [*attack.options]
+            if attack.certificate:
+                options += ["--tls", stage.certificate(attack.certificate)]
+            return await stage.attack(attack.kind, *options)
+
+
+def main() -> int:
+    """Play what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(ATTACKS))
+    names = parser.parse_args().names or list(ATTACKS)
+    failed = 0
+    for name in names:
+        damage = asyncio.run(_play(ATTACKS[name]))
+        why = ATTACKS[name].too_much(damage)
+        failed += bool(why)
+        print(f"{name}: {why or 'withstood'}\n{damage}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
