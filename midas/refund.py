@@ -15,6 +15,9 @@ from typing import Any
 
 from midas.records import changed
 
+REFUND_NO_KEY = "refund_no"
+"""Where in the metadata of a refund at Ping++ our own key travels."""
+
 
 class RefundState(StrEnum):
     """Where a refund stands; `protos/midas/v1/refund.proto` tells what each promises."""

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from midas import limits
 from midas.charge import ChargeTerms
 from midas.errors import FieldViolation
@@ -122,6 +120,8 @@ def refund_digest(terms: RefundTerms, out_trade_no: str) -> str:
 
 
 def _digest(*parts: Any) -> str:
+    import orjson  # here: the rules above are also used where it is not installed (midas/mock)
+
     canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()
 

@@ -15,8 +15,7 @@ from midas.charge import ChargeTerms
 from midas.errors import FieldViolation
 from midas.limits import DESCRIPTION_CHARACTERS, METADATA_CHARACTERS, METADATA_PAIRS
 from midas.psp.channels import Channel, Extra, Kind, find
-from midas.psp.facts import REFUND_NO_KEY
-from midas.refund import Refund
+from midas.refund import REFUND_NO_KEY, Refund
 
 SUBJECT_SIZE = 32
 EXPIRY_MIN_S = 60

@@ -22,7 +22,7 @@ from midas.psp.signing import Signer, Verifier
 from midas.psp.strict_json import Unreadable
 from midas.psp.transport import Answer, Sent, Transport, Wire
 from midas.psp.verdicts import Health, health, judge
-from midas.refund import Refund, RefundFacts
+from midas.refund import REFUND_NO_KEY, Refund, RefundFacts
 
 PAGE_SIZE = 100
 """The most that Ping++ gives at once (pingpp.md section 1)."""
@@ -311,7 +311,7 @@ def _refund_body(refund: Refund) -> dict[str, Any]:
     body: dict[str, Any] = {
         "amount": refund.amount,
         "description": refund.description,
-        "metadata": {**refund.metadata, facts.REFUND_NO_KEY: refund.refund_no},
+        "metadata": {**refund.metadata, REFUND_NO_KEY: refund.refund_no},
     }
     if refund.funding_source is not None:
         body["funding_source"] = refund.funding_source.value

@@ -14,10 +14,7 @@ from midas.limits import REFUND_NO_CHARACTERS
 from midas.ports import ChargePage, RefundPage
 from midas.psp.codes import MEANINGS, Meaning
 from midas.psp.strict_json import Json, Unreadable, parse_list, parse_object
-from midas.refund import RefundFacts, RefundSaid
-
-REFUND_NO_KEY = "refund_no"
-"""Where in a refund's metadata our own key travels."""
+from midas.refund import REFUND_NO_KEY, RefundFacts, RefundSaid
 
 _ID_CHARACTERS = REFUND_NO_CHARACTERS
 """A refund that was made elsewhere is booked under its id, so that no id may be longer than a key.
