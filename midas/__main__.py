@@ -1,13 +1,21 @@
-"""The `midas` command. Everything behind it is in `midas.cli`, and needs the server extra."""
+"""The `midas` command. `midas mock` runs wherever the stubs do; the rest needs the server extra."""
 
 import sys
 
-NEEDS_SERVER = "midas: this command needs the server extra; install midas[server].\n"
+NEEDS_SERVER = """\
+midas: this command needs the server extra; install midas[server].
+  Without it there is midas mock, canned answers to every call: midas mock --help
+"""
+MOCK = "mock"
 USAGE = 2
 
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad usage or settings, 3 unknown."""
+    if sys.argv[1:2] == [MOCK]:
+        from midas.mock.command import run
+
+        sys.exit(run(sys.argv[2:]))
     try:
         from midas.cli.app import cli
 

@@ -17,8 +17,8 @@ ONLY_IN = {
     "pingpp": ("midas/psp/",),
     "sqlalchemy": ("midas/storage/",),
     "alembic": ("midas/storage/",),
-    "grpc": ("midas/rpc/", "midas/cli/", "midas/app.py", "midas/sandbox/orders/"),
-    "signal": ("midas/process.py", "midas/sandbox/app.py", "midas/cli/"),
+    "grpc": ("midas/rpc/", "midas/cli/", "midas/app.py", "midas/sandbox/orders/", "midas/mock/"),
+    "signal": ("midas/process.py", "midas/sandbox/app.py", "midas/cli/", "midas/mock/command.py"),
     "pydantic": ("midas/config",),
     "aiohttp": ("midas/psp/", "midas/sandbox/"),
     "uvloop": ("midas/process.py",),
@@ -47,6 +47,7 @@ MAY_USE = {
     "storage": {"domain", "ports", "storage", "gathering"},
     "rpc": {"domain", "ports", "flows", "rpc", "v1", "observability"},
     "sandbox": {"sandbox", "v1", "order"},
+    "mock": {"domain", "flows", "psp", "rpc", "mock", "v1", "order"},
 }
 """Imports point one way: rpc → flows → ports → domain; psp and storage implement ports."""
 

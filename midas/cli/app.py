@@ -14,6 +14,7 @@ from midas.errors import SettingsError
 from midas.streams import steady_streams
 
 COMMANDS = {
+    "mock": "midas.cli.mock:mock",
     "serve": "midas.cli.serve:serve",
     "sandbox": "midas.cli.sandbox:sandbox",
     "orders": "midas.cli.orders:orders",
@@ -106,6 +107,7 @@ def cli() -> None:
 
       New here?           midas demo
       A server:           midas serve          (settings: midas serve --help)
+      Only its answers:   midas mock           (canned, to begin your integration with)
       Without Ping++:     midas sandbox        (a local look-alike, no real money)
       By hand:            midas charge | refund | query
 

@@ -1,0 +1,210 @@
+"""`midas mock`: the command line, on the standard library alone."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from midas.mock.help import DESCRIPTION, EPILOG, Formatter, magic_values
+from midas.mock.notifications import FLAGS, METHODS, REFUNDED, SUCCESS, Notice, fresh_epoch
+from midas.mock.notify import Delivery, OrderService, deliver
+from midas.mock.payments import AMOUNT, CHANNEL
+from midas.mock.server import CannotListen, has_reflection, serve
+from midas.psp.channels import CHANNELS
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+IP, PORT = "127.0.0.1", 6011
+ORDER_TARGET = "127.0.0.1:6030"
+ALL = "all"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what is asked. Gives the exit status; bad usage and --help raise SystemExit."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between ours
+    options = _parser("--json" in arguments).parse_args(arguments)
+    if options.notify is not None:
+        return _notify(options)
+    return asyncio.run(_serve(options))
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        server, port = await serve(options.ip, options.port, _call_said)
+    except CannotListen as error:
+        sentence = f"cannot listen on {error}: give --ip and --port of an address that is free"
+        return _failed(sentence, "CANNOT_LISTEN", options.json)
+    host = f"[{options.ip}]" if ":" in options.ip else options.ip
+    target = f"{host}:{port}"
+    exports = {"MIDAS_TARGET": target}
+    if options.json:
+        _say(json.dumps({"ok": True, "event": "ready", "target": target, "environment": exports}))
+    else:
+        how = "" if has_reflection() else ", without reflection (that needs midas[server])"
+        _say(f"# Canned answers of Midas are served at {target}{how}.")
+        _say(f"export MIDAS_TARGET={target}")
+    await stopped.wait()
+    await server.stop(0)
+    return DONE
+
+
+def _notify(options: argparse.Namespace) -> int:
+    where = OrderService(options.order_target, options.tls_ca, options.tls_cert, options.tls_key)
+    try:
+        done = deliver(where, _notices(options))
+    except OSError as error:
+        return _failed(f"cannot read a file for TLS: {error.strerror}", "TLS", options.json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    told, last = [_as_data(each) for each in done], done[-1]
+    if last.code != "OK":
+        said = f" ({ascii(last.details)[1:-1]})" if last.details else ""
+        sentence = f"{where.target} answered {last.code}{said}: {last.meaning}"
+        return _failed(sentence, last.code, options.json, notifications=told)
+    if options.json:
+        _say(json.dumps({"ok": True, "notifications": told}))
+    else:
+        _tell(told)
+    return DONE
+
+
+def _notices(options: argparse.Namespace) -> list[Notice]:
+    methods = METHODS if options.notify == ALL else (options.notify,)
+    first = options.sequence or fresh_epoch() + 1
+    return [
+        Notice(
+            method=method,
+            order_no=options.order_no,
+            sequence=first + at,
+            channel=options.channel,
+            amount=options.amount,
+            refund_no=options.refund_no,
+            refund_amount=options.refund_amount,
+            external=options.external and method == REFUNDED,
+            flags={flag: True for flag in FLAGS if getattr(options, flag) and _has(method, flag)},
+        )
+        for at, method in enumerate(methods)
+    ]
+
+
+def _as_data(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "method": delivery.notice.method,
+        "order_no": delivery.notice.order_no,
+        "sequence": delivery.notice.sequence,
+        "notification_id": delivery.notification_id,
+        "code": delivery.code,
+        "details": delivery.details,
+        "meaning": delivery.meaning,
+    }
+
+
+def _has(method: str, flag: str) -> bool:
+    """Only PayOrderSuccess says `late` and `duplicate_payment`."""
+    return flag == "told_again" or method == SUCCESS
+
+
+def _tell(told: Sequence[Mapping[str, Any]]) -> None:
+    for each in told:
+        _say("{method} {order_no} sequence {sequence}: {code}, {meaning}".format_map(each))
+
+
+def _failed(sentence: str, reason: str, as_json: bool, **more: Any) -> int:
+    if as_json:
+        _say(json.dumps({"ok": False, "error": {"reason": reason, "message": sentence}, **more}))
+    else:
+        _tell(more.get("notifications", ())[:-1])
+        _say(f"midas: {sentence} [{reason}]", sys.stderr)
+    return FAILED
+
+
+def _call_said(method: str, key: str, answer: str) -> None:
+    _say(" ".join(filter(None, (method, ascii(key)[1:-1], answer))), sys.stderr)
+
+
+def _say(line: str, stream: Any = None) -> None:
+    """Print it; nobody who listens is no reason to stop."""
+    with suppress(OSError, ValueError):
+        print(line, file=stream or sys.stdout, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong usage as the other commands do."""
+
+    as_json = False
+
+    def format_help(self) -> str:
+        """With the magic values."""
+        return super().format_help() + magic_values()
+
+    def error(self, message: str) -> NoReturn:
+        """One sentence, or with --json one object; status 2."""
+        if self.as_json:
+            told = {"reason": "USAGE", "message": message}
+            _say(json.dumps({"ok": False, "error": told}))
+        else:
+            _say(f"midas: {message} [USAGE]\n  See: midas mock --help", sys.stderr)
+        sys.exit(USAGE)
+
+
+def _parser(as_json: bool) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="midas mock",
+        description=DESCRIPTION,
+        usage="midas mock [OPTIONS]",
+        formatter_class=Formatter,
+        allow_abbrev=False,
+        epilog=EPILOG,
+    )
+    parser.as_json = as_json
+    add = parser.add_argument
+    add("--ip", default=os.environ.get("IP") or IP, help=f"Address to listen on. [IP; {IP}]")
+    add(
+        "--port",
+        type=_number(0, 65535),
+        default=os.environ.get("PORT") or str(PORT),
+        help=f"Port for gRPC; 0 takes a free one. [PORT; {PORT}]",
+    )
+    add("--json", action="store_true", help="One JSON object on standard output.")
+    _notify_options(parser.add_argument_group("to call an order service"))
+    return parser
+
+
+def _notify_options(group: Any) -> None:
+    add = group.add_argument
+    kinds = [*METHODS, ALL]
+    add("--notify", choices=kinds, metavar="KIND", help=f"Send it and end: {', '.join(kinds)}.")
+    default = os.environ.get("ORDER_TARGET") or ORDER_TARGET
+    add("--order-target", default=default, metavar="HOST:PORT", help=f"[ORDER_TARGET; {default}]")
+    add("--order-no", default="MOCK-1", help="[MOCK-1]")
+    add("--amount", type=_number(1), default=AMOUNT, help=f"In minor units. [{AMOUNT}]")
+    add("--channel", choices=CHANNELS, default=CHANNEL, metavar="NAME", help=f"[{CHANNEL}]")
+    add("--refund-no", default="", help="Of RefundSuccess and RefundFailed.")
+    add("--refund-amount", type=_number(1), default=0, help="In minor units. [all of it]")
+    add("--external", action="store_true", help="A refund made in Ping++'s dashboard: re_...")
+    add("--late", action="store_true", help="Paid after it had been closed.")
+    add("--duplicate-payment", action="store_true", help="The order had been paid before.")
+    add("--told-again", action="store_true", help="It may have been told before.")
+    what = "Above all that the order was told. [a new epoch, so that it is above]"
+    add("--sequence", type=_number(1, 2**53), default=0, help=what)
+    for name, what in (("ca", "Who signed its certificate"), ("cert", "Ours"), ("key", "Its key")):
+        add(f"--tls-{name}", type=Path, metavar="FILE", help=f"{what} (PEM).")
+
+
+def _number(least: int, most: int = 2**63 - 1) -> Any:
+    def whole(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    whole.__name__ = f"number from {least} to {most}"
+    return whole

@@ -1,0 +1,60 @@
+"""Magic values: how a request says which answer it wants.
+
+A key that ends with a name (`A1001-OUTCOME_UNKNOWN`), an amount of the table, or, on every call,
+the gRPC metadata `midas-mock: OUTCOME_UNKNOWN`. Metadata goes before keys, keys before amounts.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+METADATA_KEY = "midas-mock"
+
+STATES: Mapping[str, tuple[int, str]] = {
+    "SUBMITTING": (990061, "nobody knows yet what came of it"),
+    "PENDING": (990062, "the payer has not paid, or the refund is worked on"),
+    "SUCCEEDED": (990063, "paid, or the money went back"),
+    "CLOSED": (990064, "the charge ended unpaid"),
+    "FAILED": (990065, "the payment failed, or the refund was refused"),
+    "REVERSED": (990066, "paid, and the channel gave it back"),
+    "LATE": (990067, "paid after it had been closed"),
+    "DUPLICATE_PAYMENT": (990068, "the order had been paid before"),
+    "SUPERSEDED": (990069, "the charge made way for another one"),
+    "NEEDS_OPERATOR": (990070, "only a person can tell what is true"),
+    "REUSED": (990071, "Charge: the order's open charge again"),
+    "REFUNDED": (990072, "Query: paid, and a third of it given back"),
+    "EXTERNAL": (990073, "Query: a refund that was made in Ping++'s dashboard"),
+    "ACTION_URL": (990074, "a pending refund that a person must let through"),
+}
+"""Answers that are no errors: their amounts, and what they say."""
+
+_KEYS = ("refund_no", "refund_id", "order_no", "charge_id", "out_trade_no", "page_token")
+"""The fields that a name may end, the first one first."""
+
+
+def asked(request: Any, metadata: str, names: Mapping[str, int]) -> str:
+    """The name of the answer that is wanted; empty for the usual one.
+
+    `names` are all that there are, with their amounts. Raises KeyError for metadata that is none.
+    """
+    if metadata:
+        if metadata not in names:
+            raise KeyError(metadata)
+        return metadata
+    for key in keys_of(request):
+        if name := ending(key, names):
+            return name
+    amount = getattr(request, "amount", 0)
+    return next((name for name, each in names.items() if amount and each == amount), "")
+
+
+def keys_of(request: Message) -> list[str]:
+    """The keys that the request gives."""
+    given = {field.name: value for field, value in request.ListFields()}
+    return [given[name] for name in _KEYS if given.get(name)]
+
+
+def ending(key: str, names: Iterable[str]) -> str:
+    """The longest of the names that the key ends with."""
+    return max((name for name in names if key.endswith(name)), key=len, default="")

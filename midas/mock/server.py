@@ -1,0 +1,171 @@
+"""Serves the answers over gRPC, with the errors that are asked for."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from midas import limits
+from midas.errors import FieldViolation, InvalidRequest
+from midas.mock import answers, failures, magic
+from midas.mock.answers import METHODS_ANSWERED, Answer
+from midas.rpc import errors
+from midas.rpc.errors import Failure
+
+Context = aio.ServicerContext[Any, Any]
+Said = Callable[[str, str, str], None]
+"""Told of every call: its method, its key, and what it was answered."""
+
+HEALTH = "grpc.health.v1.Health"
+_SERVING = b"\x08\x01"
+"""grpc.health.v1.HealthCheckResponse with SERVING; its package is not in the base install."""
+_READ = 6 * 1024 * 1024
+"""What grpc reads at most: above what is refused, so that the refusal has its details."""
+NAMES = {
+    **failures.NAMES,
+    **{name: amount for name, (amount, _) in magic.STATES.items()},
+    **dict.fromkeys(answers.EVENT_NAMES, 0),
+}
+"""Everything that can be asked for, with its amount; 0 where it has none."""
+
+
+class CannotListen(Exception):
+    """The address cannot be bound."""
+
+
+async def serve(ip: str, port: int, said: Said) -> tuple[aio.Server, int]:
+    """A server that accepts calls, and its port (0 takes a free one). Raises CannotListen."""
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _READ)]
+    server = aio.server(options=options)
+    server.add_generic_rpc_handlers(list(_handlers(said)))
+    host = f"[{ip}]" if ":" in ip else ip
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError:
+        raise CannotListen(f"{host}:{port}") from None
+    await server.start()
+    return server, bound
+
+
+def has_reflection() -> bool:
+    """Whether tools such as grpcurl can ask for the methods: not on the base install."""
+    return bool(_reflection(()))
+
+
+def _handlers(said: Said) -> Iterable[grpc.GenericRpcHandler]:
+    services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+    for name, answer in METHODS_ANSWERED.items():
+        service, _, method = name.partition("/")
+        services.setdefault(service, {})[method] = _handler(name, answer, said)
+    for service, methods in services.items():
+        yield grpc.method_handlers_generic_handler(service, methods)
+    yield _health([*services, HEALTH, ""], said)
+    yield from _reflection(services)
+    yield _UnknownMethods(said)
+
+
+def _handler(name: str, answer: Answer, said: Said) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def serve_one(raw: bytes, context: Context) -> bytes:
+        key, told = _told(name, answer, raw, _wanted(context))
+        said(name, key, told.reason if isinstance(told, Failure) else "OK")
+        if isinstance(told, Failure):
+            await _abort(context, told)
+            raise AssertionError  # abort has raised
+        return told
+
+    return grpc.unary_unary_rpc_method_handler(serve_one)
+
+
+def _told(name: str, method: Answer, raw: bytes, wanted: str) -> tuple[str, bytes | Failure]:
+    """The key of the call, and its answer or its failure."""
+    if len(raw) > limits.REQUEST_BYTES:
+        size, most = len(raw), limits.REQUEST_BYTES
+        return "", errors.failure_in(errors.TOO_LARGE, bytes=size, bytes_max=most)
+    try:
+        request = method.request.FromString(raw)
+    except DecodeError:
+        message = method.request.DESCRIPTOR.full_name
+        return "", errors.failure_in(errors.UNREADABLE, message=message)
+    key = next(iter(magic.keys_of(request)), "")
+    try:
+        asked = magic.asked(request, wanted, NAMES)
+    except KeyError:
+        return key, _no_such_name(wanted)
+    if method.answer is answers.record_event and not asked:
+        key = answers.event_key(request)
+        asked = magic.ending(key, NAMES)
+    if asked in failures.NAMES:
+        return key, failures.failure(asked, key, name, moves_money=method.moves_money)
+    try:
+        return key, method.answer(request, asked).SerializeToString()
+    except InvalidRequest as error:
+        return key, errors.failure_of(error)
+
+
+def _wanted(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == magic.METADATA_KEY:
+            return value if isinstance(value, str) else value.decode("ascii", "replace")
+    return ""
+
+
+def _no_such_name(wanted: str) -> Failure:
+    violation = FieldViolation(magic.METADATA_KEY, f"{wanted} is no name of `midas mock`")
+    return errors.failure_of(InvalidRequest((violation,)))
+
+
+async def _abort(context: Context, failed: Failure) -> None:
+    await context.abort(failed.code, failed.message, failed.trailers if failed.details else ())
+
+
+def _health(known: list[str], said: Said) -> grpc.GenericRpcHandler:
+    """Serving, always. The name of the service is read by hand: a tag, a length, and the text."""
+
+    async def check(raw: bytes, context: Context) -> bytes:
+        service = raw[2:].decode("utf-8", "replace")
+        if service not in known:
+            said(f"{HEALTH}/Check", service, errors.NO_SUCH_SERVICE.reason)
+            await _abort(context, errors.failure_in(errors.NO_SUCH_SERVICE, service=service))
+        return _SERVING
+
+    async def watch(_: bytes, context: Context) -> None:
+        await context.write(_SERVING)
+        await asyncio.Event().wait()  # until the caller goes away, or the server stops
+
+    return grpc.method_handlers_generic_handler(
+        HEALTH,
+        {
+            "Check": grpc.unary_unary_rpc_method_handler(check),
+            "Watch": grpc.unary_stream_rpc_method_handler(watch),
+        },
+    )
+
+
+def _reflection(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
+    try:
+        from midas.rpc import reflection
+    except ModuleNotFoundError:
+        return []
+    return reflection.handlers((*services, HEALTH))
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Answers calls of methods that do not exist. Comes last."""
+
+    def __init__(self, said: Said) -> None:
+        self._said = said
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        method = handler_call_details.method.removeprefix("/")
+
+        async def refuse(_: bytes, context: Context) -> bytes:
+            self._said(method, "", errors.NO_SUCH_METHOD.reason)
+            await _abort(context, errors.failure_in(errors.NO_SUCH_METHOD, method=method))
+            raise AssertionError  # abort has raised
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
