@@ -35,7 +35,8 @@ For example:
 
 Exit status:
     0  stopped by SIGTERM or Ctrl-C, or the order service acknowledged every notification
-    1  it cannot listen, or the order service did not answer OK
+    1  it cannot listen, or the order service did not answer OK: status 1 says nothing of money,
+       which never moves here
     2  wrong usage
   130  stopped by Ctrl-C while a notification was under way
 """

@@ -66,9 +66,12 @@ def fresh_epoch() -> int:
     """What a sequence may begin above, so that nothing told before is above it.
 
     Nothing is kept, so it is made of the clock: a new epoch ten times a second, below 2^53 until
-    the year 2052. To the receiver it looks as if Midas had failed over; that is no gap.
+    the year 2052. To the receiver it looks as if Midas had failed over; that is no gap. It waits
+    for the next one, since whoever was here before has the present one.
     """
-    return int((time.time() - _EPOCHS_SINCE) * _EPOCHS_PER_S) << _EPOCH_BITS
+    passed = (time.time() - _EPOCHS_SINCE) * _EPOCHS_PER_S
+    time.sleep((1 - passed % 1) / _EPOCHS_PER_S)
+    return (int(passed) + 1) << _EPOCH_BITS
 
 
 def notification(notice: Notice) -> events.Notification:
@@ -79,8 +82,7 @@ def notification(notice: Notice) -> events.Notification:
         "CLOSED" if notice.method == CLOSED else _paid(notice),
         channel=notice.channel,
         amount=notice.amount,
-        # the charge that is closed is never the one that is paid
-        out_trade_no=out_trade_no_of(f"{notice.order_no} {notice.method == CLOSED}"),
+        out_trade_no=_number(notice),
     )
     told = events.Notification(
         notification_id=_id(notice),
@@ -102,6 +104,19 @@ def request(notice: Notice) -> Message:
     """The same as the order service gets it."""
     told, kind = notification(notice), _REQUESTS[notice.method]
     return kind(**{each.name: getattr(told, each.name) for each in kind.DESCRIPTOR.fields})
+
+
+def _number(notice: Notice) -> str:
+    """The charge that it is about: the one that Charge answers, or another one of the order.
+
+    One that was closed makes way for the one that is paid, and may be paid late; a payment that is
+    one too many came by a third.
+    """
+    if notice.method == CLOSED or notice.flags.get("late"):
+        return out_trade_no_of(f"{notice.order_no} closed")
+    if notice.flags.get("duplicate_payment"):
+        return out_trade_no_of(f"{notice.order_no} duplicate")
+    return out_trade_no_of(notice.order_no)
 
 
 def _paid(notice: Notice) -> str:

@@ -1,0 +1,141 @@
+"""Every error of the contract can be asked for, in each way, and is told as Midas tells it."""
+
+from typing import Any
+
+import pytest
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from midas import limits
+from midas.mock import failures, magic
+from midas.mock.server import NAMES
+from midas.rpc import errors
+from midas.rpc.errors import TABLE, Row
+from midas.v1 import errors_pb2, payment_service_pb2
+from midas.v1 import event_service_pb2 as events
+from midas.v1.payment_service_pb2 import ChargeRequest, QueryRequest, RefundRequest
+from tests.mock.call_everything import CHARGE
+from tests.mock.conftest import Mock
+
+BARE = [name for name in failures.NAMES if name.startswith("BARE_")]
+CHARGING = "midas.v1.PaymentService/Charge"
+
+
+def test_no_error_of_the_contract_is_left_out() -> None:
+    """Each row of Midas's table, each variant of it, and each row beside it has a name."""
+    rows = list(TABLE.values())
+    rows += [row.instead[1] for row in TABLE.values() if row.instead is not None]
+    rows += [row for row in vars(errors).values() if isinstance(row, Row)]
+    wanted = {(row.code, row.reason, row.money_moved, row.retry) for row in rows}
+    told = set()
+    for name in set(failures.NAMES) - set(BARE):
+        for moves_money in (True, False):
+            failed = failures.failure(name, "A1", CHARGING, moves_money=moves_money)
+            info, detail = _details(status_pb2.Status.FromString(failed.details))
+            told.add((failed.code, info.reason, detail.money_moved, detail.retry))
+    assert wanted <= told
+
+
+def _details(status: Any) -> tuple[Any, errors_pb2.PaymentErrorDetail]:
+    info, detail = error_details_pb2.ErrorInfo(), errors_pb2.PaymentErrorDetail()
+    for packed in status.details:
+        packed.Unpack(info)
+        packed.Unpack(detail)
+    return info, detail
+
+
+def test_names_and_amounts_are_clear() -> None:
+    """No amount stands for two answers; every name can end an order_no."""
+    amounts = [amount for amount in NAMES.values() if amount]
+    assert len(amounts) == len(set(amounts))
+    assert all(
+        name.isascii() and len(f"A1001-{name}") <= limits.ORDER_NO_CHARACTERS for name in NAMES
+    )
+
+
+@pytest.mark.parametrize("name", [*failures.NAMES])
+async def test_an_error_is_told_in_full(mock: Mock, name: str) -> None:
+    """By a key; details come along, but with the bare ones."""
+    request = ChargeRequest()
+    request.CopyFrom(CHARGE)
+    request.order_no = f"A1001-{name}"
+    with pytest.raises(aio.AioRpcError) as ended:
+        await mock.payments.Charge(request)
+    status = rpc_status.from_call(ended.value)  # type: ignore[arg-type]
+    if name in BARE:
+        assert status is None
+        assert ended.value.code().name == name.removeprefix("BARE_")
+        return
+    info, detail = _details(status)
+    assert (info.domain, bool(detail.money_moved), bool(detail.retry)) == ("midas", True, True)
+    assert mock.said == [(CHARGING, request.order_no, info.reason)]
+
+
+async def test_an_answer_is_asked_for_in_three_ways(mock: Mock) -> None:
+    """By the end of a key, by an amount, and by metadata, which goes before the others."""
+
+    async def reason(method: Any, request: Any, *metadata: tuple[str, str]) -> str:
+        try:
+            await method(request, metadata=metadata)
+        except aio.AioRpcError as error:
+            return str(_details(rpc_status.from_call(error))[0].reason)  # type: ignore[arg-type]
+        return "OK"
+
+    refund = RefundRequest(refund_no="R1", order_no="A1", description="d", amount=990003)
+    assert await reason(mock.payments.Refund, refund) == "ORDER_ALREADY_PAID"
+    refund.order_no = "A1-NOT_FOUND"
+    assert await reason(mock.payments.Refund, refund) == "NOT_FOUND"
+    refund.refund_no = "R1-REFUND_NO_REUSED"
+    assert await reason(mock.payments.Refund, refund) == "REFUND_NO_REUSED"
+    asked = (magic.METADATA_KEY, "OVERLOADED")
+    assert await reason(mock.payments.Refund, refund, asked) == "OVERLOADED"
+    settle, lists = events.SettleNotificationsRequest(), payment_service_pb2.ListChargesRequest()
+    assert await reason(mock.events.SettleNotifications, settle, asked) == "OVERLOADED"
+    lists.page_token = "STORAGE_UNAVAILABLE"
+    assert await reason(mock.payments.ListCharges, lists) == "STORAGE_UNAVAILABLE"
+    event = events.RecordEventRequest(body=b'{"id":"evt_EVENT_ID_REUSED","type":"t"}')
+    assert await reason(mock.events.RecordEvent, event) == "EVENT_ID_REUSED"
+    wrong = (magic.METADATA_KEY, "NO_SUCH_NAME")
+    assert (
+        await reason(mock.payments.Query, QueryRequest(order_no="A1"), wrong) == "INVALID_REQUEST"
+    )
+
+
+async def test_a_state_is_asked_for_like_an_error(mock: Mock) -> None:
+    """A key of a charge that ended, a refund that was refused, a charge that was open."""
+    closed = await mock.payments.Query(QueryRequest(order_no="A1-CLOSED"))
+    assert closed.charges[0].state == 4
+    refund = RefundRequest(refund_no="R1", order_no="A1", description="d", amount=990065)
+    assert (await mock.payments.Refund(refund)).refund.state == 4
+    reused = (magic.METADATA_KEY, "REUSED")
+    assert (await mock.payments.Charge(CHARGE, metadata=(reused,))).reused
+    assert not (await mock.payments.Charge(CHARGE)).reused
+
+
+async def test_what_no_method_sees_is_told_in_full(mock: Mock) -> None:
+    """Too much, no protobuf, no such method, no such service: with details, as Midas does."""
+
+    async def reason(name: str, raw: bytes) -> Any:
+        call: Any = mock.channel.unary_unary(name)
+        with pytest.raises(aio.AioRpcError) as ended:
+            await call(raw)
+        return _details(rpc_status.from_call(ended.value))[0].reason  # type: ignore[arg-type]
+
+    charge = f"/{CHARGING}"
+    assert await reason(charge, b"\xff\xff") == "UNREADABLE_REQUEST"
+    assert await reason(charge, b"\0" * (limits.REQUEST_BYTES + 1)) == "REQUEST_TOO_LARGE"
+    assert await reason("/midas.v1.PaymentService/Pay", b"") == "NO_SUCH_METHOD"
+    assert await reason("/grpc.health.v1.Health/Check", b"\x0a\x01x") == "NO_SUCH_SERVICE"
+
+
+async def test_health_says_serving(mock: Mock) -> None:
+    """Of the server and of each service, asked and watched, though its package is not needed."""
+    stub = health_pb2_grpc.HealthStub(mock.channel)
+    for service in ("", "midas.v1.PaymentService", "midas.v1.EventService"):
+        request = health_pb2.HealthCheckRequest(service=service)
+        assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        watch = stub.Watch(request)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()

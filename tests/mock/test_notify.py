@@ -1,0 +1,130 @@
+"""The other direction: canned notifications reach an order service, and it keeps its promises."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from midas.cli.app import cli
+from midas.mock import answers, notifications
+from midas.mock.notifications import METHODS, Notice, notification, request
+from midas.sandbox.orders.server import OrderOptions, OrderServer
+from midas.v1 import charge_pb2, refund_pb2
+from tests.mock.call_everything import CHARGE
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[OrderServer]:
+    """The sample order service."""
+    async with OrderServer(OrderOptions(file=tmp_path / "orders.sqlite3")) as server:
+        yield server
+
+
+async def notify(shop: OrderServer, *arguments: str) -> tuple[int, Any]:
+    """Run `midas mock --notify`; its status, and what it told."""
+    where = ["mock", "--json", "--order-target", shop.target, "--order-no", "A1001"]
+    done = await asyncio.to_thread(CliRunner().invoke, cli, [*where, *arguments])
+    return done.exit_code, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_notification_is_whole(method: str) -> None:
+    """Everything that the contract has of it is set, and belongs together."""
+    told: Any = request(Notice(method, "A1001", 1))
+    refunded = method.startswith("Refund")
+    assert (told.order_no, told.sequence) == ("A1001", 1) == (told.charge.order_no, 1)
+    assert told.notification_id.startswith("A1001/1/")
+    assert told.occurred_at.seconds > 0
+    assert told.observed_by == charge_pb2.OBSERVED_BY_WEBHOOK
+    closed = method == "PayOrderClosed"
+    assert told.charge.state == (
+        charge_pb2.CHARGE_STATE_CLOSED if closed else charge_pb2.CHARGE_STATE_SUCCEEDED
+    )
+    if refunded:
+        assert told.refund.charge_id == told.charge.charge_id
+        assert told.refund in told.charge.refunds
+        failed = method == "RefundFailed"
+        assert (told.refund.state == refund_pb2.REFUND_STATE_FAILED) == failed
+        assert told.charge.amount_refunded == (0 if failed else told.charge.amount)
+
+
+def test_an_id_stands_for_one_thing() -> None:
+    """A repetition has the same one; whatever else is said has another."""
+    notice = Notice("PayOrderSuccess", "A1", 7)
+    others = [
+        Notice("PayOrderClosed", "A1", 7),
+        Notice("PayOrderSuccess", "A1", 8),
+        Notice("PayOrderSuccess", "A1", 7, flags={"late": True}),
+    ]
+    ids = [notification(each).notification_id for each in (notice, *others)]
+    assert ids[0] == notification(notice).notification_id
+    assert len(set(ids)) == 4
+
+
+def test_sequences_begin_in_an_epoch_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later one is above, all are below 2^53, and none has bits of the place in its epoch."""
+    epochs = []
+    for now in (1_800_000_000.0, 1_800_000_000.2, 2_600_000_000.0):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        epochs.append(notifications.fresh_epoch())
+    assert epochs == sorted(set(epochs))
+    assert all(each % (1 << 20) == 0 and 0 < each < 2**53 for each in epochs)
+
+
+async def test_all_of_them_reach_the_order_service(shop: OrderServer) -> None:
+    """One order is told of everything, in order and without a gap; later it is told again."""
+    sequences = []
+    for _ in range(2):
+        status, told = await notify(shop, "--notify", "all")
+        assert (status, told["ok"]) == (0, True)
+        assert [each["method"] for each in told["notifications"]] == list(METHODS)
+        order = shop.book.order("A1001")
+        sequences.append(order.last_sequence)
+        counts = (order.pay_order_closed, order.pay_order_success, order.refund_failed)
+        assert (*counts, order.refund_success, order.missed) == (1, 1, 1, 1, 0)
+        assert (order.state, order.amount_paid, order.amount_refunded) == ("PAID", 1990, 1990)
+    assert sequences[0] < sequences[1]
+
+
+async def test_both_directions_belong_together(shop: OrderServer) -> None:
+    """What is told as paid is the charge that Charge answers; a late or second one is another."""
+    for flag in ((), ("--duplicate-payment",), ("--late",)):
+        assert (await notify(shop, "--notify", "PayOrderSuccess", *flag))[0] == 0
+    charged = answers.charge(CHARGE, "").charge
+    numbers = [each.request.charge.out_trade_no for each in shop.book.received("A1001")]
+    assert numbers[0] == charged.out_trade_no
+    assert len(set(numbers)) == 3
+    assert len(shop.book.order("A1001").money_to_give_back) == 1
+
+
+async def test_what_is_said_can_be_chosen(shop: OrderServer) -> None:
+    """Amount, channel, flags and the sequence; the same one again has no second effect."""
+    options = ["--notify", "PayOrderSuccess", "--sequence", "1", "--late", "--amount", "5"]
+    for _ in range(2):
+        assert (await notify(shop, *options, "--channel", "wx_pub"))[0] == 0
+    order = shop.book.order("A1001")
+    assert (order.pay_order_success, order.amount_paid, order.late) == (1, 5, True)
+    external = ["--notify", "RefundSuccess", "--external", "--refund-amount", "2"]
+    assert (await notify(shop, *external))[0] == 0
+    assert shop.book.order("A1001").amount_refunded == 2
+    (refund,) = [
+        each.request.refund for each in shop.book.received() if each.kind == "refund_success"
+    ]
+    assert refund.external
+    assert refund.refund_no.startswith("re_")
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"), [("NOT_FOUND", "would park"), ("UNAVAILABLE", "would send it again")]
+)
+async def test_a_refusal_is_told(shop: OrderServer, code: str, meaning: str) -> None:
+    """Status 1, what Midas would make of the answer, and nothing is sent after it."""
+    shop.faults.add({"match": {}, "action": {"kind": "refuse", "code": code}})
+    status, told = await notify(shop, "--notify", "all")
+    assert (status, told["ok"], told["error"]["reason"]) == (1, False, code)
+    assert meaning in told["error"]["message"]
+    assert [each["code"] for each in told["notifications"]] == [code]
