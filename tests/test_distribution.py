@@ -1,5 +1,6 @@
-"""What a caller of Midas installs: the stubs, typed, and nothing of the server."""
+"""What a caller of Midas installs: the stubs, typed, the mock, and nothing of the server."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.mock import call_everything
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = os.environ.get("UV") or shutil.which("uv")
@@ -98,3 +102,24 @@ def test_the_command_says_what_is_missing(clean: Path) -> None:
     ran = python(clean, "-m", "midas", "serve")
     assert ran.returncode == 2, ran.stderr
     assert "midas[server]" in ran.stderr
+
+
+def test_the_mock_answers_every_method(clean: Path) -> None:
+    """`midas mock` comes up on the base install, and the stubs of the same install call it."""
+    program, script = str(clean / "venv/bin/midas"), Path(call_everything.__file__)
+    command = [program, "mock", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=clean, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            target = json.loads(child.stdout.readline())["target"]
+            ran = python(clean, "-W", "error", str(script), target)
+        finally:
+            child.terminate()
+            child.wait(PATIENCE_S)
+    assert ran.returncode == 0, ran.stderr
+    assert set(json.loads(ran.stdout)) == {
+        f"{service.full_name}/{method.name}"
+        for service in call_everything.SERVICES
+        for method in service.methods
+    }
+    assert child.returncode == 0
