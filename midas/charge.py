@@ -376,7 +376,7 @@ def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None
 
     Nobody is handed it out, and it stands in nobody's way: unpaid it is to be closed.
     """
-    if charge.charge_id is None or mismatches(charge, facts) != ("charge_id",):
+    if mismatches(charge, facts) != ("charge_id",):
         return None
     return changed(
         charge,
@@ -546,8 +546,6 @@ def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNot
     """
     if after.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
-    if before.state is ChargeState.SUCCEEDED:
-        return ChargeNotice.CLOSED  # the order service holds it for paid, superseded or not
     if after.superseded:
         return ChargeNotice.CLOSED if after.state is ChargeState.REVERSED else None
     if after.state is ChargeState.PENDING:

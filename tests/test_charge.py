@@ -610,7 +610,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     ),
     "paid": (
         ChargeState.PENDING,
-        {**WATCHED, **DECLINED, "operator_reason": "somebody was called"},
+        {**WATCHED, **DECLINED, "operator_reason": "called", "expires_at": LATER},
         replace(
             seen(ChargeSaid.PAID, ObservedBy.WEBHOOK),
             facts=some_facts("PAID", transaction_no="4200", expires_at=None),
@@ -749,7 +749,7 @@ def test_what_contradicts_itself_is_left_to_a_person() -> None:
 def test_what_is_quarantined_says_all_that_ping_told() -> None:
     """A person decides by the journal entry alone."""
     told = replace(seen(ChargeSaid.PAID), facts=some_facts("PAID", amount=99, currency="usd"))
-    outcome = machine.observe(a_charge(), told, order_paid=False)
+    outcome = machine.observe(replace(a_charge(), due_at=NOW), told, order_paid=False)
     assert outcome.detail == {
         "fields": ["amount", "currency"],
         "charge_id": "ch_1",
@@ -843,3 +843,9 @@ def test_a_payer_on_ipv4_is_named_in_ipv4(given: str, taken: str) -> None:
     made = terms(client_ip=given)
     assert made.client_ip == taken
     assert replace(made, amount=1).client_ip == taken
+
+
+def test_what_is_stored_in_words_stays_as_it_is() -> None:
+    """The next version reads what this one has written."""
+    assert (WITHDRAWN, REVERSING) == ("", "reversing")
+    assert machine.NOT_TOLD == "Ping++ has not told for a day how this ended"

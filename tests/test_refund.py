@@ -9,6 +9,7 @@ import pytest
 
 from midas import refund as machine
 from midas.refund import (
+    FundingSource,
     Refund,
     RefundFacts,
     RefundNotice,
@@ -318,7 +319,13 @@ MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str,
         {**WATCHED, "action_url": LINK, "failure_code": "a", "failure_message": "A."},
         replace(
             seen(RefundSaid.DONE, "WEBHOOK"),
-            facts=some_facts(RefundSaid.DONE, transaction_no="4200"),
+            facts=some_facts(
+                RefundSaid.DONE,
+                transaction_no="4200",
+                action_url=LINK,
+                failure_code="tried_before",
+                failure_message="Tried before.",
+            ),
         ),
         {
             **SETTLED,
@@ -519,3 +526,8 @@ def test_what_counts_as_spent(state: RefundState, reason: str) -> None:
     """All but a failure that nobody doubts."""
     refund = replace(a_refund(state), operator_reason=reason)
     assert refund.holds_money is (state is not RefundState.FAILED or bool(reason))
+
+
+def test_the_words_of_ping_for_the_balance_that_pays() -> None:
+    """They are sent as they stand (pingpp.md section 3)."""
+    assert list(FundingSource) == ["unsettled_funds", "recharge_funds"]
