@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from midas.errors import SettingsError
-from midas.storage import steady
 from midas.storage.sqlite import READERS
 
 CONNECT_TIMEOUT = timedelta(seconds=3)
@@ -104,8 +103,7 @@ def _is_here(host: str) -> bool:
 def sqlite_engine(url: URL) -> Engine:
     """An engine on the file, in autocommit mode.
 
-    WAL lets readers go on beside the writer; `synchronous=FULL` has every commit on the disk. What
-    its SQL asks the time by is a clock that does not step (`steady.py`).
+    WAL lets readers go on beside the writer; `synchronous=FULL` has every commit on the disk.
     """
     engine = create_engine(
         url,
@@ -124,19 +122,8 @@ def sqlite_engine(url: URL) -> Engine:
     def _prepare(connection: Any, _record: Any) -> None:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
-        connection.create_function("strftime", -1, _strftime)
 
     return engine
-
-
-def _strftime(_format: str, when: str, later: str = "") -> str:
-    """In place of SQLite's own, which asks the machine's clock. It has the store's format only."""
-    if when != "now":
-        raise ValueError(when)
-    moment = steady.CLOCK.now()
-    if later:
-        moment += timedelta(seconds=float(later.split()[0]))
-    return moment.isoformat(" ", "microseconds")  # as `rows.utc_text`, and never asked for again
 
 
 _PRAGMAS = (

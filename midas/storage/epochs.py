@@ -41,9 +41,10 @@ several processes one does."""
 SQLITE_FLOOR = "SELECT floor FROM sequence_epochs"
 SQLITE_RAISE = f"""
 UPDATE sequence_epochs SET raised_at = ?, floor = max((floor / {EPOCH} + 1) * {EPOCH},
-    (CAST(strftime('%s', 'now') AS INTEGER) - {CLOCK_FROM}) * {EPOCH})
+    (? - {CLOCK_FROM}) * {EPOCH})
 RETURNING floor
 """  # noqa: S608
+"""With the time, as text and in Unix seconds."""
 
 
 def since(raised_at: datetime | None, now: datetime) -> timedelta:

@@ -45,7 +45,7 @@ class SqliteDatabase:
         """Whether what an earlier process planned for a time far ahead was looked at."""
 
     def now(self) -> datetime:
-        """The machine's clock without its steps; the SQL of `sqlite_queues` has the same."""
+        """The machine's clock without its steps. A transaction has the time at which it began."""
         return steady.CLOCK.now()
 
     def keys(self, keys: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ class SqliteDatabase:
 
     async def raise_floor(self) -> int:
         """See `Database`."""
-        self.sequence_floor = await self._in_turn(_raise_floor, utc_text(self.now()))
+        self.sequence_floor = await self._in_turn(_raise_floor, None)
         return self.sequence_floor
 
     async def since_possible_loss(self) -> timedelta:
@@ -117,7 +117,7 @@ class SqliteDatabase:
         self._engine.dispose()
 
     async def _in_turn(
-        self, work: Callable[[sqlite3.Connection, Any], _Result], argument: Any
+        self, work: Callable[[sqlite3.Connection, Any, datetime], _Result], argument: Any
     ) -> _Result:
         """One transaction in the writer's thread."""
         return await self._run(self._writer, lambda: self._transaction(work, argument))
@@ -147,7 +147,7 @@ class SqliteDatabase:
         return rows
 
     def _transaction(
-        self, work: Callable[[sqlite3.Connection, Any], _Result], argument: Any
+        self, work: Callable[[sqlite3.Connection, Any, datetime], _Result], argument: Any
     ) -> _Result:
         """Run in the writer's thread. Its connection is kept, for the pages that it has cached.
 
@@ -158,9 +158,10 @@ class SqliteDatabase:
         try:
             connection = _driver(pooled)
             connection.execute("BEGIN IMMEDIATE")
+            now = self.now()
             if not self._released:
-                queues.release_far_ahead(connection)
-            result = work(connection, argument)
+                queues.release_far_ahead(connection, now)
+            result = work(connection, argument, now)
             _commit(connection)
             self._released = True
         except BaseException:
@@ -181,14 +182,15 @@ def _commit(connection: sqlite3.Connection) -> None:
         raise fault_of(error, committing=True) from error
 
 
-def _raise_floor(connection: sqlite3.Connection, at: str) -> int:
-    ((floor,),) = connection.execute(epochs.SQLITE_RAISE, (at,)).fetchall()
+def _raise_floor(connection: sqlite3.Connection, _: None, now: datetime) -> int:
+    times = utc_text(now), int(now.timestamp())
+    ((floor,),) = connection.execute(epochs.SQLITE_RAISE, times).fetchall()
     return int(floor)
 
 
-def _write(connection: sqlite3.Connection, batch: Batch) -> tuple[set[str], int]:
+def _write(connection: sqlite3.Connection, batch: Batch, now: datetime) -> tuple[set[str], int]:
     """The orders that were written, and the floor above which notifications are numbered."""
-    won, floor = _winners(connection, batch.heads)
+    won, floor = _winners(connection, batch.heads, utc_text(now))
     every_one = len(won) == len(batch.heads)
     for part in PARTS:
         rows = batch.rows.get(part.name)
@@ -201,7 +203,7 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> tuple[set[str], int]
     return won, floor
 
 
-def _winners(connection: sqlite3.Connection, heads: list[Head]) -> tuple[set[str], int]:
+def _winners(connection: sqlite3.Connection, heads: list[Head], at: str) -> tuple[set[str], int]:
     """Set the versions of the orders that still stand as expected."""
     known = json.dumps([head.order_no for head in heads])
     (_, floor, _), *found = connection.execute(_VERSIONS, (known,)).fetchall()
@@ -211,8 +213,8 @@ def _winners(connection: sqlite3.Connection, heads: list[Head]) -> tuple[set[str
     retold = [(head.order_no,) for head in won if head.retells]
     if retold:
         connection.executemany(_RETOLD_ORDER, retold)
-    new = [_head_values(head) for head in won if head.expected == 0]
-    old = [_head_values(head) for head in won if head.expected > 0]
+    new = [_head_values(head, at) for head in won if head.expected == 0]
+    old = [_head_values(head, at) for head in won if head.expected > 0]
     if new:
         connection.executemany(_NEW_ORDER, new)
     if old:
@@ -226,8 +228,8 @@ def _stands(stored: list[Any] | None, head: Head) -> bool:
     return stored == [head.expected, head.expected_change]
 
 
-def _head_values(head: Head) -> Row:
-    return head.expected + 1, head.last_sequence, head.change_id, head.order_no
+def _head_values(head: Head, at: str) -> Row:
+    return at, head.expected + 1, head.last_sequence, head.change_id, head.order_no
 
 
 _VERSIONS = (
@@ -237,12 +239,12 @@ _VERSIONS = (
 )
 """The first row has the floor."""
 _NEW_ORDER = (
-    "INSERT INTO orders (version, last_sequence, last_change, order_no, announce_at)"  # noqa: S608
-    f" VALUES (?, ?, ?, ?, {queues.NOW})"
+    "INSERT INTO orders (announce_at, version, last_sequence, last_change, order_no)"
+    " VALUES (?, ?, ?, ?, ?)"
 )
 _CHANGED_ORDER = (
-    "UPDATE orders SET announce_at = CASE WHEN delivered_sequence = last_sequence"  # noqa: S608
-    f" THEN {queues.NOW} ELSE announce_at END, version = ?, last_sequence = ?, last_change = ?"
+    "UPDATE orders SET announce_at = CASE WHEN delivered_sequence = last_sequence"
+    " THEN ? ELSE announce_at END, version = ?, last_sequence = ?, last_change = ?"
     " WHERE order_no = ?"
 )
 """What becomes due while nothing else waits is due from now on: others have waited longer."""

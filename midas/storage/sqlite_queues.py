@@ -1,67 +1,60 @@
 """SQLite's queues: orders that are due, events to be applied, notifications to be delivered.
 
-Each function is one transaction of the writer's thread.
+Each function is one transaction of the writer's thread, and is given the time at which that began.
+SQL has it as a parameter: it would have it of the machine's clock else, which may step.
 """
 
 import json
 import sqlite3
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.storage.database import Settling
-from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row
+from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row, utc_text
 from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED, next_sequence
-
-_FORMAT = "'%Y-%m-%d %H:%M:%f000+00:00'"
-NOW = f"strftime({_FORMAT}, 'now')"
-"""The database's clock, which `engine.sqlite_engine` keeps from stepping. Moments that are compared
-with it are written by it."""
-_LATER = f"strftime({_FORMAT}, 'now', ?)"
-
-
-def _after(hold: timedelta) -> str:
-    return f"{hold.total_seconds():+.3f} seconds"
-
 
 LONGEST_HOLD = timedelta(hours=1)
 """No pause, lease or claim is longer. What is due later was planned by a clock that was ahead."""
 _RELEASE = (
-    f"UPDATE charges SET due_at = {NOW} WHERE {CLAIMABLE_CHARGE} AND due_at > {_LATER}",  # noqa: S608
-    f"UPDATE refunds SET due_at = {NOW} WHERE {CLAIMABLE_REFUND} AND due_at > {_LATER}",  # noqa: S608
-    f"UPDATE events SET due_at = {NOW} WHERE due_at > {_LATER}",  # noqa: S608
-    f"UPDATE orders SET announce_at = {NOW} WHERE {UNDELIVERED} AND announce_at > {_LATER}",  # noqa: S608
+    f"UPDATE charges SET due_at = ? WHERE {CLAIMABLE_CHARGE} AND due_at > ?",  # noqa: S608
+    f"UPDATE refunds SET due_at = ? WHERE {CLAIMABLE_REFUND} AND due_at > ?",  # noqa: S608
+    "UPDATE events SET due_at = ? WHERE due_at > ?",
+    f"UPDATE orders SET announce_at = ? WHERE {UNDELIVERED} AND announce_at > ?",  # noqa: S608
 )
 
 
-def release_far_ahead(connection: sqlite3.Connection) -> None:
+def release_far_ahead(connection: sqlite3.Connection, now: datetime) -> None:
     """At the start: nothing waits for a moment that the clock, set back since, will not reach."""
     for statement in _RELEASE:
-        connection.execute(statement, (_after(LONGEST_HOLD),))
+        connection.execute(statement, (utc_text(now), utc_text(now + LONGEST_HOLD)))
 
 
 _DUE = f"""
 SELECT order_no FROM (
     SELECT * FROM (SELECT order_no, due_at FROM charges
-        WHERE {CLAIMABLE_CHARGE} AND due_at <= {NOW} ORDER BY due_at LIMIT ?)
+        WHERE {CLAIMABLE_CHARGE} AND due_at <= ? ORDER BY due_at LIMIT ?)
     UNION ALL
     SELECT * FROM (SELECT order_no, due_at FROM refunds
-        WHERE {CLAIMABLE_REFUND} AND due_at <= {NOW} ORDER BY due_at LIMIT ?)
+        WHERE {CLAIMABLE_REFUND} AND due_at <= ? ORDER BY due_at LIMIT ?)
 ) GROUP BY order_no ORDER BY min(due_at) LIMIT ?
 """  # noqa: S608
 _HOLD = tuple(
-    f"UPDATE {table} SET due_at = {_LATER} WHERE {claimable} AND due_at <= {NOW}"  # noqa: S608
+    f"UPDATE {table} SET due_at = ? WHERE {claimable} AND due_at <= ?"  # noqa: S608
     " AND order_no IN (SELECT value FROM json_each(?))"
     for table, claimable in (("charges", CLAIMABLE_CHARGE), ("refunds", CLAIMABLE_REFUND))
 )
 
 
-def claim_orders(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) -> list[str]:
+def claim_orders(
+    connection: sqlite3.Connection, wanted: tuple[int, timedelta], now: datetime
+) -> list[str]:
     """`Store.claim_due_orders`."""
     limit, hold = wanted
-    found = [row[0] for row in connection.execute(_DUE, (limit,) * 3)]
+    at, later = utc_text(now), utc_text(now + hold)
+    found = [row[0] for row in connection.execute(_DUE, (at, limit, at, limit, limit))]
     if found:
         for statement in _HOLD:
-            connection.execute(statement, (_after(hold), json.dumps(found)))
+            connection.execute(statement, (later, at, json.dumps(found)))
     return found
 
 
@@ -72,30 +65,33 @@ _ADD_EVENT = (
 )
 
 
-def add_event(connection: sqlite3.Connection, row: Row) -> bool:
+def add_event(connection: sqlite3.Connection, row: Row, _now: datetime) -> bool:
     """`Store.record_event`."""
     return bool(connection.execute(_ADD_EVENT, row).fetchall())
 
 
 _CLAIM_EVENTS = (
-    f"UPDATE events SET due_at = {_LATER}, attempts = attempts + 1"  # noqa: S608
-    f" WHERE event_id IN (SELECT event_id FROM events WHERE due_at <= {NOW}"
+    "UPDATE events SET due_at = ?, attempts = attempts + 1"  # noqa: S608
+    " WHERE event_id IN (SELECT event_id FROM events WHERE due_at <= ?"
     f" ORDER BY due_at LIMIT ?) RETURNING {', '.join(NEW_EVENTS.columns)}"
 )
 
 
-def claim_events(connection: sqlite3.Connection, wanted: tuple[int, timedelta]) -> list[Row]:
+def claim_events(
+    connection: sqlite3.Connection, wanted: tuple[int, timedelta], now: datetime
+) -> list[Row]:
     """`Store.claim_events`, as rows."""
     limit, hold = wanted
-    return connection.execute(_CLAIM_EVENTS, (_after(hold), limit)).fetchall()
+    times = utc_text(now + hold), utc_text(now)
+    return connection.execute(_CLAIM_EVENTS, (*times, limit)).fetchall()
 
 
 _UNDELIVERED = (
-    f"SELECT order_no FROM orders WHERE {UNDELIVERED} AND announce_at <= {NOW}"  # noqa: S608
+    f"SELECT order_no FROM orders WHERE {UNDELIVERED} AND announce_at <= ?"  # noqa: S608
     " ORDER BY announce_at LIMIT ?"
 )
 _LEASE = (
-    f"UPDATE orders SET announce_at = {_LATER}, lease_token = ?"  # noqa: S608
+    "UPDATE orders SET announce_at = ?, lease_token = ?"
     " WHERE order_no IN (SELECT value FROM json_each(?))"
 )
 _LEASED = (
@@ -108,14 +104,16 @@ _LEASED = (
 )
 
 
-def lease(connection: sqlite3.Connection, wanted: tuple[int, timedelta, str]) -> list[Row]:
+def lease(
+    connection: sqlite3.Connection, wanted: tuple[int, timedelta, str], now: datetime
+) -> list[Row]:
     """`Store.lease_notifications`, as rows of `Database.lease`."""
     limit, hold, token = wanted
-    found = [row[0] for row in connection.execute(_UNDELIVERED, (limit,))]
+    found = [row[0] for row in connection.execute(_UNDELIVERED, (utc_text(now), limit))]
     if not found:
         return []
     orders = json.dumps(found)
-    connection.execute(_LEASE, (_after(hold), token, orders))
+    connection.execute(_LEASE, (utc_text(now + hold), token, orders))
     return connection.execute(_LEASED, (orders,)).fetchall()
 
 
@@ -126,8 +124,9 @@ UPDATE orders SET
         ELSE delivered_sequence END,
     announce_attempts = CASE w.outcome WHEN 'DELIVERED' THEN 0 ELSE announce_attempts + 1 END,
     announce_at = CASE w.outcome
-        WHEN 'RETRY' THEN strftime({_FORMAT}, 'now', '+' || ({_PAUSE}) || ' seconds')
-        ELSE {NOW} END,
+        WHEN 'RETRY'
+        THEN strftime('%Y-%m-%d %H:%M:%f000+00:00', ?, '+' || ({_PAUSE}) || ' seconds')
+        ELSE ? END,
     parked_code = CASE w.outcome WHEN 'REFUSED' THEN w.code ELSE '' END,
     lease_token = ''
 FROM (SELECT json_extract(value, '$[0]') AS order_no, json_extract(value, '$[1]') AS token,
@@ -138,12 +137,13 @@ WHERE orders.order_no = w.order_no AND orders.lease_token = w.token
     AND w.sequence = {next_sequence("orders")}
 RETURNING order_no, delivered_sequence
 """  # noqa: S608
-_DELIVERED = f"UPDATE notifications SET delivered_at = {NOW} WHERE order_no = ? AND sequence = ?"  # noqa: S608
+_DELIVERED = "UPDATE notifications SET delivered_at = ? WHERE order_no = ? AND sequence = ?"
 
 
-def settle(connection: sqlite3.Connection, settlings: list[Settling]) -> set[str]:
+def settle(connection: sqlite3.Connection, settlings: list[Settling], now: datetime) -> set[str]:
     """`Store.settle_notifications`: the orders in which the lease still held."""
-    settled = connection.execute(_SETTLE, (json.dumps(settlings),)).fetchall()
+    at = utc_text(now)
+    settled = connection.execute(_SETTLE, (at, at, json.dumps(settlings))).fetchall()
     wanted = {(each[0], each[2]) for each in settlings if each[3] == "DELIVERED"}
-    connection.executemany(_DELIVERED, [row for row in settled if tuple(row) in wanted])
+    connection.executemany(_DELIVERED, [(at, *row) for row in settled if tuple(row) in wanted])
     return {row[0] for row in settled}

@@ -1,7 +1,8 @@
 """Real databases for a state machine: an empty one for each run, and a clock that the test moves.
 
-Midas's own SQL asks the database for the time when it claims what is due. Here SQLite's `strftime`
-and PostgreSQL's `now()` are hidden by functions of the same names that tell the test's time.
+Midas's own SQL is given the time by SQLite's store, and asks PostgreSQL for it, when it claims what
+is due. Here the one is told the test's time, and the other's `now()` is hidden by a function of the
+same name that tells it.
 """
 
 import shutil
@@ -17,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from midas.storage.database import Database
 from midas.storage.engine import parse, postgres_engine, sqlite_engine
 from midas.storage.postgres import PostgresDatabase
-from midas.storage.rows import utc_text
 from midas.storage.sqlite import SqliteDatabase
 from tests.postgres import PostgresServer
 
@@ -57,7 +57,7 @@ class MovedDatabase:
     engine: AsyncEngine | None = None
 
     async def tell_time(self) -> None:
-        """Let the database know what time it is; SQLite asks by itself."""
+        """Let the database know what time it is; SQLite's is told it each time."""
         if self.engine is not None:
             await _run(self.engine, _SET_CLOCK, self.clock.now)
 
@@ -79,16 +79,16 @@ class SqliteStage:
         """An engine on the file. The machine itself does not fail here, so fsync is left out."""
         engine = sqlite_engine(parse(f"sqlite:///{self._path}"))
 
-        def strftime(_format: str, when: str, later: str = "+0 seconds") -> str:
-            assert when == "now"
-            return utc_text(clock.now + timedelta(seconds=float(later.split()[0])))
-
         @event.listens_for(engine, "connect")
         def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
             connection.execute("PRAGMA synchronous = OFF").close()
-            connection.create_function("strftime", -1, strftime)
 
-        return MovedDatabase(SqliteDatabase(engine), clock)
+        class Moved(SqliteDatabase):
+            def now(self) -> datetime:
+                """The test's time."""
+                return clock.now
+
+        return MovedDatabase(Moved(engine), clock)
 
 
 _MOVED_CLOCK = """

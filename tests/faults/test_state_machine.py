@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -26,7 +26,7 @@ from midas.flows.observe import Ports
 from midas.payment import Change
 from midas.refund import RefundObservation, RefundSaid, RefundState
 from midas.storage import sqlite_queues
-from midas.storage.rows import NOTIFICATIONS, Row
+from midas.storage.rows import NOTIFICATIONS, Row, utc_text
 from midas.storage.store import SqlStore
 from tests.faults.machine_event_rules import EventsMachine
 from tests.faults.machine_preludes import PRELUDES
@@ -209,10 +209,10 @@ _UNCLAIMED = (
     f" {', '.join(f'n.{name}' for name in NOTIFICATIONS.columns)}"
     " FROM notifications n JOIN orders o ON o.order_no = n.order_no"
     " WHERE n.delivered_at IS NULL AND o.parked_code = '' AND NOT EXISTS (SELECT 1 FROM claims c"
-    " WHERE c.order_no = n.order_no AND c.sequence = n.sequence AND c.until > strftime('', 'now'))"
+    " WHERE c.order_no = n.order_no AND c.sequence = n.sequence AND c.until > ?)"
     " ORDER BY n.order_no, n.sequence LIMIT ?"
 )
-_CLAIM = "INSERT INTO claims VALUES (?, ?, strftime('', 'now', ?))"
+_CLAIM = "INSERT INTO claims VALUES (?, ?, ?)"
 _HOLD_ORDER = "UPDATE orders SET lease_token = ? WHERE order_no = ?"
 
 
@@ -220,13 +220,15 @@ def m8_row_level_claim(patch: pytest.MonkeyPatch) -> None:
     """M8: notifications are claimed one by one, an order's second one beside its first."""
     key = [3 + NOTIFICATIONS.columns.index(name) for name in ("order_no", "sequence")]
 
-    def lease(connection: Connection, wanted: tuple[int, timedelta, str]) -> list[Row]:
+    def lease(
+        connection: Connection, wanted: tuple[int, timedelta, str], now: datetime
+    ) -> list[Row]:
         limit, hold, token = wanted
         connection.execute(_CLAIMS)
-        rows = connection.execute(_UNCLAIMED, (limit,)).fetchall()
+        rows = connection.execute(_UNCLAIMED, (utc_text(now), limit)).fetchall()
         for row in rows:
             order_no, sequence = (row[place] for place in key)
-            connection.execute(_CLAIM, (order_no, sequence, f"{hold.total_seconds()} seconds"))
+            connection.execute(_CLAIM, (order_no, sequence, utc_text(now + hold)))
             connection.execute(_HOLD_ORDER, (token, order_no))
         return rows
 

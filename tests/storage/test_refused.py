@@ -315,7 +315,7 @@ async def test_a_table_that_a_migration_has_not_made_yet(
     async def rename(before: str, after: str) -> None:
         statement = f"ALTER TABLE {before} RENAME TO {after}"
         if database.plain:
-            await database._in_turn(lambda link, sql: link.execute(sql), statement)  # type: ignore[union-attr]
+            await database._in_turn(lambda link, sql, _: link.execute(sql), statement)  # type: ignore[union-attr]
         else:
             await asyncio.to_thread(postgres.sql, statement, database_url.rpartition("/")[2])
 
