@@ -8,7 +8,10 @@ from tests.mutation.mutants import Mutant, mutants_of, unbroken
 
 ROOT = Path(__file__).parents[2]
 
-_CORE = ("tests/test_charge.py", "tests/test_refund.py", "tests/test_numbering.py")
+_CORE = (
+    *("tests/test_payment.py", "tests/test_charge.py", "tests/test_refund.py"),
+    "tests/test_numbering.py",
+)
 _FLOWS = (
     *("tests/test_flows.py", "tests/test_flows_twice.py", "tests/test_announce.py"),
     *("tests/test_resolve_charge.py", "tests/test_told_unsent.py", "tests/test_turns.py"),
