@@ -9,7 +9,8 @@ from tests.mutation.mutants import Mutant, mutants_of, unbroken
 ROOT = Path(__file__).parents[2]
 
 _CORE = (
-    *("tests/test_payment.py", "tests/test_charge.py", "tests/test_refund.py"),
+    *("tests/test_payment.py", "tests/test_payment_refunds.py", "tests/test_order.py"),
+    *("tests/test_payment_restored.py", "tests/test_charge.py", "tests/test_refund.py"),
     "tests/test_numbering.py",
 )
 _FLOWS = (
