@@ -186,18 +186,31 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line.update(failure(record.exc_info[1]))
-        return _without_secrets(_to_json(line))
+        return _safe(_to_json(line))
 
 
 def _line_of(created: float, level: str, event: str, told: Mapping[str, object]) -> str:
     line: dict[str, object] = {"time": _timestamp(created), "level": level, "event": event}
     line.update(_allowed(told))
-    return _without_secrets(_to_json(line))
+    return _safe(_to_json(line))
 
 
-def _without_secrets(text: str) -> str:
-    suspicious = "sk_" in text or "PRIVATE KEY" in text
-    return _SECRET.sub("[secret]", text) if suspicious else text
+def _safe(text: str) -> str:
+    """JSON without secrets, and without what a terminal or a viewer would obey.
+
+    Line separators split a line in two for some readers, bidirectional marks turn what is read
+    around, C1 controls steer terminals, and format characters cannot be seen. All of them are no
+    printable characters; escaped, the JSON says the same.
+    """
+    if "sk_" in text or "PRIVATE KEY" in text:
+        text = _SECRET.sub("[secret]", text)
+    if text.isascii() and "\x7f" not in text:  # as most are; a quarter of the time of isprintable
+        return text
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _to_json(line: Mapping[str, object]) -> str:

@@ -75,6 +75,27 @@ def test_a_secret_is_blotted_out_wherever_it_is(log: Log) -> None:
     assert log.lines[0]["order_no"].startswith("a[secret]")
 
 
+@pytest.mark.parametrize(
+    "character",
+    [
+        *("\u2028", "\u2029", "\x85", "\x9b", "\x80", "\x7f", "\x1b", "\x00", "\n"),
+        *("\u202e", "\u2066", "\u2069", "\u200e", "\u200f", "\u061c", "\u200b", "\ufeff"),
+        *("\U000e0041", "\ue000", "\u00a0", "\U0010ffff"),
+    ],
+    ids=ascii,
+)
+def test_what_cannot_be_seen_is_escaped(log: Log, character: str) -> None:
+    """It steers no terminal and makes no second line; the value that is read stays the same."""
+    logging.getLogger("midas.x").info("odd", extra={"order_no": f"中{character}文"})
+    observability.say("odd", {"order_no": f"中{character}文"})
+    logging.getLogger("library").error("中" + character)  # noqa: G003 - text of its own
+    text = log.text
+    assert text.replace("\n", "").isprintable()
+    assert len(text.splitlines()) == 3
+    assert text.count("中") == 3
+    assert [line["order_no"] for line in log.lines[:2]] == [f"中{character}文"] * 2
+
+
 def test_long_values_are_cut(log: Log) -> None:
     """A caller cannot fill the disk through a field."""
     logging.getLogger("midas.x").info("odd", extra={"order_no": "x" * 100_000})

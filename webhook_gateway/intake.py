@@ -27,6 +27,7 @@ from webhook_gateway.answers import Answer
 from webhook_gateway.calls import CallFailed
 from webhook_gateway.connections import Connection
 from webhook_gateway.metrics import Metrics
+from webhook_gateway.refusals import RefusalLines
 from webhook_gateway.signature import HEADER, Verifier
 
 Record = Callable[[events.RecordEventRequest], Awaitable[events.RecordEventResponse]]
@@ -64,6 +65,7 @@ class Intake:
         self._recording = 0
         self._draining = False
         self._idle = asyncio.Event()
+        self._refusals = RefusalLines()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request. Raises nothing but CancelledError."""
@@ -98,6 +100,8 @@ class Intake:
                     await self._idle.wait()
         except TimeoutError:
             return False
+        finally:
+            self._refusals.close()
         return True
 
     async def _answer(self, request: web.BaseRequest, webhook: "_Webhook") -> Answer:
@@ -184,6 +188,8 @@ class Intake:
 
     def _tell(self, webhook: "_Webhook", answer: Answer) -> None:
         self._metrics.answered(answer.status, answer.outcome)
+        if not webhook.key_name and not self._refusals.has_line(answer.outcome):
+            return
         say(
             "webhook",
             {

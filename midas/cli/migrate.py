@@ -1,14 +1,17 @@
 """`midas migrate`."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 import click
 
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json
+from midas.cli.options import json_option, say_json, warn_of_secret
 
+_PASSWORD = re.compile(r"://[^/@]*:[^@]+@|[?&]password=")
 _SENTENCES = {
+    "database_closed_to_others": "Everybody could read the file; now its owner and group can.",
     "database_backed_up": "The file is copied to {file}, beside it.",
     "migration_waits_for_another": "Waiting for another migration of this database to end.",
     "migration_waits_for_lock": "A transaction holds a lock that is needed; attempt {attempt}.",
@@ -18,7 +21,7 @@ _SENTENCES = {
 @click.command(cls=Taught)
 @click.option(
     "--database",
-    help="sqlite:///path or postgresql://user:password@host/name, in place of DATABASE_URL.",
+    help="In place of DATABASE_URL, which is the better place for a URL with a password.",
 )
 @click.option(
     "--restored",
@@ -54,6 +57,8 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     """
     from midas import config, storage
 
+    if database is not None and _PASSWORD.search(database):
+        warn_of_secret("the password in --database", "DATABASE_URL")
     url = config.database_url() if database is None else database
     before, after = asyncio.run(storage.migrate(url, _say))
     floor = asyncio.run(storage.raise_sequence_floor(url)) if restored else 0

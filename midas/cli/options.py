@@ -26,3 +26,12 @@ def metadata_option(command: Command) -> Command:
 def say_json(content: dict[str, Any]) -> None:
     """The one object of a command; `ok` is true unless `content` says otherwise."""
     click.echo(one_line_of_json({"ok": True, **content}))
+
+
+def warn_of_secret(option: str, variable: str) -> None:
+    """A secret was given on the command line; it is taken all the same."""
+    click.echo(
+        f"midas: {option} shows in the list of processes and in the shell's history;"
+        f" set {variable} in the environment instead.",
+        err=True,
+    )

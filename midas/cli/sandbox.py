@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from midas.cli.help import Taught
-from midas.cli.options import json_option
+from midas.cli.options import json_option, warn_of_secret
 from midas.cli.trouble import ExitStatus, Failed, Trouble
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from midas.sandbox.options import SandboxOptions
 
 PORT = 6020
+API_KEY_VARIABLE = "SANDBOX_API_KEY"
+"""Not PINGPP_API_KEY: the sandbox prints its key, and must not find that of a real account."""
 TIME_SCALE_MOST = 1e6
 
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
@@ -36,7 +39,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     help="0 takes a free one.",
 )
 @click.option("--app-id", help="The app's id. Default: one of the sandbox's own.")
-@click.option("--api-key", help="The secret key that Midas must send, sk_test_… or sk_live_….")
+@click.option(
+    "--api-key",
+    envvar=API_KEY_VARIABLE,
+    help="The secret key that Midas must send, sk_test_… or sk_live_…. Better given as"
+    f" {API_KEY_VARIABLE} in the environment.",
+)
 @click.option(
     "--merchant-public-key",
     type=_FILE,
@@ -91,6 +99,8 @@ def sandbox(as_json: bool, **options: Any) -> None:
     from midas.sandbox.app import run_sandbox
     from midas.sandbox.errors import SandboxError
 
+    if click.get_current_context().get_parameter_source("api_key") is ParameterSource.COMMANDLINE:
+        warn_of_secret("--api-key", API_KEY_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="midas-sandbox-") as name:
         folder = Path(name)
         private_key = None

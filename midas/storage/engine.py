@@ -1,7 +1,9 @@
 """From `DATABASE_URL` to an engine, with sentences for what is wrong with the URL or the place."""
 
+import glob
 import os
 import sqlite3
+import stat
 from contextlib import closing, suppress
 from datetime import timedelta
 from ipaddress import ip_address
@@ -168,6 +170,25 @@ def _from_here(url: URL) -> str:
     """Which folder a relative path is taken from."""
     is_relative = not Path(url.database or "").is_absolute()
     return f" The path is relative to {Path.cwd()}." if is_relative else ""
+
+
+def close_to_others(url: URL) -> bool:
+    """Take the rights of everybody else from the files of this database; whether there were any.
+
+    A group keeps what it was given. Files that another user owns stay as they are.
+    """
+    path = Path(url.database or "").absolute()
+    file = path.resolve()  # SQLite keeps the others beside it
+    beside = (file.with_name(file.name + ending) for ending in ("-wal", "-shm", "-journal"))
+    copies = path.parent.glob(f"{glob.escape(path.name)}.schema-*.backup")
+    found = False
+    for each in (file, *beside, *copies):
+        with suppress(OSError):
+            mode = each.stat().st_mode
+            if mode & stat.S_IRWXO:
+                each.chmod(stat.S_IMODE(mode) & ~stat.S_IRWXO)
+                found = True
+    return found
 
 
 def _try_to_make_a_file(folder: Path) -> None:

@@ -19,7 +19,14 @@ from sqlalchemy.pool import NullPool
 
 from midas.errors import SettingsError
 from midas.storage.backup import back_up
-from midas.storage.engine import BUSY_TIMEOUT, CONNECT_TIMEOUT, check_file, is_sqlite, parse
+from midas.storage.engine import (
+    BUSY_TIMEOUT,
+    CONNECT_TIMEOUT,
+    check_file,
+    close_to_others,
+    is_sqlite,
+    parse,
+)
 from midas.storage.schema import DatabaseSchema, schema_of
 from midas.storage.unreachable import unreachable
 
@@ -62,6 +69,8 @@ async def migrate(url: str, say: Say = _to_log) -> tuple[str, str]:
 def migrate_sqlite(url: URL, say: Say = _to_log) -> tuple[str, str]:
     """`migrate` for SQLite; blocks."""
     check_file(url)
+    if close_to_others(url):
+        say("database_closed_to_others", {})
     engine = create_engine(
         url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT.total_seconds()}
     )

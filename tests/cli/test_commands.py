@@ -176,6 +176,25 @@ def test_migrate_never_repeats_the_url() -> None:
     assert run_alone("migrate", DATABASE_URL="").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("postgresql://me:hunter2@127.0.0.1:1/midas", True),
+        ("postgresql://me:hunter2/2@127.0.0.1:1/midas", True),
+        ("postgresql://me@127.0.0.1:1/midas?password=hunter2", True),
+        ("postgresql://me@127.0.0.1:1/midas", False),
+        ("sqlite:///none/midas.sqlite3", False),
+    ],
+)
+def test_a_password_on_the_command_line_is_warned_of(url: str, is_told: bool) -> None:
+    """Everybody on the machine sees it; the environment is offered, and nothing to say there."""
+    given = run_alone("migrate", "--database", url, "--json")
+    assert ("set DATABASE_URL in the environment" in given.stderr) is is_told
+    assert json.loads(given.stdout)["ok"] is False
+    assert "in the environment" not in run_alone("migrate", DATABASE_URL=url).stderr
+    assert "hunter2" not in given.output
+
+
 def test_migrate_reads_the_config_server_like_every_other_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

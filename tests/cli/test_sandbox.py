@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -89,3 +90,16 @@ def test_a_key_of_no_mode_is_refused() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "sk_test_" in done.stderr
+
+
+def test_a_key_on_the_command_line_is_warned_of() -> None:
+    """The environment is offered, by a name of the sandbox's own; both are checked alike."""
+    command = [sys.executable, "-m", "midas", "sandbox"]
+    given = subprocess.run([*command, "--api-key", "hush"], capture_output=True, text=True)
+    assert "set SANDBOX_API_KEY in the environment" in given.stderr
+    env = {**os.environ, "SANDBOX_API_KEY": "hush", "PINGPP_API_KEY": "sk_live_x"}
+    quiet = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert "in the environment" not in quiet.stderr
+    for ran in (given, quiet):
+        assert (ran.returncode, "must begin with sk_test_" in ran.stderr) == (2, True)
+        assert "hush" not in ran.stdout + ran.stderr

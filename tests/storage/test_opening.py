@@ -1,7 +1,9 @@
 """Opening a database: the schema, and a sentence for everything that is not as it must be."""
 
 import asyncio
+import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -225,3 +227,40 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="no SQLite database"):
             await use(f"sqlite:///{path}")
     assert path.read_text() == "dear diary " * 100
+
+
+def modes(folder: Path) -> dict[str, str]:
+    """The rights on each file."""
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """What most machines have."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+async def test_nobody_else_reads_a_new_sqlite_file(tmp_path: Path, umask: None) -> None:
+    """Nor what SQLite keeps beside it while it is open."""
+    async with await open_store(f"sqlite:///{tmp_path}/new.db") as store:
+        await store.check()
+        found = modes(tmp_path)
+        assert {"new.db", "new.db-wal", "new.db-shm"} <= found.keys()
+        assert set(found.values()) == {"0o600"}
+
+
+async def test_a_file_that_everybody_could_read_is_closed_to_others(
+    tmp_path: Path, umask: None
+) -> None:
+    """As Midas made it once, with its copies; a group keeps what it was given. It is told."""
+    path = tmp_path / "old.db"
+    names = ("old.db", "old.db.schema-0003.x.backup", "other.db")
+    for name in names:
+        (tmp_path / name).touch(mode=0o666)
+    said: list[str] = []
+    for _ in range(2):
+        await migrate(f"sqlite:///{path}", lambda name, _: said.append(name))
+    assert said == ["database_closed_to_others", "schema_migrated"]
+    assert [modes(tmp_path)[name] for name in names] == ["0o640", "0o640", "0o644"]
