@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from midas.rpc.health import Health, handlers
 from midas.v1 import event_service_pb2 as events
 from midas.v1.event_service_pb2_grpc import (
     EventServiceServicer,
@@ -100,9 +100,9 @@ async def served(double: EventsDouble, port: int = 0) -> AsyncIterator[int]:
     """The port on which the double answers, until the end."""
     server = aio.server(options=[("grpc.so_reuseport", 0)])
     add_EventServiceServicer_to_server(double, server)
-    health = Health([SERVICE])
-    await health.set_ready(True)
-    server.add_generic_rpc_handlers((handlers(health),))
+    told = health.aio.HealthServicer()
+    await told.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(told, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:

@@ -5,11 +5,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from midas.rpc.health import Health, handlers
 from tests.patience import PATIENCE_S
 from webhook_gateway import channels
 from webhook_gateway.config import Settings
@@ -26,11 +27,16 @@ async def asking(port: int) -> AsyncIterator[MidasHealth]:
         yield MidasHealth(channel)
 
 
-async def serve(health: Health | None, port: int = 0) -> tuple[aio.Server, int]:
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def serve(servicer: Any) -> tuple[aio.Server, int]:
     """A server with this health; with none, one that is no Midas."""
     server = aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers(() if health is None else (handlers(health),))
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    if servicer is not None:
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    bound = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     return server, bound
 
@@ -44,27 +50,28 @@ async def told(midas: MidasHealth, wanted: str) -> None:
 
 async def test_midas_says_whether_it_serves() -> None:
     """Its connection stays up while its database is away and while it drains."""
-    health = Health([SERVICE])
-    server, port = await serve(health)
+    servicer = health.aio.HealthServicer()
+    await servicer.set(SERVICE, NOT_SERVING)
+    server, port = await serve(servicer)
     async with asking(port) as midas:
         await told(midas, "NOT_READY")
-        await health.set_ready(True)
+        await servicer.set(SERVICE, SERVING)
         await told(midas, "READY")
-        await health.set_ready(False)
+        await servicer.set(SERVICE, NOT_SERVING)
         await told(midas, "NOT_READY")
         await server.stop(None)
         await told(midas, "UNAVAILABLE")
 
 
-@pytest.mark.parametrize("services", [None, ["midas.v1.PaymentService"]])
-async def test_what_is_no_midas_is_not_ready(services: list[str] | None) -> None:
+@pytest.mark.parametrize("service", ["", "midas.v1.PaymentService"])
+async def test_what_is_no_midas_is_not_ready(service: str) -> None:
     """A proxy, or another service."""
-    health = None if services is None else Health(services)
-    if health is not None:
-        await health.set_ready(True)
-    server, port = await serve(health)
+    servicer = health.aio.HealthServicer() if service else None
+    if servicer is not None:
+        await servicer.set(service, SERVING)
+    server, port = await serve(servicer)
     async with asking(port) as midas:
-        await told(midas, "UNIMPLEMENTED" if services is None else "NOT_FOUND")
+        await told(midas, "NOT_FOUND" if service else "UNIMPLEMENTED")
     await server.stop(None)
 
 
