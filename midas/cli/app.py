@@ -68,6 +68,8 @@ class Commands(click.Group):
         except Exception as error:
             trouble = _trouble(error)
             if trouble is None:
+                if "--json" in given:
+                    tell(Trouble("BROKEN", f"this command broke ({type(error).__name__})"), True)
                 raise
             tell(trouble, as_json="--json" in given)
             return trouble.status

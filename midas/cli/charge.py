@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 from midas.cli import show
 from midas.cli.calls import build
 from midas.cli.exchange import Exchange, exchange
-from midas.cli.fields import AMOUNT_MAX, JsonObject, Length, pairs
+from midas.cli.fields import Amount, JsonObject, Length, pairs
 from midas.cli.help import Taught
 from midas.cli.options import json_option, metadata_option
 from midas.cli.wire import Wire, wire_options
@@ -24,7 +24,7 @@ from midas.v1.payment_service_pb2 import ChargeRequest, ChargeResponse
 @click.option(
     "--amount",
     required=True,
-    type=click.IntRange(1, AMOUNT_MAX),
+    type=Amount(1),
     help="In minor units: 1234 is 12.34 CNY.",
 )
 @click.option("--currency", default="cny", show_default=True, help="Lower-case ISO 4217.")

@@ -9,7 +9,25 @@ import click
 
 AMOUNT_MAX = 2**63 - 1
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_MAJOR_UNITS = re.compile(r"(\d{1,17})[.](\d{1,2})")
 _LENGTH = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
+
+
+class Amount(click.IntRange):
+    """An amount in minor units. Whoever writes `19.90` is told to write `1990`."""
+
+    name = "amount"
+
+    def __init__(self, least: int, most: int = AMOUNT_MAX) -> None:
+        super().__init__(least, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        found = _MAJOR_UNITS.fullmatch(str(value).strip())
+        if found is not None:
+            written = f"{found[1]}{found[2]:0<2}".lstrip("0") or "0"
+            self.fail(f"{value!r} is no integer: amounts are in minor units; write {written}")
+        return int(super().convert(value, param, ctx))
 
 
 class Length(click.ParamType[timedelta]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import signal
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from midas.cli.help import Taught
-from midas.cli.options import json_option
-from midas.cli.trouble import Failed, Trouble
+from midas.cli.options import json_option, say_json
+from midas.cli.trouble import ExitStatus, Failed, Trouble, as_data, not_started, tell
 
 if TYPE_CHECKING:
     from midas.sandbox.orders.server import OrderOptions, OrderServer
@@ -49,7 +48,7 @@ CONTROL_PORT = 6031
 @json_option
 def orders(
     ip: str, port: int, control_port: int, file: Path, show: str | None, as_json: bool
-) -> None:
+) -> int:
     """Run a sample order service until SIGTERM or Ctrl-C, which end it with status 0.
 
     It implements midas.order.v1.OrderPaymentService and keeps every promise of that contract:
@@ -57,8 +56,11 @@ def orders(
     has no effect, over restarts and kill -9. Set the gateway's ORDER_TARGET to it.
 
     It misbehaves on demand through its control API (refuse, delay, stall, lose the answer, go
-    down): see midas/sandbox/orders/control.py and faults.py. When it cannot start: status 1 and a
+    down): see midas/sandbox/orders/control.py and faults.py. When it cannot start: status 2 and a
     sentence that says why.
+
+    --show prints one JSON object, with how often each call had an effect. Of an order that the
+    service was not told of it says so, with status 1, beside counts of 0.
 
     For example:
       midas orders --file orders.sqlite3
@@ -71,12 +73,12 @@ def orders(
 
     try:
         if show is not None:
-            _show(file, show)
-            return
+            return _show(file, show, as_json)
         options = OrderOptions(file=file, ip=ip, port=port, control_port=control_port)
         asyncio.run(_serve(options, as_json))
     except SandboxError as error:
-        raise Failed(Trouble("ORDERS", str(error), advice="Nothing was started.")) from None
+        raise not_started("ORDERS", str(error)) from None
+    return ExitStatus.DONE
 
 
 async def _serve(options: OrderOptions, as_json: bool) -> None:
@@ -94,8 +96,8 @@ async def _serve(options: OrderOptions, as_json: bool) -> None:
 def _say_ready(server: OrderServer, as_json: bool) -> None:
     exports = {"ORDER_TARGET": server.target}
     if as_json:
-        ready = {"ok": True, "event": "ready", "target": server.target, "environment": exports}
-        click.echo(json.dumps({**ready, "control": server.control_url}))
+        ready = {"event": "ready", "target": server.target, "environment": exports}
+        say_json({**ready, "control": server.control_url})
         return
     click.echo(f"# The order service is at {server.target}. A gateway that uses it needs:")
     for name, value in exports.items():
@@ -103,13 +105,22 @@ def _say_ready(server: OrderServer, as_json: bool) -> None:
     click.echo(f"# Its control API is at {server.control_url}")
 
 
-def _show(file: Path, order_no: str) -> None:
+def _show(file: Path, order_no: str, as_json: bool) -> int:
     from midas.sandbox.orders.book import OrderBook
 
     if not file.exists():
         raise Failed(Trouble("ORDERS", f"there is no file {file}", advice="Name it with --file."))
     book = OrderBook(file)
     try:
-        click.echo(json.dumps({"ok": True, **book.order(order_no).to_json()}, ensure_ascii=False))
+        order = book.order(order_no)
     finally:
         book.close()
+    if order.last_sequence:
+        say_json(order.to_json())
+        return ExitStatus.DONE
+    advice = "It is told of an order when a charge of it is paid or ends."
+    trouble = Trouble("NOT_FOUND", f"nothing was told of the order {order_no}", advice=advice)
+    say_json({**order.to_json(), "ok": False, "error": as_data(trouble)})
+    if not as_json:
+        tell(trouble, as_json=False)
+    return trouble.status

@@ -7,7 +7,7 @@ import click
 from midas.cli import show
 from midas.cli.calls import QUERY_AFTER, build
 from midas.cli.exchange import Exchange, exchange
-from midas.cli.fields import AMOUNT_MAX, pairs
+from midas.cli.fields import Amount, pairs
 from midas.cli.help import Taught
 from midas.cli.options import json_option, metadata_option
 from midas.cli.trouble import ExitStatus, Trouble
@@ -28,7 +28,7 @@ FUNDING_SOURCES = {
 @click.option("--charge-id", help="Or the charge, by Ping++'s id (ch_…).")
 @click.option(
     "--amount",
-    type=click.IntRange(0, AMOUNT_MAX),
+    type=Amount(0),
     default=0,
     help="In minor units: 1234 is 12.34 CNY. 0 or not given: all that is left.",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import tempfile
 from collections.abc import Callable
@@ -14,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from midas.cli.help import Taught
-from midas.cli.options import json_option, warn_of_secret
-from midas.cli.trouble import ExitStatus, Failed, Trouble
+from midas.cli.options import json_option, say_json, warn_of_secret
+from midas.cli.trouble import not_started
 
 if TYPE_CHECKING:
     from midas.sandbox.http import SandboxServer
@@ -88,7 +87,7 @@ def sandbox(as_json: bool, **options: Any) -> None:
     are signed with, and nothing else of what is printed.
 
     Keys that are not given are made for this run and removed with it. Without --ledger everything
-    is forgotten at the end. When it cannot start: status 1 and a sentence that says why.
+    is forgotten at the end. When it cannot start: status 2 and a sentence that says why.
 
     For example:
       midas sandbox
@@ -112,7 +111,7 @@ def sandbox(as_json: bool, **options: Any) -> None:
         try:
             asyncio.run(run_sandbox(_options(folder, **options), _ready(private_key, as_json)))
         except SandboxError as error:
-            raise Failed(Trouble("SANDBOX", str(error), advice="Nothing was started.")) from None
+            raise not_started("SANDBOX", str(error)) from None
 
 
 def _options(
@@ -149,8 +148,7 @@ def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer],
         if private_key is not None:
             exports["PINGPP_PRIVATE_KEY_PATH"] = str(private_key)
         if as_json:
-            ready = {"ok": True, "event": "ready", "url": server.url, "environment": exports}
-            click.echo(json.dumps(ready))
+            say_json({"event": "ready", "url": server.url, "environment": exports})
             return
         click.echo(f"# The sandbox is at {server.url}. A Midas that uses it needs:")
         for name, value in exports.items():
@@ -170,8 +168,5 @@ def _webhooks(urls: tuple[str, ...]) -> str:
 
 def _checked(api_key: str) -> str:
     if api_key and not api_key.startswith(("sk_test_", "sk_live_")):
-        trouble = Trouble(
-            "USAGE", "--api-key must begin with sk_test_ or sk_live_", status=ExitStatus.USAGE
-        )
-        raise Failed(trouble)
+        raise click.UsageError("--api-key must begin with sk_test_ or sk_live_")
     return api_key

@@ -4,6 +4,7 @@ import click
 
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
+from midas.cli.trouble import Failed, Trouble
 
 
 class _WithSettings(Taught):
@@ -61,7 +62,10 @@ def serve(check: bool, as_json: bool) -> int:
         settings = start.prepare(app.parts)
         _say_fine(settings.env, settings.livemode, as_json)
         return 0
-    return app.run(app.serve)
+    status = app.run(app.serve)
+    if status and as_json:
+        raise Failed(Trouble("CRASHED", "midas serve broke; the last line of its log says where"))
+    return status
 
 
 def _say_fine(env: str, livemode: bool, as_json: bool) -> None:

@@ -69,9 +69,19 @@ def show_refund(refund: Refund) -> None:
 
 def _rows(message: Charge | Refund, names: tuple[str, ...]) -> list[tuple[str, str]]:
     told = data(message)
-    rows = [(name, str(told[name])) for name in names if told[name]]
+    rows = [(name, _for_people(message, name, told[name])) for name in names if told[name]]
     flags = [name for name in _FLAGS if told.get(name)]
     return rows + ([("note", ", ".join(flags))] if flags else [])
+
+
+def _for_people(message: Charge | Refund, name: str, told: Any) -> str:
+    value = getattr(message, name)
+    if not isinstance(value, Timestamp):
+        return str(told)
+    try:
+        return f"{value.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return str(told)
 
 
 def _print(title: str, rows: list[tuple[str, str]]) -> None:

@@ -81,8 +81,16 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "�" for each in text)
 
 
+_NOT_STARTED = ("SETTINGS", "SANDBOX", "ORDERS")
+
+
+def not_started(reason: str, message: str) -> Failed:
+    """A server that cannot start as it was told to: status 2, as for any other setting."""
+    return Failed(Trouble(reason, message, status=ExitStatus.USAGE, retry="NEVER"))
+
+
 def _advice(trouble: Trouble) -> str:
-    if trouble.reason == "SETTINGS":
+    if trouble.reason in _NOT_STARTED:
         return "Nothing was started."
     if trouble.money_moved == "UNKNOWN":
         return _ask(trouble)

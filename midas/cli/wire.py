@@ -1,6 +1,7 @@
 """The connection to Midas that `charge`, `refund` and `query` use, and its options."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ TARGET = "127.0.0.1:6011"
 TIMEOUT_S = 60.0
 """Longer than Midas takes for one call of Ping++ (30 s), so that its answer is seen."""
 CONNECT_TIMEOUT_S = 5.0
+CAUSE_TIMEOUT_S = 0.5
+CAUSE_CHARACTERS = 300
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+NO_ANSWER = "no answer in time"
+_LAST_ERROR = re.compile(r"last error: (?:[A-Z_]+: )?")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,9 +62,25 @@ def connect(wire: Wire) -> grpc.Channel:
         ready.result(timeout=min(CONNECT_TIMEOUT_S, wire.timeout_s))
     except grpc.FutureTimeoutError:
         ready.cancel()
+        cause = _cause(channel)
         channel.close()
-        raise Failed(_unreachable(wire)) from None
+        raise Failed(_unreachable(wire, cause)) from None
     return channel
+
+
+def _cause(channel: grpc.Channel) -> str:
+    """Why the channel is not connected, in gRPC's words, which it tells to calls only.
+
+    The call is one that nobody minds, should the connection come up this very moment.
+    """
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH_CHECK)
+    try:
+        ask(b"", timeout=CAUSE_TIMEOUT_S)
+    except grpc.RpcError as error:
+        timed_out = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        said = "" if timed_out else str(error.details() or "")
+        return _LAST_ERROR.split(said)[-1].strip()[:CAUSE_CHARACTERS] or NO_ANSWER
+    return NO_ANSWER
 
 
 def wire_options(command: Command) -> Command:
@@ -137,11 +159,11 @@ def _bytes(path: Path | None) -> bytes | None:
     return None if path is None else path.read_bytes()
 
 
-def _unreachable(wire: Wire) -> Trouble:
+def _unreachable(wire: Wire, cause: str) -> Trouble:
     how = "TLS" if wire.encrypted else "no TLS"
     return Trouble(
         "MIDAS_UNREACHABLE",
-        f"cannot reach Midas at {wire.target} ({how}); nothing was sent",
+        f"cannot reach Midas at {wire.target} ({how}): {cause}; nothing was sent",
         retry="SAME_KEY",
         advice="Check that `midas serve` runs there, and --target and the TLS options.",
     )

@@ -1,7 +1,10 @@
 """`midas charge`: what it sends and what it prints."""
 
 import json
+import time
+from collections.abc import Iterator
 
+import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -59,14 +62,28 @@ def test_defaults() -> None:
     assert not request.HasField("expires_in")
 
 
+@pytest.fixture
+def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Eight hours ahead of UTC."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "CST-8")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_shanghai")
 def test_people_see_both_ways_of_saying_the_amount() -> None:
-    """The human output has the state and the amount twice, and keeps markup as text."""
+    """The human output has the state and the amount twice, and keeps markup as text.
+
+    Times are those of the reader's clock, to the second.
+    """
     ran = run("Charge", TEA, answered(OPEN))
     assert ran.status == 0
     assert "Charge 12.34 CNY (1234 fen): PENDING" in ran.result.stdout
     assert "Tea [bold]" in ran.result.stdout
     assert "no real money" in ran.result.stdout
-    assert "2023-11-14T22:13:20" in ran.result.stdout
+    assert "  2023-11-15 06:13:20 " in ran.result.stdout
 
 
 def test_the_credential_is_printed_only_on_request() -> None:
@@ -102,6 +119,8 @@ def test_wrong_usage_sends_nothing() -> None:
     """What cannot be read ends with status 2 and says how to write it, before any call."""
     for wrong, says in (
         (["--amount", "12.34"], "integer"),
+        (["--amount", "19.90"], "write 1990 ["),
+        (["--amount", "0.5"], "write 50 ["),
         (["--amount", "0"], "0"),
         (["--amount", str(2**63)], "range"),
         (["--extra", "[1]"], "JSON object"),

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.cli.double import run_alone
+
 TIMEOUT_S = 300
 ENDS_WITHIN_S = 120
 ROWS = [1, 2, 3, 5, 7, 9, 10, 11, 12, 13, 14, 15]
@@ -92,7 +94,30 @@ def test_a_wrong_webhook_is_noticed(tmp_path: Path, what: str) -> None:
     status, told = play(tmp_path, "--row", "2", "--fault", fault)
     assert status == 1
     assert [row["held"] for row in told["rows"]] == [False]
+    assert (told["ok"], told["error"]["reason"]) == (False, "ROWS_NOT_HELD")
     assert seen in told["rows"][0]["seen"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ({"action": {"kind": "burn"}}, "action.kind must be one of"),
+        ({"kind": "stall"}, "a fault is"),
+        ({"action": {"kind": "stall"}, "match": {"path": "("}}, "path"),
+        ({"action": {"kind": "stall"}, "count": 0}, "count"),
+    ],
+)
+def test_a_fault_is_checked_before_anything_starts(
+    fault: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status 2 and what is wrong with it."""
+
+    def start(_: object) -> None:
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr("midas.cli.demo.command.launched", start)
+    result = run_alone("demo", "--fault", json.dumps(fault))
+    assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
 
 
 def test_few_open_files_are_enough(tmp_path: Path) -> None:

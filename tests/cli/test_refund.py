@@ -41,6 +41,8 @@ def test_every_option_reaches_its_field() -> None:
 def test_no_amount_means_all_that_is_left() -> None:
     """Without --amount 0 is sent."""
     assert run("Refund", OF_ORDER, answered(made("SUCCEEDED"))).request.amount == 0
+    wrong = run_alone(*OF_ORDER, "--amount", "19.90")
+    assert (wrong.exit_code, "write 1990" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,16 @@ def test_the_state_decides_the_status(state: str, status: int) -> None:
     assert ran.status == status
     assert ran.told["ok"] is (status == 0)
     assert ran.told["refund"]["state"] == state
+    assert ("error" in ran.told) is (status != 0)
+
+
+def test_a_state_that_is_not_known_is_no_success() -> None:
+    """Neither one of a newer Midas, nor none at all."""
+    newer = RefundResponse(refund=Refund(refund_no="R1", state=99))  # type: ignore[arg-type]
+    for answer in (newer, RefundResponse()):
+        ran = run("Refund", OF_ORDER, answered(answer))
+        assert ran.status == 3
+        assert "Money may have moved" in ran.result.stderr
 
 
 def test_people_see_the_reason_and_the_link() -> None:

@@ -72,14 +72,14 @@ def test_options_reach_the_sandbox(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_said() -> None:
-    """When it cannot listen, a sentence says so, with status 1."""
+    """When it cannot listen, a sentence says so, with status 2 as of `serve`."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "midas", "sandbox", "--port", port]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"port {port}" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -1,5 +1,6 @@
 """Reaching Midas over a real socket, or not."""
 
+import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -50,5 +51,24 @@ def test_nobody_listens(tls: list[str]) -> None:
         charge = ["charge", "--order-no", "A1", "--channel", "wx", "--amount", "1"]
         result = CliRunner().invoke(cli, [*charge, "--subject", "Tea", *options])
     assert result.exit_code == 1
-    assert "nothing was sent [MIDAS_UNREACHABLE]" in result.stderr
+    assert "Connection refused; nothing was sent [MIDAS_UNREACHABLE]" in result.stderr
     assert "--target" in result.stderr
+
+
+def test_the_cause_is_told() -> None:
+    """A name that nobody has, a server that speaks no TLS, one that says nothing at all."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    plain = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = f"127.0.0.1:{silent.getsockname()[1]}"
+        told = {
+            "failed for :::: Misformatted domain name": ["--target", ":::"],
+            "handshake failed": ["--target", plain, "--tls"],
+            "no answer in time": ["--target", mute],
+        }
+        for cause, options in told.items():
+            result = CliRunner().invoke(cli, [*QUERY, *options, "--timeout", "0.5"])
+            assert result.exit_code == 1
+            assert cause in json.loads(result.stdout)["error"]["message"]
+    server.stop(None).wait()

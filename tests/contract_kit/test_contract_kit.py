@@ -172,6 +172,8 @@ def test_what_cannot_be_seen_is_not_judged(tmp_path: Path) -> None:
     assert of_state(told, "not_judged") == hidden
     assert of_state(told, "broken") == set()
     assert (status, told["ok"]) == (1, False)
+    assert told["error"]["reason"] == "PROMISES_NOT_KEPT"
+    assert f"0 promises are broken, {len(hidden)} could" in told["error"]["message"]
     assert "--effects-command" in str(told["promises"])
 
 

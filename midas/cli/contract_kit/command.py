@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from pathlib import Path
@@ -19,8 +18,9 @@ from midas.cli.contract_kit.probes import Probe
 from midas.cli.contract_kit.promises import EFFECTS, RESTART
 from midas.cli.contract_kit.scenarios import run_all
 from midas.cli.contract_kit.target import CHANNEL, Target
+from midas.cli.fields import Amount
 from midas.cli.help import Taught
-from midas.cli.options import json_option
+from midas.cli.options import json_option, say_json
 from midas.cli.trouble import ExitStatus
 
 CONNECT_TIMEOUT_S = 10.0
@@ -51,7 +51,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 )
 @click.option(
     "--amount",
-    type=click.IntRange(1, 100_000_000),
+    type=Amount(1, 100_000_000),
     default=AMOUNT,
     show_default=True,
     help="Of the made-up charges, in minor units.",
@@ -88,7 +88,8 @@ def contract_kit(
       --effects-command   prints how often each call had an effect on an order, as JSON:
                           {"pay_order_success": 1, "pay_order_closed": 0,
                            "refund_success": 0, "refund_failed": 0}
-                          Everything that was answered OK must be visible to it at once.
+                          Everything that was answered OK must be visible to it at once. If it
+                          prints this, its status does not count: an order may be unknown yet.
       --restart-command   kills the order service, as a crash would, starts it again on the same
                           address with the same data, and then ends. It is run several times.
 
@@ -118,7 +119,7 @@ def contract_kit(
     findings = asyncio.run(_judge(target, credentials, probes, orders, amount, timeout_s))
     told = report.as_data(findings, target, orders)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
+        say_json(told)
     else:
         report.tell(findings, target, orders)
     return ExitStatus.DONE if told["ok"] else ExitStatus.FAILED

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shlex
 import tempfile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from midas.cli.contract_kit.notices import CLOSED, NOT_REFUNDED, REFUNDED, SUCCESS
 from midas.cli.trouble import ExitStatus, Failed, Trouble, printable
@@ -20,6 +20,20 @@ PATIENCE_S = 60.0
 OUTPUT_CHARACTERS = 200
 
 
+class _Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def why(self) -> str:
+        """What is to be said of one that failed."""
+        said = printable(self.err.strip()[-OUTPUT_CHARACTERS:])
+        return f"ended with status {self.status}: {said}"
+
+
 class Probe:
     """One command of the implementation's side."""
 
@@ -27,15 +41,17 @@ class Probe:
         self._option = option
         self._words = _words(option, command)
 
-    async def run(self, **values: object) -> str:
-        """Its output. Raises Failed when it does not end with status 0 in PATIENCE_S."""
+    async def run(self, **values: object) -> None:
+        """Raises Failed when it does not end with status 0 in PATIENCE_S."""
+        ended = await self._run(values)
+        if ended.status:
+            raise self._failed(ended.why)
+
+    async def _run(self, values: dict[str, object]) -> "_Ended":
         # files, not pipes: what --restart-command leaves running may hold its output open
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             status = await self._ended([_filled(word, values) for word in self._words], out, err)
-            if status:
-                said = printable(_text(err).strip()[-OUTPUT_CHARACTERS:])
-                raise self._failed(f"ended with status {status}: {said}")
-            return _text(out)
+            return _Ended(status, _text(out), _text(err))
 
     async def _ended(self, words: list[str], out: IO[bytes], err: IO[bytes]) -> int:
         nothing = asyncio.subprocess.DEVNULL
@@ -54,14 +70,20 @@ class Probe:
             raise self._failed(f"did not end within {PATIENCE_S:.0f} s") from None
 
     async def effects(self, order_no: str) -> dict[str, int]:
-        """How often each call had an effect on the order, by the call's name."""
-        out = await self.run(order_no=order_no)
+        """How often each call had an effect on the order, by the call's name.
+
+        A tool that prints it may end as it likes: some fail for an order that they do not know yet.
+        Raises Failed when it does not.
+        """
+        ended = await self._run({"order_no": order_no})
         try:
-            shown: Any = json.loads(out)
+            shown: Any = json.loads(ended.out)
             return {method: int(shown[counter]) for method, counter in COUNTERS.items()}
         except (ValueError, TypeError, KeyError):
+            if ended.status:
+                raise self._failed(ended.why) from None
             wanted = ", ".join(COUNTERS.values())
-            got = printable(out.strip()[:OUTPUT_CHARACTERS])
+            got = printable(ended.out.strip()[:OUTPUT_CHARACTERS])
             what = f"must print one JSON object with {wanted}; it printed {got!r}"
             raise self._failed(what) from None
 

@@ -1,12 +1,14 @@
 """How the verdicts are told."""
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from midas.cli.contract_kit.findings import Finding, Findings, State
-from midas.cli.trouble import printable
+from midas.cli.trouble import Trouble, printable
+from midas.cli.trouble import as_data as trouble_data
 
 EVIDENCE_SHOWN = 3
 WIDTH = 100
@@ -35,8 +37,10 @@ def tell(findings: Findings, target: str, orders: str) -> None:
 def as_data(findings: Findings, target: str, orders: str) -> dict[str, Any]:
     """The same for programs."""
     counts = findings.counts()
+    ok = counts["kept"] + counts["left out"] == len(findings.all())
     return {
-        "ok": counts["kept"] + counts["left out"] == len(findings.all()),
+        "ok": ok,
+        **({} if ok else {"error": trouble_data(_not_kept(counts))}),
         "target": target,
         "orders": orders,
         "kept": counts["kept"],
@@ -45,6 +49,12 @@ def as_data(findings: Findings, target: str, orders: str) -> dict[str, Any]:
         "not_judged": counts["not judged"],
         "promises": [_promise(finding) for finding in findings.all()],
     }
+
+
+def _not_kept(counts: Mapping[State, int]) -> Trouble:
+    broken, open_ = counts["broken"], counts["not judged"]
+    message = f"{broken} promises are broken, {open_} could not be judged"
+    return Trouble("PROMISES_NOT_KEPT", message, retry="NEVER")
 
 
 def _lines(finding: Finding) -> list[str]:

@@ -1,6 +1,7 @@
 """`midas demo`."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,21 @@ from midas.cli.fields import JsonObject
 from midas.cli.help import Taught
 from midas.cli.options import json_option
 from midas.cli.trouble import ExitStatus
+
+
+def _check(faults: Sequence[dict[str, Any]]) -> None:
+    """Raise UsageError, while nothing is started, if the sandbox would refuse one of them."""
+    if not faults:
+        return
+    from midas.sandbox.errors import ControlError
+    from midas.sandbox.faults import FaultList
+
+    checked = FaultList()
+    for fault in faults:
+        try:
+            checked.add(fault)
+        except (ControlError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise click.UsageError(f"--fault: {error}") from None
 
 
 @click.command(cls=Taught)
@@ -57,6 +73,7 @@ def demo(
           "action": {"kind": "alter", "fields": {"amount": 1}}}'
     """
     started = time.monotonic()
+    _check(faults)
     with launched(keep) as processes:
         # imported here, while the processes start
         from midas.cli.demo.play import Play

@@ -7,6 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from midas.cli.trouble import Trouble
+from midas.cli.trouble import as_data as trouble_data
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -62,10 +65,17 @@ class Report:
         self._console.print(f"{count} of {len(results)} rows held, {seconds:.1f} s in all.")
 
 
+def _not_held(results: list[Result]) -> Trouble:
+    rows = ", ".join(str(result.row) for result in results if not result.held)
+    return Trouble("ROWS_NOT_HELD", f"not held: row {rows}", retry="NEVER")
+
+
 def as_data(results: list[Result], seconds: float, kept: str | None) -> dict[str, Any]:
     """The same for programs."""
+    ok = bool(results) and all(result.held for result in results)
     return {
-        "ok": bool(results) and all(result.held for result in results),
+        "ok": ok,
+        **({} if ok else {"error": trouble_data(_not_held(results))}),
         "rows": [asdict(result) for result in results],
         "seconds": round(seconds, 2),
         "kept": kept,

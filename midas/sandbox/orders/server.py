@@ -62,10 +62,14 @@ class OrderServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Serve; `SandboxError` when an address cannot be used."""
-        await self.come_up()
-        if self.options.control_port is not None:
-            self._runner = await self._serve_control(self.options.control_port)
+        """Serve; `SandboxError` when an address cannot be used, and nothing stays open then."""
+        try:
+            await self.come_up()
+            if self.options.control_port is not None:
+                self._runner = await self._serve_control(self.options.control_port)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def come_up(self) -> None:
         """Accept calls, on the same port as before."""
