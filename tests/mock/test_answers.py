@@ -113,6 +113,12 @@ def test_a_credential_has_the_shape_of_its_channel(name: str) -> None:
         assert told["credential"][name]["timeStamp"] == told["created"]
 
 
+def test_a_paid_charge_has_nothing_to_open() -> None:
+    """A charge that is asked for as paid says so in the JSON, too."""
+    facts = read_charge(answers.charge(CHARGE, "SUCCEEDED").charge_json)
+    assert (facts.paid, facts.has_credential, facts.paid_at is not None) == (True, False, True)
+
+
 def test_a_channel_without_a_known_shape_says_so() -> None:
     """Nothing is invented, and the list of these channels is known."""
     unknown = {
@@ -221,6 +227,7 @@ def test_lists_come_page_by_page(size: int) -> None:
         page = answers.list_charges(request, "")
         assert len(page.charges) <= size
         seen += page.charges
+        assert len(seen) <= 7
         token = page.next_page_token
     states = {each.state for each in seen}
     assert states == set(charge_pb2.ChargeState.values()) - {0}

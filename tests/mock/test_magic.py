@@ -46,6 +46,14 @@ def _details(status: Any) -> tuple[Any, errors_pb2.PaymentErrorDetail]:
     return info, detail
 
 
+@pytest.mark.parametrize("name", ["INTERNAL", "INTERRUPTED"])
+def test_an_unforeseen_end_of_a_payment_is_unknown(name: str) -> None:
+    """Of a call that moves money nobody knows what came of it then; a read moved none."""
+    for moves_money in (True, False):
+        failed = failures.failure(name, "A1", CHARGING, moves_money=moves_money)
+        assert (failed.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN) == moves_money
+
+
 def test_names_and_amounts_are_clear() -> None:
     """No amount stands for two answers; every name can end an order_no."""
     amounts = [amount for amount in NAMES.values() if amount]
