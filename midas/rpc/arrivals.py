@@ -7,7 +7,8 @@ both together and waits no longer than they take to be read.
 """
 
 import asyncio
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,20 +117,21 @@ class Arrivals:
 class Shares:
     """Places for calls that go on for as long as the caller likes.
 
-    Where all are taken, the oldest call of the caller who has most of them is ended: a newcomer
-    always gets a place, and nobody can keep the others out with calls of his own.
+    Where all are taken, a call of the caller who has most of them is ended, and of his the oldest
+    on the connection that has most: a newcomer always gets a place, and nobody can keep the others
+    out with calls of his own.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._held: dict[Hashable, dict[asyncio.Task[Any], None]] = {}
+        self._held: dict[Holder, dict[asyncio.Task[Any], None]] = {}
         self._ending = Ending()
 
     def __len__(self) -> int:
         return sum(len(each) for each in self._held.values())
 
     @contextmanager
-    def place(self, holder: Hashable, error: Exception) -> Iterator[None]:
+    def place(self, holder: "Holder", error: Exception) -> Iterator[None]:
         """A place for the present task; raises `error` in it when it must make room."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
@@ -143,13 +145,23 @@ class Shares:
                 self._leave(holder, task)
 
     def _make_room(self) -> None:
-        holder, tasks = max(self._held.items(), key=lambda each: len(each[1]))
+        of_caller = Counter[str]()
+        for (caller, _), tasks in self._held.items():
+            of_caller[caller] += len(tasks)
+        # of equals the newest connection
+        holder, tasks = max(
+            reversed(self._held.items()), key=lambda each: (of_caller[each[0][0]], len(each[1]))
+        )
         task = next(iter(tasks))
         self._leave(holder, task)
         self._ending.end(task)
 
-    def _leave(self, holder: Hashable, task: asyncio.Task[Any]) -> None:
+    def _leave(self, holder: "Holder", task: asyncio.Task[Any]) -> None:
         mine = self._held.get(holder, {})
         mine.pop(task, None)
         if not mine:
             self._held.pop(holder, None)
+
+
+Holder = tuple[str, str]
+"""A caller, and one of his connections."""

@@ -73,7 +73,9 @@ class Streams:
     async def hold(self, context: Context, method: str, work: Awaitable[None]) -> None:
         """Do the work in a place of its own; ends the call when others need that place."""
         try:
-            with self._shares.place(caller_of(context), Displaced()):
+            caller = caller_of(context)
+            holder = (caller.name or caller.address, context.peer())
+            with self._shares.place(holder, Displaced()):
                 await work
         except Displaced:
             await self._entrance.turn_away(context, method, errors.TOO_MANY_STREAMS)

@@ -108,11 +108,13 @@ class Displaced(Exception):
 
 
 @asynccontextmanager
-async def held(shares: Shares, holder: str) -> AsyncIterator[asyncio.Task[None]]:
+async def held(
+    shares: Shares, holder: str, connection: str = ""
+) -> AsyncIterator[asyncio.Task[None]]:
     """A task that keeps a place until it is displaced."""
 
     async def keep() -> None:
-        with shares.place(holder, Displaced()):
+        with shares.place((holder, connection or holder), Displaced()):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(keep())
@@ -153,3 +155,17 @@ async def test_who_takes_all_displaces_himself_alone() -> None:
         assert sum(not each.done() for each in tasks) == 9
         for each in greedy:
             await each.__aexit__(None, None, None)
+
+
+async def test_of_one_address_the_busiest_connection_makes_room() -> None:
+    """Behind a proxy all callers have its address."""
+    shares = Shares(3)
+    async with (
+        held(shares, "proxy", "modest") as modest,
+        held(shares, "proxy", "greedy") as first,
+        held(shares, "proxy", "greedy") as second,
+        held(shares, "proxy", "newcomer") as newcomer,
+    ):
+        with pytest.raises(Displaced):
+            await first
+        assert not any(each.done() for each in (modest, second, newcomer))
