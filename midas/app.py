@@ -1,8 +1,9 @@
 """The composition root: what is wired to what, and how the process starts and ends.
 
-SIGTERM or SIGINT → health NOT_SERVING → no new calls → what is under way ends, for at most
-DRAIN_TIMEOUT_S → Ping++ and the database are closed → exit status 0. A second signal ends the
-process at once.
+SIGTERM or SIGINT → health NOT_SERVING → calls are served for DRAIN_DELAY_S more, while whoever
+looks at health turns away → no new calls → what is under way ends, for at most DRAIN_TIMEOUT_S →
+Ping++ and the database are closed → exit status 0. A second signal ends the delay; any further one,
+and the second one where there is no delay, ends the process at once.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
-from midas import start
+from midas import limits, start
 from midas.config import Settings
 from midas.config_rules import read
 from midas.errors import SchemaRefused, SettingsError
@@ -58,6 +59,16 @@ class Work:
     """Wait for what is under way; False if some of it did not end in time."""
     release: Callable[[], None] = lambda: None
     """Let go of calls that only wait for something to happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a process ends."""
+
+    delay: timedelta = timedelta(0)
+    """How long calls are served after health has said NOT_SERVING."""
+    timeout: timedelta = limits.DRAIN_TIMEOUT
+    """How long calls under way may take from then on."""
 
 
 def run(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
@@ -110,8 +121,8 @@ async def serve(
         if settings.livemode and settings.env != "production":
             _log.warning("live_key_outside_production", extra={"env": settings.env})
         work = _work(payments, store, opened.background)
-        where, about = binding(settings), _about(settings)
-        await serve_work(work, store.check, where, settings.drain_timeout, about)
+        drain = Drain(settings.drain_delay, settings.drain_timeout)
+        await serve_work(work, store.check, binding(settings), drain, _about(settings))
 
 
 def _about(settings: Settings) -> Mapping[str, object]:
@@ -145,7 +156,7 @@ async def serve_work(
     work: Work,
     check: Callable[[], Awaitable[None]],
     where: Binding,
-    drain_timeout: timedelta,
+    drain: Drain,
     about: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Serve until a signal comes, then drain.
@@ -154,18 +165,20 @@ async def serve_work(
     `about`, once calls are accepted.
     """
     server = Server(work.services, where)
-    async with stop_signal() as stopped:
+    async with stop_signal() as stop:
         await server.start()
         tune_garbage_collection()
-        tls = where.tls is not None
-        told = {"ip": where.ip, "port": server.port, "tls": tls, **about}
-        _log.info("serving", extra=told)
+        _log.info("serving", extra=_serving(server, where, drain) | about)
         working = [asyncio.create_task(_kept_running(each)) for each in work.background]
         working.append(asyncio.create_task(_readiness(server, check)))
-        await stopped.wait()
+        await stop.wait()
+        await server.health.drain()
+        if drain.delay:
+            _log.info("not_serving", extra={"drain_delay_s": drain.delay.total_seconds()})
+            await stop.delay(drain.delay)
         for task in working:
             task.cancel()
-        await _drain(server, work, drain_timeout)
+        await _drain(server, work, drain.timeout)
         await asyncio.gather(*working, return_exceptions=True)
 
 
@@ -210,6 +223,16 @@ def _psp_options(settings: Settings) -> PspOptions:
         concurrent_calls=settings.psp_concurrent_calls,
         concurrent_flows=settings.psp_concurrent_calls,
     )
+
+
+def _serving(server: Server, where: Binding, drain: Drain) -> dict[str, object]:
+    return {
+        "ip": where.ip,
+        "port": server.port,
+        "tls": where.tls is not None,
+        "drain_delay_s": drain.delay.total_seconds(),
+        "drain_timeout_s": drain.timeout.total_seconds(),
+    }
 
 
 async def _drain(server: Server, work: Work, timeout: timedelta) -> None:

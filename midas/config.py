@@ -111,8 +111,14 @@ class Settings(Sourced):
     expiry_grace_s: Seconds = limits.EXPIRY_GRACE.total_seconds()
     """How long after its expiry a charge may still turn out to be paid before it is closed."""
 
+    drain_delay_s: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """How long calls are served after SIGTERM has turned health to NOT_SERVING, so that whoever
+    sends them has learnt of it before this process stops; 0 in development and 5 elsewhere. Longer
+    than a load balancer, or Kubernetes, takes to notice. A second SIGTERM ends the delay."""
+
     drain_timeout_s: Seconds = limits.DRAIN_TIMEOUT.total_seconds()
-    """How long calls may go on after SIGTERM. The container's stop time must be longer."""
+    """How long calls under way may go on after that. The container's stop time must be longer than
+    DRAIN_DELAY_S and this together."""
 
     tls_cert_path: Path | None = None
     """File with the server's certificate chain (PEM). Together with TLS_KEY_PATH turns on TLS."""
@@ -134,6 +140,13 @@ class Settings(Sourced):
     def livemode(self) -> bool:
         """Whether real money moves."""
         return self.pingpp_api_key.get_secret_value().startswith("sk_live_")
+
+    @property
+    def drain_delay(self) -> timedelta:
+        """DRAIN_DELAY_S as a length of time, or what it is where it is not set."""
+        if self.drain_delay_s is not None:
+            return timedelta(seconds=self.drain_delay_s)
+        return timedelta(0) if self.env == "development" else limits.DRAIN_DELAY
 
     @property
     def drain_timeout(self) -> timedelta:
@@ -174,10 +187,11 @@ class Settings(Sourced):
 
     @field_validator(
         "pingpp_private_key_path", "tls_cert_path", "tls_key_path", "tls_client_ca_path",
+        "drain_delay_s",
         mode="before",
     )  # fmt: skip
     @classmethod
-    def _maybe_path(cls, value: object) -> object:
+    def _maybe_unset(cls, value: object) -> object:
         return None if value == "" else value
 
 

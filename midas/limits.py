@@ -112,4 +112,5 @@ STORE_WAITING = 4096
 """The most writes that may wait for their commit."""
 
 # The process
+DRAIN_DELAY = timedelta(seconds=5)
 DRAIN_TIMEOUT = timedelta(seconds=20)

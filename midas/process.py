@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 GARBAGE_THRESHOLD = 100_000
 """New objects between two looks for garbage cycles: some ten megabytes at the most.
@@ -32,24 +33,46 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
 
 
-@asynccontextmanager
-async def stop_signal() -> AsyncIterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second one ends the process."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
+class Stop:
+    """What SIGTERM and SIGINT ask for."""
 
-    def on_signal(number: signal.Signals) -> None:
-        if stopped.is_set():
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._skip: asyncio.Event | None = None
+
+    async def wait(self) -> None:
+        """Until the first signal."""
+        await self._asked.wait()
+
+    async def delay(self, length: timedelta) -> None:
+        """Go on for so long; a further signal ends this, and only this."""
+        self._skip = asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(length.total_seconds()):
+                await self._skip.wait()
+        self._skip = None
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """The first one asks, one during a delay ends it, any other ends the process."""
+        if self._asked.is_set() and self._skip is None:
             logging.shutdown()
             os._exit(128 + number)
         _log.info("signal", extra={"signal": number.name})
-        stopped.set()
+        if self._skip is not None:
+            self._skip.set()
+        self._asked.set()
 
+
+@asynccontextmanager
+async def stop_signal() -> AsyncIterator[Stop]:
+    """What SIGTERM and SIGINT ask for, while this lasts."""
+    stop = Stop()
+    loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
+        loop.add_signal_handler(number, stop.on_signal, number)
     try:
-        yield stopped
+        yield stop
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)

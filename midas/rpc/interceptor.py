@@ -33,6 +33,11 @@ REPLY_MARGIN_S = 0.05
 """So much of the caller's time is kept for the answer itself, at most a tenth of it: an answer that
 says what is known is worth more than DEADLINE_EXCEEDED."""
 
+QUIET_S = 0.02
+QUIET_TURNS = 10
+"""grpc hands over one call in a turn of the event loop: when none came in so many turns, and for so
+long, there is none left."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -69,9 +74,21 @@ class Calls:
         self._concurrent_max = concurrent_max
         self._active: set[asyncio.Task[Any]] = set()
         """Also those that wait for their message."""
+        self._begun = 0
         self._interrupting = False
         self._idle = asyncio.Event()
         self._idle.set()
+
+    async def caught_up(self, longest: timedelta) -> None:
+        """Wait until grpc hands over no more calls, for at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest.total_seconds()):
+                begun = -1
+                while begun != self._begun:
+                    begun = self._begun
+                    await asyncio.sleep(QUIET_S)
+                    for _ in range(QUIET_TURNS):
+                        await asyncio.sleep(0)
 
     async def finished(self, timeout: timedelta) -> int:
         """Wait until no call is under way, for at most `timeout`. Gives the number left."""
@@ -92,6 +109,7 @@ class Calls:
         async def serve(_: object, context: Context) -> bytes:
             task = _this_task()
             self._active.add(task)
+            self._begun += 1
             self._idle.clear()
             try:
                 caller, raw = await self._entrance.message(context, method.name)

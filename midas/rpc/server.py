@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -103,10 +104,16 @@ class Server:
     async def drain(self, timeout: timedelta) -> int:
         """Say NOT_SERVING, refuse new calls, and wait for those under way for at most `timeout`.
 
+        Calls that have arrived are let in before new ones are refused: grpc cancels those that it
+        has not handed over, without a word. While calls keep coming that takes half the time.
+
         Gives the number of calls that were still under way then; they are told that their outcome
         is unknown. `stop` ends it.
         """
         await self.health.drain()
+        began = monotonic()
+        await self._calls.caught_up(timeout / 2)
+        timeout = max(timedelta(0), timeout - timedelta(seconds=monotonic() - began))
         longest = timeout + 2 * LAST_STREAMS
         self._refusing = asyncio.create_task(self._server.stop(longest.total_seconds()))
         left = await self._calls.finished(timeout)

@@ -6,8 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.attacks.drain import drained
 from tests.attacks.plan import ATTACKS, Attack
 from tests.attacks.stage import Damage, staged
+
+DELAY_S = 1.0
 
 
 async def _play(attack: Attack) -> Damage:
@@ -19,13 +22,27 @@ async def _play(attack: Attack) -> Damage:
             return await stage.attack(attack.kind, *options)
 
 
+DRAIN = "drain"
+
+
+def _drain() -> bool:
+    ends = asyncio.run(drained(DELAY_S))
+    calls = ends.served + ends.told.total() + ends.dark.total()
+    dark = ends.dark.total()
+    print(f"{DRAIN}: {dark} of {calls} calls ended without details\n  {ends}", flush=True)
+    return bool(dark or ends.status)
+
+
 def main() -> int:
     """Play what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(ATTACKS))
-    names = parser.parse_args().names or list(ATTACKS)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join([*ATTACKS, DRAIN]))
+    names = parser.parse_args().names or [*ATTACKS, DRAIN]
     failed = 0
     for name in names:
+        if name == DRAIN:
+            failed += _drain()
+            continue
         damage = asyncio.run(_play(ATTACKS[name]))
         why = ATTACKS[name].too_much(damage)
         failed += bool(why)

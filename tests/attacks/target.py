@@ -6,7 +6,7 @@ Everything but the flows is as `midas serve` has it, TLS and permissions from th
 import asyncio
 import sys
 
-from midas.app import Work, binding, run, serve_work
+from midas.app import Drain, Work, binding, run, serve_work
 from midas.config import Settings
 from midas.rpc.payment_service import SERVICE, PaymentService
 from tests.rpc.scripted import ScriptedFlows
@@ -21,7 +21,8 @@ async def main(settings: Settings) -> None:
         return None
 
     work = Work({SERVICE: PaymentService(flows).methods}, (flows.run,), flows.drain)
-    await serve_work(work, check, binding(settings), settings.drain_timeout)
+    drain = Drain(settings.drain_delay, settings.drain_timeout)
+    await serve_work(work, check, binding(settings), drain)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ Charges take S seconds.
 import asyncio
 import logging
 import sys
-from datetime import timedelta
 
-from midas.app import Work, run, serve_work
+from midas.app import Drain, Work, run, serve_work
 from midas.config import Settings
 from midas.rpc.payment_service import SERVICE, PaymentService
 from midas.rpc.server import Binding
@@ -31,7 +30,7 @@ async def main(settings: Settings) -> None:
     where = Binding(port=settings.port)
     services = {SERVICE: PaymentService(flows).methods}
     work = Work(services, (flows.run,), flows.drain)
-    await serve_work(work, check, where, timedelta(seconds=settings.drain_timeout_s))
+    await serve_work(work, check, where, Drain(settings.drain_delay, settings.drain_timeout))
 
 
 if __name__ == "__main__":
