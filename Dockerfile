@@ -17,9 +17,12 @@ FROM python:3.13-slim AS gateway
 RUN useradd --system midas
 COPY --from=build /opt/gateway /opt/gateway
 USER midas
-ENV PATH=/opt/gateway/bin:$PATH IP=0.0.0.0
+# Webhooks (6013) and the management port (6014) are open to whoever reaches the container: publish
+# 6014 only to probes and Prometheus.
+ENV PATH=/opt/gateway/bin:$PATH IP=0.0.0.0 WEBHOOK_MIP=0.0.0.0 DRAIN_DELAY_S=5 DRAIN_TIMEOUT_S=10
 EXPOSE 6013 6014
-# Longer than DRAIN_TIMEOUT_S, so that webhooks and deliveries under way are finished.
+# Give it longer than both together (docker stop -t 20), so that webhooks and deliveries under way are
+# finished. Docker alone kills after 10 seconds.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["webhook-gateway"]
 
@@ -28,9 +31,10 @@ RUN useradd --system --home /var/lib/midas --create-home midas
 COPY --from=build /opt/midas /opt/midas
 USER midas
 WORKDIR /var/lib/midas
-ENV PATH=/opt/midas/bin:$PATH IP=0.0.0.0 PORT=6011
+ENV PATH=/opt/midas/bin:$PATH IP=0.0.0.0 PORT=6011 DRAIN_DELAY_S=5 DRAIN_TIMEOUT_S=20
 EXPOSE 6011
-# Stop gracefully: longer than DRAIN_TIMEOUT_S, so that calls under way are finished and recorded.
+# Give it longer than both together (docker stop -t 30, terminationGracePeriodSeconds: 30), so that
+# calls under way are finished and recorded. Docker alone kills after 10 seconds.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["midas"]
 CMD ["serve"]

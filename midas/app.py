@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import metadata
 from time import monotonic
@@ -26,11 +26,17 @@ from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
 from midas.observability import configure, failure
 from midas.ports import Psp, Store
-from midas.process import loop_factory, stop_signal, tune_garbage_collection
+from midas.process import (
+    allow_connections,
+    loop_factory,
+    stop_signal,
+    tune_garbage_collection,
+)
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
 from midas.rpc import event_service, payment_service
 from midas.rpc.callers import Callers
+from midas.rpc.connections import name_who_holds
 from midas.rpc.event_service import EventService
 from midas.rpc.payment_service import PaymentService
 from midas.rpc.server import Binding, Server, Services, Tls
@@ -42,6 +48,8 @@ READINESS_TIMEOUT_S = 3.0
 """How long it may take to give one."""
 NOT_READY_AGAIN_S = 60.0
 """How often the log says again that the database is away."""
+OTHER_FILES = 128
+"""File descriptors beside connections of callers and to Ping++: the database, grpc, the log."""
 RESTART_PAUSE_S = 1.0
 """Before background work that broke is started again."""
 
@@ -104,6 +112,7 @@ async def serve(
 
     Raises SettingsError when something of it cannot be started as configured.
     """
+    where = replace(binding(settings), connections=allowed_connections(settings))
     async with AsyncExitStack() as stack:
         patience = timedelta(seconds=settings.commit_patience_s)
         opened = await open_store(settings.database_url.get_secret_value(), patience)
@@ -122,7 +131,7 @@ async def serve(
             _log.warning("live_key_outside_production", extra={"env": settings.env})
         work = _work(payments, store, opened.background)
         drain = Drain(settings.drain_delay, settings.drain_timeout)
-        await serve_work(work, store.check, binding(settings), drain, _about(settings))
+        await serve_work(work, store.check, where, drain, _about(settings))
 
 
 def _about(settings: Settings) -> Mapping[str, object]:
@@ -171,6 +180,7 @@ async def serve_work(
         _log.info("serving", extra=_serving(server, where, drain) | about)
         working = [asyncio.create_task(_kept_running(each)) for each in work.background]
         working.append(asyncio.create_task(_readiness(server, check)))
+        working.append(asyncio.create_task(name_who_holds(server.port, where.connections)))
         await stop.wait()
         await server.health.drain()
         if drain.delay:
@@ -208,7 +218,17 @@ def binding(settings: Settings) -> Binding:
         tls=tls,
         callers=Callers(callers),
         concurrent_rpcs=settings.concurrent_rpcs,
+        connections=settings.connections,
     )
+
+
+def allowed_connections(settings: Settings) -> int:
+    """How many connections of callers there may be, with the limit of open files raised for them.
+
+    Raises SettingsError where there is room for none.
+    """
+    others = settings.psp_concurrent_calls + OTHER_FILES
+    return allow_connections(settings.connections, others, "CONNECTIONS")
 
 
 def _psp_options(settings: Settings) -> PspOptions:

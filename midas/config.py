@@ -87,6 +87,11 @@ class Settings(Sourced):
     psp_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = limits.PSP_CONCURRENT_CALLS
     """How many charges, refunds and refreshes may be under way; one more is told OVERLOADED."""
 
+    connections: Annotated[int, Field(ge=1, le=100_000)] = limits.CONNECTIONS
+    """How many connections the gRPC port may have; one more is closed at once. Each needs an open
+    file: where the process may open too few (`ulimit -n`) there are fewer, and the log says how
+    many (`connections_limited`)."""
+
     concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = limits.CONCURRENT_RPCS
     """How many calls of any kind may be under way; one more is told OVERLOADED."""
 

@@ -19,6 +19,8 @@ PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 REQUEST_BYTES = 256 * 1024
 CONCURRENT_RPCS = 1000
+CONNECTIONS = 1000
+"""Of callers to the gRPC port."""
 FLOWS_UNDER_WAY = 2 * CONCURRENT_RPCS
 """Flows outlive their callers, so they have a bound of their own."""
 

@@ -33,7 +33,7 @@ FIELDS = frozenset(
         "count", "examined", "changed", "failed", "dropped", "lag_ms", "attempt", "due_at", "doubt",
         "env", "ip", "port", "version", "tls", "drained", "signal", "setting", "error", "at",
         "schema", "schema_before", "schema_known", "schema_oldest", "file",
-        "peer", "drain_delay_s", "drain_timeout_s",
+        "peer", "held", "drain_delay_s", "drain_timeout_s",
     }
 )  # fmt: skip
 """Every field that may appear beside time, level, logger and event."""

@@ -4,10 +4,13 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+
+from midas.errors import SettingsError
 
 GARBAGE_THRESHOLD = 100_000
 """New objects between two looks for garbage cycles: some ten megabytes at the most.
@@ -15,6 +18,30 @@ GARBAGE_THRESHOLD = 100_000
 A charge makes a few hundred of them, and hardly a cycle."""
 
 _log = logging.getLogger(__name__)
+
+
+def allow_connections(wanted: int, other_files: int, setting: str) -> int:
+    """Raise the limit of open files where it is too low; how many connections it then allows.
+
+    `other_files` is what the process opens beside them, `setting` the one that says `wanted`. Where
+    the machine allows fewer it takes what there is and warns: a process that does not start serves
+    nobody. SettingsError where there are none.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = wanted + other_files
+    if hard != resource.RLIM_INFINITY and hard < files:
+        files = hard
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    allowed = files - other_files
+    if allowed < 1:
+        raise SettingsError(
+            f"{setting}: beside connections {other_files} open files are needed, and "
+            f"this process may open {hard}; raise the limit (ulimit -n)"
+        )
+    if allowed < wanted:
+        _log.warning("connections_limited", extra={"setting": "ulimit -n", "count": allowed})
+    return allowed
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

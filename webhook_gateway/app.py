@@ -1,30 +1,34 @@
 """The composition root: what is wired to what, and how the process starts and ends.
 
-SIGTERM or SIGINT → not ready → no new connections → webhooks and deliveries under way end, for at
-most DRAIN_TIMEOUT_S → exit status 0. A second signal ends the process at once.
+SIGTERM or SIGINT → not ready → webhooks are taken for DRAIN_DELAY_S more, while whoever sends them
+here learns of it → no new connections → webhooks and deliveries under way end, for at most
+DRAIN_TIMEOUT_S → exit status 0. A second signal ends the delay; any further one, and the second one
+where there is no delay, ends the process at once.
 """
 
 import asyncio
 import logging
-import resource
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from midas.errors import SettingsError
 from midas.observability import configure, failure
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
-from midas.process import loop_factory, stop_signal, tune_garbage_collection
+from midas.process import (
+    allow_connections,
+    loop_factory,
+    stop_signal,
+    tune_garbage_collection,
+)
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from webhook_gateway import channels, start
 from webhook_gateway.config import Settings
 from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
 from webhook_gateway.management import Management
-from webhook_gateway.metrics import Metrics
+from webhook_gateway.metrics import Metrics, Unmetered
 from webhook_gateway.midas_health import MidasHealth
 from webhook_gateway.recorder import Recorder
 from webhook_gateway.relay import Relay, RelayOptions
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
 
+MANAGEMENT_BOUNDS = ConnectionBounds(most=32, header_timeout=timedelta(seconds=30))
+"""One more probe closes the connection that is open for longest."""
 OTHER_FILES = 128
 """File descriptors beside those of webhook connections: gRPC, the management port, the log."""
 LAST_CONNECTIONS_S = 0.2
@@ -70,9 +76,10 @@ def run() -> int:
 
 async def serve(settings: Settings, verifier: Verifier) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when a port cannot be had."""
-    most = _allow_connections(settings.webhook_connections)
+    wanted = settings.webhook_connections
+    most = allow_connections(wanted, OTHER_FILES, "WEBHOOK_CONNECTIONS")
     metrics = Metrics()
-    async with stop_signal() as stopped, AsyncExitStack() as stack:
+    async with stop_signal() as stop, AsyncExitStack() as stack:
         midas = channels.open_midas(settings)
         stack.push_async_callback(midas.close)
         events: EventServiceAsyncStub = EventServiceStub(midas)
@@ -90,9 +97,12 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         management.ready = True
         tls = settings.tls_ca_path is not None
         about = {"version": metadata.version("midas"), "env": settings.env, "tls": tls}
-        _log.info("serving", extra={**_where(listening), **about})
-        await stopped.wait()
+        _log.info("serving", extra={**_where(listening), **about, **_drain_times(settings)})
+        await stop.wait()
         management.ready = False
+        if settings.drain_delay:
+            _log.info("not_serving", extra={"drain_delay_s": settings.drain_delay.total_seconds()})
+            await stop.delay(settings.drain_delay)
         _log.info("draining")
         drained = await asyncio.gather(
             _drain_intake(listening, connections, intake, settings.drain_timeout),
@@ -105,15 +115,15 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
 async def _serve_management(
     stack: AsyncExitStack, management: Management, settings: Settings
 ) -> None:
-    runner = management.runner()
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    connections = Connections(management.handle, MANAGEMENT_BOUNDS, Unmetered())
+    ip, port = settings.webhook_mip, settings.webhook_mport
     try:
-        await web.TCPSite(runner, settings.ip, settings.webhook_mport).start()
+        listening = await asyncio.get_running_loop().create_server(connections, ip, port)
     except OSError:
-        raise _no_port("WEBHOOK_MPORT", settings.ip, settings.webhook_mport) from None
-    ip, port = runner.addresses[0][:2]
-    _log.info("management", extra={"ip": ip, "port": port})
+        raise _no_port("WEBHOOK_MIP", "WEBHOOK_MPORT", ip, port) from None
+    stack.push_async_callback(connections.shutdown, LAST_CONNECTIONS_S)
+    stack.callback(listening.close)
+    _log.info("management", extra=_where(listening))
 
 
 async def _relay(
@@ -161,12 +171,12 @@ async def _listen(connections: Connections, settings: Settings) -> asyncio.Serve
             reuse_port=settings.webhook_reuse_port or None,
         )
     except OSError:
-        raise _no_port("WEBHOOK_PORT", settings.ip, settings.webhook_port) from None
+        raise _no_port("IP", "WEBHOOK_PORT", settings.ip, settings.webhook_port) from None
 
 
-def _no_port(setting: str, ip: str, port: int) -> SettingsError:
+def _no_port(address: str, setting: str, ip: str, port: int) -> SettingsError:
     reason = f"cannot listen on {ip}:{port}: another process has the port, or there is no such"
-    return SettingsError(f"{reason} address here; set IP and {setting} to one that is free")
+    return SettingsError(f"{reason} address here; set {address} and {setting} to one that is free")
 
 
 async def _drain_intake(
@@ -198,24 +208,8 @@ def _where(listening: asyncio.Server) -> dict[str, object]:
     return {"ip": ip, "port": port}
 
 
-def _allow_connections(wanted: int) -> int:
-    """Raise the limit of open files where it is too low; how many connections it then allows.
-
-    Where the machine allows fewer than wanted the gateway takes what there is and warns: webhooks
-    need few of them, and one that does not start loses all. SettingsError where there are none.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = wanted + OTHER_FILES
-    if hard != resource.RLIM_INFINITY and hard < files:
-        files = hard
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    allowed = files - OTHER_FILES
-    if allowed < 1:
-        raise SettingsError(
-            f"WEBHOOK_CONNECTIONS: beside connections {OTHER_FILES} open files are needed, and "
-            f"this process may open {hard}; raise the limit (ulimit -n)"
-        )
-    if allowed < wanted:
-        _log.warning("connections_limited", extra={"setting": "ulimit -n", "count": allowed})
-    return allowed
+def _drain_times(settings: Settings) -> dict[str, float]:
+    return {
+        "drain_delay_s": settings.drain_delay.total_seconds(),
+        "drain_timeout_s": settings.drain_timeout.total_seconds(),
+    }

@@ -39,6 +39,10 @@ class Settings(Sourced):
     webhook_mport: Port = 6014
     """Port for health, readiness and metrics; not for the internet. Each process needs its own."""
 
+    webhook_mip: str = "127.0.0.1"
+    """Address that WEBHOOK_MPORT listens on. Probes and Prometheus on another machine need it to be
+    one that they can reach, such as `0.0.0.0`, which the image sets."""
+
     webhook_path: str = "/pingpp/webhooks"
     """The path of the URL that is entered in Ping++'s dashboard."""
 
@@ -99,9 +103,20 @@ class Settings(Sourced):
     """The least important of the gateway's own log lines to write. Every webhook is one INFO
     line."""
 
+    drain_delay_s: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """How long webhooks are taken after SIGTERM has turned readiness off, so that whoever sends
+    them here has learnt of it; 0 in development and 5 elsewhere. A second SIGTERM ends it."""
+
     drain_timeout_s: Seconds = 10.0
-    """How long webhooks and deliveries may go on after SIGTERM. The container's stop time must be
-    longer."""
+    """How long webhooks and deliveries under way may go on after that. The container's stop time
+    must be longer than DRAIN_DELAY_S and this together."""
+
+    @property
+    def drain_delay(self) -> timedelta:
+        """DRAIN_DELAY_S as a length of time, or what it is where it is not set."""
+        if self.drain_delay_s is not None:
+            return timedelta(seconds=self.drain_delay_s)
+        return timedelta(seconds=0 if self.env == "development" else 5)
 
     @property
     def drain_timeout(self) -> timedelta:
@@ -115,9 +130,9 @@ class Settings(Sourced):
             return tuple(each.strip() for each in value.split(",") if each.strip())
         return value
 
-    @field_validator("tls_ca_path", "tls_cert_path", "tls_key_path", mode="before")
+    @field_validator("tls_ca_path", "tls_cert_path", "tls_key_path", "drain_delay_s", mode="before")
     @classmethod
-    def _maybe_path(cls, value: object) -> object:
+    def _maybe_unset(cls, value: object) -> object:
         return None if value == "" else value
 
 

@@ -25,6 +25,7 @@ def mistakes(settings: "Settings") -> Iterator[str]:
 
 def _addresses(settings: "Settings") -> Iterator[str]:
     yield from config_rules.ip(settings.ip)
+    yield from config_rules.ip(settings.webhook_mip, "WEBHOOK_MIP")
     path = settings.webhook_path
     is_plain = path.isascii() and path.isprintable() and not set(path) & set("?#% ")
     if not path.startswith("/") or not is_plain or "//" in path:

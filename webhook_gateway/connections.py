@@ -1,4 +1,4 @@
-"""The HTTP server of the webhook port: how much of it strangers may hold, and for how long.
+"""The HTTP server of both ports: how much of it strangers may hold, and for how long.
 
 aiohttp's own defaults are not for facing the internet: an idle connection may stay for an hour, a
 gzip body is unpacked, an unread answer waits for ever, and errors are answered with their text
@@ -25,7 +25,7 @@ from webhook_gateway.heads import (
     Refusals,
     reason_of,
 )
-from webhook_gateway.metrics import Metrics
+from webhook_gateway.metrics import Metrics, Unmetered
 
 READ_BYTES = 16 * 1024
 """aiohttp reads twice as many ahead of the handler."""
@@ -50,7 +50,9 @@ class ConnectionBounds:
 class Connections(web.Server):
     """Makes a Connection of each that is accepted; closes the oldest when there are too many."""
 
-    def __init__(self, handler: Handler, bounds: ConnectionBounds, metrics: Metrics) -> None:
+    def __init__(
+        self, handler: Handler, bounds: ConnectionBounds, metrics: Metrics | Unmetered
+    ) -> None:
         super().__init__(
             handler,
             access_log=None,

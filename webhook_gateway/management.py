@@ -11,7 +11,6 @@ from aiohttp import web
 
 from webhook_gateway.metrics import Metrics
 
-KEEPALIVE_S = 30.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -23,26 +22,28 @@ class Management:
         """Whether webhooks are taken: keys loaded, port open, not draining."""
         self._midas_state = midas_state
         self._metrics = metrics
+        self._answers = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._exposition,
+        }
 
-    def runner(self) -> web.AppRunner:
-        """It as aiohttp serves it."""
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._exposition),
-            ]
-        )
-        return web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S)
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        answer = self._answers.get(request.path)
+        if answer is None:
+            return web.Response(status=404)
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(status=405, headers={"Allow": "GET, HEAD"})
+        return await answer()
 
-    async def _healthz(self, _request: web.Request) -> web.Response:
+    async def _healthz(self) -> web.Response:
         return web.json_response({"alive": True})
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _readyz(self) -> web.Response:
         told = {"ready": self.ready, "midas": await self._midas_state()}
         return web.json_response(told, status=200 if self.ready else 503)
 
-    async def _exposition(self, _request: web.Request) -> web.Response:
+    async def _exposition(self) -> web.Response:
         body = self._metrics.exposition()
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})

@@ -20,6 +20,19 @@ from prometheus_client import (
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
+class Unmetered:
+    """Connections that nobody counts."""
+
+    def connections(self, count: int) -> None:
+        """So many are open."""
+
+    def evicted(self) -> None:
+        """One was closed for another."""
+
+    def answered(self, status: int, outcome: str) -> None:
+        """A request was answered."""
+
+
 class Metrics:
     """The numbers of one process."""
 

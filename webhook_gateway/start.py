@@ -31,6 +31,8 @@ def _found() -> Found:
             *config_rules.listening(
                 settings.ip, settings.webhook_port, "IP and WEBHOOK_PORT", reuse_port=shared
             ),
-            *config_rules.listening(settings.ip, settings.webhook_mport, "IP and WEBHOOK_MPORT"),
+            *config_rules.listening(
+                settings.webhook_mip, settings.webhook_mport, "WEBHOOK_MIP and WEBHOOK_MPORT"
+            ),
         )
     )

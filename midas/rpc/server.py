@@ -36,6 +36,8 @@ its streams is refused, too, without any details."""
 CALLS_WAITING = 20_000
 """Calls that grpc keeps for Midas while it is busy. With its own 1,000 it cancels calls of anybody,
 without details, as soon as one caller has sent so many."""
+HANDSHAKE_TIMEOUT = timedelta(seconds=10)
+"""How long a connection may take to show its certificate and its settings."""
 KEEPALIVE = timedelta(seconds=60)
 KEEPALIVE_TIMEOUT = timedelta(seconds=20)
 KEEPALIVE_FROM_CLIENTS = timedelta(seconds=10)
@@ -65,6 +67,7 @@ class Binding:
     tls: Tls | None = None
     callers: Callers = ANYBODY
     concurrent_rpcs: int = limits.CONCURRENT_RPCS
+    connections: int = limits.CONNECTIONS
 
 
 Services = Mapping[str, Iterable[Method[Any]]]
@@ -85,7 +88,7 @@ class Server:
         streams = Streams(Shares(OPEN_STREAMS), anybody)
         self._calls = Calls(entrance, binding.concurrent_rpcs)
         # grpc's own bound counts calls whose message never comes, and cannot tell health apart
-        self._server = aio.server(options=_options())
+        self._server = aio.server(options=_options(binding))
         self._server.add_generic_rpc_handlers(
             (
                 *(self._handlers(name, methods) for name, methods in services.items()),
@@ -152,11 +155,13 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
     )
 
 
-def _options() -> list[tuple[str, int]]:
+def _options(binding: Binding) -> list[tuple[str, int]]:
     return [
         # a second process on the same port is a mistake, and grpc would let both of them serve
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", REQUEST_BYTES_READ),
+        ("grpc.max_allowed_incoming_connections", binding.connections),
+        ("grpc.server_handshake_timeout_ms", _ms(HANDSHAKE_TIMEOUT)),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
         ("grpc.http2.max_deallocating_streams", STREAMS_GOING),
         ("grpc.server.max_pending_requests", CALLS_WAITING),

@@ -19,6 +19,7 @@ WATCH = "/grpc.health.v1.Health/Watch"
 GZIP = (("grpc-encoding", "gzip"),)
 UNPACKED_BYTES = 6 * 1024 * 1024
 BATCH = 64
+SILENT = "silent"
 
 
 class Attacker:
@@ -36,6 +37,9 @@ class Attacker:
 
     async def attack(self) -> None:
         """Use every connection until the time is over."""
+        if self.options.kind == SILENT:
+            await asyncio.gather(*(self.silent() for _ in range(self.options.connections)))
+            return
         work = KINDS[self.options.kind]
         await asyncio.gather(*(self._keep(work) for _ in range(self.options.connections)))
 
@@ -92,6 +96,14 @@ class Attacker:
             async with asyncio.timeout(self._until - time.monotonic()):
                 await connection.closed.wait()
 
+    async def silent(self) -> None:
+        """Connections on which nothing is said, not even hello."""
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", self.options.port)
+            self.sent += 1
+            await asyncio.sleep(max(0.0, self._until - time.monotonic()))
+            writer.transport.abort()
+
     async def _fill(self, connection: Connection, call: Callable[[int], bytes]) -> None:
         begun = 0
         while self.lasts and connection.open:
@@ -122,7 +134,7 @@ def _tls(folder: str) -> ssl.SSLContext | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.attacks.attacker", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, SILENT])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--streams", type=int, default=1064, help="at a time, on each connection")

@@ -41,6 +41,9 @@ class Attack:
         return ""
 
 
+FEW_FILES = {"OPEN_FILES": "1024"}
+
+
 def _many(connections: int, streams: int = 1064) -> tuple[str, ...]:
     return ("--connections", str(connections), "--streams", str(streams))
 
@@ -53,6 +56,10 @@ ATTACKS = {
     "resets": Attack("resets", _many(1)),
     "resets-of-a-caller": Attack("resets", _many(1), "order-service"),
     "resets-of-ten": Attack("resets", _many(10)),
+    "idle": Attack("idle", (*_many(1500), "--seconds", "12"), settings=FEW_FILES),
+    "idle-without-a-certificate": Attack(
+        "silent", (*_many(1500), "--seconds", "12"), certificate="", settings=FEW_FILES
+    ),
     "bombs": Attack("bombs", _many(1, 100)),
     "bombs-of-a-caller": Attack("bombs", _many(1, 100), "order-service"),
 }

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CALLS_TAKE_S = "0.005"
 BEFORE_S = 1.0
 AFTER_S = 2.0
+NAMING = ("caller_refused", "connections_running_out")
 PERMITTED = json.dumps({"order-service": ["midas.v1.PaymentService/*"]})
 
 
@@ -120,7 +121,7 @@ class Stage:
             good = await stack.enter_async_context(good_callers(channels))
             await self._play(damage, good, kind, *options)
         damage.ended = await self.midas.stop()
-        damage.named = [each for each in self.midas.log if each["event"] == "caller_refused"]
+        damage.named = [each for each in self.midas.log if each["event"] in NAMING]
         return damage
 
     async def _play(self, damage: Damage, good: GoodCallers, kind: str, *options: str) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from midas.observability import Logs
+from midas.rpc import interceptor
 from midas.rpc.callers import Callers
 from midas.rpc.server import (
     OPEN_STREAMS,
@@ -118,6 +120,22 @@ async def test_a_good_caller_may_use_all_of_a_connection() -> None:
         calls = 2 * (STREAMS_PER_CONNECTION + STREAMS_GOING)
         answers = await asyncio.gather(*(midas.stub.Charge(charge_request()) for _ in range(calls)))
     assert len(answers) == calls
+
+
+async def test_a_drain_lets_in_what_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grpc hands calls over one by one, and cancels those that it still has when it is stopped."""
+    monkeypatch.setattr(interceptor, "QUIET_S", 0.5)
+    calls = STREAMS_PER_CONNECTION
+    async with attacked(Binding()) as (midas, connection):
+        body = charge_request().SerializeToString()
+        streams = [connection.stream() for _ in range(calls)]
+        await connection.send(
+            b"".join(call_headers(CHARGE, each) + message(each, body) for each in streams)
+        )
+        await midas.flows.called.wait()
+        assert await midas.server.drain(timedelta(seconds=PATIENCE_S)) == 0
+        assert len(midas.flows.asked) == calls
+        await connection.hear("ended", calls)
 
 
 @asynccontextmanager

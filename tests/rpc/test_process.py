@@ -135,6 +135,40 @@ async def test_a_second_signal_ends_it_at_once() -> None:
                 await call
 
 
+async def test_calls_are_served_during_the_delay() -> None:
+    """NOT_SERVING at once, calls for as long as the delay lasts; a second signal ends the delay."""
+    async with slow_server(0, DRAIN_DELAY_S="3000") as midas:
+        started_as = await midas.logged("serving")
+        assert (started_as["drain_delay_s"], started_as["drain_timeout_s"]) == (3000, 20)
+        async with aio.insecure_channel(f"127.0.0.1:{started_as['port']}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            await serving(health.Watch(health_pb2.HealthCheckRequest()))
+            midas.process.send_signal(signal.SIGTERM)
+            assert (await midas.logged("not_serving"))["drain_delay_s"] == 3000
+            told = await health.Check(health_pb2.HealthCheckRequest())
+            assert told.status == NOT_SERVING
+            assert (await PaymentServiceStub(channel).Charge(charge_request())).charge_json
+        midas.process.send_signal(signal.SIGTERM)
+        assert await midas.ended() == 0
+    assert midas.log[-1]["drained"] is True
+
+
+async def test_a_third_signal_ends_it_at_once() -> None:
+    """The second one ended the delay; the drain that follows is ended like any other."""
+    async with slow_server(60, DRAIN_DELAY_S="3000") as midas:
+        port = (await midas.logged("serving"))["port"]
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = asyncio.ensure_future(PaymentServiceStub(channel).Charge(charge_request()))
+            await midas.logged("charge_under_way")
+            for line in ("not_serving", "draining"):
+                midas.process.send_signal(signal.SIGTERM)
+                await midas.logged(line)
+            midas.process.send_signal(signal.SIGTERM)
+            assert await midas.ended() == 128 + signal.SIGTERM
+            with pytest.raises(aio.AioRpcError):
+                await call
+
+
 async def test_a_second_process_on_the_port_does_not_start(tmp_path: Path) -> None:
     """It says what to set and exits with 2; the first one is not disturbed."""
     database = f"sqlite:///{tmp_path}/midas.sqlite3"
