@@ -137,9 +137,11 @@ class Settings(Sourced):
 
     tls_callers: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Who may call what under mutual TLS, as JSON: `{"order-service":
-    ["midas.v1.PaymentService/*"], "audit": ["midas.v1.PaymentService/Query"]}`. A name is matched
-    with the common name and the alternative names of the client's certificate; `*` alone means
-    everything. Everybody else is told PERMISSION_DENIED. Empty: whoever can connect may call."""
+    ["midas.v1.PaymentService/*"], "audit": ["midas.v1.PaymentService/Query"]}`. A name is the
+    common name or a DNS name of the client's certificate. With its kind in front it is that alone:
+    `CN:order-service`, `DNS:orders.internal`, `URI:spiffe://shop/orders`, `EMAIL:…`, `IP:…`. `*` as
+    the method means everything. Everybody else is told PERMISSION_DENIED. Empty: whoever can
+    connect may call."""
 
     @property
     def livemode(self) -> bool:

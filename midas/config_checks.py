@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from midas import config_rules
 from midas.config_server import is_this_machine
 from midas.errors import SettingsError
+from midas.rpc.callers import is_name
 
 if TYPE_CHECKING:
     from midas.config import MigrationSettings, Settings
@@ -129,6 +130,11 @@ def _tls(settings: "Settings") -> Iterator[str]:
 def _callers(settings: "Settings") -> Iterator[str]:
     if settings.tls_callers and settings.tls_client_ca_path is None:
         yield "TLS_CALLERS needs TLS_CLIENT_CA_PATH: without it nobody's name is known"
+    if not all(is_name(name) for name in settings.tls_callers):
+        yield (
+            "TLS_CALLERS: name callers as order-service, or with their kind: "
+            "CN:, DNS:, URI:, EMAIL: or IP:"
+        )
     for name, methods in settings.tls_callers.items():
         if not name or not all(each == "*" or each.count("/") == 1 for each in methods):
             yield (

@@ -85,6 +85,17 @@ def test_the_defaults_serve_development(env: Env) -> None:
     assert not settings.livemode
 
 
+def test_only_development_stops_without_a_delay(env: Env) -> None:
+    """Where others send calls here they need time to learn that this process ends."""
+    assert load().drain_delay.total_seconds() == 0
+    env(ENV="test")
+    assert load().drain_delay.total_seconds() == 5
+    env(DRAIN_DELAY_S="0")
+    assert load().drain_delay.total_seconds() == 0
+    env(DRAIN_DELAY_S="2.5")
+    assert load().drain_delay.total_seconds() == 2.5
+
+
 def test_every_setting_is_explained() -> None:
     """The file is the manual: no field is without its text."""
     for name, field in Settings.model_fields.items():
@@ -181,6 +192,15 @@ _REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "callers without ca": ("TLS_CALLERS", {"TLS_CALLERS": '{"a": ["*"]}'}),
     "callers no JSON": ("TLS_CALLERS", {"TLS_CALLERS": "a=*"}),
+    "caller of no kind": (
+        "TLS_CALLERS",
+        {
+            "TLS_CERT_PATH": "{files}/cert.pem",
+            "TLS_KEY_PATH": "{files}/key.pem",
+            "TLS_CLIENT_CA_PATH": "{files}/ca.pem",
+            "TLS_CALLERS": '{"spiffe://shop/orders": ["*"]}',
+        },
+    ),
     "callers no list": ("TLS_CALLERS", {"TLS_CALLERS": '{"a": 5}'}),
     "production, test key": ("PINGPP_API_KEY", {**_PRODUCTION, "PINGPP_API_KEY": TEST_KEY}),
     "production, no TLS": ("TLS_CERT_PATH", {**_PRODUCTION, "TLS_BY_MESH": "false"}),

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from grpc import aio
 
-Context = aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    from grpc import aio
+
 Identity = Mapping[str, Iterable[bytes]]
 
 CERTIFICATE = "x509_pem_cert"
@@ -60,7 +61,7 @@ class Caller:
     """His IP address."""
 
 
-def caller_of(context: Context) -> Caller:
+def caller_of(context: "aio.ServicerContext[Any, Any]") -> Caller:
     """Who makes this call."""
     known = names(context.auth_context())
     return Caller(known[0] if known else "", _address(context.peer()))

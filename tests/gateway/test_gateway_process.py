@@ -23,7 +23,7 @@ from tests.gateway.gateway_process import Gateway, launched, refused, serving
 from tests.gateway.intake_stage import request, until
 from tests.patience import PATIENCE_S
 from tests.rpc.certificates import Authority
-from webhook_gateway.app import OTHER_FILES
+from webhook_gateway.app import MANAGEMENT_BOUNDS, OTHER_FILES
 
 ACCOUNT = Account()
 BODY = event_body("evt_secret", note="6222-secret")
@@ -319,6 +319,46 @@ async def test_no_open_files_for_connections_is_a_sentence(settings: dict[str, s
     told = await refused(OTHER_FILES, **settings)
     assert "this process may open 128" in told
     assert "ulimit -n" in told
+
+
+async def test_the_management_port_takes_more_probes_than_it_keeps(
+    settings: dict[str, str],
+) -> None:
+    """Idle connections make room for a probe; those of the webhook port are not touched."""
+    many = 3 * MANAGEMENT_BOUNDS.most
+    async with serving(**settings) as gateway:
+        idle = [await asyncio.open_connection("127.0.0.1", gateway.mport) for _ in range(many)]
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert (await gateway.get(path))[0] == 200
+        for reader, _ in idle[: many - 2 * MANAGEMENT_BOUNDS.most]:
+            assert await reader.read() == b""
+        assert "connections_evicted_total 0.0" in (await gateway.get("/metrics"))[1]
+        assert (await gateway.get("/other"))[0] == 404
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_the_management_port_has_an_address_of_its_own(settings: dict[str, str]) -> None:
+    """Opening the webhook port to the world does not open the other one."""
+    async with serving(**settings, IP="0.0.0.0") as gateway:
+        (management,) = [line for line in gateway.log if line["event"] == "management"]
+        assert (management["ip"], gateway.log[-1]["ip"]) == ("127.0.0.1", "0.0.0.0")
+    async with serving(**settings, WEBHOOK_MIP="0.0.0.0") as gateway:
+        (management,) = [line for line in gateway.log if line["event"] == "management"]
+        assert (management["ip"], gateway.log[-1]["ip"]) == ("0.0.0.0", "127.0.0.1")
+
+
+async def test_webhooks_are_taken_during_the_delay(settings: dict[str, str]) -> None:
+    """Not ready at once; a second signal ends the delay and not the process."""
+    async with serving(**settings, DRAIN_DELAY_S="3000") as gateway:
+        assert gateway.log[-1]["drain_delay_s"] == 3000
+        gateway.process.send_signal(signal.SIGTERM)
+        await gateway.logged("not_serving")
+        assert (await gateway.get("/readyz"))[0] == 503
+        assert (await gateway.post(BODY, SIGNATURE)).status == 200
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
+    assert gateway.log[-1]["drained"] is True
 
 
 async def seconds_of_a_webhook(gateway: Gateway) -> float:

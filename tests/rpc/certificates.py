@@ -27,14 +27,18 @@ class Authority:
         built = self._builder(self._name, self._key.public_key()).add_extension(ca, critical=True)
         self.pem = _pem(built.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str) -> Pair:
-        """A certificate for 127.0.0.1 under this common name."""
+    def issue(self, name: str, *more: x509.GeneralName) -> Pair:
+        """A certificate for 127.0.0.1 under this common name, its DNS name, and `more`."""
+        dns = () if more else (x509.DNSName(f"{name}.internal"),)
+        return self.issue_with(name, x509.IPAddress(ip_address("127.0.0.1")), *dns, *more)
+
+    def issue_with(self, name: str, *names: x509.GeneralName) -> Pair:
+        """A certificate under this common name and these alternative names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        names = x509.SubjectAlternativeName(
-            [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(f"{name}.internal")]
-        )
-        built = self._builder(subject, key.public_key()).add_extension(names, critical=False)
+        built = self._builder(subject, key.public_key())
+        if names:
+            built = built.add_extension(x509.SubjectAlternativeName(names), critical=False)
         private = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,

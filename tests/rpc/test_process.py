@@ -15,6 +15,7 @@ import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from midas.app import OTHER_FILES
 from midas.v1 import errors_pb2
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.patience import PATIENCE_S
@@ -181,6 +182,32 @@ async def test_a_second_process_on_the_port_does_not_start(tmp_path: Path) -> No
             assert "midas: cannot listen on 127.0.0.1" in said
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await PaymentServiceStub(channel).Charge(charge_request())
+
+
+async def test_few_open_files_leave_room_for_the_rest(tmp_path: Path) -> None:
+    """Where 1,024 are allowed, connections get what the database and Ping++ leave over.
+
+    Idle ones fill that up; who is connected is served, and so is the next one when they have gone.
+    """
+    database = f"sqlite:///{tmp_path}/midas.sqlite3"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))"
+    main = f"{limit}; import sys; from midas.app import run, serve; sys.exit(run(serve))"
+    async with started("-c", main, DATABASE_URL=database) as midas:
+        port = (await midas.logged("serving"))["port"]
+        (line,) = [each for each in midas.log if each["event"] == "connections_limited"]
+        assert (line["level"], line["count"]) == ("warning", 1024 - 256 - OTHER_FILES)
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            await health.Check(health_pb2.HealthCheckRequest())
+            idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(line["count"])]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b""
+            await health.Check(health_pb2.HealthCheckRequest())
+            for _, each in [*idle, (reader, writer)]:
+                each.close()
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            await health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
 
 
 async def test_a_settings_mistake_is_a_sentence() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
@@ -234,6 +235,15 @@ async def test_an_unlisted_caller_may_do_nothing() -> None:
     async with secured(authority, authority.issue("stranger"), may) as stub:
         told = await told_by(stub.Query(pb.QueryRequest(order_no="o-1")))
     assert told.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_longer_name_does_not_pass_for_a_listed_one() -> None:
+    """Over a real connection: grpc tells Midas the name up to its first NUL."""
+    authority = Authority()
+    pair = authority.issue("order-service\0.evil", x509.DNSName("evil.example"))
+    async with secured(authority, pair, Callers({"order-service": frozenset({"*"})})) as stub:
+        told = await told_by(stub.Query(pb.QueryRequest(order_no="o-1")))
+    assert told.info.reason == "CALLER_NOT_PERMITTED"
 
 
 @pytest.mark.parametrize("kind", ["none", "other authority"])
