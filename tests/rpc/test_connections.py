@@ -1,7 +1,9 @@
 """Who holds the connections, read from the kernel's own table."""
 
 import asyncio
+import socket
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -52,15 +54,14 @@ async def test_who_has_most_is_named_once(
         return held_by_address(port)
 
     monkeypatch.setattr(connections, "held_by_address", held)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(4)]
-    naming = asyncio.create_task(connections.name_who_holds(port, 5))
-    await looks.wait()
-    naming.cancel()
-    for each in writers:
-        each.close()
-    server.close()
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = server.getsockname()
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(address))
+        naming = asyncio.create_task(connections.name_who_holds(address[1], 5))
+        await looks.wait()
+        naming.cancel()
     (line,) = [each.__dict__ for each in caplog.records]
     assert (line["msg"], line["levelname"]) == ("connections_running_out", "WARNING")
     assert (line["peer"], line["held"], line["count"]) == ("127.0.0.1", 4, 4)

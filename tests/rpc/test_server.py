@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untype
 
 from midas import limits
 from midas.errors import SettingsError
+from midas.rpc import interceptor
 from midas.rpc.callers import Callers
 from midas.rpc.server import Binding, Server, Tls
 from midas.v1 import payment_service_pb2 as pb
@@ -123,8 +124,10 @@ async def test_watching_an_unknown_service_says_so() -> None:
         assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-async def test_draining_says_so_first_and_lets_calls_end() -> None:
+async def test_draining_says_so_first_and_lets_calls_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Watchers see NOT_SERVING while a call is still under way, and that call gets its answer."""
+    monkeypatch.setattr(interceptor, "QUIET_S", 0)
+    monkeypatch.setattr(interceptor, "QUIET_TURNS", 0)
     release = asyncio.Event()
     flows = ScriptedFlows(before=lambda: _until(release))
     async with served(flows) as midas:
