@@ -177,7 +177,7 @@ async def serve_work(
     async with stop_signal() as stop:
         await server.start()
         tune_garbage_collection()
-        _log.info("serving", extra=_serving(server, where, drain) | about)
+        _log.info("serving", extra={**_serving(server, where, drain), **about})
         working = [asyncio.create_task(_kept_running(each)) for each in work.background]
         working.append(asyncio.create_task(_readiness(server, check)))
         working.append(asyncio.create_task(name_who_holds(server.port, where.connections)))

@@ -147,9 +147,14 @@ def _health(known: list[str], said: Said) -> grpc.GenericRpcHandler:
 def _reflection(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
     try:
         from midas.rpc import reflection
+        from midas.rpc.arrivals import Arrivals, Shares
+        from midas.rpc.entrance import Entrance, Streams
+        from midas.rpc.refusals import Refusals
     except ModuleNotFoundError:
         return []
-    return reflection.handlers((*services, HEALTH))
+    entrance = Entrance(Arrivals(limits.CONCURRENT_RPCS), Refusals())
+    streams = Streams(Shares(limits.CONCURRENT_RPCS), entrance)
+    return reflection.handlers((*services, HEALTH), streams)
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):

@@ -178,7 +178,7 @@ class UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(serve)
 
 
-def _ids(caller: str) -> dict[str, str]:
+def _ids(caller: str) -> dict[str, str | int]:
     return {"caller": caller} if caller else {}
 
 

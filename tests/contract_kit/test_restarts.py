@@ -114,19 +114,17 @@ class Kills(Probe):
         super().__init__("--restart-command", "unused")
         self.orders = orders
 
-    async def run(self, **_: object) -> str:
+    async def run(self, **_: object) -> None:
         """Kill and start."""
         await self.orders.die()
         await self.orders.start()
-        return ""
 
 
 class DoesNothing(Kills):
     """A command that does not do what it should."""
 
-    async def run(self, **_: object) -> str:
+    async def run(self, **_: object) -> None:
         """Nothing."""
-        return ""
 
 
 class Shows(Probe):
