@@ -53,6 +53,7 @@ def is_target(text: str) -> bool:
     if not text.isascii() or not text.isprintable() or " " in text:
         return False
     scheme, _, rest = text.partition(":")
+    scheme = scheme.lower()
     if scheme in _ELSEWHERE:
         return bool(rest.strip("/"))
     if scheme in _ADDRESSES:

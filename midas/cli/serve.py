@@ -47,9 +47,10 @@ def serve(check: bool, as_json: bool) -> int:
     standard error; the line with the event `serving` says that calls are accepted, and on which
     port. On SIGTERM it finishes what is under way and ends with status 0.
 
-    When it does not start, status 2 and one sentence say which setting to change; nothing was
-    sent to anybody. After a crash (status 1) start it again: whatever was under way is on disk,
-    and is found out by asking Ping++.
+    When it does not start, status 2 and a sentence for each mistake say which setting to change;
+    nothing was sent to Ping++. --check says the same and changes nothing; only whether another
+    process has the port, which may be the one to be replaced, is left to the start. After a crash
+    (status 1) start it again: whatever was under way is on disk, and is found out by asking Ping++.
 
     For example:
       PINGPP_API_KEY=sk_test_… PINGPP_APP_ID=app_… \

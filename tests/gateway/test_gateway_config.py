@@ -138,7 +138,7 @@ def test_production_with_tls_or_a_mesh_starts(env: Env) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "midas:6011", "midas", "dns:6011", "dns:midas:6011", "dns:///midas.internal:6011",
+        "midas:6011", "midas", "dns:6011", "dns:midas:6011", "DNS:///midas.internal:6011",
         "dns://8.8.8.8/midas:6011", "127.0.0.1:6011", "[::1]:6011", "::1", "[2001:db8::1]",
         "ipv4:10.0.0.1:6011,10.0.0.2:6011", "ipv6:[2001:db8::1]:6011", "unix:/run/midas.sock",
         "unix:///run/midas.sock", "unix-abstract:midas", "xds:///midas", "a_b-c.internal.:1",
