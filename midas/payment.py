@@ -346,8 +346,7 @@ class Draft:
             replaced = charge.is_open and self.order.open_charge is not None
             back = changed(charge, absent_since=None)
             if replaced:
-                due_at = None if charge.operator_reason else at
-                back = changed(back, superseded=True, due_at=due_at)
+                back = changed(back, superseded=True, due_at=at)
             self._charges[charge.out_trade_no] = back
         lost_refunds = self._lost_refunds(known)
         for refund in lost_refunds:
@@ -355,8 +354,9 @@ class Draft:
             if refund.unsent:
                 again = changed(again, unsent=False, updated_at=at, due_at=at)
             self._refunds[refund.refund_no] = again
-        order, numbers = self.order, {each.out_trade_no for each in known.charges}
-        others = (each for each in order.charges if each.out_trade_no not in numbers)
+        order, paid_then = self.order, (each for each in known.charges if known.holds_money(each))
+        earlier = {each.out_trade_no for each in (*paid_then, *lost_charges)}
+        others = (each for each in order.charges if each.out_trade_no not in earlier)
         paid_meanwhile = any(order.holds_money(each) for each in others)
         for charge in lost_charges:
             duplicate = paid_meanwhile and order.holds_money(charge)
@@ -531,9 +531,10 @@ class Draft:
     def _refuse(self, out_trade_no: str, facts: RefundFacts, by: str, at: datetime) -> None:
         charge = self.charge(out_trade_no)
         reason = f"Ping++ lists the refund {facts.refund_id}, which another charge has already"
-        if charge.operator_reason == reason:
+        if reason in charge.operator_reason:
             return
-        raised = changed(charge, operator_reason=reason, updated_at=at)
+        reasons = "; ".join(filter(None, (charge.operator_reason, reason)))
+        raised = changed(charge, operator_reason=reasons, updated_at=at)
         self._charges[out_trade_no] = raised
         told = {"refund_id": facts.refund_id, "amount": facts.amount, "said": facts.said.value}
         state = charge.state

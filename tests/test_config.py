@@ -591,7 +591,13 @@ def test_only_one_module_reads_the_environment() -> None:
     """No other module of the server looks at os.environ."""
     package = Path(config.__file__).parent
     for path in package.rglob("*.py"):
-        if path.parts[len(package.parts)] not in {"cli", "mock", "sandbox", "v1", "config_sources.py"}:
+        if path.parts[len(package.parts)] not in {
+            "cli",
+            "mock",
+            "sandbox",
+            "v1",
+            "config_sources.py",
+        }:
             text = path.read_text()
             assert "os.environ" not in text, path
             assert "getenv" not in text, path

@@ -331,3 +331,18 @@ def test_a_refund_that_another_charge_has_is_left_to_a_person(where: str) -> Non
         "journal": (refused, *lines_of_finding("re_99")),
         "notifications": (notice("REFUND_SUCCESS", refund_no="re_99"),),
     }
+
+
+def test_two_refunds_that_other_charges_have_come_to_rest() -> None:
+    """Both are named beside what a person was called for before; the same list again is no news."""
+    called = charge("T1", SUCCEEDED, operator_reason="called before")
+    foreign = frozenset({"re_8", "re_9"})
+    both = [elsewhere(refund_id="re_8"), elsewhere(refund_id="re_9")]
+    draft = Draft(an_order(called), foreign=foreign)
+    draft.observe_refund_list("T1", both, "QUERY", LATER)
+    booked = "Ping++ lists the refund {}, which another charge has already".format
+    reasons = f"called before; {booked('re_8')}; {booked('re_9')}"
+    assert draft.charge("T1") == replace(called, operator_reason=reasons, updated_at=LATER)
+    again = Draft(draft.order, foreign=foreign)
+    again.observe_refund_list("T1", both, "QUERY", LATER + timedelta(minutes=1))
+    assert again.change("c2") is None

@@ -201,6 +201,11 @@ PAID_MEANWHILE: dict[str, tuple[list[Charge], list[Row], bool]] = {
         [charge("T1", SUCCEEDED), charge("T2", SUCCEEDED)],
         False,
     ),
+    "by one that was known then, and not paid": (
+        [charge("T2", SUCCEEDED)],
+        [charge("T1", SUCCEEDED), charge("T2", superseded=True)],
+        True,
+    ),
     "and this one was given back": (
         [charge("T2", SUCCEEDED)],
         [charge("T1", SUCCEEDED), refund("R1", RefundState.SUCCEEDED, amount=100)],
