@@ -80,6 +80,8 @@ _SERVER_AMOUNTS = {
     "NO_SUCH_SERVICE": 990035,
     "INTERNAL": 990036,
     "INTERRUPTED": 990037,
+    "REQUEST_NOT_ARRIVED": 990038,
+    "TOO_MANY_STREAMS": 990039,
 }
 
 _BARE: Mapping[str, tuple[int, StatusCode]] = {

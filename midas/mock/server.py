@@ -40,6 +40,7 @@ async def serve(ip: str, port: int, said: Said) -> tuple[aio.Server, int]:
     """A server that accepts calls, and its port (0 takes a free one). Raises CannotListen."""
     options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _READ)]
     server = aio.server(options=options)
+    _reflect(server)
     server.add_generic_rpc_handlers(list(_handlers(said)))
     host = f"[{ip}]" if ":" in ip else ip
     try:
@@ -52,7 +53,7 @@ async def serve(ip: str, port: int, said: Said) -> tuple[aio.Server, int]:
 
 def has_reflection() -> bool:
     """Whether tools such as grpcurl can ask for the methods: not on the base install."""
-    return bool(_reflection(()))
+    return _reflection() is not None
 
 
 def _handlers(said: Said) -> Iterable[grpc.GenericRpcHandler]:
@@ -63,7 +64,6 @@ def _handlers(said: Said) -> Iterable[grpc.GenericRpcHandler]:
     for service, methods in services.items():
         yield grpc.method_handlers_generic_handler(service, methods)
     yield _health([*services, HEALTH, ""], said)
-    yield from _reflection(services)
     yield _UnknownMethods(said)
 
 
@@ -144,17 +144,19 @@ def _health(known: list[str], said: Said) -> grpc.GenericRpcHandler:
     )
 
 
-def _reflection(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
+def _reflect(server: aio.Server) -> None:
+    reflection = _reflection()
+    if reflection is not None:
+        services = {name.partition("/")[0] for name in METHODS_ANSWERED}
+        reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)
+
+
+def _reflection() -> Any:
     try:
-        from midas.rpc import reflection
-        from midas.rpc.arrivals import Arrivals, Shares
-        from midas.rpc.entrance import Entrance, Streams
-        from midas.rpc.refusals import Refusals
+        from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
     except ModuleNotFoundError:
-        return []
-    entrance = Entrance(Arrivals(limits.CONCURRENT_RPCS), Refusals())
-    streams = Streams(Shares(limits.CONCURRENT_RPCS), entrance)
-    return reflection.handlers((*services, HEALTH), streams)
+        return None
+    return reflection
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):

@@ -119,10 +119,10 @@ def test_a_port_that_is_taken_is_told() -> None:
 
 def test_the_image_tells_it_where_to_listen() -> None:
     """IP and PORT, the settings that a container gives to Midas, are the mock's, too."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = {"IP": "127.0.0.1", "PORT": str(taken.getsockname()[1])}
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        settings = {"IP": "127.0.0.2", "PORT": str(taken.getsockname()[1])}
         done = run_alone("mock", "--json", **settings)
-    assert settings["PORT"] in json.loads(done.stdout)["error"]["message"]
+    assert f"{settings['IP']}:{settings['PORT']}" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_nobody_to_notify_is_told() -> None:

@@ -6,6 +6,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from midas import limits
@@ -136,6 +137,24 @@ async def test_what_no_method_sees_is_told_in_full(mock: Mock) -> None:
     assert await reason(charge, b"\0" * (limits.REQUEST_BYTES + 1)) == "REQUEST_TOO_LARGE"
     assert await reason("/midas.v1.PaymentService/Pay", b"") == "NO_SUCH_METHOD"
     assert await reason("/grpc.health.v1.Health/Check", b"\x0a\x01x") == "NO_SUCH_SERVICE"
+
+
+async def test_tools_find_the_methods(mock: Mock) -> None:
+    """Where the reflection package is installed, as with the server extra."""
+    path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    call: Any = mock.channel.stream_stream(
+        path,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="midas.v1.PaymentService"),
+    ]
+    listed, described = [answer async for answer in call(iter(asked))]
+    names = {each.name for each in listed.list_services_response.service}
+    assert {"midas.v1.PaymentService", "midas.v1.EventService"} <= names
+    assert described.file_descriptor_response.file_descriptor_proto
 
 
 async def test_health_says_serving(mock: Mock) -> None:
