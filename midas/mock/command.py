@@ -68,7 +68,7 @@ def _notify(options: argparse.Namespace) -> int:
     if last.code != "OK":
         said = f" ({ascii(last.details)[1:-1]})" if last.details else ""
         sentence = f"{where.target} answered {last.code}{said}: {last.meaning}"
-        return _failed(sentence, last.code, options.json, notifications=told)
+        return _failed(sentence, last.code, options.json, *told)
     if options.json:
         _say(json.dumps({"ok": True, "notifications": told}))
     else:
@@ -117,13 +117,21 @@ def _tell(told: Sequence[Mapping[str, Any]]) -> None:
         _say("{method} {order_no} sequence {sequence}: {code}, {meaning}".format_map(each))
 
 
-def _failed(sentence: str, reason: str, as_json: bool, **more: Any) -> int:
+def _failed(sentence: str, reason: str, as_json: bool, *told: Mapping[str, Any]) -> int:
+    """The status of what is told. `told` are the notifications; the last one was not taken."""
     if as_json:
-        _say(json.dumps({"ok": False, "error": {"reason": reason, "message": sentence}, **more}))
+        _say(json.dumps({"ok": False, "error": _error(reason, sentence), "notifications": told}))
     else:
-        _tell(more.get("notifications", ())[:-1])
+        _tell(told[:-1])
         _say(f"midas: {sentence} [{reason}]", sys.stderr)
-    return FAILED
+    return FAILED if told else USAGE
+
+
+def _error(reason: str, sentence: str) -> dict[str, Any]:
+    """With all the members that the errors of the other commands have (midas/cli/trouble.py)."""
+    empty = dict.fromkeys(("code", "query_after", "retry_after"), "")
+    moved = {"money_moved": "NO", "retry": "NEVER"}
+    return {"reason": reason, "message": sentence, **moved, **empty, "violations": [], "ids": {}}
 
 
 def _call_said(method: str, key: str, answer: str) -> None:
@@ -148,8 +156,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, or with --json one object; status 2."""
         if self.as_json:
-            told = {"reason": "USAGE", "message": message}
-            _say(json.dumps({"ok": False, "error": told}))
+            _say(json.dumps({"ok": False, "error": _error("USAGE", message)}))
         else:
             _say(f"midas: {message} [USAGE]\n  See: midas mock --help", sys.stderr)
         sys.exit(USAGE)

@@ -35,9 +35,8 @@ For example:
 
 Exit status:
     0  stopped by SIGTERM or Ctrl-C, or the order service acknowledged every notification
-    1  it cannot listen, or the order service did not answer OK: status 1 says nothing of money,
-       which never moves here
-    2  wrong usage
+    1  the order service did not answer OK. No money moves here: status 1 is about your service
+    2  wrong usage, or it cannot listen there: nothing was started
   130  stopped by Ctrl-C while a notification was under way
 """
 

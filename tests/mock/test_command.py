@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from midas.cli.trouble import Trouble, as_data
 from tests.cli.double import run_alone
 from tests.mock import call_everything
 from tests.mock.call_everything import SERVICES
@@ -109,12 +110,14 @@ def test_wrong_usage_is_told_like_everywhere(arguments: list[str]) -> None:
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    """Status 1 and one sentence that says what to change."""
+    """Status 2, as of every server, and one sentence that says what to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = run_alone("mock", "--json", "--port", port)
-    assert done.exit_code == 1
-    assert json.loads(done.stdout)["error"]["reason"] == "CANNOT_LISTEN"
+    assert done.exit_code == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["reason"] == "CANNOT_LISTEN"
+    assert set(error) == set(as_data(Trouble("", "")))
 
 
 def test_the_image_tells_it_where_to_listen() -> None:
@@ -126,11 +129,11 @@ def test_the_image_tells_it_where_to_listen() -> None:
 
 
 def test_nobody_to_notify_is_told() -> None:
-    """An order service that is not there: status 1; a file that is not there: the same."""
+    """An order service that is not there: status 1; a file that is not there: status 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         target = f"127.0.0.1:{taken.getsockname()[1]}"
     arguments = ["mock", "--notify", "PayOrderSuccess", "--order-target", target]
     gone = run_alone(*arguments)
     assert (gone.exit_code, "UNAVAILABLE" in gone.stderr) == (1, True)
     no_file = run_alone(*arguments, "--tls-ca", str(Path("no/such/file")))
-    assert (no_file.exit_code, "[TLS]" in no_file.stderr) == (1, True)
+    assert (no_file.exit_code, "[TLS]" in no_file.stderr) == (2, True)
