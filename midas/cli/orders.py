@@ -16,9 +16,11 @@ from midas.cli.trouble import ExitStatus, Failed, Trouble, as_data, not_started,
 
 if TYPE_CHECKING:
     from midas.sandbox.orders.server import OrderOptions, OrderServer
+    from midas.sandbox.orders.tls import OrderTls
 
 PORT = 6030
 CONTROL_PORT = 6031
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
 @click.command(cls=Taught)
@@ -44,16 +46,26 @@ CONTROL_PORT = 6031
     show_default=True,
     help="What it was told. The next one on it continues.",
 )
+@click.option("--tls-cert", type=_FILE, help="Speak TLS with this certificate chain (PEM).")
+@click.option("--tls-key", type=_FILE, help="Its private key (PEM).")
+@click.option("--tls-client-ca", type=_FILE, help="Serve only callers with a certificate of these.")
 @click.option("--show", metavar="ORDER_NO", help="Only print what the file says of this order.")
 @json_option
 def orders(
-    ip: str, port: int, control_port: int, file: Path, show: str | None, as_json: bool
+    ip: str,
+    port: int,
+    control_port: int,
+    file: Path,
+    show: str | None,
+    as_json: bool,
+    **tls_files: Path | None,
 ) -> int:
     """Run a sample order service until SIGTERM or Ctrl-C, which end it with status 0.
 
     It implements midas.order.v1.OrderPaymentService and keeps every promise of that contract:
     what it answers OK to is on disk, and whatever is not above the highest sequence of its order
-    has no effect, over restarts and kill -9. Set the gateway's ORDER_TARGET to it.
+    has no effect, over restarts and kill -9. Set the gateway's ORDER_TARGET to it; a gateway with
+    TLS_CA_PATH calls it over TLS, which --tls-cert and --tls-key turn on.
 
     It misbehaves on demand through its control API (refuse, delay, stall, lose the answer, go
     down): see midas/sandbox/orders/control.py and faults.py. When it cannot start: status 2 and a
@@ -74,11 +86,24 @@ def orders(
     try:
         if show is not None:
             return _show(file, show, as_json)
-        options = OrderOptions(file=file, ip=ip, port=port, control_port=control_port)
+        tls = _tls(**tls_files)
+        options = OrderOptions(file=file, ip=ip, port=port, control_port=control_port, tls=tls)
         asyncio.run(_serve(options, as_json))
     except SandboxError as error:
         raise not_started("ORDERS", str(error)) from None
     return ExitStatus.DONE
+
+
+def _tls(
+    tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None
+) -> OrderTls | None:
+    from midas.sandbox.orders.tls import OrderTls
+
+    if tls_cert is None or tls_key is None:
+        if tls_cert or tls_key or tls_client_ca:
+            raise click.UsageError("--tls-cert and --tls-key belong together: give both or none")
+        return None
+    return OrderTls(cert=tls_cert, key=tls_key, client_ca=tls_client_ca)
 
 
 async def _serve(options: OrderOptions, as_json: bool) -> None:
@@ -97,11 +122,13 @@ def _say_ready(server: OrderServer, as_json: bool) -> None:
     exports = {"ORDER_TARGET": server.target}
     if as_json:
         ready = {"event": "ready", "target": server.target, "environment": exports}
-        say_json({**ready, "control": server.control_url})
+        say_json({**ready, "control": server.control_url, "tls": server.has_tls})
         return
     click.echo(f"# The order service is at {server.target}. A gateway that uses it needs:")
     for name, value in exports.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    if server.has_tls:
+        click.echo("# and in TLS_CA_PATH the file with who signed its certificate")
     click.echo(f"# Its control API is at {server.control_url}")
 
 

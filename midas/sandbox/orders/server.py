@@ -16,6 +16,7 @@ from midas.sandbox.errors import SandboxError
 from midas.sandbox.orders import control
 from midas.sandbox.orders.book import OrderBook
 from midas.sandbox.orders.service import OrderService
+from midas.sandbox.orders.tls import OrderTls, credentials
 
 GRACE_S = 5.0
 
@@ -30,15 +31,18 @@ class OrderOptions:
     port: int = 0
     """0 takes a free one."""
     control_port: int | None = None
-    """Of the control API; 0 takes a free one, None serves none."""
+    """Of the control API; 0 takes a free one, None serves none. It speaks no TLS."""
+    tls: OrderTls | None = None
+    """None speaks gRPC without TLS."""
 
 
 class OrderServer:
     """Its parts may be used directly from the same event loop: `book` and `faults`."""
 
     def __init__(self, options: OrderOptions) -> None:
-        """Open the file; `SandboxError` when it cannot be used."""
+        """Open the file; `SandboxError` when it or one of those for TLS cannot be used."""
         self.options = options
+        self._credentials = None if options.tls is None else credentials(options.tls)
         self.book = OrderBook(options.file)
         self._service = OrderService(self.book)
         self.faults = self._service.faults
@@ -53,6 +57,11 @@ class OrderServer:
     def is_up(self) -> bool:
         """Whether it accepts calls."""
         return self._server is not None
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether its callers must speak TLS."""
+        return self._credentials is not None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -79,11 +88,17 @@ class OrderServer:
         server = aio.server(options=[("grpc.so_reuseport", 0)])
         add_OrderPaymentServiceServicer_to_server(self._service, server)
         try:
-            self._port = server.add_insecure_port(self._address(self._port))
+            self._port = self._bound(server)
         except RuntimeError:
             raise _cannot_listen(self._address(self._port)) from None
         await server.start()
         self._server, self.target = server, self._address(self._port)
+
+    def _bound(self, server: aio.Server) -> int:
+        address = self._address(self._port)
+        if self._credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, self._credentials)
 
     async def go_down(self, grace_s: float = 0.0) -> None:
         """Close the port and drop the calls that take longer than `grace_s`."""
