@@ -49,6 +49,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     type=_FILE,
     help="The public half of Midas's key (PEM). Default: a key made for this run.",
 )
+@click.option("--unsigned", is_flag=True, help="Want no signatures, as an account without a key.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse what the newest SDKs never send: signatures of the body alone, True in a query.",
+)
 @click.option(
     "--ledger",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -76,7 +82,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     help="Where every event is POSTed, signed and repeated as Ping++ does. May be repeated.",
 )
 @json_option
-def sandbox(as_json: bool, **options: Any) -> None:
+def sandbox(as_json: bool, unsigned: bool, **options: Any) -> None:
     """Run a local Ping++ look-alike. No real money moves.
 
     Prints what to export for a Midas that uses it, then serves until Ctrl-C or SIGTERM. Open its
@@ -86,8 +92,9 @@ def sandbox(as_json: bool, **options: Any) -> None:
     became of each webhook. A webhook gateway needs PINGPP_PUBLIC_KEY_PATHS, the key that webhooks
     are signed with, and nothing else of what is printed.
 
-    Keys that are not given are made for this run and removed with it. Without --ledger everything
-    is forgotten at the end. When it cannot start: status 2 and a sentence that says why.
+    Requests must be signed; --unsigned is for accounts that have not turned that on. Keys that are
+    not given are made for this run and removed with it. Without --ledger everything is forgotten at
+    the end. When it cannot start: status 2 and a sentence that says why.
 
     For example:
       midas sandbox
@@ -103,7 +110,9 @@ def sandbox(as_json: bool, **options: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="midas-sandbox-") as name:
         folder = Path(name)
         private_key = None
-        if options["merchant_public_key"] is None:
+        if unsigned and options["merchant_public_key"] is not None:
+            raise click.UsageError("--unsigned and --merchant-public-key exclude each other")
+        if not unsigned and options["merchant_public_key"] is None:
             from midas.cli.keys import make_keys
 
             made = make_keys(folder, "merchant")
@@ -116,7 +125,7 @@ def sandbox(as_json: bool, **options: Any) -> None:
 
 def _options(
     folder: Path,
-    merchant_public_key: Path,
+    merchant_public_key: Path | None,
     app_id: str | None,
     api_key: str | None,
     ledger: Path | None,
@@ -125,11 +134,12 @@ def _options(
 ) -> SandboxOptions:
     from midas.sandbox.options import DEFAULT_APP_ID, SandboxOptions
 
+    pem = None if merchant_public_key is None else merchant_public_key.read_text()
     return SandboxOptions(
         app_id=app_id or DEFAULT_APP_ID,
         api_key=_checked(api_key or ""),
         livemode=(api_key or "").startswith("sk_live_"),
-        merchant_public_key=merchant_public_key.read_text(),
+        merchant_public_key=pem,
         public_key_path=folder / "pingpp_public_key.pem",
         ledger_path=ledger,
         latency_s=latency,
@@ -153,7 +163,7 @@ def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer],
         click.echo(f"# The sandbox is at {server.url}. A Midas that uses it needs:")
         for name, value in exports.items():
             click.echo(f"export {name}={shlex.quote(value)}")
-        if private_key is None:
+        if private_key is None and server.options.merchant_public_key is not None:
             click.echo("# and PINGPP_PRIVATE_KEY_PATH, the private half of your merchant key.")
         click.echo(f"# {_webhooks(server.webhooks.urls)}")
 

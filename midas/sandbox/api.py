@@ -27,6 +27,7 @@ class Api:
         *,
         wx_reverse_after_s: float,
         refund_description_required: bool,
+        strict: bool = False,
         declines: Sequence[DeclinePlan] = (),
     ) -> None:
         self._books = books
@@ -34,6 +35,7 @@ class Api:
         self._declines = declines
         self._wx_reverse_after_s = wx_reverse_after_s
         self._refund_description_required = refund_description_required
+        self._strict = strict
 
     def handle(self, method: str, path: str, query: Query, body: bytes) -> tuple[int, Json]:
         """HTTP status and JSON object, an error envelope included."""
@@ -64,7 +66,7 @@ class Api:
             self._books.charges_oldest_first,
             query,
             find=lambda key: charges.find_charge(self._books, key),
-            wanted=charge_filter(query, self._books),
+            wanted=charge_filter(query, self._books, strict=self._strict),
         )
         data = [self._books.show_charge(charge, expand_app=expand) for charge in page]
         return list_json("/v1/charges", data, more)
@@ -112,6 +114,8 @@ def _json_object(body: bytes) -> Json:
         json.dumps(request, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise invalid("请求内容不是有效的 JSON") from None
+    if request == []:
+        return {}  # PHP's empty map, which its SDK sends where nothing is to be said
     if not isinstance(request, dict):
         raise invalid("请求内容必须为 JSON 对象")
     return request

@@ -190,12 +190,24 @@ _ALL = (
     replace(
         _upacp("upacp_qr", credential="link"), expires_after_s=DAY_S, expires_at_most_s=30 * DAY_S
     ),
+    # Of this one no time is documented, so it has those that are general.
     replace(
-        _upacp("upacp_scan", credential="none"), pays_at_create=True, reversible_when_paid=True
+        _upacp("upacp_scan", credential="none"),
+        expires_after_s=DAY_S,
+        expires_at_most_s=15 * DAY_S,
+        pays_at_create=True,
+        reversible_when_paid=True,
     ),
     _isv("isv_scan", "scan_code", credential="none", paid=True),
     _isv("isv_qr", "pay_channel", credential="link"),
     _isv("isv_wap", "pay_channel", "result_url", credential="link"),
+    # Known by its name and its credential alone; offline, as the others of this name.
+    replace(
+        _other("isv_lite", credential="link"),
+        family="isv",
+        expires_after_s=DAY_S - MINUTE_S,
+        expires_at_most_s=DAY_S,
+    ),
     _other("bfb", most=20),
     _other("bfb_wap", "result_url", "bfb_login", most=20),
     _other("jdpay_wap", "success_url", "fail_url", most=30),
@@ -203,7 +215,7 @@ _ALL = (
     _other("qpay", "device", most=30, credential="object"),
     _other("qpay_pub", most=30, credential="object"),
     _other("cmb_wallet", "result_url", "p_no", "seq", "m_uid", "mobile", least=6, most=32),
-    _other("paypal", most=32),
+    _other("paypal", most=32, credential="link"),
     _other("ccb_pay", most=30),
     _other("ccb_qr", most=30, credential="link"),
     _other("ccb_wap", most=30),

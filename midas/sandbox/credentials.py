@@ -10,6 +10,7 @@ import hashlib
 import json
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from midas.sandbox.errors import Json
 
@@ -75,7 +76,7 @@ def _link(charge: Charge, public_url: str) -> str:
 
 def _alipay_app(charge: Charge, public_url: str) -> Json:
     fields = _alipay_form(charge, public_url)
-    return {"orderString": "&".join(f"{key}={value}" for key, value in fields.items())}
+    return {"orderInfo": urlencode(fields)}
 
 
 def _alipay_form(charge: Charge, public_url: str) -> Json:

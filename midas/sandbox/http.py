@@ -51,7 +51,8 @@ class SandboxServer:
         self.clock = SandboxClock(self.options.time_scale)
         self.keys = Keyring(self.options.signing_private_key, self.options.public_key_path)
         merchant_key = self.options.merchant_public_key
-        self._verifier = RequestVerifier(merchant_key) if merchant_key else None
+        strict = self.options.strict
+        self._verifier = RequestVerifier(merchant_key, strict=strict) if merchant_key else None
         self.faults = FaultList()
         self.requests = RequestLog()
         self.lookalike = Lookalike(
@@ -62,6 +63,7 @@ class SandboxServer:
             ledger_path=self.options.ledger_path,
             wx_reverse_after_s=self.options.wx_reverse_after_s,
             refund_description_required=self.options.refund_description_required,
+            strict=strict,
         )
         if self.lookalike.ledger.entries:
             self.clock.not_before(self.lookalike.ledger.entries[-1].time)

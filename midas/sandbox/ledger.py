@@ -49,6 +49,7 @@ class Lookalike:
         ledger_path: Path | None = None,
         wx_reverse_after_s: float = 0.0,
         refund_description_required: bool = True,
+        strict: bool = False,
         public_url: str = "https://sandbox.invalid",
         on_event: Callable[[Json], None] | None = None,
     ) -> None:
@@ -65,6 +66,7 @@ class Lookalike:
             self._choose_plan,
             wx_reverse_after_s=wx_reverse_after_s,
             refund_description_required=refund_description_required,
+            strict=strict,
             declines=self._declines,
         )
 

@@ -55,16 +55,19 @@ def page_of(
     return found[:limit], len(found) > limit
 
 
-def charge_filter(query: Query, books: Books) -> Callable[[Charge], bool]:
-    """What a charge must satisfy; parameters that Ping++ does not document are ignored."""
+def charge_filter(query: Query, books: Books, *, strict: bool = False) -> Callable[[Charge], bool]:
+    """What a charge must satisfy; parameters that Ping++ does not document are ignored.
+
+    The SDK for Python sends `True` where it is documented as `true`: that is refused if `strict`.
+    """
     asked = dict(query)
     check_app({"id": asked.get("app[id]")}, books.app_id)
     tests: list[Callable[[Charge], bool]] = [lambda charge: charge.shown]
     for name in ("paid", "reversed"):
         if name in asked:
-            tests.append(_equals(name, _lower_case_boolean(asked[name], name)))
+            tests.append(_equals(name, _boolean(asked[name], name, strict)))
     if "refunded" in asked:
-        refunded = _lower_case_boolean(asked["refunded"], "refunded")
+        refunded = _boolean(asked["refunded"], "refunded", strict)
         tests.append(lambda charge: bool(books.refunds_of(charge.id)) == refunded)
     if "channel" in asked:
         tests.append(_equals("channel", asked["channel"]))
@@ -102,10 +105,11 @@ def _integer(value: str, name: str) -> int:
     return int(value)
 
 
-def _lower_case_boolean(value: str, name: str) -> bool:
-    if value not in ("true", "false"):
+def _boolean(value: str, name: str, strict: bool) -> bool:
+    known = value if strict else value.lower()
+    if known not in ("true", "false"):
         raise invalid(f"{name} 必须为 true 或 false", name)
-    return value == "true"
+    return known == "true"
 
 
 def _equals(name: str, wanted: object) -> Callable[[Charge], bool]:

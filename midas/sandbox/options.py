@@ -25,6 +25,9 @@ class SandboxOptions:
     livemode: bool = False
     merchant_public_key: str | None = None
     """PEM. When present every request, GET too, must be signed by its private half."""
+    strict: bool = False
+    """True refuses what Ping++'s newest SDKs never send and no document says that it refuses:
+    signatures over the body alone, which older ones sent, and `True` in a query."""
     signing_private_key: str | None = None
     """PEM of the key that answers (and events) are signed with; made at start when absent."""
     sign_answers: bool = True

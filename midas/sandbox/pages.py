@@ -23,7 +23,8 @@ box-shadow:0 1px 3px #0002}
 background:#fff3cd;color:#664d03;font-size:.85rem;text-align:center}
 h1{margin:0 0 1rem;font-size:1rem;font-weight:600;color:#5c6370}
 .subject{margin:0;font-size:1.05rem}
-.amount{margin:.25rem 0 .75rem;font-size:2.4rem;line-height:1.2;font-weight:600}
+.amount{margin:.25rem 0 .75rem;font-size:clamp(1.5rem,9vw,2.4rem);line-height:1.2;font-weight:600}
+.money{white-space:nowrap}
 .state{display:inline-block;margin:0;padding:.15rem .75rem;border-radius:99px;
 background:#e4e6ea;font-size:.9rem;font-weight:600}
 .state.good{background:#d1f0db;color:#0a5c27}.state.open{background:#dbe8fd;color:#0b478f}
@@ -38,11 +39,13 @@ table{width:100%;border-collapse:collapse;font-size:.85rem}
 td{padding:.6rem 0;border-top:1px solid #e4e6ea;vertical-align:top}
 td+td{padding-left:.75rem;text-align:right;overflow-wrap:normal}
 td .state{text-align:center;font-size:.8rem}
+td .amount{margin:0 0 .25rem;font-size:1rem}td a{font-size:1rem;font-weight:600}
 """
 _KINDS = {
     WAITING: "open",
     "pending": "open",
     "paid": "good",
+    "partly refunded": "good",
     "succeeded": "good",
     "expired": "bad",
     "closed": "bad",
@@ -137,9 +140,10 @@ class _Pages:
             + (f"<p>{escape(note)}</p>" if note and state == WAITING else "")
             + (PAY_FORM if state == WAITING else "")
             + _details(
-                ("Channel", charge["channel"]),
-                ("Order", charge["order_no"]),
-                ("Charge", charge["id"]),
+                *_refunded(charge),
+                ("Channel", escape(charge["channel"])),
+                ("Order", escape(charge["order_no"])),
+                ("Charge", escape(charge["id"])),
             )
         )
         return _page("Payment", body)
@@ -149,22 +153,24 @@ class _Pages:
             f'<p class="subject">{escape(refund["description"] or "")}</p>'
             f'<p class="amount">{_money(refund)}</p>{_pill(refund["status"])}'
             + (REFUND_FORM if refund["status"] == "pending" else "")
-            + _details(("Order", refund["charge_order_no"]), ("Refund", refund["id"]))
+            + _details(
+                ("Order", escape(refund["charge_order_no"])), ("Refund", escape(refund["id"]))
+            )
         )
         return _page("Refund", body)
 
     def _row(self, charge: Json) -> str:
         return (
-            f'<tr><td><a href="/pay/{escape(charge["id"])}">{escape(charge["order_no"])}</a>'
-            f"<br>{_money(charge)} · {escape(charge['channel'])}</td>"
-            f"<td>{_pill(self._state(charge))}</td></tr>"
+            f'<tr><td><a href="/pay/{escape(charge["id"])}">{escape(charge["subject"])}</a>'
+            f"<br>{escape(charge['order_no'])} · {escape(charge['channel'])}</td>"
+            f'<td><p class="amount">{_money(charge)}</p>{_pill(self._state(charge))}</td></tr>'
         )
 
     def _state(self, charge: Json) -> str:
         if charge["reversed"]:
             return "closed"
         if charge["paid"]:
-            return "refunded" if charge["amount_refunded"] else "paid"
+            return _how_refunded(charge)
         if charge["failure_code"]:
             return "failed"
         return "expired" if self._lookalike.is_expired(charge["id"]) else WAITING
@@ -173,8 +179,23 @@ class _Pages:
         return datetime.fromtimestamp(self._lookalike.now(), BEIJING).date().isoformat()
 
 
+def _how_refunded(charge: Json) -> str:
+    if not charge["amount_refunded"]:
+        return "paid"
+    return "refunded" if charge["amount_refunded"] >= charge["amount"] else "partly refunded"
+
+
+def _refunded(charge: Json) -> list[tuple[str, str]]:
+    if not charge["amount_refunded"]:
+        return []
+    return [("Refunded", _money({**charge, "amount": charge["amount_refunded"]}))]
+
+
 def _money(shown: Json) -> str:
-    return f"{shown['amount'] / 100:.2f} {escape(shown['currency'].upper())}"
+    """Its digits stay together, however narrow the screen is; the currency may go below them."""
+    whole, cents = divmod(shown["amount"], 100)
+    currency = escape(shown["currency"].upper())
+    return f'<span class="money">{whole}.{cents:02d}</span> {currency}'
 
 
 def _pill(state: str) -> str:
@@ -182,7 +203,8 @@ def _pill(state: str) -> str:
 
 
 def _details(*rows: tuple[str, str]) -> str:
-    inside = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    """`rows` are names with HTML."""
+    inside = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     return f"<dl>{inside}</dl>"
 
 

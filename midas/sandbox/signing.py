@@ -95,9 +95,13 @@ class Keyring:
 
 
 class RequestVerifier:
-    """Checks what the merchant signed: raw body, then the URI as sent, then the timestamp."""
+    """Checks what the merchant signed: raw body, then the URI as sent, then the timestamp.
 
-    def __init__(self, public_pem: str) -> None:
+    Unless `strict`, a body is accepted that was signed alone, as older SDKs do.
+    """
+
+    def __init__(self, public_pem: str, *, strict: bool = False) -> None:
+        self._strict = strict
         try:
             key = load_pem_public_key(public_pem.encode())
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -108,12 +112,15 @@ class RequestVerifier:
 
     def accepts(self, body: bytes, request_uri: str, timestamp: str, signature: str) -> bool:
         """Whether the signature is the merchant's over this request. Any clock skew is accepted."""
-        if not (timestamp.isascii() and timestamp.isdigit()):
-            return False
-        signed = body + request_uri.encode() + timestamp.encode()
+        whole = body + request_uri.encode() + timestamp.encode()
+        if timestamp.isascii() and timestamp.isdigit() and self._signed(whole, signature):
+            return True
+        return bool(body) and not self._strict and self._signed(body, signature)
+
+    def _signed(self, content: bytes, signature: str) -> bool:
         try:
             raw = base64.b64decode(signature, validate=True)
-            self._key.verify(raw, signed, padding.PKCS1v15(), hashes.SHA256())
+            self._key.verify(raw, content, padding.PKCS1v15(), hashes.SHA256())
         except (InvalidSignature, binascii.Error, ValueError):
             return False
         return True

@@ -71,6 +71,30 @@ def test_options_reach_the_sandbox(tmp_path: Path) -> None:
     assert ledger.exists()
 
 
+def test_an_account_without_signatures(tmp_path: Path) -> None:
+    """With --unsigned no key is wanted, made or told; a key with it is wrong usage."""
+    with started("--json", "--unsigned", "--strict") as child:
+        assert child.stdout is not None
+        ready = json.loads(child.stdout.readline())
+        told = ready["environment"]
+        assert "PINGPP_PRIVATE_KEY_PATH" not in told
+        connection = http.client.HTTPConnection(urlsplit(ready["url"]).netloc, timeout=STOP_S)
+        key = {"Authorization": f"Bearer {told['PINGPP_API_KEY']}"}
+        query = f"app%5Bid%5D={told['PINGPP_APP_ID']}"
+        for more, status in (("", 200), ("&paid=true", 200), ("&paid=True", 400)):
+            connection.request("GET", f"/v1/charges?{query}{more}", headers=key)
+            response = connection.getresponse()
+            response.read()
+            assert response.status == status
+        connection.close()
+    keys = make_keys(tmp_path, "merchant")
+    command = [sys.executable, "-m", "midas", "sandbox", "--unsigned"]
+    command += ["--merchant-public-key", str(keys.public)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
+
+
 def test_a_port_in_use_is_said() -> None:
     """When it cannot listen, a sentence says so, with status 2 as of `serve`."""
     with socket.socket() as taken:

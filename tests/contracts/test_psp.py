@@ -87,7 +87,9 @@ async def serving() -> AsyncIterator[SandboxServer]:
     """A look-alike that checks our signatures and signs its answers."""
     server = SandboxServer(
         SandboxOptions(
-            merchant_public_key=made.public_pem(), signing_private_key=made.private_pem("pingpp")
+            merchant_public_key=made.public_pem(),
+            signing_private_key=made.private_pem("pingpp"),
+            strict=True,
         )
     )
     await server.start()

@@ -135,6 +135,7 @@ class Harness:
         self.sandbox = SandboxServer(
             SandboxOptions(
                 merchant_public_key=keys.merchant_public,
+                strict=True,
                 signing_private_key=keys.pingpp_private,
                 public_key_path=self.public_key,
                 **options,

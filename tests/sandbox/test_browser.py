@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -136,7 +137,7 @@ def shop(server: SandboxServer) -> Shop:
     return Shop(server.lookalike)
 
 
-def payment_link(shop: Shop, **terms: str) -> tuple[Json, str]:
+def payment_link(shop: Shop, **terms: Any) -> tuple[Json, str]:
     """An unpaid charge and the link that its payer gets."""
     charge = shop.charge(channel="wx_pub_qr", **terms)
     return charge, charge["credential"]["wx_pub_qr"]
@@ -229,13 +230,17 @@ async def test_what_the_merchant_wrote_is_text(browser: Browser, shop: Shop) -> 
 @pytest.mark.usefixtures("phone")
 async def test_every_page_fits_a_phone(browser: Browser, server: SandboxServer, shop: Shop) -> None:
     """On a narrow screen nothing is wider than the screen, also with the longest words."""
-    _, paying = payment_link(shop, order_no="O" * 32, subject="W" * 32)
+    largest = 100_000_000_000 - 1
+    _, paying = payment_link(shop, order_no="O" * 32, subject="W" * 32, amount=largest)
     _, approving = approval_link(shop)
     script = "return document.documentElement.scrollWidth"
+    lines = "return [...document.querySelectorAll('.money')].map(e => e.getClientRects().length)"
     for url in (paying, approving, f"{server.url}/", f"{server.url}/pay/ch_unknown"):
         await browser.open(url)
         width = await asyncio.to_thread(browser.driver.execute_script, script)
         assert width == PHONE["width"], url
+        broken = await asyncio.to_thread(browser.driver.execute_script, lines)
+        assert set(broken) <= {1}, url
 
 
 def payments(server: SandboxServer, charge: Json) -> list[int]:

@@ -207,7 +207,7 @@ async def test_a_person_cancels_then_confirms_a_payment(
     status, text = await look(remote, page)
     assert status == 200
     assert "测试订单" in text
-    assert "1.00 CNY" in text
+    assert ">1.00</span> CNY" in text
     assert "waiting for payment" in text
     assert "without paying" in (await press(remote, page, "cancel"))[1]
     assert server.lookalike.ledger.paid("ORDER0000001") == 0

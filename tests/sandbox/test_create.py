@@ -177,7 +177,7 @@ def test_expiry_ranges_per_channel(
     [
         ("wx", {"appId", "partnerId", "prepayId", "nonceStr", "timeStamp", "packageValue", "sign"}),
         ("wx_pub", {"appId", "timeStamp", "nonceStr", "package", "signType", "paySign"}),
-        ("alipay", {"orderString"}),
+        ("alipay", {"orderInfo"}),
         ("upacp", {"tn", "mode"}),
     ],
 )

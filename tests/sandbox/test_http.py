@@ -50,7 +50,9 @@ async def strict(
     """A client of a sandbox that wants every request signed."""
     server = SandboxServer(
         SandboxOptions(
-            merchant_public_key=merchant_keys.public, signing_private_key=sandbox_keys.private
+            merchant_public_key=merchant_keys.public,
+            signing_private_key=sandbox_keys.private,
+            strict=True,
         )
     )
     headers = {"Authorization": f"Bearer {server.options.key()}"}
@@ -161,6 +163,38 @@ async def test_a_wrong_signature_has_the_real_text(
     async with strict.post("/v1/charges", data=body, headers=headers) as response:
         answer = await response.json()
     assert (response.status, answer["error"]["message"]) == (400, "提供了无效的签名")
+
+
+@pytest.mark.parametrize(("strict", "status"), [(False, 200), (True, 400)])
+async def test_a_body_signed_alone_is_taken_unless_strict(
+    merchant_keys: KeyPair, strict: bool, status: int
+) -> None:
+    """As older SDKs sign, also without a time; what has no body must be signed whole."""
+    body = json.dumps(terms()).encode()
+    options = SandboxOptions(merchant_public_key=merchant_keys.public, strict=strict)
+    async with SandboxServer(options) as server:
+        alone = signed(merchant_keys, body, "", "")
+        key = {"Authorization": f"Bearer {server.options.key()}"}
+        async with aiohttp.ClientSession(server.url, headers=key) as client:
+            async with client.post("/v1/charges", data=body, headers=alone) as response:
+                assert response.status == status
+            alone = signed(merchant_keys, b"", "", "")
+            async with client.get(LIST_URI, headers=alone) as response:
+                assert response.status == 400
+            other = signed(merchant_keys, body + b" ", "", "")
+            async with client.post("/v1/charges", data=body, headers=other) as response:
+                assert response.status == 400
+
+
+async def test_the_empty_map_of_php_is_one(http: aiohttp.ClientSession) -> None:
+    """Its SDK posts [] to reverse; any other list is no request."""
+    async with http.post("/v1/charges", json=terms(channel="alipay_qr")) as response:
+        path = f"/v1/charges/{(await response.json())['id']}/reverse"
+    async with http.post(path, data=b"[1]") as response:
+        assert response.status == 400
+    async with http.post(path, data=b"[]") as response:
+        assert response.status == 200
+        assert (await response.json())["reversed"] is True
 
 
 async def test_links_lead_to_this_server(

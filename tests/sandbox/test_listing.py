@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from midas.sandbox.ledger import Lookalike
 from tests.sandbox.shop import APP_ID, Clock, Shop
 
 
@@ -60,6 +61,20 @@ def test_filters_by_state_channel_and_time(shop: Shop, clock: Clock) -> None:
     assert shop.list(paid="true", limit=1, starting_after=ids[0]) == ids[1:2]
 
 
+def test_booleans_of_the_python_sdk_are_taken_unless_strict(shop: Shop, clock: Clock) -> None:
+    """It sends True and False, and no document says that Ping++ refuses them."""
+    ids = make(shop, clock, 2)
+    shop.lookalike.pay(ids[0])
+    assert shop.list(paid="True") == ids[:1]
+    assert shop.list(paid="False", reversed="False", refunded="False") == ids[1:]
+    strict = Lookalike(APP_ID, now=clock.now, strict=True)
+    for name in ("paid", "refunded", "reversed"):
+        status, answer = strict.handle(
+            "GET", "/v1/charges", [("app[id]", APP_ID), (name, "True")], b""
+        )
+        assert (status, answer["error"]["param"]) == (400, name)
+
+
 def test_order_no_is_no_filter(shop: Shop, clock: Clock) -> None:
     """Ping++ documents none, so a client that relies on it gets everything."""
     ids = make(shop, clock, 2)
@@ -70,8 +85,8 @@ def test_order_no_is_no_filter(shop: Shop, clock: Clock) -> None:
     ("query", "param"),
     [
         ({}, "app[id]"),
-        ({"app__id": APP_ID, "paid": "True"}, "paid"),
-        ({"app__id": APP_ID, "refunded": "False"}, "refunded"),
+        ({"app__id": APP_ID, "paid": "yes"}, "paid"),
+        ({"app__id": APP_ID, "refunded": ""}, "refunded"),
         ({"app__id": APP_ID, "reversed": "1"}, "reversed"),
         ({"app__id": APP_ID, "limit": "0"}, "limit"),
         ({"app__id": APP_ID, "limit": "101"}, "limit"),

@@ -35,10 +35,12 @@ async def play(server: SandboxServer, key_path: Path, scenario: str) -> dict[str
 
 @pytest.fixture
 async def strict(merchant_keys: KeyPair, sandbox_keys: KeyPair) -> AsyncIterator[SandboxServer]:
-    """A sandbox that wants every request signed by the merchant."""
+    """A sandbox that wants every request signed by the merchant, in the newest way."""
     server = SandboxServer(
         SandboxOptions(
-            merchant_public_key=merchant_keys.public, signing_private_key=sandbox_keys.private
+            merchant_public_key=merchant_keys.public,
+            signing_private_key=sandbox_keys.private,
+            strict=True,
         )
     )
     await server.start()

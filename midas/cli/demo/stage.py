@@ -60,7 +60,7 @@ def put_up(processes: Launched) -> Iterator[Stage]:
 
 def _sandbox(folder: Path, merchant: KeyFiles) -> list[str]:
     options = ["--port", "0", "--merchant-public-key", str(merchant.public)]
-    return ["sandbox", "--json", *options, "--ledger", str(folder / "ledger.jsonl")]
+    return ["sandbox", "--json", "--strict", *options, "--ledger", str(folder / "ledger.jsonl")]
 
 
 def _settings(folder: Path, merchant: KeyFiles) -> dict[str, str]:
