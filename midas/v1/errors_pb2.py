@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15midas/v1/errors.proto\x12\x08midas.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8f\x01\n\x12PaymentErrorDetail\x12)\n\x0bmoney_moved\x18\x01 \x01(\x0e\x32\x14.midas.v1.MoneyMoved\x12\x1e\n\x05retry\x18\x02 \x01(\x0e\x32\x0f.midas.v1.Retry\x12.\n\x0bquery_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration*k\n\nMoneyMoved\x12\x1b\n\x17MONEY_MOVED_UNSPECIFIED\x10\x00\x12\x12\n\x0eMONEY_MOVED_NO\x10\x01\x12\x13\n\x0fMONEY_MOVED_YES\x10\x02\x12\x17\n\x13MONEY_MOVED_UNKNOWN\x10\x03*V\n\x05Retry\x12\x15\n\x11RETRY_UNSPECIFIED\x10\x00\x12\x12\n\x0eRETRY_SAME_KEY\x10\x01\x12\x11\n\rRETRY_NEW_KEY\x10\x02\x12\x0f\n\x0bRETRY_NEVER\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15midas/v1/errors.proto\x12\x08midas.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8f\x01\n\x12PaymentErrorDetail\x12)\n\x0bmoney_moved\x18\x01 \x01(\x0e\x32\x14.midas.v1.MoneyMoved\x12\x1e\n\x05retry\x18\x02 \x01(\x0e\x32\x0f.midas.v1.Retry\x12.\n\x0bquery_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration*k\n\nMoneyMoved\x12\x1b\n\x17MONEY_MOVED_UNSPECIFIED\x10\x00\x12\x12\n\x0eMONEY_MOVED_NO\x10\x01\x12\x13\n\x0fMONEY_MOVED_YES\x10\x02\x12\x17\n\x13MONEY_MOVED_UNKNOWN\x10\x03*V\n\x05Retry\x12\x15\n\x11RETRY_UNSPECIFIED\x10\x00\x12\x12\n\x0eRETRY_SAME_KEY\x10\x01\x12\x11\n\rRETRY_NEW_KEY\x10\x02\x12\x0f\n\x0bRETRY_NEVER\x10\x03\x42~\n\x0c\x63om.midas.v1B\x0b\x45rrorsProtoP\x01Z&midas.internal/gen/go/midas/v1;midasv1\xaa\x02\x08Midas.V1\xca\x02\x08Midas\\V1\xe2\x02\x14Midas\\V1\\GPBMetadata\xea\x02\tMidas::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'midas.v1.errors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014com.midas.v1B\013ErrorsProtoP\001Z&midas.internal/gen/go/midas/v1;midasv1\252\002\010Midas.V1\312\002\010Midas\\V1\342\002\024Midas\\V1\\GPBMetadata\352\002\tMidas::V1'
   _globals['_MONEYMOVED']._serialized_start=213
   _globals['_MONEYMOVED']._serialized_end=320
   _globals['_RETRY']._serialized_start=322
