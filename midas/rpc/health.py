@@ -58,6 +58,11 @@ class Health:
             await context.abort(failed.code, failed.message, failed.trailers)
         return _Response(status=self.status)
 
+    def list(self) -> health_pb2.HealthListResponse:
+        """The present state of the server and of each of its services."""
+        now = _Response(status=self.status)
+        return health_pb2.HealthListResponse(statuses=dict.fromkeys(self._services, now))
+
     async def Watch(  # noqa: N802 - the name of the RPC
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> None:
@@ -85,6 +90,11 @@ def handlers(health: Health, entrance: Entrance, streams: Streams) -> grpc.Gener
         told: bytes = answer.SerializeToString()
         return told
 
+    async def listed(_: object, context: Context) -> bytes:
+        await entrance.message(context, f"{SERVICE}/List")
+        told: bytes = health.list().SerializeToString()
+        return told
+
     async def watch(_: object, context: Context) -> None:
         _, raw = await entrance.message(context, f"{SERVICE}/Watch")
         request = await _request(raw, context)
@@ -94,6 +104,7 @@ def handlers(health: Health, entrance: Entrance, streams: Streams) -> grpc.Gener
         SERVICE,
         {
             "Check": grpc.stream_unary_rpc_method_handler(check),
+            "List": grpc.stream_unary_rpc_method_handler(listed),
             "Watch": grpc.stream_stream_rpc_method_handler(
                 watch, response_serializer=_Response.SerializeToString
             ),

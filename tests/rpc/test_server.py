@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import grpc
@@ -19,6 +21,7 @@ from midas.rpc import interceptor
 from midas.rpc.callers import Callers
 from midas.rpc.server import Binding, Server, Tls
 from midas.v1 import payment_service_pb2 as pb
+from midas.v1.errors_pb2 import MONEY_MOVED_NO
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.rpc.certificates import Authority, Pair
 from tests.rpc.scripted import ScriptedFlows, Served, charge_request, served, told_by
@@ -159,30 +162,69 @@ async def test_draining_is_bounded() -> None:
         assert told.info.reason == "OUTCOME_UNKNOWN"
 
 
+async def reflected(midas: Served, version: str, **asked: str) -> Any:
+    """The answer of reflection to one question."""
+    ask = midas.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    (answer,) = [
+        each async for each in ask(iter([reflection_pb2.ServerReflectionRequest(**asked)]))
+    ]
+    return answer
+
+
+LISTED = (
+    "midas.v1.PaymentService",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services(version: str) -> None:
-    """A tool finds the services and their files without having the protos."""
+    """A tool finds the services without having the protos, and each by its name."""
     async with served() as midas:
-        ask = midas.channel.stream_stream(
-            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
-            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
-            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-        )
-        symbol = "midas.v1.PaymentService"
-        answers = [
-            each
-            async for each in ask(
-                iter(
-                    [
-                        reflection_pb2.ServerReflectionRequest(list_services=""),
-                        reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol),
-                    ]
-                )
-            )
-        ]
-    names = {each.name for each in answers[0].list_services_response.service}
-    assert {symbol, "grpc.health.v1.Health"} <= names
-    assert len(answers[1].file_descriptor_response.file_descriptor_proto) > 3
+        told = await reflected(midas, version, list_services="")
+        names = [each.name for each in told.list_services_response.service]
+        assert names == sorted(LISTED)
+        for name in names:
+            found = await reflected(midas, version, file_containing_symbol=name)
+            assert found.file_descriptor_response.file_descriptor_proto, name
+
+
+@pytest.mark.parametrize(
+    ("symbol", "files"),
+    [
+        ("midas.v1.PaymentService", 6),
+        ("midas.v1.PaymentService.Charge", 6),
+        ("grpc.health.v1.Health.List", 1),
+        ("grpc.reflection.v1.ServerReflection.ServerReflectionInfo", 1),
+        ("midas.v1.Charge.state", 3),
+        ("midas.v1.PaymentService.Steal", 0),
+        ("midas.v1.Steal.Charge", 0),
+        ("Charge", 0),
+    ],
+)
+async def test_reflection_describes_methods(symbol: str, files: int) -> None:
+    """With every file that is needed; what is not there is not found."""
+    async with served() as midas:
+        told = await reflected(midas, "v1", file_containing_symbol=symbol)
+    assert len(told.file_descriptor_response.file_descriptor_proto) == files
+    assert told.HasField("error_response") == (not files)
+
+
+async def test_health_lists_all_states() -> None:
+    """Of the server and of each service, as Check tells them."""
+    async with served() as midas:
+        stub = health_pb2_grpc.HealthStub(midas.channel)
+        for ready, status in ((True, SERVING), (False, NOT_SERVING)):
+            await midas.server.health.set_ready(ready)
+            told = (await stub.List(health_pb2.HealthListRequest())).statuses
+            wanted = dict.fromkeys(("", "midas.v1.PaymentService"), status)
+            assert {name: each.status for name, each in told.items()} == wanted
 
 
 async def test_a_second_server_on_the_port_is_refused() -> None:
@@ -262,3 +304,22 @@ async def test_without_a_certificate_of_ours_nobody_connects(kind: str) -> None:
 
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
+
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+async def test_the_readme_unpacks_an_error() -> None:
+    """Its five lines, on an error of Midas and on one of gRPC, which has no details."""
+    block = README.read_text().partition("Midas's own errors carry their details in the status:")[2]
+    lines = dedent(block.partition("In another language")[0])
+    for path, unpacked in (("/midas.v1.PaymentService/Steal", True), ("", False)):
+        async with served() as midas:
+            if not path:
+                await midas.server.drain(timedelta(seconds=0))
+            with pytest.raises(aio.AioRpcError) as failed:
+                await raw_call(midas, path or "/midas.v1.PaymentService/Charge")
+        names: dict[str, Any] = {"error": failed.value}
+        exec(lines, names)  # noqa: S102 - the README's own words
+        assert names["has_detail"] is unpacked
+        assert (names["detail"].money_moved == MONEY_MOVED_NO) is unpacked
