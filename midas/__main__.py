@@ -4,6 +4,7 @@ import sys
 
 NEEDS_SERVER = """\
 midas: this command needs the server extra; install midas[server].
+  From where this package came from: midas on the public index (PyPI) is another product.
   Without it there is midas mock, canned answers to every call: midas mock --help
 """
 MOCK = "mock"
@@ -14,8 +15,11 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad usage or settings, 3 unknown."""
     if sys.argv[1:2] == [MOCK]:
         from midas.mock.command import run
+        from midas.streams import steady_streams
 
-        sys.exit(run(sys.argv[2:]))
+        with steady_streams():
+            status = run(sys.argv[2:])
+        sys.exit(status)
     try:
         from midas.cli.app import cli
 

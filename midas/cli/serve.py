@@ -5,6 +5,7 @@ import click
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
 from midas.cli.trouble import Failed, Trouble
+from midas.manual import manual
 
 
 class _WithSettings(Taught):
@@ -13,24 +14,8 @@ class _WithSettings(Taught):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         from midas.config import Settings
 
-        rows = []
-        for name, field in Settings.model_fields.items():
-            text = " ".join((field.description or "").split())
-            rows.append(
-                (name.upper(), text + _default(field.get_default(call_default_factory=True)))
-            )
         with formatter.section("Settings, from the environment or the config server"):
-            formatter.write_dl(rows)
-
-
-def _default(value: object) -> str:
-    """The default as it would be written in the environment, where there is one to write."""
-    value = getattr(value, "get_secret_value", lambda: value)()
-    if isinstance(value, bool):
-        return f"  [default: {str(value).lower()}]"
-    if isinstance(value, float):
-        return f"  [default: {value:g}]"
-    return f"  [default: {value}]" if isinstance(value, int | str) and value != "" else ""
+            formatter.write_dl(manual(Settings))
 
 
 @click.command(cls=_WithSettings)

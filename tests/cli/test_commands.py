@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.cli.double import run_alone
 from tests.storage.newer import Newer, install
 from tests.test_config import sources, spring
 
+ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_SERVER = """
 import sys
 class Absent:
@@ -102,7 +104,19 @@ def test_without_the_server_extra(absent: set[str]) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2
     assert "install midas[server]" in done.stderr
+    assert "midas on the public index (PyPI) is another product" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "Dockerfile", "ARCHITECTURE.md"])
+def test_nobody_is_led_to_the_other_midas(name: str) -> None:
+    """By its name alone pip would install what has the name on the public index."""
+    text = (ROOT / name).read_text()
+    by_name = re.compile(r"(?:pip install|uv add|uv tool install|uvx|pipx run) +['\"]?midas\b")
+    assert not by_name.search(text)
+    if name == "README.md":
+        assert f"dist/midas-{metadata.version('midas')}-py3" in text
+        assert "is another product" in text
 
 
 def test_serve_without_settings() -> None:

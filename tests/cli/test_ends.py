@@ -262,6 +262,19 @@ def test_help_in_every_terminal(command: str, encoding: str) -> None:
     assert "\\u" not in result.stdout
 
 
+def test_the_mock_is_read_in_every_terminal() -> None:
+    """It is the only command that runs without this command line."""
+    process = subprocess.run(
+        [sys.executable, "-m", "midas", "mock", "--help"],
+        env={"PATH": os.environ["PATH"], "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "\\u" not in process.stdout
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "gbk"])
 def test_a_migration_is_done_whatever_the_terminal(encoding: str, tmp_path: Path) -> None:
     """Its sentence has an arrow, which many terminals lack."""

@@ -18,9 +18,11 @@ STANDALONE = {
     "midas.config_sources",
     "midas.errors",
     "midas.gathering",
+    "midas.manual",
     "midas.observability",
     "midas.process",
     "midas.public_key",
+    "midas.streams",
 }
 """What both servers share: it needs nothing of either, and knows nothing of payments."""
 SHARED_LIBRARIES = {"cryptography", "orjson", "pydantic", "uvloop"}

@@ -1,26 +1,81 @@
 """`webhook-gateway` as it is installed, and the loop that it runs on."""
 
+import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from tests.gateway.account import Account
 from tests.patience import PATIENCE_S
+from webhook_gateway.command import command as line
 from webhook_gateway.config import Settings
 
 
 def test_the_command_explains_its_settings(tmp_path: Path) -> None:
-    """`webhook-gateway --help` is the manual; what it does not know gets the same and status 2."""
-    asked, mistaken = command(tmp_path, "--help"), command(tmp_path, "--port", "1")
+    """`webhook-gateway --help` is the manual, with defaults, for a terminal of 80 columns."""
+    asked = command(tmp_path, "--help", COLUMNS="80", PYTHONIOENCODING="iso-8859-1")
     assert (asked.returncode, asked.stderr) == (0, "")
-    assert asked.stdout.startswith("Usage: webhook-gateway\n")
+    assert asked.stdout.startswith("Usage: webhook-gateway [--check]")
     for name in Settings.model_fields:
         assert f"\n  {name.upper()}\n" in asked.stdout
-    assert (mistaken.returncode, mistaken.stdout) == (2, "")
-    assert mistaken.stderr == asked.stdout
+    words = " ".join(asked.stdout.split())
+    assert all(f"[default: {value}]" in words for value in ("6013", "6014", "false", "10"))
+    assert max(map(len, asked.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("arguments", [["--port", "1"], ["serve"], ["--chec"]])
+def test_what_it_does_not_know_starts_nothing(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2, and a sentence that says where to read more."""
+    with pytest.raises(SystemExit) as ended:
+        line(arguments)
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    assert f"{arguments[0]}" in told.err
+    assert told.err.endswith("  See: webhook-gateway --help\n")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """That of the package."""
+    assert line(["--version"]) == 0
+    assert capsys.readouterr().out == f"webhook-gateway {metadata.version('midas')}\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_check_starts_nothing(
+    form: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says that it would start, or all that would keep it from that."""
+    for name in [name for name in os.environ if name.lower() in Settings.model_fields]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PINGPP_PUBLIC_KEY_PATHS", str(Account().key_file(tmp_path)))
+    monkeypatch.setenv("WEBHOOK_PORT", "0")
+    monkeypatch.setenv("WEBHOOK_MPORT", "0")
+    monkeypatch.setattr("webhook_gateway.app.run", lambda: pytest.fail("it was started"))
+    assert line(["--check", *form]) == 0
+    told = capsys.readouterr()
+    fine = json.loads(told.out) == {"ok": True, "env": "development"} if form else False
+    assert fine or told.out == "The settings will do: development.\n"
+    monkeypatch.setenv("PINGPP_PUBLIC_KEY_PATHS", "")
+    monkeypatch.setenv("WEBHOOK_PATH", "no path")
+    assert line(["--check", *form]) == 2
+    told = capsys.readouterr()
+    if form:
+        error = json.loads(told.out)["error"]
+        assert error["reason"] == "SETTINGS"
+        assert "WEBHOOK_PATH" in error["message"]
+        assert "PINGPP_PUBLIC_KEY_PATHS" in error["message"]
+    else:
+        starts = [each.partition(":")[0] for each in told.err.splitlines()]
+        assert starts == ["webhook-gateway", "webhook-gateway", "  Nothing was started."]
 
 
 def test_the_command_without_settings_is_a_sentence(tmp_path: Path) -> None:
@@ -32,13 +87,13 @@ def test_the_command_without_settings_is_a_sentence(tmp_path: Path) -> None:
     assert len(ran.stderr.splitlines()) == 2
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the installed `webhook-gateway` in this folder, without any settings."""
     program = Path(sys.executable).with_name("webhook-gateway")
     return subprocess.run(
         [program, *arguments],
         cwd=folder,
-        env={"PATH": os.environ["PATH"]},
+        env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -41,11 +41,12 @@ class Probe:
         self._option = option
         self._words = _words(option, command)
 
-    async def run(self, **values: object) -> None:
-        """Raises Failed when it does not end with status 0 in PATIENCE_S."""
+    async def run(self, **values: object) -> str:
+        """Its output. Raises Failed when it does not end with status 0 in PATIENCE_S."""
         ended = await self._run(values)
         if ended.status:
             raise self._failed(ended.why)
+        return ended.out
 
     async def _run(self, values: dict[str, object]) -> "_Ended":
         # files, not pipes: what --restart-command leaves running may hold its output open
