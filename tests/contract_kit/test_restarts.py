@@ -114,17 +114,19 @@ class Kills(Probe):
         super().__init__("--restart-command", "unused")
         self.orders = orders
 
-    async def run(self, **_: object) -> None:
+    async def run(self, **_: object) -> str:
         """Kill and start."""
         await self.orders.die()
         await self.orders.start()
+        return ""
 
 
 class DoesNothing(Kills):
     """A command that does not do what it should."""
 
-    async def run(self, **_: object) -> None:
+    async def run(self, **_: object) -> str:
         """Nothing."""
+        return ""
 
 
 class Shows(Probe):
