@@ -135,8 +135,8 @@ def _callers(settings: "Settings") -> Iterator[str]:
             "TLS_CALLERS: name callers as order-service, or with their kind: "
             "CN:, DNS:, URI:, EMAIL: or IP:"
         )
-    for name, methods in settings.tls_callers.items():
-        if not name or not all(each == "*" or each.count("/") == 1 for each in methods):
+    for methods in settings.tls_callers.values():
+        if not all(each == "*" or each.count("/") == 1 for each in methods):
             yield (
                 "TLS_CALLERS: name methods as midas.v1.PaymentService/Query, "
                 "midas.v1.PaymentService/* or *"

@@ -18,6 +18,10 @@ from midas.rpc.refusals import Refusals
 
 Context = aio.ServicerContext[Any, Any]
 
+OPEN_CALLS = 64
+"""How many calls of health may wait for their message beside those of payments."""
+OPEN_STREAMS = 128
+"""How many watches of health and streams of reflection there may be; all small, all quiet."""
 CALLS_LEFT_WORTH_TELLING = 100
 """Calls of one caller in a minute that he took back before their message was there: a few are
 deadlines that passed, this many are a defect or an attack (HTTP/2 rapid reset)."""
@@ -63,12 +67,12 @@ class Entrance:
         self.refusals.tell("CALLS_TAKEN_BACK", caller, method, CALLS_LEFT_WORTH_TELLING)
 
 
-class Streams:
-    """Bounds what anybody may keep open: watching health, and reflection."""
+class OpenMethods:
+    """What anybody may call, health and reflection, with bounds of its own."""
 
-    def __init__(self, shares: Shares, entrance: Entrance) -> None:
-        self._shares = shares
-        self._entrance = entrance
+    def __init__(self, refusals: Refusals | None = None) -> None:
+        self.entrance = Entrance(Arrivals(OPEN_CALLS), refusals or Refusals())
+        self._shares = Shares(OPEN_STREAMS)
 
     async def hold(self, context: Context, method: str, work: Awaitable[None]) -> None:
         """Do the work in a place of its own; ends the call when others need that place."""
@@ -78,20 +82,33 @@ class Streams:
             with self._shares.place(holder, Displaced()):
                 await work
         except Displaced:
-            await self._entrance.turn_away(context, method, errors.TOO_MANY_STREAMS)
+            await self.entrance.turn_away(context, method, errors.TOO_MANY_STREAMS)
 
-    def held(
-        self, handler: "grpc.RpcMethodHandler[Any, Any]", method: str
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """The same method of streams, bounded."""
+    def bounded(self, handlers: grpc.GenericRpcHandler) -> grpc.GenericRpcHandler:
+        """The same methods of streams, each call in a place."""
+        return _Bounded(self, handlers)
+
+
+class _Bounded(grpc.GenericRpcHandler):
+    def __init__(self, place: OpenMethods, handlers: grpc.GenericRpcHandler) -> None:
+        self._place = place
+        self._handlers = handlers
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        handler = self._handlers.service(handler_call_details)
+        if handler is None:
+            return None
         messages: Any = handler.stream_stream
+        method = handler_call_details.method.removeprefix("/")
 
         async def serve(requests: AsyncIterator[Any], context: Context) -> None:
             async def answer() -> None:
                 async for each in messages(requests, context):
                     await context.write(each)
 
-            await self.hold(context, method, answer())
+            await self._place.hold(context, method, answer())
 
         return grpc.stream_stream_rpc_method_handler(
             serve, handler.request_deserializer, handler.response_serializer

@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
 from midas.rpc import errors
-from midas.rpc.entrance import Entrance, Streams, end
+from midas.rpc.entrance import OpenMethods, end
 
 Context = aio.ServicerContext[Any, Any]
 _Response = health_pb2.HealthCheckResponse
@@ -81,11 +81,12 @@ class Health:
                     await self._changed.wait()
 
 
-def handlers(health: Health, entrance: Entrance, streams: Streams) -> grpc.GenericRpcHandler:
+def handlers(health: Health, open_methods: OpenMethods | None = None) -> grpc.GenericRpcHandler:
     """What grpc needs to serve it: open to anybody, and with bounds of its own."""
+    anybody = open_methods or OpenMethods()
 
     async def check(_: object, context: Context) -> bytes:
-        _, raw = await entrance.message(context, f"{SERVICE}/Check")
+        _, raw = await anybody.entrance.message(context, f"{SERVICE}/Check")
         answer = await health.Check(await _request(raw, context), context)
         told: bytes = answer.SerializeToString()
         return told
@@ -96,9 +97,9 @@ def handlers(health: Health, entrance: Entrance, streams: Streams) -> grpc.Gener
         return told
 
     async def watch(_: object, context: Context) -> None:
-        _, raw = await entrance.message(context, f"{SERVICE}/Watch")
+        _, raw = await anybody.entrance.message(context, f"{SERVICE}/Watch")
         request = await _request(raw, context)
-        await streams.hold(context, f"{SERVICE}/Watch", health.Watch(request, context))
+        await anybody.hold(context, f"{SERVICE}/Watch", health.Watch(request, context))
 
     return grpc.method_handlers_generic_handler(
         SERVICE,

@@ -15,8 +15,6 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
     reflection_pb2,
 )
 
-from midas.rpc.entrance import Streams
-
 V1 = "grpc.reflection.v1.ServerReflection"
 V1_ALPHA = reflection.SERVICE_NAME
 
@@ -29,7 +27,7 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc]
         return super()._file_containing_symbol(request, owner)
 
 
-def handlers(services: Iterable[str], streams: Streams) -> list[grpc.GenericRpcHandler]:
+def handlers(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
     """What grpc needs to serve it; `services` are the names that are listed, with its own."""
     _describe_v1()
     servicer = _Servicer((*services, V1, V1_ALPHA))
@@ -38,7 +36,7 @@ def handlers(services: Iterable[str], streams: Streams) -> list[grpc.GenericRpcH
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    method = {"ServerReflectionInfo": streams.held(handler, f"{V1}/ServerReflectionInfo")}
+    method = {"ServerReflectionInfo": handler}
     return [grpc.method_handlers_generic_handler(name, method) for name in (V1, V1_ALPHA)]
 
 

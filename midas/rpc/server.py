@@ -13,17 +13,13 @@ from grpc import aio
 from midas import limits
 from midas.errors import SettingsError
 from midas.rpc import health, reflection
-from midas.rpc.arrivals import Arrivals, Shares
+from midas.rpc.arrivals import Arrivals
 from midas.rpc.callers import ANYBODY, Callers
-from midas.rpc.entrance import Entrance, Streams
+from midas.rpc.entrance import Entrance, OpenMethods
 from midas.rpc.health import Health
 from midas.rpc.interceptor import Calls, Method, UnknownMethods
 from midas.rpc.refusals import Refusals
 
-OPEN_CALLS = 64
-"""How many calls of health may wait for their message beside those of payments."""
-OPEN_STREAMS = 128
-"""How many watches of health and streams of reflection there may be; all small, all quiet."""
 REQUEST_BYTES_READ = limits.REQUEST_BYTES + 64 * 1024
 """What grpc reads at most of a message, unpacked: a little more than what is accepted, so that who
 is just above it is told so with all details. Beyond it grpc itself refuses, without them."""
@@ -84,17 +80,16 @@ class Server:
         self.health = Health(services)
         refusals = Refusals()
         entrance = Entrance(Arrivals(binding.concurrent_rpcs), refusals, binding.callers)
-        anybody = Entrance(Arrivals(OPEN_CALLS), refusals)
-        streams = Streams(Shares(OPEN_STREAMS), anybody)
+        anybody = OpenMethods(refusals)
         self._calls = Calls(entrance, binding.concurrent_rpcs)
         # grpc's own bound counts calls whose message never comes, and cannot tell health apart
         self._server = aio.server(options=_options(binding))
         self._server.add_generic_rpc_handlers(
             (
                 *(self._handlers(name, methods) for name, methods in services.items()),
-                health.handlers(self.health, anybody, streams),
-                *reflection.handlers((*services, health.SERVICE), streams),
-                UnknownMethods(anybody),
+                health.handlers(self.health, anybody),
+                *map(anybody.bounded, reflection.handlers((*services, health.SERVICE))),
+                UnknownMethods(anybody.entrance),
             )
         )
         self._refusing: asyncio.Task[None] | None = None

@@ -185,10 +185,10 @@ def test_all_mistakes_are_told_at_once(env: Env) -> None:
 
 def test_an_address_of_another_machine_is_told(env: Env) -> None:
     """A port that is taken is not: it may be the gateway that this one is to replace."""
-    env(IP="192.0.2.1")
+    env(IP="192.0.2.1", WEBHOOK_MIP="192.0.2.1")
     assert [each.partition(":")[0] for each in mistakes()] == [
         "IP and WEBHOOK_PORT",
-        "IP and WEBHOOK_MPORT",
+        "WEBHOOK_MIP and WEBHOOK_MPORT",
     ]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         env(IP="127.0.0.1", WEBHOOK_PORT=str(taken.getsockname()[1]))

@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from midas.observability import Logs
 from midas.rpc import interceptor
 from midas.rpc.callers import Callers
+from midas.rpc.entrance import OPEN_STREAMS
 from midas.rpc.server import (
-    OPEN_STREAMS,
     STREAMS_GOING,
     STREAMS_PER_CONNECTION,
     Binding,
