@@ -92,7 +92,7 @@ def handlers(health: Health, open_methods: OpenMethods | None = None) -> grpc.Ge
         return told
 
     async def listed(_: object, context: Context) -> bytes:
-        await entrance.message(context, f"{SERVICE}/List")
+        await anybody.entrance.message(context, f"{SERVICE}/List")
         told: bytes = health.list().SerializeToString()
         return told
 

@@ -1,0 +1,31 @@
+"""Every attack against a real process; `python -m tests.attacks` prints the counts."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.__main__ import DELAY_S
+from tests.attacks.drain import drained
+from tests.attacks.plan import ATTACKS
+from tests.attacks.stage import staged
+
+pytestmark = pytest.mark.long
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_an_attack_is_withstood(name: str, tmp_path: Path) -> None:
+    """Good calls are served during it and at once after it; the log names the attacker."""
+    attack = ATTACKS[name]
+    async with staged(tmp_path, **attack.settings) as stage:
+        options = [*attack.options]
+        if attack.certificate:
+            options += ["--tls", stage.certificate(attack.certificate)]
+        damage = await stage.attack(attack.kind, *options)
+    assert not attack.too_much(damage), f"\n{damage}"
+    assert damage.ended == 0
+
+
+async def test_a_drain_leaves_no_caller_in_the_dark() -> None:
+    """Whoever heeds health, and half of the callers in a burst with the signal: all are served."""
+    ends = await drained(DELAY_S)
+    assert (ends.dark.total(), ends.status) == (0, 0), ends
