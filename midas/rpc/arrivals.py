@@ -80,11 +80,13 @@ class Arrivals:
         self._waiting[task] = self._sweeps
         if self._timer is None:
             self._sweep_later()
-        with self._ending.raises(NotArrived()):
-            try:
-                message = await context.read()
-            finally:
-                self._waiting.pop(task, None)
+        try:
+            message = await context.read()
+        except asyncio.CancelledError:
+            with self._ending.raises(NotArrived()):
+                raise
+        finally:
+            self._waiting.pop(task, None)
         if not isinstance(message, bytes):
             raise NoMessage
         return message

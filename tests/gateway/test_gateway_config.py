@@ -191,7 +191,8 @@ def test_an_address_of_another_machine_is_told(env: Env) -> None:
         "WEBHOOK_MIP and WEBHOOK_MPORT",
     ]
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        env(IP="127.0.0.1", WEBHOOK_PORT=str(taken.getsockname()[1]))
+        port = str(taken.getsockname()[1])
+        env(IP="127.0.0.1", WEBHOOK_MIP="127.0.0.1", WEBHOOK_PORT=port)
         assert mistakes() == ()
 
 
