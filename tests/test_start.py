@@ -40,11 +40,11 @@ WORLDS = {
     "no rights": ({"DATABASE_URL": "sqlite:////proc/midas.sqlite3"}, ["opened for writing"]),
     "no server": ({"DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}, ["cannot be reached"]),
     "newer schema": ({"DATABASE_URL": "sqlite:///newer.sqlite3"}, ["deploy the newer version"]),
-    "another machine": ({"IP": "192.0.2.1"}, ["IP and PORT: "]),
+    "another machine": ({"IP": "240.0.0.1"}, ["IP and PORT: "]),
     "no interface": ({"IP": "fe80::1%nothing"}, ["IP and PORT: "]),
     "of every kind": (
         {
-            "IP": "192.0.2.1",
+            "IP": "240.0.0.1",
             "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d",
             "PINGPP_API_KEY": "pk_x",
             "WORKERS": "many",
@@ -120,7 +120,7 @@ def test_what_only_the_parts_refuse_is_told_too(env: Env) -> None:
 
 def test_where_the_config_server_is_silent_nothing_else_is_guessed(env: Env) -> None:
     """What it would have said is not known: no default is tried in its place."""
-    env(CONFIG_URL="http://127.0.0.1:1", IP="192.0.2.1", DATABASE_URL="sqlite:///none/x", PORT="x")
+    env(CONFIG_URL="http://127.0.0.1:1", IP="240.0.0.1", DATABASE_URL="sqlite:///none/x", PORT="x")
     with pytest.raises(SettingsError) as refused:
         start.prepare(app.parts)
     names = [each.partition(":")[0] for each in refused.value.mistakes]

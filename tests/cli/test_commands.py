@@ -16,6 +16,7 @@ import pytest
 from midas.cli.app import COMMANDS
 from midas.storage.schema import SCHEMA
 from tests.cli.double import run_alone
+from tests.patience import PATIENCE_S
 from tests.storage.newer import Newer, install
 from tests.test_config import sources, spring
 
@@ -40,7 +41,7 @@ def midas(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         [sys.executable, "-m", "midas", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         env=clean | environment,
     )
 

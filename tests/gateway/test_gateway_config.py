@@ -185,7 +185,7 @@ def test_all_mistakes_are_told_at_once(env: Env) -> None:
 
 def test_an_address_of_another_machine_is_told(env: Env) -> None:
     """A port that is taken is not: it may be the gateway that this one is to replace."""
-    env(IP="192.0.2.1", WEBHOOK_MIP="192.0.2.1")
+    env(IP="240.0.0.1", WEBHOOK_MIP="240.0.0.2")
     assert [each.partition(":")[0] for each in mistakes()] == [
         "IP and WEBHOOK_PORT",
         "WEBHOOK_MIP and WEBHOOK_MPORT",
