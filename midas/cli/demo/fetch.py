@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,8 +23,11 @@ class Page:
     location: str
 
     def shows(self, text: str) -> bool:
-        """Whether the text is on the page."""
-        return self.status == HTTPStatus.OK and text.encode() in self.body
+        """Whether the text is on the page, however it is marked up."""
+        return self.status == HTTPStatus.OK and text.encode() in _TAG.sub(b"", self.body)
+
+
+_TAG = re.compile(rb"<[^>]*>")
 
 
 class ControlRefused(Exception):
