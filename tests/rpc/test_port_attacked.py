@@ -41,6 +41,7 @@ from tests.rpc.certificates import Authority
 from tests.rpc.scripted import Served, charge_request, served
 
 CHECK = "/grpc.health.v1.Health/Check"
+LIST = "/grpc.health.v1.Health/List"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 FEW = 3
 """Calls that the server has room for."""
@@ -65,7 +66,7 @@ async def begin(connection: Connection, method: str, count: int, body: bytes | N
             await connection.send(message(stream, body))
 
 
-@pytest.mark.parametrize("method", [CHARGE, CHECK, WATCH, "/no.Such/Method", REFLECTION])
+@pytest.mark.parametrize("method", [CHARGE, CHECK, LIST, WATCH, "/no.Such/Method", REFLECTION])
 async def test_calls_without_a_message_hold_nobody_up(method: str) -> None:
     """Twenty times as many as there is room for, and good callers and probes are served."""
     async with attacked() as (midas, connection):
