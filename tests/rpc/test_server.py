@@ -63,6 +63,8 @@ async def test_a_request_over_the_bound_is_refused() -> None:
         with pytest.raises(aio.AioRpcError) as refused:
             await midas.stub.Charge(charge_request(body="x" * 2 * limits.REQUEST_BYTES))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        told_by_midas = "grpc-status-details-bin" in dict(refused.value.trailing_metadata() or ())
+        assert not told_by_midas, "it was taken in whole"
         assert midas.flows.asked == []
 
 
