@@ -79,6 +79,8 @@ class Connection:
 
     async def send(self, raw: bytes) -> None:
         """Write it, and wait while the server reads nothing. Does nothing once closed."""
+        if not self.open:
+            return
         with suppress(OSError):
             self._writer.write(raw)
             await self._writer.drain()
