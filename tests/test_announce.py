@@ -12,7 +12,7 @@ import pytest
 from midas import limits
 from midas.delivery import Backlog, DeliveryOutcome, Settlement
 from midas.errors import StorageUnavailable
-from midas.flows.announce import Announcer, Leased
+from midas.flows.announce import RENUMBERINGS_MOST, Announcer, Leased
 from tests.fakes.store import START, MemoryStore
 from tests.records import NOON, intent, paid, refund_intent, refunded
 
@@ -377,9 +377,35 @@ async def test_an_end_in_the_middle_of_a_count_is_quiet(
 
     monkeypatch.setattr(stage.store, "backlog", endless)
     await stage.announcer.lease(10, NOW)
+    assert counting()
     stage.announcer.stop_waiting()
     await settle_down()
-    assert not [each for each in asyncio.all_tasks() if each.get_name() == "midas-backlog"]
+    assert not counting()
+
+
+def counting() -> list[str]:
+    """The counts that are under way."""
+    names = [each.get_name() for each in asyncio.all_tasks()]
+    return [each for each in names if each == "midas-backlog"]
+
+
+async def test_what_a_used_number_hid_is_told_again_so_often_and_no_more(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Above the number that the order service names; one that says so of all is given up (A7)."""
+    await stage.pay()
+    above = 7
+    for _ in range(RENUMBERINGS_MOST + 1):
+        leased = await stage.announcer.lease(10, NOW)
+        (used,) = settlements(leased, REFUSED)
+        assert await stage.announcer.settle([replace(used, receiver_sequence=above)]) == [True]
+        above = used.sequence + 7
+    assert told(await stage.announcer.lease(10, NOW)) == []
+    numbers = [each.sequence for each in await stage.store.notifications("o1")]
+    assert len(numbers) == 1 + RENUMBERINGS_MOST
+    assert all(later > earlier for earlier, later in pairwise(numbers))
+    alarms = [each.message for each in caplog.records if each.levelno == logging.ERROR]
+    assert alarms == ["operator_needed"] * RENUMBERINGS_MOST + ["order_parked"]
 
 
 async def test_settling_nothing_is_nothing(stage: Stage) -> None:

@@ -246,8 +246,9 @@ async def test_many_events_of_one_order_at_two_replicas(database_url: str) -> No
     assert len(order.refunds) == 60
 
 
-async def test_w2_refund_before_charge(stage: Stage) -> None:
+async def test_w2_refund_before_charge(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """refund.succeeded before charge.succeeded waits, is applied after asking, and told second."""
+    caplog.set_level(logging.INFO)
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
     stage.world.lookalike.refund_at_dashboard(charge_id, 40)
@@ -258,7 +259,10 @@ async def test_w2_refund_before_charge(stage: Stage) -> None:
     assert states(await stage.order()) == ["PENDING"]
     await stage.look()
     assert states(await stage.order()) == ["SUCCEEDED", "SUCCEEDED"]
-    assert (await stage.stored(early)).standing is EventStanding.APPLIED
+    stored = await stage.stored(early)
+    assert (stored.standing, stored.reason) == (EventStanding.APPLIED, "")
+    (line,) = [vars(each) for each in caplog.records if each.message == "event_applied_late"]
+    assert (line["event_id"], line["order_no"]) == (stored.event_id, TERMS.order_no)
     assert (await stage.record(stage.told("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
     assert (await stage.record(early)).outcome is EventOutcome.DUPLICATE
     assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
@@ -428,8 +432,8 @@ async def test_w4_a_picture_is_no_answer_for_the_client(stage: Stage) -> None:
     assert json.loads(again.charge_json)["object"] == "charge"
 
 
-async def test_w5_replay_days_later(stage: Stage) -> None:
-    """An old event once more, in a process that remembers nothing: no effect."""
+async def test_w5_replay_days_later(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """An old event once more, in a process that remembers nothing: no effect, and no alarm."""
     await stage.paid()
     event = stage.told("charge.succeeded")
     before = await stage.order()
@@ -439,6 +443,7 @@ async def test_w5_replay_days_later(stage: Stage) -> None:
     assert again.outcome is EventOutcome.DUPLICATE
     assert again.event.standing is EventStanding.APPLIED
     assert await stage.order() == before
+    assert [each.message for each in caplog.records if each.levelno > logging.INFO] == []
 
 
 async def test_w5_replay_of_an_event_that_was_pruned(stage: Stage) -> None:

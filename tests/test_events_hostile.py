@@ -100,10 +100,25 @@ async def test_a_refund_of_a_charge_that_nobody_knows_is_parked(stage: Stage) ->
     event = about(stage.told("refund.succeeded"), charge="ch_other")
     recorded = await stage.record(event)
     assert recorded.event.standing is EventStanding.WAITING
+    assert recorded.event.reason == "charge_not_known_yet"
     await stage.look(limits.UNKNOWN_PATIENCE // timedelta(minutes=10) + 2, pause_s=600)
     assert (await stage.stored(event)).standing is EventStanding.PARKED
     order = await stage.order()
     assert (order.refunds, order.charges[0].operator_reason) == ((), "")
+
+
+async def test_a_refund_of_another_orders_charge_is_parked(stage: Stage) -> None:
+    """Under our number, of a charge that Ping++ shows under another one: a person is called."""
+    theirs = await stage.paid("order-2")
+    charge_id = await stage.paid()
+    stage.world.lookalike.refund_at_dashboard(charge_id, 10)
+    event = about(stage.told("refund.succeeded"), charge=theirs)
+    await stage.record(event)
+    await stage.look(limits.EVENT_ATTEMPTS + 1)
+    stored = await stage.stored(event)
+    assert (stored.standing, stored.reason) == ("PARKED", "charge_of_another_order")
+    for order_no in (TERMS.order_no, "order-2"):
+        assert (await stage.order(order_no)).refunds == ()
 
 
 async def test_an_event_with_a_key_of_another_order_is_quarantined(stage: Stage) -> None:
@@ -148,13 +163,26 @@ async def test_a_body_out_of_bounds_is_refused(stage: Stage, body: bytes) -> Non
     assert stage.world.disk.disk.events == {}
 
 
-async def test_what_the_gateway_could_not_read_is_kept(stage: Stage) -> None:
-    """Recorded under its digest with its body, however readable Midas would find it."""
+async def test_one_byte_is_no_event_and_is_kept(stage: Stage) -> None:
+    """The least that can have been sent."""
+    recorded = await stage.record(b"x")
+    assert (recorded.event.body, recorded.event.reason) == (b"x", "unreadable")
+
+
+async def test_what_the_gateway_could_not_read_is_kept(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Recorded under its digest with its body, however readable Midas would find it.
+
+    The log says what the gateway could not read.
+    """
     body = compact(sample_event("order.succeeded", livemode=False))
     recorded = await stage.inbox.record(body, "duplicate_key")
     assert recorded.outcome is EventOutcome.IGNORED
     assert recorded.event.event_id.startswith("sha256:")
     assert (recorded.event.body, recorded.event.reason) == (body, "unreadable")
+    (line,) = [vars(each) for each in caplog.records if each.message == "event_unreadable"]
+    assert (line["event_id"], line["reason"]) == (recorded.event.event_id, "duplicate_key")
     again = await stage.inbox.record(body, "duplicate_key")
     assert again.outcome is EventOutcome.DUPLICATE
 

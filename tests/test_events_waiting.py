@@ -18,6 +18,7 @@ from midas.psp.transport import Answer, Lost
 from midas.sandbox.forgery import compact
 from midas.sandbox.samples import sample_event
 from tests.event_stage import Event, Stage, logged, states
+from tests.faults.scenarios import TERMS
 from tests.faults.world import FaultyWire, VirtualClock
 
 
@@ -57,6 +58,8 @@ async def test_w17_poison_event(
     assert (stored.standing, stored.due_at) == (EventStanding.PARKED, None)
     assert stored.attempts == limits.EVENT_ATTEMPTS
     assert logged(caplog, "event_parked") == 1
+    (alarm,) = [vars(each) for each in caplog.records if each.message == "event_parked"]
+    assert (alarm["event_id"], alarm["order_no"]) == (stored.event_id, TERMS.order_no)
     assert "6222" not in caplog.text
     assert states(await stage.order()) == ["PENDING"]
 
@@ -137,12 +140,22 @@ async def test_an_event_waits_while_ping_cannot_be_asked(
 NOT_FOUND = Answer(
     404, b'{"error":{"type":"invalid_request_error","message":"no","param":"id"}}', ""
 )
+REJECTED = Answer(401, b'{"error":{"type":"invalid_request_error","message":"key"}}', "")
 
 
-@pytest.mark.parametrize("answer", [NOT_FOUND, Lost("timeout")], ids=["not found", "no answer"])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (NOT_FOUND, "charge_not_found"),
+        (REJECTED, "charge_not_asked"),
+        (Lost("timeout"), "charge_not_asked"),
+    ],
+    ids=["not found", "rejected", "no answer"],
+)
 async def test_an_event_does_not_wait_for_ever(
     stage: Stage,
     answer: Any,
+    reason: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -152,7 +165,27 @@ async def test_an_event_does_not_wait_for_ever(
     await stage.look(limits.UNKNOWN_PATIENCE // timedelta(minutes=10) + 2, pause_s=600)
     stored = await stage.stored(event)
     assert (stored.standing, stored.due_at) == (EventStanding.PARKED, None)
+    assert stored.reason == reason
     assert logged(caplog, "event_parked") == 1
+
+
+async def test_a_database_that_is_away_is_no_attempt_in_vain(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever brings an event, or applies one, hears of it; the event goes on waiting."""
+    event = await _early_refund(stage)
+    stage.world.lookalike.pay(await stage.charge("order-2"))
+
+    async def away(*_: Any) -> Any:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(stage.world.disk, "commit", away)
+    with pytest.raises(StorageUnavailable):
+        await stage.record(stage.told("charge.succeeded"))
+    with pytest.raises(StorageUnavailable):
+        await events.apply_waiting(stage.inbox._ports, await stage.stored(event))
+    stored = await stage.stored(event)
+    assert (stored.standing, stored.reason) == (EventStanding.WAITING, "charge_not_paid_yet")
 
 
 async def test_parking_does_not_overtake_another_process(

@@ -14,6 +14,7 @@ _CORE = (
     "tests/test_numbering.py",
 )
 _FLOWS = (
+    "tests/test_decisions.py",
     *("tests/test_flows.py", "tests/test_flows_twice.py", "tests/test_announce.py"),
     *("tests/test_resolve_charge.py", "tests/test_told_unsent.py", "tests/test_turns.py"),
     *("tests/faults/test_second_charge.py", "tests/faults/test_lost_commits.py"),
@@ -22,11 +23,17 @@ _FLOWS = (
     *("tests/faults/test_declined.py", "tests/faults/test_refund_twice.py"),
     *("tests/faults/test_booked_already.py", "tests/faults/test_not_sent.py"),
     *("tests/faults/test_clocks.py", "tests/faults/test_failover.py"),
+    *("tests/faults/test_reversal.py", "tests/faults/test_charge_absence.py"),
+    *("tests/faults/test_claims.py", "tests/test_out_trade_no.py"),
+    "tests/faults/test_numbers_of_lost_orders.py",
 )
 _EVENTS = ("tests/test_events.py", "tests/test_events_waiting.py", "tests/test_events_hostile.py")
 _VERDICTS = ("tests/psp/test_codes.py", "tests/psp/test_verdicts.py", "tests/psp/test_recorded.py")
 _STORES = ("tests/contracts/test_store.py", "tests/contracts/test_events_store.py")
-_COMMITS = (*_STORES, "tests/storage/test_doubt.py", "tests/storage/test_refused.py")
+_COMMITS = (
+    *("tests/storage/test_doubt.py", "tests/storage/test_refused.py"),
+    *("tests/storage/test_group_commit.py", *_STORES),
+)
 
 
 @dataclass(frozen=True, slots=True)

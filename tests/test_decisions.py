@@ -1,0 +1,207 @@
+"""What the flows decide about one row, each decision by itself: on a draft, without a world."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from midas.charge import (
+    WITHDRAWN,
+    Charge,
+    ChargeFacts,
+    ChargeObservation,
+    ChargeSaid,
+    ChargeState,
+    ObservedBy,
+)
+from midas.errors import ChargeRefused, MidasError, OutcomeUnknown
+from midas.event import PspEvent
+from midas.flows import charge as charge_flow
+from midas.flows import close, declined
+from midas.flows.events import NotYet, _charge_of
+from midas.flows.observe import Ports
+from midas.flows.payments import Payments, SystemClock
+from midas.payment import Draft, Order
+from midas.ports import NotDone, Refusal, Unknown
+from midas.psp.sdk import Prepared
+from midas.psp.transport import Sent
+from midas.sandbox.ledger import Lookalike
+from tests.fakes.psp import DirectWire, client_over
+from tests.fakes.store import MemoryStore
+from tests.faults.world import TOTAL_TIMEOUT
+from tests.records import NOON, a_charge
+
+KEY, NUMBER = "o1", "N1"
+
+
+class Wire(DirectWire):
+    """Ping++, and what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(Lookalike("app_1"))
+        self.asked: list[str] = []
+
+    async def send(self, request: Prepared, limit: timedelta) -> Sent:
+        """As it is, and noted."""
+        self.asked.append(request.method)
+        return await super().send(request, limit)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """Nothing was asked yet."""
+    return Wire()
+
+
+@pytest.fixture
+def ports(wire: Wire) -> Ports:
+    """A store at NOON."""
+    psp = client_over(wire, "app_1", TOTAL_TIMEOUT)
+    return Payments(MemoryStore(clock=NOON), psp, SystemClock()).ports
+
+
+def one(state: ChargeState = ChargeState.PENDING, **fields: Any) -> Charge:
+    """An order's only charge."""
+    known = {"out_trade_no": NUMBER, "charge_id": "ch_1", "state": state}
+    return a_charge(KEY, **known | fields)
+
+
+def written(charge: Charge, decide: Callable[[Draft], object]) -> list[str]:
+    """The entries of the journal that the decision comes to; none where nothing is written."""
+    draft = Draft(Order(KEY, charges=(charge,)))
+    decide(draft)
+    change = draft.change("change")
+    return [] if change is None else [each.event for each in change.journal]
+
+
+def shown_unpaid(charge: Charge) -> ChargeObservation:
+    """Ping++ shows it, and nobody has paid."""
+    facts = ChargeFacts(
+        *("ch_1", NUMBER, charge.app_id, charge.livemode, charge.channel),
+        *(charge.amount, charge.currency, False, False),
+        created_at=NOON,
+    )
+    return ChargeObservation(ChargeSaid.WAITING, ObservedBy.QUERY, NOON, facts)
+
+
+# Making way -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("superseded", [False, True])
+def test_a_charge_makes_way_once(superseded: bool) -> None:
+    """Another process may have superseded it meanwhile: that is not written a second time."""
+    charge = one(superseded=superseded)
+    events = written(charge, close._make_way(NUMBER, shown_unpaid(charge)))
+    assert events.count("charge_superseded") == (not superseded)
+
+
+@pytest.mark.parametrize(
+    ("charge", "events"),
+    [
+        (one(), ["charge_closing"]),
+        (one(answer="{}"), ["charge_closing"]),
+        (one(answer=WITHDRAWN), []),
+        (one(ChargeState.SUCCEEDED, answer="{}"), []),
+        (one(ChargeState.CLOSED), []),
+    ],
+)
+def test_only_an_open_charge_is_withdrawn(ports: Ports, charge: Charge, events: list[str]) -> None:
+    """What was paid or closed meanwhile stays as it is, and what is withdrawn already, too."""
+    assert written(charge, close._not_handed_out_again(ports, NUMBER)) == events
+
+
+@pytest.mark.parametrize(
+    ("charge", "code"),
+    [
+        (one(ChargeState.SUBMITTING, failure_code="no", answer=WITHDRAWN), "not_listed"),
+        (one(ChargeState.SUCCEEDED), None),
+        (one(ChargeState.PENDING), None),
+    ],
+)
+def test_only_a_declined_code_is_given_up(ports: Ports, charge: Charge, code: str | None) -> None:
+    """A list without it says nothing of one of which a webhook has told more meanwhile.
+
+    One that was listed before is not given up either: the journal says that it was not listed now.
+    """
+    draft = Draft(Order(KEY, charges=(charge,)))
+    declined._not_listed(ports, NUMBER, ObservedBy.RESOLVE, NOON)(draft)
+    change = draft.change("change")
+    assert (change is None) is (code is None)
+    assert code is None or draft.charge(NUMBER).state is ChargeState.SUBMITTING
+    if change is not None:
+        assert [each.detail.get("code") for each in change.journal] == [code]
+
+
+# What the caller hears --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "error"),
+    [
+        (Unknown("lease_over"), ChargeState.FAILED, ChargeRefused),
+        (Unknown("timeout"), ChargeState.CLOSED, ChargeRefused),
+        (Unknown("timeout"), ChargeState.REVERSED, ChargeRefused),
+        (Unknown("timeout"), ChargeState.SUBMITTING, OutcomeUnknown),
+        (Unknown("timeout"), ChargeState.SUCCEEDED, OutcomeUnknown),
+        (NotDone(Refusal.REFUSED, param="scan_code"), ChargeState.FAILED, ChargeRefused),
+    ],
+)
+def test_why_there_is_no_charge(
+    verdict: Unknown | NotDone, state: ChargeState, error: type[MidasError]
+) -> None:
+    """By how the charge stands after all, whatever the call itself came to."""
+    told = charge_flow._why_not(verdict, one(state, failure_code="balance", failure_message="no"))
+    assert type(told) is error
+    if isinstance(told, ChargeRefused):
+        assert (told.code, told.message) == ("balance", "no")
+        assert told.param == getattr(verdict, "param", "")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        (NotDone(Refusal.REFUSED, "channel_request_error"), "channel_request_error"),
+        (NotDone(Refusal.REFUSED), "refused"),
+        (NotDone(Refusal.THROTTLED), "throttled"),
+    ],
+)
+def test_a_refusal_has_a_code(ports: Ports, verdict: NotDone, code: str) -> None:
+    """Ping++'s own, or what kind of refusal it was."""
+    seen = charge_flow.created(ports, one(ChargeState.SUBMITTING), verdict)
+    assert (seen.said, seen.code) == (ChargeSaid.REFUSED, code)
+
+
+def test_an_expiry_is_in_whole_seconds() -> None:
+    """Ping++ takes no others; what is stored is what was sent."""
+    now = datetime(2026, 3, 1, 12, 0, 0, 654321, tzinfo=UTC)
+    asked = charge_flow._expiry(now, timedelta(minutes=10))
+    assert asked == datetime(2026, 3, 1, 12, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("charge_id", "channel", "asked"),
+    [
+        ("ch_1", "wx_pub_scan", ["GET"]),
+        (None, "wx_pub_scan", []),
+        ("ch_1", "wx_pub_qr", ["POST"]),
+        ("ch_1", "alipay_qr", []),
+    ],
+)
+async def test_how_an_answer_is_had_again(
+    ports: Ports, wire: Wire, charge_id: str | None, channel: str, asked: list[str]
+) -> None:
+    """A bar code is asked for, never posted again; others only where Ping++ refuses a second one."""
+    charge = one(channel=channel, charge_id=charge_id, created_at=ports.store.now())
+    await charge_flow._fresh_answer(ports, charge)
+    assert wire.asked == asked
+
+
+def test_an_event_of_a_charge_that_is_gone_waits() -> None:
+    """A failover may lose the charge between the look for its order and the commit."""
+    said = PspEvent("evt_1", "charge.succeeded", False, True, out_trade_no="N2", charge_id="ch_2")
+    with pytest.raises(NotYet, match="^charge_lost$"):
+        _charge_of(Order(KEY, charges=(one(),)), said)
+    assert _charge_of(Order(KEY, charges=(one(),)), replace(said, charge_id="ch_1")) == one()
+    assert _charge_of(Order(KEY, charges=(one(),)), replace(said, out_trade_no=NUMBER)) == one()
