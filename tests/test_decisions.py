@@ -192,7 +192,7 @@ def test_an_expiry_is_in_whole_seconds() -> None:
 async def test_how_an_answer_is_had_again(
     ports: Ports, wire: Wire, charge_id: str | None, channel: str, asked: list[str]
 ) -> None:
-    """A bar code is asked for, never posted again; others only where Ping++ refuses a second one."""
+    """A bar code is asked for, never posted again; others where Ping++ refuses a second one."""
     charge = one(channel=channel, charge_id=charge_id, created_at=ports.store.now())
     await charge_flow._fresh_answer(ports, charge)
     assert wire.asked == asked
@@ -201,7 +201,7 @@ async def test_how_an_answer_is_had_again(
 def test_an_event_of_a_charge_that_is_gone_waits() -> None:
     """A failover may lose the charge between the look for its order and the commit."""
     said = PspEvent("evt_1", "charge.succeeded", False, True, out_trade_no="N2", charge_id="ch_2")
-    with pytest.raises(NotYet, match="^charge_lost$"):
+    with pytest.raises(NotYet, match=r"^charge_lost$"):
         _charge_of(Order(KEY, charges=(one(),)), said)
     assert _charge_of(Order(KEY, charges=(one(),)), replace(said, charge_id="ch_1")) == one()
     assert _charge_of(Order(KEY, charges=(one(),)), replace(said, out_trade_no=NUMBER)) == one()
