@@ -70,7 +70,7 @@ BAD_CHARGES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("fields", GOOD_CHARGES, ids=lambda each: "-".join(each))
+@pytest.mark.parametrize("fields", GOOD_CHARGES, ids="-".join)
 def test_what_is_just_within_the_rules_is_taken(fields: dict[str, Any]) -> None:
     """No rule refuses more than it says."""
     assert charge_violations(replace(CHARGE, **fields)) == []
