@@ -125,6 +125,7 @@ _ARGUMENTS = (
     *("-x", "-q", "-n0", "--import-mode=importlib", "-p", "no:cacheprovider"),
     *("-o", "addopts=", "--hypothesis-seed=0", "--tb=line"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+    *("-W", "ignore:unclosed scandir iterator:ResourceWarning"),  # of the folders of pytest itself
 )
 
 
