@@ -376,6 +376,8 @@ def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None
 
     Nobody is handed it out, and it stands in nobody's way: unpaid it is to be closed.
     """
+    if charge.charge_id in (None, facts.charge_id):
+        return None
     if mismatches(charge, facts) != ("charge_id",):
         return None
     return changed(

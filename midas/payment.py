@@ -7,7 +7,7 @@ reading one loses and is decided anew.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class JournalEntry:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for `changed`
 class Notification:
     """One message to the order service. `sequence` is never used twice: see `sequences.py`."""
 
@@ -281,7 +281,9 @@ class Draft:
             new_refunds=new_refunds,
             changed_refunds=changed_refunds,
             journal=tuple(self._journal),
-            notifications=tuple(replace(each, change_id=change_id) for each in self._notifications),
+            notifications=tuple(
+                [changed(each, change_id=change_id) for each in self._notifications]
+            ),
             sequence_floor=self.base.sequence_floor,
             retells=self._retells,
             new_events=self._new_events,
@@ -408,7 +410,7 @@ class Draft:
         """
         last = epoch_above(max(self._last_sequence, self.base.sequence_floor, above))
         again = [
-            replace(each, sequence=number, told_again=True)
+            changed(each, sequence=number, told_again=True)
             for number, each in enumerate(told, last + 1)
         ]
         self._notifications.extend(again)
@@ -445,8 +447,8 @@ class Draft:
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
             self._notify(outcome.notice, seen.at, seen.by, outcome.charge)
-        matches = facts is not None and not (booked or charges.mismatches(outcome.charge, facts))
-        if facts is not None and facts.refunds and matches:
+        listed = facts is not None and facts.refunds and not booked
+        if facts is not None and listed and not charges.mismatches(outcome.charge, facts):
             self.observe_refund_list(out_trade_no, facts.refunds, seen.by, seen.at)
         return self._charges[out_trade_no]
 

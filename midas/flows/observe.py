@@ -105,7 +105,8 @@ async def change(ports: Ports, order: Order, decide: Callable[[Draft], object]) 
 
 
 async def _change(ports: Ports, order: Order, decide: Callable[[Draft], object]) -> Order:
-    foreign, known = frozenset[str](), order
+    foreign: frozenset[str] = frozenset()
+    known = order
     for lost in range(limits.CONFLICT_RETRIES):
         draft = Draft(order, foreign=foreign)
         decide(draft)
@@ -143,7 +144,7 @@ async def load_again(ports: Ports, known: Order) -> Order:
     that nobody remembers may be paid all the same. A row whose key another order has got since
     stays away, with an alarm. Raises StorageUnavailable.
     """
-    foreign = frozenset[str]()
+    foreign: frozenset[str] = frozenset()
     for _ in range(limits.CONFLICT_RETRIES):
         order = await ports.store.load(known.order_no)
         draft = Draft(order, foreign=foreign)

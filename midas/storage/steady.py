@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 _log = logging.getLogger(__name__)
 
@@ -18,10 +19,10 @@ APART_S = 60.0
 """So far apart the two are worth a line in the log."""
 
 
-def _since_boot() -> float:
-    """Seconds that never step; on Linux those count, too, in which the machine was asleep."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+_since_boot: Callable[[], float] = time.monotonic
+"""Seconds that never step; on Linux those count, too, in which the machine was asleep."""
+if hasattr(time, "CLOCK_BOOTTIME"):
+    _since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class SteadyClock:
