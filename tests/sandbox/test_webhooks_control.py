@@ -262,9 +262,9 @@ async def test_the_printed_key_verifies_and_nothing_holds_up_the_end() -> None:
 
 
 def test_a_url_that_is_none_is_said() -> None:
-    """Status 1 and a sentence instead of a traceback."""
+    """Status 2 and a sentence instead of a traceback."""
     command = [sys.executable, "-m", "midas", "sandbox", "--port", "0", "--webhook-url", "gateway"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "not an http or https URL" in done.stderr
     assert "Traceback" not in done.stderr
