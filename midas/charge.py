@@ -118,8 +118,9 @@ class ChargeFacts:
 
 WITHDRAWN = ""
 """In place of the answer of a charge that is being closed: it is handed out no more."""
-REVERSING = "reversing"
-"""The same, from before a reversal leaves that would give back a payment, until it is answered."""
+REVERSING = "reversing "
+"""The same, from before a reversal leaves that would give back a payment, until it is answered. An
+id follows, another one for each reversal."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,9 @@ class Charge:
 
         A payment is not believed until that is known.
         """
-        if self.is_declined:
-            return self.answer == WITHDRAWN
-        return self.state is ChargeState.PENDING and self.answer == REVERSING
+        if self.answer is None or not (self.is_declined or self.state is ChargeState.PENDING):
+            return False
+        return self.answer.startswith(REVERSING) or (self.is_declined and self.answer == WITHDRAWN)
 
     @property
     def is_second(self) -> bool:
@@ -211,6 +212,8 @@ class ChargeObservation:
     facts: ChargeFacts | None = None
     code: str = ""
     message: str = ""
+    settled_before: datetime | None = None
+    """A reversal that left before then has arrived by now, or never will."""
 
 
 class ChargeNotice(StrEnum):
@@ -299,6 +302,8 @@ def observe(
     asked, is quarantined: the state stays and a person is called.
     """
     facts = seen.facts
+    if facts is not None:
+        charge = _without_settled_reversal(charge, seen)
     if facts is not None and (wrong := mismatches(charge, facts)):
         reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
         return _quarantined(charge, seen, facts, wrong, reason)
@@ -307,13 +312,25 @@ def observe(
         return _quarantined(charge, seen, facts, ("charge_id",), reason)
     if facts is not None and seen.by is not ObservedBy.WEBHOOK:
         charge = _there_after_all(charge)
-    if charge.is_being_reversed and seen.said is ChargeSaid.PAID:
+    if charge.is_being_reversed and _may_be_reversed_yet(charge, seen):
         detail = {"said": seen.said.value, "code": charge.failure_code}
-        return ChargeOutcome(charge, "charge_paid_while_reversed", detail=detail)
+        return ChargeOutcome(charge, "charge_is_being_reversed", detail=detail)
     target = TRANSITIONS[charge.state].get(seen.said)
     if target is None:
         return _unchanged(charge, seen)
     return _moved(charge, seen, target, order_paid=order_paid)
+
+
+def _may_be_reversed_yet(charge: Charge, seen: ChargeObservation) -> bool:
+    """A declined bar code ends with its time all the same: it is reversed again until then."""
+    lapsed = seen.said is ChargeSaid.LAPSED and charge.state is ChargeState.PENDING
+    return seen.said is ChargeSaid.PAID or lapsed
+
+
+def _without_settled_reversal(charge: Charge, seen: ChargeObservation) -> Charge:
+    """What no reversal can change any more counts as on any other charge."""
+    settled = seen.settled_before is not None and charge.updated_at <= seen.settled_before
+    return changed(charge, answer=WITHDRAWN) if settled and charge.is_being_reversed else charge
 
 
 _S = ChargeState

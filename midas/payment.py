@@ -295,7 +295,10 @@ class Draft:
         for charge in self._charges.values():
             watched = charge.state is ChargeState.PENDING and charge.superseded
             if charge.operator_reason and (watched or charge.state is ChargeState.SUBMITTING):
-                self._charges[charge.out_trade_no] = changed(charge, due_at=None)
+                left = changed(charge, due_at=None)
+                if watched and charge.is_being_reversed:
+                    left = changed(left, answer=charges.WITHDRAWN)
+                self._charges[charge.out_trade_no] = left
         for refund in self._refunds.values():
             if refund.operator_reason and refund.state is RefundState.SUBMITTING:
                 self._refunds[refund.refund_no] = changed(refund, due_at=None)
@@ -447,7 +450,8 @@ class Draft:
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
             self._notify(outcome.notice, seen.at, seen.by, outcome.charge)
-        listed = facts is not None and facts.refunds and not booked
+        doubted = booked or outcome.charge.is_being_reversed
+        listed = facts is not None and facts.refunds and not doubted
         if facts is not None and listed and not charges.mismatches(outcome.charge, facts):
             self.observe_refund_list(out_trade_no, facts.refunds, seen.by, seen.at)
         return self._charges[out_trade_no]

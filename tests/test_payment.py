@@ -294,7 +294,7 @@ def test_what_does_not_recur_is_journaled_though_nothing_moves(by: ObservedBy) -
     """Money that a reversal may take back, whoever saw it and however late."""
     draft = Draft(an_order(charge("T1", PENDING, answer=REVERSING, looks=11)))
     draft.observe_charge("T1", paid("T1", by))
-    entry = line("T1", "charge_paid_while_reversed", PENDING, PENDING, by, said="PAID", code="")
+    entry = line("T1", "charge_is_being_reversed", PENDING, PENDING, by, said="PAID", code="")
     assert written(draft) == {"journal": (entry,)}
 
 

@@ -19,13 +19,13 @@ told of one that a reversal on its way takes back in silence.
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from midas.charge import WITHDRAWN, Charge, ChargeFacts, ChargeSaid, ObservedBy
+from midas.charge import Charge, ChargeFacts, ChargeSaid, ObservedBy
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import not_shown
 from midas.flows.observe import Ports, change, charge_seen, charge_silent, charge_told, see_charge
-from midas.flows.reversal import is_to_be_reversed, reverse
+from midas.flows.reversal import can_be_taken_back, new_mark, reverse
 from midas.payment import Draft, Order
 from midas.ports import Unknown
 from midas.records import changed
@@ -50,16 +50,23 @@ async def settle_declined(
         return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
     if not found:
         return await change(ports, order, _not_listed(ports, out_trade_no, by, began_at))
-    if len(found) > 1 or not is_to_be_reversed(ports, charge, found[0]):
+    if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0]):
         return await change(ports, order, _listed(ports, charge, found, by))
-    order = await change(ports, order, _marked(ports, out_trade_no, by))
-    if not order.charge(out_trade_no).is_being_reversed:
+    mark = new_mark(ports)
+    order = await change(ports, order, _marked(ports, out_trade_no, mark, by))
+    if order.charge(out_trade_no).answer != mark:
         return order  # it was paid before
     reversal = await reverse(ports, found[0].charge_id, deadline)
     try:
-        return await change(ports, order, _reversal_answered(ports, charge, reversal, by))
+        return await change(ports, order, _reversal_answered(ports, charge, mark, reversal, by))
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(order.order_no, out_trade_no) from None
+
+
+def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
+    """One that is paid is reversed only if a reversal of it may be on its way already."""
+    unpaid = charge.is_being_reversed or not found.paid
+    return unpaid and can_be_taken_back(ports, charge, found)
 
 
 def settles_in(ports: Ports, charge: Charge) -> timedelta | None:
@@ -86,26 +93,26 @@ def _listed(
     return decide
 
 
-def _marked(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
+def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Callable[[Draft], None]:
     def decide(draft: Draft) -> None:
-        charge = draft.charge(out_trade_no)
-        if charge.is_declined and not charge.is_being_reversed:
-            marked = changed(charge, answer=WITHDRAWN)
-            draft.put_charge(marked, "charge_closing", ports.store.now(), by)
+        charge, now = draft.charge(out_trade_no), ports.store.now()
+        if charge.is_declined:
+            marked = changed(charge, answer=mark, updated_at=now)
+            draft.put_charge(marked, "charge_closing", now, by)
 
     return decide
 
 
 def _reversal_answered(
-    ports: Ports, before: Charge, told: ChargeFacts | Unknown, by: ObservedBy
+    ports: Ports, before: Charge, mark: str, told: ChargeFacts | Unknown, by: ObservedBy
 ) -> Callable[[Draft], None]:
     silent = charge_silent(ports, Unknown("not_reversed"), by)
     seen = silent if isinstance(told, Unknown) else charge_told(ports, before, told, by)
 
     def decide(draft: Draft) -> None:
         charge = draft.charge(before.out_trade_no)
-        if charge.is_being_reversed and seen.said is ChargeSaid.PAID:
-            # It was paid, and is not reversed by this: nothing is on its way any more.
+        if charge.answer == mark and seen.said is ChargeSaid.PAID:
+            # It was paid, and is not reversed by this; nobody has sent another one meanwhile.
             draft.reschedule_charge(changed(charge, answer=None))
         waits = seen.said is ChargeSaid.WAITING
         see_charge(draft, before.out_trade_no, silent if waits else seen)

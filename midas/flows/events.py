@@ -247,6 +247,8 @@ def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False
         is_it = charge.charge_id in (None, said.charge_id)
         if not whatever and not (is_it and charge.state in _PAID):
             raise NotYet("charge_not_paid_yet" if is_it else "charge_not_known_yet")
+        if charge.is_being_reversed:
+            raise NotYet("charge_is_being_reversed")
         if not is_it:
             reason = f"Ping++ told of a refund of {said.charge_id} under this number"
             raised = changed(charge, operator_reason=reason, updated_at=now)

@@ -278,7 +278,8 @@ def _call_a_person(row: _Row) -> _Row:
 
 
 def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:
-    if charge.operator_reason:
+    webhook = seen.by is ObservedBy.WEBHOOK  # whoever reverses it has the row for now
+    if charge.operator_reason or (webhook and charge.is_being_reversed):
         return charge.due_at
     if charge.state is ChargeState.SUBMITTING or charge.is_being_reversed:
         return schedule.next_resolve(seen.at, charge.looks)
@@ -303,7 +304,14 @@ def charge_told(
     """An answer of Ping++ about this charge, as an observation made now."""
     at = ports.store.now()
     said = said_by(facts, at, charge.created_at, ports.expiry_grace, ports.beside())
-    return ChargeObservation(said, by, at, facts)
+    settled = _settled_before(ports, at) if charge.is_being_reversed else None
+    return ChargeObservation(said, by, at, facts, settled_before=settled)
+
+
+def _settled_before(ports: Ports, at: datetime) -> datetime | None:
+    """The settle window before this question was asked, which may have taken its time."""
+    since = at - ports.settle_window - ports.psp.total_timeout
+    return since if ports.passed(since, at) >= at - since else None
 
 
 def charge_silent(ports: Ports, unknown: Unknown, by: ObservedBy) -> ChargeObservation:

@@ -1,13 +1,16 @@
 """reversal: take a charge back, on channels where that gives back what was paid meanwhile.
 
-    mark it, while nothing is known to be paid ─▶ reverse
-                                                    ├─ reversed ────────▶ closed, or given back
-                                                    ├─ paid all the same ▶ paid
-                                                    └─ not known ───────▶ reversed again, soon
+    unpaid ─▶ mark it ─▶ reverse
+                           ├─ reversed ─────────▶ closed, or given back
+                           ├─ refused, and paid ▶ paid
+                           └─ not known ────────▶ reversed again, soon
+    marked, and paid ─▶ believed once no reversal can be on its way any more
 
-The mark is committed before the reversal leaves. From then on a payment is not believed until a
-reversal is answered: nobody may be told of one that a reversal on its way takes back in silence
-(Ping++ sends no event for it, pingpp.md section 4).
+The mark is committed before the reversal leaves, a new one for each. From then on neither a payment
+is believed nor that its time is over: nobody may be told of a payment that a reversal on its way
+takes back in silence (Ping++ sends no event for it, pingpp.md section 4). That ends when the only
+reversal is answered, when the settle window is over since the last one left, or when a person is
+called.
 """
 
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from midas.charge import (
     WITHDRAWN,
     Charge,
     ChargeFacts,
+    ChargeSaid,
     ChargeState,
     ObservedBy,
     mismatches,
@@ -30,14 +34,23 @@ from midas.ports import Done, Unknown
 from midas.records import changed
 
 
-def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
-    """Whether a reversal may be sent for a charge that stands so at Ping++.
+def new_mark(ports: Ports) -> str:
+    """What a charge has in place of its answer while this one reversal may be on its way."""
+    return REVERSING + ports.store.new_change_id()
 
-    One that is paid is reversed only if a reversal of it may be on its way already.
-    """
-    if found.reversed or mismatches(charge, found) or not ports.psp.can_reverse(charge.channel):
+
+def can_be_taken_back(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
+    """Whether a reversal of what Ping++ shows would be one of our charge, and might succeed."""
+    wrong = mismatches(charge, found)
+    return not (found.reversed or wrong) and ports.psp.can_reverse(charge.channel)
+
+
+def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
+    """Whether a pending charge that makes way, and stands so at Ping++, is to be reversed."""
+    if found.paid or charge.operator_reason or not can_be_taken_back(ports, charge, found):
         return False
-    return charge.is_being_reversed or not found.paid
+    over = charge_told(ports, charge, found, ObservedBy.QUERY).said is not ChargeSaid.WAITING
+    return not (over and ports.psp.gives_back(charge.channel))
 
 
 async def reverse(
@@ -56,30 +69,37 @@ async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) 
     It stays PENDING where that is not known or was refused; the resolver comes back to it. Raises
     StorageUnavailable or Overloaded: it may have been reversed all the same.
     """
-    order = await change(ports, order, _marked(ports, charge.out_trade_no, by))
-    marked = order.charge(charge.out_trade_no)
-    if not marked.is_being_reversed or marked.charge_id is None:
+    number, only = charge.out_trade_no, new_mark(ports)
+    order = await change(ports, order, _marked(ports, number, only, by))
+    marked = order.charge(number)
+    if marked.answer not in (only, only + _AGAIN) or marked.charge_id is None:
         return order  # it was paid or closed before
     answer = await reverse(ports, marked.charge_id)
-    return await change(ports, order, _answered(ports, marked, answer, by))
+    return await change(ports, order, _answered(ports, marked, only, answer, by))
 
 
-def _marked(ports: Ports, out_trade_no: str, by: ObservedBy) -> Callable[[Draft], None]:
+_AGAIN = " again"
+"""At the end of a mark that was put on a marked charge: an earlier reversal may arrive yet."""
+
+
+def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Callable[[Draft], None]:
     """Superseded with it: so the resolver takes over should this process end here."""
 
     def decide(draft: Draft) -> None:
         charge, now = draft.charge(out_trade_no), ports.store.now()
-        if charge.state is ChargeState.PENDING and not charge.is_being_reversed:
+        if charge.state is ChargeState.PENDING and not charge.operator_reason:
             due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
-            marked = changed(charge, answer=REVERSING, superseded=True, due_at=due_at)
-            draft.put_charge(marked, "charge_closing", now, by)
+            mark = only + _AGAIN if charge.is_being_reversed else only
+            closing = {"answer": mark, "superseded": True, "updated_at": now, "due_at": due_at}
+            draft.put_charge(changed(charge, **closing), "charge_closing", now, by)
 
     return decide
 
 
 def _answered(
-    ports: Ports, charge: Charge, answer: ChargeFacts | Unknown, by: ObservedBy
+    ports: Ports, charge: Charge, only: str, answer: ChargeFacts | Unknown, by: ObservedBy
 ) -> Callable[[Draft], None]:
+    """`only`: the mark that says that no other reversal than this one can be on its way."""
     if isinstance(answer, Unknown):
         seen = charge_silent(ports, answer, by)
     else:
@@ -87,7 +107,7 @@ def _answered(
 
     def decide(draft: Draft) -> None:
         now = draft.charge(charge.out_trade_no)
-        if seen.facts is not None and now.is_being_reversed:
+        if seen.facts is not None and now.answer == only:
             draft.reschedule_charge(changed(now, answer=WITHDRAWN))
         see_charge(draft, charge.out_trade_no, seen)
 

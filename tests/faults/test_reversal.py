@@ -10,9 +10,11 @@ from datetime import timedelta
 
 import pytest
 
-from midas.charge import Charge, ChargeState
+from midas.charge import Charge, ChargeState, ObservedBy
 from midas.errors import ChargeStillOpen, OrderAlreadyPaid, StorageUnavailable
 from midas.flows.charge import ChargeResult
+from midas.flows.reversal import take_back
+from midas.limits import SETTLE_WINDOW
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
@@ -96,19 +98,27 @@ async def refused() -> Sent:
 async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
     world: World, monkeypatch: pytest.MonkeyPatch, odd: Odd
 ) -> None:
-    """Neither a webhook nor a look is believed before a reversal is answered."""
+    """Neither a webhook nor a look is believed until none can be on its way any more."""
     with monkeypatch.context() as patch:
         at_reversals(patch, odd)
         await charged(world, 200)
         await pay(world)
-        await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
-        assert (await first(world)).state is ChargeState.PENDING
-        assert await told(world) == []
-    await world.settle()
-    back = await first(world)
-    assert back.state is ChargeState.REVERSED
-    assert world.lookalike.ledger.reversed(str(back.charge_id)) == QR_CODE.amount
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+        until = world.disk.clock + SETTLE_WINDOW
+        while world.disk.clock < until:
+            assert (await first(world)).state is ChargeState.PENDING
+            assert await told(world) == []
+            await look(world)
+        await world.settle()
+    paid = await first(world)
+    assert (paid.state, paid.duplicate_payment) == (ChargeState.SUCCEEDED, False)
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+
+
+async def look(world: World) -> None:
+    """Whoever may look does: the resolver when it is due, and the caller before."""
+    await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
+    world.disk.clock = world.next_due() or world.disk.clock + SETTLE_WINDOW
+    await world.ask(lambda p: p.resolve_due())
 
 
 async def test_a_reversal_that_arrives_late_takes_back_nothing_that_was_told(
@@ -220,8 +230,110 @@ async def test_what_the_resolver_reverses_again_is_marked_again(
         await pay(world)
         assert (await first(world)).state is ChargeState.PENDING
     await world.settle()
-    assert (await first(world)).state is ChargeState.REVERSED
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
+UNLISTED = b'{"error":{"type":"channel_error","code":"charge_unexpected_status"}}'
+
+
+async def unclear() -> Sent:
+    """Ping++ says so each time, and it may mean anything."""
+    return Answer(402, UNLISTED, "")
+
+
+@pytest.mark.parametrize("is_paid", [True, False])
+async def test_a_reversal_that_is_never_answered_keeps_no_payment_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_paid: bool
+) -> None:
+    """A payment is told after the settle window, and what lapses ends."""
+    at_reversals(monkeypatch, unclear)
+    await charged(world, 200)
+    if is_paid:
+        await pay(world)
+    else:
+        world.pass_time(timedelta(days=1).total_seconds())
+    await world.settle()
+    ended = await first(world)
+    assert ended.state is (ChargeState.SUCCEEDED if is_paid else ChargeState.CLOSED)
+
+
+async def test_a_refund_is_not_told_of_before_its_payment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made in the dashboard while nobody knows whether the payment stays."""
+    at_reversals(monkeypatch, lost)
+    await charged(world, 200)
+    await pay(world)
+    world.lookalike.refund_at_dashboard(str((await first(world)).charge_id), 30)
+    await world.webhooks.send_owed()
+    await look(world)
+    await world.apply_due()
+    assert await told(world) == []
+    await world.settle()
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+
+
+async def test_what_a_person_was_called_for_is_believed_as_any_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks at it any more, so nothing would end the doubt."""
+    with monkeypatch.context() as patch:
+        at_reversals(patch, lost)
+        await charged(world, 200)
+    world.alter = {"amount": 7}
+    await look(world)
+    assert (await first(world)).operator_reason
+    world.alter = {}
+    await pay(world)
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
+async def test_a_webhook_does_not_shorten_the_turn_of_whoever_reverses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process would send a second one beside it."""
+    dues = []
+
+    async def paid_meanwhile() -> Sent:
+        dues.append((await first(world)).due_at)
+        await pay(world)
+        dues.append((await first(world)).due_at)
+        return Lost("timeout")
+
+    at_reversals(monkeypatch, paid_meanwhile)
+    await charged(world, 200)
+    assert dues[0] == dues[1]
+
+
+@pytest.mark.parametrize("first_ends", [True, False])
+async def test_of_two_processes_the_last_reversal_decides(
+    world: World, monkeypatch: pytest.MonkeyPatch, first_ends: bool
+) -> None:
+    """While another one reverses, a refusal says nothing of what that one will do."""
+    answers: list[Sent] = [Answer(400, TOO_LATE, "")]
+    other = world.another_process()
+
+    async def both() -> Sent:
+        if answers:
+            answer = answers.pop()
+            world.lookalike.pay(str((await first(world)).charge_id))
+            order = await world.order()
+            if not first_ends:
+                marked = replace(order.charges[0], updated_at=world.disk.clock)
+                await take_back(other.ports, order, marked, ObservedBy.RESOLVE)
+            return answer
+        return Lost("timeout")
+
+    at_reversals(monkeypatch, both)
+    await charged(world, 200)
+    expected = ChargeState.SUCCEEDED if first_ends else ChargeState.PENDING
+    assert (await first(world)).state is expected
+    if first_ends:
+        sent = len(world.commits)
+        order = await world.order()
+        stale = replace(order.charges[0], state=ChargeState.PENDING, answer="reversing x")
+        await take_back(other.ports, order, stale, ObservedBy.RESOLVE)
+        assert len(world.commits) == sent, "what is paid is reversed by nobody"
 
 
 async def test_an_answer_that_cannot_be_written_down(
