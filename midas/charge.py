@@ -429,17 +429,20 @@ def of_another_account(charge: Charge, facts: ChargeFacts) -> bool:
 
 def _there_after_all(charge: Charge) -> Charge:
     """What Ping++ shows is not missing, whatever it said before."""
-    if charge.absent_since is None and not _is_missed(charge):
+    reason = _without_missed(charge.operator_reason)
+    if charge.absent_since is None and reason == charge.operator_reason:
         return charge
-    reason = "" if _is_missed(charge) else charge.operator_reason
     return changed(charge, absent_since=None, operator_reason=reason)
 
 
-def _is_missed(charge: Charge) -> bool:
-    """Whether a person was called because Ping++ did not show it."""
-    return charge.operator_reason.startswith(_MISSED)
+def _without_missed(reason: str) -> str:
+    """Why else a person was called than that Ping++ did not show it."""
+    others = [each for each in reason.split(AND) if not each.startswith(_MISSED)]
+    return AND.join(others)
 
 
+AND = "; "
+"""Between the reasons for which a person was called."""
 _MISSED = f"Ping++ said {ChargeSaid.ABSENT} of "
 
 
@@ -507,8 +510,8 @@ def _moved(
         "looks": 0,
         "absent_since": None,
     }
-    if charge.operator_reason == NOT_TOLD or _is_missed(charge):
-        told["operator_reason"] = ""  # now it is told
+    reason = charge.operator_reason
+    told["operator_reason"] = "" if reason == NOT_TOLD else _without_missed(reason)
     if target is not ChargeState.PENDING:
         told |= {"answer": None, "due_at": None}
     if target is ChargeState.FAILED:

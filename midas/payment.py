@@ -539,7 +539,7 @@ class Draft:
         reason = f"Ping++ lists the refund {facts.refund_id}, which another charge has already"
         if reason in charge.operator_reason:
             return
-        reasons = "; ".join(filter(None, (charge.operator_reason, reason)))
+        reasons = charges.AND.join(filter(None, (charge.operator_reason, reason)))
         raised = changed(charge, operator_reason=reasons, updated_at=at)
         self._charges[out_trade_no] = raised
         told = {"refund_id": facts.refund_id, "amount": facts.amount, "said": facts.said.value}

@@ -502,6 +502,17 @@ def test_a_payment_that_a_reversal_may_take_back_is_written_down_alone(by: Obser
     )
 
 
+def test_the_time_of_a_charge_is_not_over_while_a_reversal_may_take_it_back() -> None:
+    """It may have been paid; a declined bar code is reversed until its time is over."""
+    charge = replace(a_charge(), answer=REVERSING)
+    outcome = machine.observe(charge, seen(ChargeSaid.LAPSED), order_paid=False)
+    assert (outcome.charge, outcome.notice) == (charge, None)
+    declined = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", answer=REVERSING)
+    assert declined.is_declined
+    outcome = machine.observe(declined, seen(ChargeSaid.LAPSED), order_paid=False)
+    assert outcome.charge.state is ChargeState.CLOSED
+
+
 def test_what_is_booked_already_and_what_is_silent() -> None:
     """Only facts can be another row's; the journal names the field that nobody may believe."""
     unknown = a_charge(ChargeState.SUBMITTING)
@@ -805,6 +816,9 @@ def test_one_that_was_missed_is_there_after_all() -> None:
     called = replace(a_charge(), operator_reason="amount", absent_since=NOW)
     shown = machine.observe(called, seen(ChargeSaid.WAITING), order_paid=False).charge
     assert (shown.operator_reason, shown.absent_since) == ("amount", None)
+    both = replace(missed, operator_reason=f"{missed.operator_reason}; amount")
+    shown = machine.observe(both, seen(ChargeSaid.WAITING), order_paid=False).charge
+    assert shown.operator_reason == "amount"
     paid = machine.observe(missed, seen(ChargeSaid.PAID, ObservedBy.WEBHOOK), order_paid=False)
     assert (paid.charge.state, paid.charge.operator_reason) == (ChargeState.SUCCEEDED, "")
 

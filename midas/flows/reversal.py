@@ -25,6 +25,7 @@ from midas.charge import (
     ChargeState,
     ObservedBy,
     mismatches,
+    of_another_account,
 )
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.observe import Ports, change, charge_silent, charge_told, see_charge
@@ -102,6 +103,8 @@ def _answered(
     """`only`: the mark that says that no other reversal than this one can be on its way."""
     if isinstance(answer, Unknown):
         seen = charge_silent(ports, answer, by)
+    elif of_another_account(charge, answer):
+        seen = charge_silent(ports, Unknown("not_shown"), by)
     else:
         seen = charge_told(ports, charge, answer, by)
 

@@ -218,7 +218,7 @@ class Charge(_message.Message):
     superseded: _builtins.bool
     """The caller asked for other terms and this charge made way for a new one. It cannot be handed
     out again, but is watched until Ping++ says how it ended. The order service is told of it only
-    if it is paid all the same.
+    if it is paid all the same, or if money that had come went back (PayOrderClosed, REVERSED).
     """
     needs_operator: _builtins.bool
     """Only a person can tell what is true here. `operator_reason` says what was seen."""

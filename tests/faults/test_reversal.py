@@ -336,6 +336,25 @@ async def test_of_two_processes_the_last_reversal_decides(
         assert len(world.commits) == sent, "what is paid is reversed by nobody"
 
 
+async def test_another_accounts_answer_to_a_reversal_calls_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key was changed meanwhile: it says nothing of our charge."""
+
+    async def of_another_account() -> Sent:
+        world.alter = {"app": "app_2"}
+        return Answer(400, TOO_LATE, "")
+
+    with monkeypatch.context() as patch:
+        at_reversals(patch, of_another_account)
+        await charged(world, 200)
+    after = await first(world)
+    assert (after.is_being_reversed, after.operator_reason) == (True, "")
+    world.alter = {}
+    await world.settle()
+    assert (await first(world)).state is ChargeState.CLOSED
+
+
 async def test_an_answer_that_cannot_be_written_down(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
