@@ -502,6 +502,25 @@ def test_a_payment_that_a_reversal_may_take_back_is_written_down_alone(by: Obser
     )
 
 
+@pytest.mark.parametrize(
+    ("settled", "state"),
+    [
+        (timedelta(0), ChargeState.SUCCEEDED),
+        (timedelta(seconds=1), ChargeState.SUCCEEDED),
+        (-timedelta(microseconds=1), ChargeState.PENDING),
+        (None, ChargeState.PENDING),
+    ],
+)
+def test_a_payment_is_believed_once_the_last_reversal_has_settled(
+    settled: timedelta | None, state: ChargeState
+) -> None:
+    """It left when the charge was marked; None: nobody knows how much time has passed."""
+    charge = replace(a_charge(), answer=REVERSING)
+    before = None if settled is None else charge.updated_at + settled
+    told = replace(seen(ChargeSaid.PAID), settled_before=before)
+    assert machine.observe(charge, told, order_paid=False).charge.state is state
+
+
 def test_the_time_of_a_charge_is_not_over_while_a_reversal_may_take_it_back() -> None:
     """It may have been paid; a declined bar code is reversed until its time is over."""
     charge = replace(a_charge(), answer=REVERSING)

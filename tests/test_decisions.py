@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from midas.charge import (
+    REVERSING,
     WITHDRAWN,
     Charge,
     ChargeFacts,
@@ -21,8 +22,9 @@ from midas.event import PspEvent
 from midas.flows import charge as charge_flow
 from midas.flows import close, declined
 from midas.flows.events import NotYet, _charge_of
-from midas.flows.observe import Ports
+from midas.flows.observe import Ports, charge_told
 from midas.flows.payments import Payments, SystemClock
+from midas.limits import SETTLE_WINDOW
 from midas.payment import Draft, Order
 from midas.ports import NotDone, Refusal, Unknown
 from midas.psp.sdk import Prepared
@@ -110,6 +112,26 @@ def test_a_charge_makes_way_once(superseded: bool) -> None:
 def test_only_an_open_charge_is_withdrawn(ports: Ports, charge: Charge, events: list[str]) -> None:
     """What was paid or closed meanwhile stays as it is, and what is withdrawn already, too."""
     assert written(charge, close._not_handed_out_again(ports, NUMBER)) == events
+
+
+SETTLES = SETTLE_WINDOW + TOTAL_TIMEOUT
+"""After that a reversal has arrived, also where the look that finds it took its time."""
+
+
+@pytest.mark.parametrize(
+    ("awake", "settled"),
+    [(None, True), (SETTLES, True), (SETTLES - timedelta(seconds=1), False)],
+)
+def test_a_reversal_has_settled_when_that_much_time_has_certainly_passed(
+    ports: Ports, awake: timedelta | None, settled: bool
+) -> None:
+    """A clock that stepped while nobody ran says nothing."""
+    began = None if awake is None else ports.clock.monotonic() - awake.total_seconds()
+    charge = one(answer=REVERSING)
+    facts = shown_unpaid(charge).facts
+    assert facts is not None
+    told = charge_told(replace(ports, started=began), charge, facts, ObservedBy.QUERY)
+    assert told.settled_before == (NOON - SETTLES if settled else None)
 
 
 @pytest.mark.parametrize(

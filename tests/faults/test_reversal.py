@@ -336,6 +336,26 @@ async def test_of_two_processes_the_last_reversal_decides(
         assert len(world.commits) == sent, "what is paid is reversed by nobody"
 
 
+async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier one was lost, and may arrive after it."""
+
+    async def lost_then_refused() -> Sent:
+        if len(reversals) == 1:
+            return Lost("timeout")
+        world.lookalike.pay(str((await first(world)).charge_id))
+        return Answer(400, TOO_LATE, "")
+
+    reversals = at_reversals(monkeypatch, lost_then_refused)
+    await charged(world, 200)
+    await look(world)
+    assert len(reversals) == 2
+    assert (await first(world)).state is ChargeState.PENDING
+    await world.settle()
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
 async def test_another_accounts_answer_to_a_reversal_calls_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
