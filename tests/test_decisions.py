@@ -20,7 +20,7 @@ from midas.charge import (
 from midas.errors import ChargeRefused, MidasError, OutcomeUnknown
 from midas.event import PspEvent
 from midas.flows import charge as charge_flow
-from midas.flows import close, declined
+from midas.flows import close, declined, reversal
 from midas.flows.events import NotYet, _charge_of
 from midas.flows.observe import Ports, charge_told
 from midas.flows.payments import Payments, SystemClock
@@ -112,6 +112,49 @@ def test_a_charge_makes_way_once(superseded: bool) -> None:
 def test_only_an_open_charge_is_withdrawn(ports: Ports, charge: Charge, events: list[str]) -> None:
     """What was paid or closed meanwhile stays as it is, and what is withdrawn already, too."""
     assert written(charge, close._not_handed_out_again(ports, NUMBER)) == events
+
+
+QR_CODE = one(channel="isv_qr")
+
+
+@pytest.mark.parametrize(
+    ("charge", "shown", "is_reversed"),
+    [
+        (QR_CODE, {}, True),
+        (one(channel="wx_pub_qr"), {}, True),
+        (one(channel="upacp_qr"), {}, False),
+        (QR_CODE, {"paid": True}, False),
+        (QR_CODE, {"reversed": True}, False),
+        (QR_CODE, {"amount": 7}, False),
+        (QR_CODE, {"expires_at": NOON - timedelta(days=1)}, False),
+        (replace(QR_CODE, operator_reason="amount"), {}, False),
+    ],
+)
+def test_what_is_to_be_reversed(
+    ports: Ports, charge: Charge, shown: dict[str, Any], is_reversed: bool
+) -> None:
+    """Ours, open and unpaid; and not while a person has to say whose it is."""
+    facts = shown_unpaid(charge).facts
+    assert facts is not None
+    assert reversal.is_to_be_reversed(ports, charge, replace(facts, **shown)) is is_reversed
+
+
+@pytest.mark.parametrize(
+    ("charge", "answer"),
+    [
+        (one(answer="{}"), "reversing 1"),
+        (one(answer=WITHDRAWN), "reversing 1"),
+        (one(answer="reversing 0"), "reversing 1 again"),
+        (one(answer="{}", operator_reason="amount"), "{}"),
+        (one(ChargeState.SUCCEEDED), None),
+        (one(ChargeState.CLOSED), None),
+    ],
+)
+def test_only_an_open_charge_is_marked(ports: Ports, charge: Charge, answer: str | None) -> None:
+    """What was paid, closed or left to a person meanwhile is not reversed."""
+    draft = Draft(Order(KEY, charges=(charge,)))
+    reversal._marked(ports, NUMBER, "reversing 1", ObservedBy.QUERY)(draft)
+    assert draft.charge(NUMBER).answer == answer
 
 
 SETTLES = SETTLE_WINDOW + TOTAL_TIMEOUT

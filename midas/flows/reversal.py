@@ -48,10 +48,9 @@ def can_be_taken_back(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
 
 def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """Whether a pending charge that makes way, and stands so at Ping++, is to be reversed."""
-    if found.paid or charge.operator_reason or not can_be_taken_back(ports, charge, found):
+    if charge.operator_reason or not can_be_taken_back(ports, charge, found):
         return False
-    over = charge_told(ports, charge, found, ObservedBy.QUERY).said is not ChargeSaid.WAITING
-    return not (over and ports.psp.gives_back(charge.channel))
+    return charge_told(ports, charge, found, ObservedBy.QUERY).said is ChargeSaid.WAITING
 
 
 async def reverse(

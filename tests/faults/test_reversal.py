@@ -336,6 +336,17 @@ async def test_of_two_processes_the_last_reversal_decides(
         assert len(world.commits) == sent, "what is paid is reversed by nobody"
 
 
+async def test_what_is_paid_is_not_reversed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its webhook was lost, so nobody here knew."""
+    reversals = at_reversals(monkeypatch, lost)
+    world.lookalike.pay(str((await first(world)).charge_id))
+    refused = await charged(world, 200)
+    assert isinstance(refused, Failed)
+    assert isinstance(refused.error, OrderAlreadyPaid)
+    assert reversals == []
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
 async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
