@@ -157,6 +157,18 @@ def test_only_an_open_charge_is_marked(ports: Ports, charge: Charge, answer: str
     assert draft.charge(NUMBER).answer == answer
 
 
+DECLINED = one(ChargeState.SUBMITTING, failure_code="no")
+
+
+def test_a_mark_says_when_its_reversal_left(ports: Ports) -> None:
+    """From then on it has the settle window."""
+    for charge, mark in ((one(), reversal._marked), (DECLINED, declined._marked)):
+        draft = Draft(Order(KEY, charges=(replace(charge, updated_at=NOON - timedelta(hours=1)),)))
+        mark(ports, NUMBER, "reversing 1", ObservedBy.QUERY)(draft)
+        marked = draft.charge(NUMBER)
+        assert (marked.updated_at, marked.is_being_reversed) == (NOON, True)
+
+
 SETTLES = SETTLE_WINDOW + TOTAL_TIMEOUT
 """After that a reversal has arrived, also where the look that finds it took its time."""
 
