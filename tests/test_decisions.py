@@ -169,6 +169,24 @@ def test_a_mark_says_when_its_reversal_left(ports: Ports) -> None:
         assert (marked.updated_at, marked.is_being_reversed) == (NOON, True)
 
 
+@pytest.mark.parametrize(
+    ("mark", "state"),
+    [("reversing 1", ChargeState.SUCCEEDED), ("reversing 2", ChargeState.SUBMITTING)],
+)
+def test_a_refused_reversal_speaks_for_itself_alone(
+    ports: Ports, mark: str, state: ChargeState
+) -> None:
+    """Another process has sent another one meanwhile, and that may take the payment back."""
+    charge = replace(DECLINED, answer=mark)
+    facts = shown_unpaid(charge).facts
+    assert facts is not None
+    paid = replace(facts, paid=True)
+    by = ObservedBy.RESOLVE
+    draft = Draft(Order(KEY, charges=(charge,)))
+    declined._reversal_answered(ports, DECLINED, "reversing 1", paid, by)(draft)
+    assert draft.charge(NUMBER).state is state
+
+
 SETTLES = SETTLE_WINDOW + TOTAL_TIMEOUT
 """After that a reversal has arrived, also where the look that finds it took its time."""
 
