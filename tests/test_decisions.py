@@ -115,6 +115,7 @@ def test_only_an_open_charge_is_withdrawn(ports: Ports, charge: Charge, events: 
 
 
 QR_CODE = one(channel="isv_qr")
+DECLINED = one(ChargeState.SUBMITTING, failure_code="no")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,29 @@ def test_what_is_to_be_reversed(
 
 
 @pytest.mark.parametrize(
+    ("answer", "shown", "is_reversed"),
+    [
+        (None, {}, True),
+        ("reversing 1", {}, True),
+        (None, {"paid": True}, False),
+        ("reversing 1", {"paid": True}, True),
+        (None, {"reversed": True}, False),
+        ("reversing 1", {"paid": True, "reversed": True}, False),
+        (None, {"amount": 7}, False),
+    ],
+)
+def test_which_declined_bar_code_is_to_be_reversed(
+    ports: Ports, answer: str | None, shown: dict[str, Any], is_reversed: bool
+) -> None:
+    """One that is paid only where an earlier reversal may take it back in silence."""
+    charge = replace(DECLINED, channel="alipay_scan", answer=answer)
+    facts = shown_unpaid(charge).facts
+    assert facts is not None
+    found = replace(facts, **shown)
+    assert declined._is_to_be_reversed(ports, charge, found) is is_reversed
+
+
+@pytest.mark.parametrize(
     ("charge", "answer"),
     [
         (one(answer="{}"), "reversing 1"),
@@ -155,9 +179,6 @@ def test_only_an_open_charge_is_marked(ports: Ports, charge: Charge, answer: str
     draft = Draft(Order(KEY, charges=(charge,)))
     reversal._marked(ports, NUMBER, "reversing 1", ObservedBy.QUERY)(draft)
     assert draft.charge(NUMBER).answer == answer
-
-
-DECLINED = one(ChargeState.SUBMITTING, failure_code="no")
 
 
 def test_a_mark_says_when_its_reversal_left(ports: Ports) -> None:
@@ -278,8 +299,8 @@ def test_an_expiry_is_in_whole_seconds() -> None:
 @pytest.mark.parametrize(
     ("charge_id", "channel", "asked"),
     [
-        ("ch_1", "wx_pub_scan", ["GET"]),
-        (None, "wx_pub_scan", []),
+        ("ch_1", "wx_scan", ["GET"]),
+        (None, "wx_scan", []),
         ("ch_1", "wx_pub_qr", ["POST"]),
         ("ch_1", "alipay_qr", []),
     ],

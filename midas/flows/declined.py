@@ -65,8 +65,9 @@ async def settle_declined(
 
 def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """One that is paid is reversed only if a reversal of it may be on its way already."""
-    unpaid = charge.is_being_reversed or not found.paid
-    return unpaid and can_be_taken_back(ports, charge, found)
+    if found.reversed or (found.paid and not charge.is_being_reversed):
+        return False
+    return can_be_taken_back(ports, charge, found)
 
 
 def settles_in(ports: Ports, charge: Charge) -> timedelta | None:

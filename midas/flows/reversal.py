@@ -42,8 +42,7 @@ def new_mark(ports: Ports) -> str:
 
 def can_be_taken_back(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """Whether a reversal of what Ping++ shows would be one of our charge, and might succeed."""
-    wrong = mismatches(charge, found)
-    return not (found.reversed or wrong) and ports.psp.can_reverse(charge.channel)
+    return not mismatches(charge, found) and ports.psp.can_reverse(charge.channel)
 
 
 def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
