@@ -10,7 +10,7 @@ COPY pyproject.toml README.md ./
 COPY midas ./midas
 COPY webhook_gateway ./webhook_gateway
 COPY protos ./protos
-COPY imported_protos ./imported_protos
+COPY .ci/protos_in_wheel.py ./.ci/
 # Constraints pin every version; an environment is complete and needs nothing of the build stage.
 RUN UV_PROJECT_ENVIRONMENT=/opt/midas uv sync --no-dev --extra server --no-editable
 RUN UV_PROJECT_ENVIRONMENT=/opt/gateway uv sync --no-dev --extra gateway --no-editable

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def uv(*arguments: str) -> str:
     return ran.stdout
 
 
+def names_in(wheel: Path) -> list[str]:
+    """The paths of its files."""
+    with zipfile.ZipFile(wheel) as opened:
+        return sorted(opened.namelist())
+
+
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the environment's Python, away from the repository."""
     program = str(folder / "venv/bin/python")
@@ -95,6 +102,31 @@ def test_the_stubs_import_without_the_server(clean: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     for name in ("midas.flows", "midas.rpc", "aiohttp", "sqlalchemy"):
         assert f"'{name}'" not in ran.stdout
+
+
+def test_the_protos_of_the_wheel_need_nothing_else(clean: Path) -> None:
+    """They compile with what the wheel brings alone; a status with its details is among them."""
+    (protos,) = (clean / "venv/lib").glob("python*/site-packages/midas/protos")
+    names = {str(path.relative_to(protos)) for path in protos.rglob("*.proto")}
+    own = {str(path.relative_to(ROOT / "protos")) for path in (ROOT / "protos").rglob("*.proto")}
+    of_a_status = {f"google/rpc/{name}.proto" for name in ("status", "code", "error_details")}
+    assert names >= own | of_a_status
+    for name in own:
+        assert (protos / name).read_bytes() == (ROOT / "protos" / name).read_bytes()
+    # protoc by itself looks beside its own program, too; this one does not.
+    code = "import sys; from grpc_tools import protoc; sys.exit(protoc.main(sys.argv))"
+    options = [f"-I{protos}", f"--descriptor_set_out={os.devnull}"]
+    command = [sys.executable, "-c", code, *options, *sorted(names)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_source_distribution_makes_the_same_wheel(clean: Path) -> None:
+    """It has all that a wheel is built of."""
+    uv("build", "--quiet", "--out-dir", str(clean / "again"), str(ROOT))
+    (again,) = (clean / "again").glob("*.whl")
+    (wheel,) = (clean / "dist").glob("*.whl")
+    assert names_in(again) == names_in(wheel)
 
 
 def test_the_command_says_what_is_missing(clean: Path) -> None:
