@@ -18,6 +18,9 @@ EXTRA_DEPTH = 8
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 REQUEST_BYTES = 256 * 1024
+REQUEST_BYTES_READ = REQUEST_BYTES + 64 * 1024
+"""What grpc reads at most of a message, unpacked: a little more than what is accepted, so that who
+is just above it is told so with all details. Beyond it grpc itself refuses, without them."""
 CONCURRENT_RPCS = 1000
 CONNECTIONS = 1000
 """Of callers to the gRPC port."""

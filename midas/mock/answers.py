@@ -201,7 +201,7 @@ def settle(
         rule = f"give 1 to {limits.LEASE_MAX}"
         conversion.refuse([FieldViolation("settlements", rule)])
     return events.SettleNotificationsResponse(
-        applied=[not each.lease_token.endswith(LEASE_LOST) for each in request.settlements]
+        applied=[not magic.ending(each.lease_token, [LEASE_LOST]) for each in request.settlements]
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from midas.mock.help import DESCRIPTION, EPILOG, Formatter, magic_values
-from midas.mock.notifications import FLAGS, METHODS, REFUNDED, SUCCESS, Notice, fresh_epoch
+from midas.mock.notifications import CLOSED, METHODS, REFUNDED, Notice, fresh_epoch
 from midas.mock.notify import Delivery, OrderService, deliver
 from midas.mock.payments import AMOUNT, CHANNEL
 from midas.mock.server import CannotListen, has_reflection, serve
@@ -77,6 +77,7 @@ def _notify(options: argparse.Namespace) -> int:
 
 
 def _notices(options: argparse.Namespace) -> list[Notice]:
+    """What is to be told. A charge that was told as closed is not paid after it, unless late."""
     methods = METHODS if options.notify == ALL else (options.notify,)
     first = options.sequence or fresh_epoch() + 1
     return [
@@ -89,7 +90,10 @@ def _notices(options: argparse.Namespace) -> list[Notice]:
             refund_no=options.refund_no,
             refund_amount=options.refund_amount,
             external=options.external and method == REFUNDED,
-            flags={flag: True for flag in FLAGS if getattr(options, flag) and _has(method, flag)},
+            late=options.late,
+            duplicate_payment=options.duplicate_payment,
+            told_again=options.told_again,
+            earlier=options.notify == ALL and method == CLOSED and not options.late,
         )
         for at, method in enumerate(methods)
     ]
@@ -105,11 +109,6 @@ def _as_data(delivery: Delivery) -> dict[str, Any]:
         "details": delivery.details,
         "meaning": delivery.meaning,
     }
-
-
-def _has(method: str, flag: str) -> bool:
-    """Only PayOrderSuccess says `late` and `duplicate_payment`."""
-    return flag == "told_again" or method == SUCCESS
 
 
 def _tell(told: Sequence[Mapping[str, Any]]) -> None:
@@ -197,8 +196,8 @@ def _notify_options(group: Any) -> None:
     add("--refund-no", default="", help="Of RefundSuccess and RefundFailed.")
     add("--refund-amount", type=_number(1), default=0, help="In minor units. [all of it]")
     add("--external", action="store_true", help="A refund made in Ping++'s dashboard: re_...")
-    add("--late", action="store_true", help="Paid after it had been closed.")
-    add("--duplicate-payment", action="store_true", help="The order had been paid before.")
+    add("--late", action="store_true", help="The charge was paid after it had been closed.")
+    add("--duplicate-payment", action="store_true", help="Another charge paid the order before.")
     add("--told-again", action="store_true", help="It may have been told before.")
     what = "Above all that the order was told. [a new epoch, so that it is above]"
     add("--sequence", type=_number(1, 2**53), default=0, help=what)

@@ -9,7 +9,7 @@ from string import Formatter
 
 from grpc import StatusCode
 
-from midas import errors
+from midas import errors, limits
 from midas.errors import FieldViolation, MidasError
 from midas.mock.payments import out_trade_no_of
 from midas.rpc import errors as told
@@ -116,5 +116,6 @@ def failure(name: str, key: str, method: str, *, moves_money: bool) -> Failure:
 
 def _values(row: Row, method: str) -> dict[str, object]:
     named = {name for _, name, _, _ in Formatter().parse(row.sentence) if name} | set(row.ids)
-    known = {"method": method, "bytes": 262_145, "bytes_max": 262_144, "error_id": "00000000mock"}
+    most = limits.REQUEST_BYTES
+    known = {"method": method, "bytes": most + 1, "bytes_max": most, "error_id": "00000000mock"}
     return {name: known.get(name, "mock") for name in sorted(named)}

@@ -23,8 +23,8 @@ answered you ask for with a magic value. grpc.health.v1 says SERVING."""
 
 EPILOG = """\
 magic values, which name the answer that you want
-  a key that ends with a name     order_no A1001-OUTCOME_UNKNOWN; also refund_no, charge_id,
-                                  out_trade_no, refund_id, page_token, the id of an event
+  a key that ends with a hyphen   order_no A1001-OUTCOME_UNKNOWN; also refund_no, charge_id,
+  and a name, or is a name        out_trade_no, refund_id, page_token, the id of an event
   or an amount of the lists       amount 990009
   or gRPC metadata, on any call   midas-mock: OUTCOME_UNKNOWN
 
@@ -32,6 +32,9 @@ For example:
   midas mock
   midas mock --notify PayOrderSuccess --order-no A1001 --order-target 127.0.0.1:6030
   midas mock --notify all --order-no A1001
+
+What is told is of the charge that Charge answers for this order_no. Only a duplicate payment came
+by another one; and where all are told, an earlier one was closed, unless the payment is --late.
 
 Exit status:
     0  stopped by SIGTERM or Ctrl-C, or the order service acknowledged every notification
@@ -41,8 +44,8 @@ Exit status:
 """
 
 _EVENTS = """
-An event's id that ends with DUPLICATE or IGNORED is answered so; in RecordEvents one that ends with
-an error's name is that event's own error. A lease_token that ends with LEASE_LOST is settled
+An event's id that ends with -DUPLICATE or -IGNORED is answered so; in RecordEvents one that ends
+with an error's name is that event's own error. A lease_token that ends with -LEASE_LOST is settled
 without effect. LeaseNotifications hands out the same four notifications every time and never waits,
 so that a real gateway would deliver them for ever: for that one use midas serve.
 """

@@ -1,10 +1,11 @@
 """Magic values: how a request says which answer it wants.
 
-A key that ends with a name (`A1001-OUTCOME_UNKNOWN`), an amount of the table, or, on every call,
-the gRPC metadata `midas-mock: OUTCOME_UNKNOWN`. Metadata goes before keys, keys before amounts.
+A key that ends with a hyphen and a name (`A1001-OUTCOME_UNKNOWN`), an amount of the table, or, on
+every call, the gRPC metadata `midas-mock: OUTCOME_UNKNOWN`. Metadata goes before keys, keys before
+amounts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -55,6 +56,10 @@ def keys_of(request: Message) -> list[str]:
     return [given[name] for name in _KEYS if given.get(name)]
 
 
-def ending(key: str, names: Iterable[str]) -> str:
-    """The longest of the names that the key ends with."""
-    return max((name for name in names if key.endswith(name)), key=len, default="")
+def ending(key: str, names: Container[str]) -> str:
+    """The name that stands behind the key's last hyphen, or is all of the key; else empty.
+
+    Without the hyphen an order called CHOCOLATE would be LATE.
+    """
+    last = key.rpartition("-")[2]
+    return last if last in names else ""

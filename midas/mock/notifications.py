@@ -3,8 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
@@ -27,7 +26,6 @@ SUCCESS, CLOSED = "PayOrderSuccess", "PayOrderClosed"
 REFUNDED, NOT_REFUNDED = "RefundSuccess", "RefundFailed"
 METHODS = (CLOSED, SUCCESS, NOT_REFUNDED, REFUNDED)
 """In the order in which one order may be told of all of them."""
-FLAGS = ("late", "duplicate_payment", "told_again")
 
 _KINDS = {
     SUCCESS: events.NOTIFICATION_KIND_PAY_ORDER_SUCCESS,
@@ -59,7 +57,11 @@ class Notice:
     refund_no: str = ""
     refund_amount: int = 0
     external: bool = False
-    flags: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    late: bool = False
+    duplicate_payment: bool = False
+    told_again: bool = False
+    earlier: bool = False
+    """It is about a charge that ended before the order's present one was made."""
 
 
 def fresh_epoch() -> int:
@@ -79,7 +81,7 @@ def notification(notice: Notice) -> events.Notification:
     of_refund = notice.method in (REFUNDED, NOT_REFUNDED)
     paid = Payment(
         notice.order_no,
-        "CLOSED" if notice.method == CLOSED else _paid(notice),
+        "CLOSED" if notice.method == CLOSED else "SUCCEEDED",
         channel=notice.channel,
         amount=notice.amount,
         out_trade_no=_number(notice),
@@ -91,12 +93,15 @@ def notification(notice: Notice) -> events.Notification:
         kind=_KINDS[notice.method],
         occurred_at=timestamp(now()),
         observed_by=charge_pb2.OBSERVED_BY_WEBHOOK,
+        told_again=notice.told_again,
     )
-    for name, value in notice.flags.items():
-        setattr(told, name, value)
+    if notice.method == SUCCESS:
+        told.late, told.duplicate_payment = notice.late, notice.duplicate_payment
     if of_refund:
         told.refund.CopyFrom(refund_message(paid, _back(notice)))
     told.charge.CopyFrom(charge_message(paid, [told.refund] if of_refund else []))
+    if notice.method != CLOSED:
+        told.charge.late, told.charge.duplicate_payment = notice.late, notice.duplicate_payment
     return told
 
 
@@ -109,20 +114,13 @@ def request(notice: Notice) -> Message:
 def _number(notice: Notice) -> str:
     """The charge that it is about: the one that Charge answers, or another one of the order.
 
-    One that was closed makes way for the one that is paid, and may be paid late; a payment that is
-    one too many came by a third.
+    A payment that is one too many came by a charge beside the one that was paid before.
     """
-    if notice.method == CLOSED or notice.flags.get("late"):
-        return out_trade_no_of(f"{notice.order_no} closed")
-    if notice.flags.get("duplicate_payment"):
+    if notice.earlier:
+        return out_trade_no_of(f"{notice.order_no} earlier")
+    if notice.duplicate_payment and notice.method != CLOSED:
         return out_trade_no_of(f"{notice.order_no} duplicate")
     return out_trade_no_of(notice.order_no)
-
-
-def _paid(notice: Notice) -> str:
-    if notice.flags.get("late"):
-        return "LATE"
-    return "DUPLICATE_PAYMENT" if notice.flags.get("duplicate_payment") else "SUCCEEDED"
 
 
 def _back(notice: Notice) -> Back:
@@ -133,6 +131,5 @@ def _back(notice: Notice) -> Back:
 
 def _id(notice: Notice) -> str:
     """The same for a repetition, another one for whatever else is said under this sequence."""
-    said = repr((notice.method, notice.refund_no, notice.amount, sorted(notice.flags.items())))
-    commit = hashlib.sha256(said.encode()).hexdigest()[:16]
+    commit = hashlib.sha256(repr(notice).encode()).hexdigest()[:16]
     return f"{notice.order_no}/{notice.sequence}/{commit}"

@@ -22,8 +22,6 @@ Said = Callable[[str, str, str], None]
 HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
 """grpc.health.v1.HealthCheckResponse with SERVING; its package is not in the base install."""
-_READ = 6 * 1024 * 1024
-"""What grpc reads at most: above what is refused, so that the refusal has its details."""
 NAMES = {
     **failures.NAMES,
     **{name: amount for name, (amount, _) in magic.STATES.items()},
@@ -38,17 +36,17 @@ class CannotListen(Exception):
 
 async def serve(ip: str, port: int, said: Said) -> tuple[aio.Server, int]:
     """A server that accepts calls, and its port (0 takes a free one). Raises CannotListen."""
-    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _READ)]
-    server = aio.server(options=options)
+    bound = ("grpc.max_receive_message_length", limits.REQUEST_BYTES_READ)
+    server = aio.server(options=[("grpc.so_reuseport", 0), bound])
     _reflect(server)
     server.add_generic_rpc_handlers(list(_handlers(said)))
     host = f"[{ip}]" if ":" in ip else ip
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        taken = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
         raise CannotListen(f"{host}:{port}") from None
     await server.start()
-    return server, bound
+    return server, taken
 
 
 def has_reflection() -> bool:

@@ -20,9 +20,6 @@ from midas.rpc.health import Health
 from midas.rpc.interceptor import Calls, Method, UnknownMethods
 from midas.rpc.refusals import Refusals
 
-REQUEST_BYTES_READ = limits.REQUEST_BYTES + 64 * 1024
-"""What grpc reads at most of a message, unpacked: a little more than what is accepted, so that who
-is just above it is told so with all details. Beyond it grpc itself refuses, without them."""
 STREAMS_PER_CONNECTION = 128
 """Calls that one connection may have under way; a grpc client lets further ones wait."""
 STREAMS_GOING = STREAMS_PER_CONNECTION
@@ -154,7 +151,7 @@ def _options(binding: Binding) -> list[tuple[str, int]]:
     return [
         # a second process on the same port is a mistake, and grpc would let both of them serve
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", REQUEST_BYTES_READ),
+        ("grpc.max_receive_message_length", limits.REQUEST_BYTES_READ),
         ("grpc.max_allowed_incoming_connections", binding.connections),
         ("grpc.server_handshake_timeout_ms", _ms(HANDSHAKE_TIMEOUT)),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),

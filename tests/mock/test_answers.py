@@ -271,8 +271,8 @@ def test_events_are_taken(body: bytes, outcome: str, reason: str) -> None:
 
 def test_several_events_have_a_result_each() -> None:
     """In the same order; one that is wrong does not spoil the others."""
-    bodies = [b'{"id":"evt_STORAGE_UNAVAILABLE","type":"charge.succeeded"}', EVENT, b""]
-    bodies.append(b'{"id":"evt_EVENT_ID_REUSED","type":"charge.succeeded"}')
+    bodies = [b'{"id":"evt_1-STORAGE_UNAVAILABLE","type":"charge.succeeded"}', EVENT, b""]
+    bodies.append(b'{"id":"evt_1-EVENT_ID_REUSED","type":"charge.succeeded"}')
     request = events.RecordEventsRequest()
     for body in bodies:
         request.events.add(body=body)

@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
-from grpc import aio
+from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from midas import limits
-from midas.mock import failures, magic
+from midas.mock import answers, failures, magic
 from midas.mock.server import NAMES
 from midas.rpc import errors
 from midas.rpc.errors import TABLE, Row
-from midas.v1 import errors_pb2, payment_service_pb2
+from midas.v1 import charge_pb2, errors_pb2, payment_service_pb2
 from midas.v1 import event_service_pb2 as events
 from midas.v1.payment_service_pb2 import ChargeRequest, QueryRequest, RefundRequest
 from tests.mock.call_everything import CHARGE
@@ -104,7 +104,7 @@ async def test_an_answer_is_asked_for_in_three_ways(mock: Mock) -> None:
     assert await reason(mock.events.SettleNotifications, settle, asked) == "OVERLOADED"
     lists.page_token = "STORAGE_UNAVAILABLE"
     assert await reason(mock.payments.ListCharges, lists) == "STORAGE_UNAVAILABLE"
-    event = events.RecordEventRequest(body=b'{"id":"evt_EVENT_ID_REUSED","type":"t"}')
+    event = events.RecordEventRequest(body=b'{"id":"evt_1-EVENT_ID_REUSED","type":"t"}')
     assert await reason(mock.events.RecordEvent, event) == "EVENT_ID_REUSED"
     wrong = (magic.METADATA_KEY, "NO_SUCH_NAME")
     assert (
@@ -135,8 +135,39 @@ async def test_what_no_method_sees_is_told_in_full(mock: Mock) -> None:
     charge = f"/{CHARGING}"
     assert await reason(charge, b"\xff\xff") == "UNREADABLE_REQUEST"
     assert await reason(charge, b"\0" * (limits.REQUEST_BYTES + 1)) == "REQUEST_TOO_LARGE"
+    assert await reason(charge, b"\0" * limits.REQUEST_BYTES_READ) == "REQUEST_TOO_LARGE"
     assert await reason("/midas.v1.PaymentService/Pay", b"") == "NO_SUCH_METHOD"
     assert await reason("/grpc.health.v1.Health/Check", b"\x0a\x01x") == "NO_SUCH_SERVICE"
+
+
+async def test_much_too_much_is_refused_by_grpc_itself(mock: Mock) -> None:
+    """Without details, from the same size on as by Midas."""
+    call: Any = mock.channel.unary_unary(f"/{CHARGING}")
+    with pytest.raises(aio.AioRpcError) as ended:
+        await call(b"\0" * (limits.REQUEST_BYTES_READ + 1))
+    assert ended.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert rpc_status.from_call(ended.value) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [*NAMES, answers.LEASE_LOST])
+def test_a_name_is_a_word_of_its_own(name: str) -> None:
+    """An order that ends with the same letters by chance gets the usual answer."""
+    names = [*NAMES, answers.LEASE_LOST]
+    for key in (name, f"A1-{name}", f"A-1--{name}"):
+        assert magic.ending(key, names) == name
+    for key in (f"A{name}", f"1{name}", f"A_{name}", f"{name}-1", f"A1-{name.lower()}"):
+        assert magic.ending(key, names) == ""
+
+
+async def test_no_order_is_magic_by_chance(mock: Mock) -> None:
+    """Neither CHOCOLATE nor DISCLOSED is one of the names."""
+    for key in ("CHOCOLATE", "TRANSLATE", "A1DISCLOSED"):
+        (charge,) = (await mock.payments.Query(QueryRequest(order_no=key))).charges
+        assert (charge.state, charge.late) == (charge_pb2.CHARGE_STATE_SUCCEEDED, False)
+    settle = events.SettleNotificationsRequest()
+    for token in ("NOLEASE_LOST", "A-LEASE_LOST"):
+        settle.settlements.add(lease_token=token)
+    assert list((await mock.events.SettleNotifications(settle)).applied) == [True, False]
 
 
 async def test_tools_find_the_methods(mock: Mock) -> None:

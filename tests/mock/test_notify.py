@@ -58,7 +58,7 @@ def test_an_id_stands_for_one_thing() -> None:
     others = [
         Notice("PayOrderClosed", "A1", 7),
         Notice("PayOrderSuccess", "A1", 8),
-        Notice("PayOrderSuccess", "A1", 7, flags={"late": True}),
+        Notice("PayOrderSuccess", "A1", 7, late=True),
     ]
     ids = [notification(each).notification_id for each in (notice, *others)]
     assert ids[0] == notification(notice).notification_id
@@ -90,14 +90,42 @@ async def test_all_of_them_reach_the_order_service(shop: OrderServer) -> None:
     assert sequences[0] < sequences[1]
 
 
-async def test_both_directions_belong_together(shop: OrderServer) -> None:
-    """What is told as paid is the charge that Charge answers; a late or second one is another."""
+CHARGED = answers.charge(CHARGE, "").charge.out_trade_no
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "of_the_charge"),
+    [
+        *((method, "", [True]) for method in METHODS),
+        ("PayOrderSuccess", "--late", [True]),
+        ("PayOrderSuccess", "--duplicate-payment", [False]),
+        ("RefundSuccess", "--duplicate-payment", [False]),
+        ("all", "", [False, True, True, True]),
+        ("all", "--late", [True, True, True, True]),
+        ("all", "--duplicate-payment", [False, False, False, False]),
+    ],
+)
+async def test_both_directions_belong_together(
+    shop: OrderServer, kind: str, flag: str, of_the_charge: list[bool]
+) -> None:
+    """What is told is of the charge that Charge answers, but where another one is meant."""
+    assert (await notify(shop, "--notify", kind, *filter(None, [flag])))[0] == 0
+    told = [each.request.charge for each in shop.book.received("A1001")]
+    assert [each.out_trade_no == CHARGED for each in told] == of_the_charge
+    paid = {each.out_trade_no for each in told if each.state == charge_pb2.CHARGE_STATE_SUCCEEDED}
+    closed = [each for each in told if each.state == charge_pb2.CHARGE_STATE_CLOSED]
+    assert len(paid) <= 1
+    assert all((each.out_trade_no in paid) == (flag == "--late") for each in closed if paid)
+    for each in told:
+        if each not in closed:
+            flags = (each.late, each.duplicate_payment)
+            assert flags == (flag == "--late", flag == "--duplicate-payment")
+
+
+async def test_a_second_payment_is_to_be_given_back(shop: OrderServer) -> None:
+    """The order was paid by its charge; what another one paid beside it is too much."""
     for flag in ((), ("--duplicate-payment",), ("--late",)):
         assert (await notify(shop, "--notify", "PayOrderSuccess", *flag))[0] == 0
-    charged = answers.charge(CHARGE, "").charge
-    numbers = [each.request.charge.out_trade_no for each in shop.book.received("A1001")]
-    assert numbers[0] == charged.out_trade_no
-    assert len(set(numbers)) == 3
     assert len(shop.book.order("A1001").money_to_give_back) == 1
 
 
