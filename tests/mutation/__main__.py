@@ -2,18 +2,26 @@
 
 import argparse
 import os
-import signal
+import shutil
 import sys
 import tempfile
-import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.mutation.areas import Trial, controls, trials
+from tests.mutation import reach
+from tests.mutation.areas import ROOT, Tests, Trial, trials
 from tests.mutation.results import Results
-from tests.mutation.trial import WALL_S, Outcome, Verdict, outcome, start, warm_up
+from tests.mutation.running import Verdict, end, tried
+from tests.mutation.trial import (
+    LOG,
+    Collected,
+    fork,
+    place_of,
+    run_collected,
+    start_fresh,
+    warm_up,
+)
 
 ENOUGH = 0.95
 SURVIVORS = Path(__file__).parent / "survivors.toml"
@@ -30,14 +38,89 @@ def main() -> int:
     print(f"{len(wanted)} mutants, {len(wanted) - len(left)} known, {len(left)} to try", flush=True)
     if left:
         warm_up()
-        for _, said in _tried(controls(left), options.jobs):
-            if said.verdict is Verdict.CAUGHT:
-                print(f"{said.by} fails without a mutant: mend it first")
-                return 2
-        for number, (trial, said) in enumerate(_tried(left, options.jobs), 1):
-            results.add(trial, said)
-            _show(number, len(left), trial, said, options.verbose)
+    for tests in dict.fromkeys(each.tests for each in left):
+        of_area = [each for each in left if each.tests == tests]
+        if not _try_area(tests, of_area, results, options):
+            return 2
     return _compare(wanted, results)
+
+
+def _try_area(
+    tests: Tests, left: Sequence[Trial], results: Results, options: argparse.Namespace
+) -> bool:
+    """Those that share their tests. False if these fail without a mutant."""
+    found = _reach(tests, left, results)
+    if found is None:
+        return False
+    quick, fresh = _parted(left, found)
+    print(f"{len(quick)} in functions, {len(fresh)} elsewhere: {tests[0][0]} …", flush=True)
+
+    def go(collected: Collected) -> None:
+        _try(quick, collected.start, results, options)
+
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            status = run_collected(tests, found.tests, go)
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    try:
+        _, status = os.waitpid(process, 0)
+    except KeyboardInterrupt:
+        os.waitpid(process, 0)  # it ends its own trials first
+        raise
+    if status:
+        return False
+    _try(fresh, start_fresh, results, options)
+    results.read()
+    return True
+
+
+def _try(
+    left: Sequence[Trial],
+    start: Callable[[Trial, Path], int],
+    results: Results,
+    options: argparse.Namespace,
+) -> None:
+    for trial, said in tried(left, options.jobs, start):
+        results.add(trial, said)
+        if options.verbose or said.verdict is Verdict.SURVIVED:
+            by = f" by {said.by}" if said.by else ""
+            print(f"{said.verdict} {trial.mutant.path} {trial.mutant.name}{by}", flush=True)
+
+
+def _reach(tests: Tests, left: Sequence[Trial], results: Results) -> reach.Reach | None:
+    """As measured now, or before on the same files."""
+    paths = sorted({each.mutant.path for each in left})
+    kept = results.beside(repr((tests, paths)))
+    if kept.exists():
+        return reach.read(kept)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        found = folder / "found"
+        process = fork(folder, lambda: reach.measure(tests, paths, found))
+        try:
+            _, status = os.waitpid(process, 0)
+        finally:
+            end(process)
+        if status:
+            print(f"the tests fail without a mutant: mend them first\n{(folder / LOG).read_text()}")
+            return None
+        shutil.copy(found, kept)
+        return reach.read(kept)
+
+
+def _parted(left: Sequence[Trial], found: reach.Reach) -> tuple[list[Trial], list[Trial]]:
+    """Those whose defect can be put in after the import, and the others."""
+    paths = {each.mutant.path for each in left}
+    functions = {
+        f"{path} {name}" for path in paths for name in reach.replaceable((ROOT / path).read_text())
+    } - found.outside
+    quick = [each for each in left if place_of(each.mutant) in functions]
+    return quick, [each for each in left if place_of(each.mutant) not in functions]
 
 
 def _options() -> argparse.Namespace:
@@ -49,52 +132,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="try also what is known")
     parser.add_argument("--verbose", action="store_true", help="show those that are caught, too")
     return parser.parse_args()
-
-
-def _tried(left: Sequence[Trial], jobs: int) -> Iterator[tuple[Trial, Outcome]]:
-    """The outcomes as they come, so many trials at once."""
-    waiting = list(reversed(left))
-    running: dict[int, tuple[Trial, Path, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    trial = waiting.pop()
-                    report = Path(folder) / f"{len(waiting)}.txt"
-                    running[start(trial, report)] = (trial, report, time.monotonic())
-                process, status = _next_end(running)
-                trial, report, began = running.pop(process)
-                _end(process)
-                yield trial, outcome(status, report, began)
-        finally:
-            for process in running:
-                _end(process)
-
-
-def _next_end(running: dict[int, tuple[Trial, Path, float]]) -> tuple[int, int]:
-    while True:
-        process, status = os.waitpid(-1, os.WNOHANG)
-        if process in running:
-            return process, status
-        for each, (_, _, began) in running.items():
-            if time.monotonic() - began > WALL_S:
-                _end(each)
-        time.sleep(0.02)
-
-
-def _end(process: int) -> None:
-    """The trial with all that it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGKILL)
-
-
-def _show(number: int, of: int, trial: Trial, said: Outcome, verbose: bool) -> None:
-    if verbose or said.verdict is Verdict.SURVIVED:
-        by = f" by {said.by}" if said.by else ""
-        print(f"[{number}/{of}] {said.verdict} {trial.mutant.path} {trial.mutant.name}{by}")
-    elif number % 50 == 0:
-        print(f"[{number}/{of}]")
-    sys.stdout.flush()
 
 
 def _compare(wanted: Sequence[Trial], results: Results) -> int:

@@ -1,10 +1,11 @@
 """Which files are broken on purpose, and which tests have to notice."""
 
-import random
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation.mutants import Mutant, mutants_of, unbroken
+from tests.mutation.mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,13 +36,16 @@ _COMMITS = (
     *("tests/storage/test_group_commit.py", *_STORES),
 )
 
+Tests = tuple[tuple[str, ...], ...]
+"""Files in the order in which they are asked, the quick ones first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Source files, and their tests in the order in which they are asked: the quick ones first."""
+    """Source files and their tests."""
 
     sources: tuple[str, ...]
-    tests: tuple[tuple[str, ...], ...]
+    tests: Tests
 
 
 WHOLE = (
@@ -64,26 +68,31 @@ class Trial:
     """A mutant and the tests that it must not pass."""
 
     mutant: Mutant
-    tests: tuple[tuple[str, ...], ...]
+    tests: Tests
 
 
-def trials(drawn: int, seed: int, only: tuple[str, ...] = ()) -> list[Trial]:
+def trials(count: int, seed: int, only: tuple[str, ...] = ()) -> list[Trial]:
     """What is to be tried: everything of WHOLE, and a sample of DRAWN."""
-    whole = [each for area in WHOLE for each in _of(area)]
-    others = [each for area in DRAWN for each in _of(area)]
-    sample = random.Random(seed).sample(others, min(drawn, len(others)))
-    wanted = whole + sorted(sample, key=lambda each: (each.mutant.path, each.mutant.name))
+    wanted = [each for area in WHOLE for each in _of(area)]
+    wanted += drawn([each for area in DRAWN for each in _of(area)], count, seed)
     if only:
         wanted = [each for each in wanted if each.mutant.path.startswith(only)]
     return wanted
 
 
-def controls(wanted: list[Trial]) -> list[Trial]:
-    """The same tests with nothing broken: they must pass, or no trial says anything."""
-    first = {each.tests: each.mutant.path for each in reversed(wanted)}
-    return [
-        Trial(unbroken(path, (ROOT / path).read_text()), tests) for tests, path in first.items()
-    ]
+def drawn(population: Sequence[Trial], count: int, seed: int) -> list[Trial]:
+    """Those of the lowest numbers, in their old order.
+
+    The number comes from the seed and the mutant alone, so that an edit of a file changes the
+    sample by what it adds and takes away, and no more.
+    """
+
+    def number(each: Trial) -> bytes:
+        identity = f"{seed}\n{each.mutant.path}\n{each.mutant.name}"
+        return hashlib.sha256(identity.encode()).digest()
+
+    lowest = {id(each) for each in sorted(population, key=number)[:count]}
+    return [each for each in population if id(each) in lowest]
 
 
 def _of(area: Area) -> list[Trial]:

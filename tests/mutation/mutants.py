@@ -24,6 +24,7 @@ class _Defect:
     node: ast.AST
     instead: ast.AST | None
     around: ast.stmt
+    function: str
 
     def name(self) -> str:
         gone = "nothing" if self.instead is None else _shown(self.instead)
@@ -38,18 +39,15 @@ class Mutant:
     name: str
     around: str
     """The source that it is in, without it: a mutant of other surroundings is another one."""
+    function: str
+    """The function or method that holds it, as `__qualname__` has it; empty if none does."""
     _tree: ast.Module
-    _defect: _Defect | None
+    _defect: _Defect
 
     @property
     def source(self) -> str:
         """The whole file with the defect."""
-        return ast.unparse(self._tree) if self._defect is None else _with(self._tree, self._defect)
-
-
-def unbroken(path: str, source: str) -> Mutant:
-    """The file as it is."""
-    return Mutant(path, "as it is", source, ast.parse(source), None)
+        return _with(self._tree, self._defect)
 
 
 def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
@@ -65,7 +63,8 @@ def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
         seen[name] += 1
         if seen[name] > 1:
             name = f"{name} #{seen[name]}"
-        found.append(Mutant(path, name, around[id(defect.around)], tree, defect))
+        surroundings = around[id(defect.around)]
+        found.append(Mutant(path, name, surroundings, defect.function, tree, defect))
     return found
 
 
@@ -103,17 +102,21 @@ def _shown(node: ast.AST) -> str:
 
 def _defects(tree: ast.Module) -> Iterator[_Defect]:
     for each in tree.body:
-        yield from _in_body([each], "", each)
+        yield from _in_body([each], "", each, "")
 
 
-def _in_body(body: Sequence[ast.stmt], where: str, around: ast.stmt) -> Iterator[_Defect]:
+def _in_body(
+    body: Sequence[ast.stmt], where: str, around: ast.stmt, function: str
+) -> Iterator[_Defect]:
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inner = f"{where}.{statement.name}" if where else statement.name
-            yield from _in_body(statement.body, inner, around)
+            holder = function or ("" if isinstance(statement, ast.ClassDef) else inner)
+            yield from _in_body(statement.body, inner, around, holder)
         elif not _says_nothing(statement):
             for node in _code_of(statement):
-                yield from _of_node(node, where or "module", around)
+                for target, instead in _instead_of(node):
+                    yield _Defect(where or "module", target, instead, around, function)
 
 
 def _says_nothing(statement: ast.stmt) -> bool:
@@ -144,14 +147,14 @@ def _code_of(node: ast.AST) -> Iterator[ast.AST]:
             yield from _code_of(each)
 
 
-def _of_node(node: ast.AST, where: str, around: ast.stmt) -> Iterator[_Defect]:
+_Pairs = Iterator[tuple[ast.AST, ast.AST | None]]
+
+
+def _instead_of(node: ast.AST) -> _Pairs:
     for kinds, make in _MAKERS:
         if isinstance(node, kinds):
-            for target, instead in make(node):
-                yield _Defect(where, target, instead, around)
+            yield from make(node)
 
-
-_Pairs = Iterator[tuple[ast.AST, ast.AST | None]]
 
 _OTHER_COMPARISON: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,

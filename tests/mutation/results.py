@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.mutation.areas import ROOT, Trial
-from tests.mutation.trial import Outcome, Verdict
+from tests.mutation.running import Outcome, Verdict
 
 FOLDER = ROOT / ".mutation"
 
@@ -21,9 +21,14 @@ class Results:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         folder.mkdir(exist_ok=True)
+        self._folder = folder
         self._file = folder / "results.jsonl"
         self._tree = tree_digest()
         self._known: dict[str, Outcome] = {}
+        self.read()
+
+    def read(self) -> None:
+        """What is on disk, another process's as well."""
         if self._file.exists():
             for line in self._file.read_text().splitlines():
                 told = json.loads(line)
@@ -43,6 +48,11 @@ class Results:
         told = {"key": _key(trial), "tree": self._tree, "mutant": name, "outcome": asdict(outcome)}
         with self._file.open("a") as file:
             file.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+    def beside(self, what: str) -> Path:
+        """Where something is kept that holds for these very files of the product and the tests."""
+        digest = hashlib.sha256(f"{self._tree}\n{what}".encode()).hexdigest()
+        return self._folder / f"{digest[:20]}.json"
 
     def forget(self, trials: Iterable[Trial]) -> None:
         """As if these had never been tried."""

@@ -1,8 +1,17 @@
 """The maker of defects: it must make each kind, by a name that stays, and leave the rest alone."""
 
 import ast
+import os
+import sys
+import time
+from typing import Any
 
+import pytest
+
+from tests.mutation.areas import Trial, drawn
 from tests.mutation.mutants import mutants_of
+from tests.mutation.reach import MARK, marked, replaceable
+from tests.mutation.running import TEST_CPU_S, Used, runs_on, used_by
 
 SOURCE = '''
 """Not this text."""
@@ -79,3 +88,98 @@ def test_only_one_function() -> None:
     """As it is asked for."""
     only = mutants_of("x.py", "def f(a):\n    return a + 1\n\n\ndef g(a):\n    return a - 1\n", "g")
     assert {each.name.split(":")[0] for each in only} == {"g"}
+
+
+# Which of them are tried, and how ---------------------------------------------------------
+
+
+def trials_of(source: str) -> list[Trial]:
+    """One for each mutant of the source."""
+    return [Trial(each, ()) for each in mutants_of("x.py", source)]
+
+
+def named(wanted: list[Trial]) -> set[str]:
+    """Their names."""
+    return {each.mutant.name for each in wanted}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_edit_changes_of_the_sample_only_what_it_touches(seed: int) -> None:
+    """A mutant more takes the place of one at most; that another place is empty moves none."""
+    few = trials_of(SOURCE)
+    more = trials_of(SOURCE + "\n\ndef late(order):\n    return order.at > 5\n")
+    half = len(few) // 2
+    before, after = named(drawn(few, half, seed)), named(drawn(more, half, seed))
+    assert len(before) == len(after) == half
+    assert len(after - before) <= len(more) - len(few)
+    assert all(name.startswith("late:") for name in after - before)
+    assert named(drawn(few[1:], half, seed)) >= before - {few[0].mutant.name}
+
+
+def test_the_sample_is_drawn_by_the_seed() -> None:
+    """Another seed draws others; everything is drawn where more are asked for than there are."""
+    whole = trials_of(SOURCE)
+    assert named(drawn(whole, 10, 1)) == named(drawn(whole[::-1], 10, 1))
+    assert named(drawn(whole, 10, 1)) != named(drawn(whole, 10, 2))
+    assert drawn(whole, 1000, 1) == whole
+
+
+def test_a_mutant_knows_its_function() -> None:
+    """By the name that its code object has; what is in none is imported with the defect."""
+    by_name = {each.name.partition(":")[0]: each.function for each in mutants_of("x.py", SOURCE)}
+    assert by_name == {"module": "", "Order.is_open": "Order.is_open", "Order.close": "Order.close"}
+    inner = "def f():\n    def g():\n        return 1\n    return g\n"
+    assert {each.function for each in mutants_of("x.py", inner)} == {"f"}
+
+
+def test_which_functions_another_can_stand_in_for() -> None:
+    """One that has its name alone, and closes over nothing."""
+    source = """
+class Row:
+    def plain(self): return 1
+    def closes(self): return super().closes()
+    @property
+    def twice(self): return 1
+    @twice.setter
+    def twice(self, value): pass
+def outer():
+    def inner(): return 1
+"""
+    assert replaceable(source) == {"Row.plain", "outer"}
+
+
+def test_marks_tell_what_was_reached() -> None:
+    """Each function says so when it is called, and still does what it did."""
+    source = """
+class A:
+    def f(self):
+        'Doc.'
+        return 1
+def g():
+    return 2
+"""
+    reached: list[str] = []
+    names: dict[str, Any] = {MARK: reached.append}
+    exec(marked("x.py", source), names)  # noqa: S102
+    assert reached == []
+    assert (names["A"]().f(), names["g"](), names["A"].f.__doc__) == (1, 2, "Doc.")
+    assert reached == ["x.py A.f", "x.py g"]
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "wall_s", "endless"),
+    [(1, 1, False), (TEST_CPU_S + 1, 30, True), (0, TEST_CPU_S + 1, False), (0, 999, True)],
+)
+def test_when_a_test_does_not_end(cpu_s: float, wall_s: float, endless: bool) -> None:
+    """It computes too long, or waits much longer than that; waiting for a processor is neither."""
+    assert runs_on(Used(5, 100), Used(5 + cpu_s, 100 + wall_s)) is endless
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel's account")
+def test_what_a_process_has_used() -> None:
+    """Its clock goes, less what it waited for a processor."""
+    first = used_by(os.getpid())
+    sum(range(1_000_000))
+    second = used_by(os.getpid())
+    assert second.cpu_s >= first.cpu_s > 0
+    assert first.wall_s <= second.wall_s <= time.monotonic()

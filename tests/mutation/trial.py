@@ -1,33 +1,34 @@
-"""One mutant against its tests, in a process of its own that has the defect in place of the module.
+"""One mutant against its tests, in a process of its own.
 
-The process is forked from one that has imported the libraries but nothing of Midas, so that a trial
-costs what its tests cost. No file of the checkout is touched.
+A defect in a function takes the place of that function in a process that has collected the tests
+already, and only those tests run that get to it (`Collected`). Any other defect is there before
+Midas is imported (`start_fresh`). No file of the checkout is touched.
 """
 
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import os
 import resource
-import signal
 import sys
-import time
+import tempfile
 import traceback
 import types
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from _pytest.main import pytest_runtestloop as run_tests
 
-from tests.mutation.areas import ROOT, Trial
+from tests.mutation.areas import ROOT, Tests, Trial
+from tests.mutation.mutants import Mutant
 
-CPU_S = 60
-"""What the tests of one mutant may compute. A mutant that makes them run on is caught by that."""
-WALL_S = 600
-"""The same by the clock, for one that waits for ever."""
+CPU_S = 120
+"""What all tests of one mutant may compute, some five times of what they need without it."""
 
 LIBRARIES = (
     *("asyncio", "hypothesis", "pytest_asyncio.plugin", "pytest_timeout", "xdist.plugin"),
@@ -36,69 +37,128 @@ LIBRARIES = (
     *("cryptography.hazmat.primitives.asymmetric.rsa", "psutil"),
 )
 
-
-class Verdict(StrEnum):
-    """What became of a mutant."""
-
-    CAUGHT = "CAUGHT"
-    SURVIVED = "SURVIVED"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """`by` is the test that noticed, or why the trial was ended."""
-
-    verdict: Verdict
-    by: str
-    seconds: float
-
-
-class TrialFailed(Exception):
-    """No test has said anything of this mutant. The text is what the process printed."""
+NO_TRIAL = 70
+"""The exit code of a trial that an error of its own has ended."""
+NOTICED, NOW, LOG = "noticed", "now", "log"
+"""In the folder of a trial: the test that failed, the one that runs, and what was printed."""
 
 
 def warm_up() -> None:
     """Import what every trial needs. Call it once, before the first."""
+    sys.dont_write_bytecode = False  # every trial would compile the same again
+    sys.pycache_prefix = str(ROOT / ".mutation" / "bytecode")
     for each in LIBRARIES:
         importlib.import_module(each)
     midas = [name for name in sys.modules if name.split(".")[0] in ("midas", "webhook_gateway")]
     assert not midas, f"imported too early: {midas}"
 
 
-def start(trial: Trial, report: Path) -> int:
-    """Begin a trial; returns its process. `report` gets the name of the test that noticed."""
+def start_fresh(trial: Trial, folder: Path) -> int:
+    """Begin a trial that imports Midas with the defect in it; returns its process."""
+    broken = {trial.mutant.path: trial.mutant.source}
+    return fork(folder, lambda: run_stages(trial.tests, broken, Watcher(folder)))
+
+
+class Collected:
+    """A pytest session that has collected its tests, and starts trials instead of running them."""
+
+    def __init__(
+        self, reached_by: Mapping[str, Sequence[str]], go: Callable[["Collected"], None]
+    ) -> None:
+        self._reached_by = reached_by
+        self._go = go
+        self._functions: dict[tuple[str, str], list[types.FunctionType]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of the tests."""
+        self._session = session
+        for each in gc.get_objects():
+            if isinstance(each, types.FunctionType):
+                place = each.__code__.co_filename, each.__code__.co_qualname
+                self._functions.setdefault(place, []).append(each)
+        gc.freeze()
+        self._go(self)
+        return True
+
+    def start(self, trial: Trial, folder: Path) -> int:
+        """Begin a trial; returns its process."""
+        return fork(folder, lambda: self._run(trial.mutant, folder))
+
+    def _run(self, mutant: Mutant, folder: Path) -> int:
+        (function,) = self._functions[_file_of(mutant), mutant.function]
+        function.__code__ = _code_of(mutant)
+        session = self._session
+        items = {each.nodeid: each for each in session.items}
+        session.items = [items[name] for name in self._reached_by.get(place_of(mutant), ())]
+        session.testscollected = len(session.items)
+        session.config.pluginmanager.register(Watcher(folder))
+        with suppress(session.Failed):
+            run_tests(session)
+        return int(pytest.ExitCode.TESTS_FAILED if session.testsfailed else pytest.ExitCode.OK)
+
+
+def run_collected(
+    tests: Tests, reached_by: Mapping[str, Sequence[str]], go: Callable[[Collected], None]
+) -> int:
+    """Collect the tests, then `go`. Midas is imported by that: call it in a process of its own.
+
+    Returns pytest's exit status.
+    """
+    os.chdir(ROOT)
+    files = [each for stage in tests for each in stage]
+    return pytest.main([*_ARGUMENTS, "-qq", *files], plugins=[Collected(reached_by, go)])
+
+
+def place_of(mutant: Mutant) -> str:
+    """The function that it is in."""
+    return f"{mutant.path} {mutant.function}"
+
+
+def _code_of(mutant: Mutant) -> types.CodeType:
+    """The code of its function, with the defect in it."""
+    (code,) = (
+        each
+        for each in _functions(mutant.source, _file_of(mutant))
+        if each.co_qualname == mutant.function
+    )
+    return code
+
+
+def _file_of(mutant: Mutant) -> str:
+    return str(ROOT / mutant.path)
+
+
+def _functions(source: str, file: str) -> Iterator[types.CodeType]:
+    """The code of each function that is in no other, and of each method."""
+    inside = [compile(source, file, "exec")]
+    while inside:
+        for each in inside.pop().co_consts:
+            if isinstance(each, types.CodeType):
+                if each.co_flags & inspect.CO_OPTIMIZED:
+                    yield each
+                else:
+                    inside.append(each)
+
+
+def fork(folder: Path, run: Callable[[], int]) -> int:
+    """Run it in a process, which ends with what it returns. All it leaves is in the folder."""
     process = os.fork()
     if process:
         return process
-    code = _NO_TRIAL
+    code = NO_TRIAL
     try:
         os.setsid()
-        _be_quiet(report.with_suffix(".log"))
+        _be_quiet(folder / LOG)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
-        code = _run(trial, report)
+        code = run()
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def outcome(status: int, report: Path, began: float) -> Outcome:
-    """What an ended process says. Raises TrialFailed if it says nothing of the mutant."""
-    seconds = time.monotonic() - began
-    code = os.waitstatus_to_exitcode(status)
-    if code == 0:
-        return Outcome(Verdict.SURVIVED, "", seconds)
-    if code < 0:
-        return Outcome(Verdict.CAUGHT, f"ended by {signal.Signals(-code).name}", seconds)
-    if code in (_NO_TRIAL, pytest.ExitCode.NO_TESTS_COLLECTED):
-        raise TrialFailed(f"exit {code}\n{report.with_suffix('.log').read_text()}")
-    by = report.read_text() if report.exists() else "the tests cannot be imported"
-    return Outcome(Verdict.CAUGHT, by, seconds)
-
-
-_NO_TRIAL = 70
-"""The exit code of a trial that an error of its own has ended."""
 
 
 def _be_quiet(log: Path) -> None:
@@ -109,12 +169,12 @@ def _be_quiet(log: Path) -> None:
     os.open(os.devnull, os.O_RDONLY)
 
 
-def _run(trial: Trial, report: Path) -> int:
+def run_stages(tests: Tests, sources: Mapping[str, str], plugin: object, **known: object) -> int:
+    """Run the tests with these sources in place of the files, in which these names are known."""
     os.chdir(ROOT)
-    sys.meta_path.insert(0, _Broken(trial.mutant.path, trial.mutant.source))
-    watcher = _Watcher(report)
-    for stage in trial.tests:
-        code = pytest.main([*_ARGUMENTS, *stage], plugins=[watcher])
+    sys.meta_path.insert(0, _Instead(sources, known))
+    for stage in tests:
+        code = pytest.main([*_ARGUMENTS, *stage], plugins=[plugin])
         if code != pytest.ExitCode.OK:
             return int(code)
         _forget_tests()
@@ -122,9 +182,8 @@ def _run(trial: Trial, report: Path) -> int:
 
 
 _ARGUMENTS = (
-    *("-x", "-q", "-n0", "--import-mode=importlib", "-p", "no:cacheprovider"),
-    *("-o", "addopts=", "--hypothesis-seed=0", "--tb=line"),
-    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+    *("-x", "-q", "-s", "-n0", "--import-mode=importlib", "-p", "no:cacheprovider"),
+    *("-o", "addopts=", "-o", "timeout=0", "--hypothesis-seed=0", "--tb=line", "--assert=plain"),
     *("-W", "ignore:unclosed scandir iterator:ResourceWarning"),  # of the folders of pytest itself
 )
 
@@ -136,32 +195,40 @@ def _forget_tests() -> None:
             del sys.modules[name]
 
 
-class _Watcher:
-    """Writes down what noticed first."""
+class Watcher:
+    """Writes down which test runs, and which noticed first."""
 
-    def __init__(self, report: Path) -> None:
-        self._report = report
+    def __init__(self, folder: Path) -> None:
+        self._now = folder / NOW
+        self._noticed = folder / NOTICED
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test begins."""
+        self._now.write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A part of it has ended."""
         if report.failed:
-            self._noticed(report.nodeid)
+            self._write(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file was imported, or not."""
         if report.failed:
-            self._noticed(f"{report.nodeid} (cannot be imported)")
+            self._write(f"{report.nodeid} (cannot be imported)")
 
-    def _noticed(self, name: str) -> None:
-        if not self._report.exists():
-            self._report.write_text(name)
+    def _write(self, name: str) -> None:
+        if not self._noticed.exists():
+            self._noticed.write_text(name)
 
 
-class _Broken(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the one module with the defect."""
+class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the modules whose source is another one."""
 
-    def __init__(self, path: str, source: str) -> None:
-        self._path = path
-        self._source = source
-        self._name = path.removesuffix(".py").replace("/", ".")
+    def __init__(self, sources: Mapping[str, str], known: Mapping[str, object]) -> None:
+        names = {path.removesuffix(".py").replace("/", "."): path for path in sources}
+        self._paths = {name.removesuffix(".__init__"): path for name, path in names.items()}
+        self._sources = sources
+        self._known = known
 
     def find_spec(
         self,
@@ -169,12 +236,18 @@ class _Broken(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path: Sequence[str] | None,
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module, if it is this one."""
-        if name != self._name:
+        """The module, if it is one of these."""
+        if name not in self._paths:
             return None
-        return importlib.util.spec_from_loader(name, self, origin=self._path)
+        file = ROOT / self._paths[name]
+        inside = [str(file.parent)] if file.name == "__init__.py" else None
+        return importlib.util.spec_from_file_location(
+            name, file, loader=self, submodule_search_locations=inside
+        )
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Run the broken source."""
-        module.__file__ = str(ROOT / self._path)
-        exec(compile(self._source, module.__file__, "exec"), module.__dict__)  # noqa: S102
+        """Run the other source."""
+        path = self._paths[module.__name__]
+        module.__dict__.update(self._known)
+        code = compile(self._sources[path], str(ROOT / path), "exec")
+        exec(code, module.__dict__)  # noqa: S102
