@@ -1,5 +1,6 @@
 """What the flows decide about one row, each decision by itself: on a draft, without a world."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,18 +18,19 @@ from midas.charge import (
     ChargeState,
     ObservedBy,
 )
-from midas.errors import ChargeRefused, MidasError, OutcomeUnknown
+from midas.errors import ChargeRefused, MidasError, OutcomeUnknown, RefundNotAllowed
 from midas.event import PspEvent
 from midas.flows import charge as charge_flow
 from midas.flows import close, declined, reversal
+from midas.flows import refund as refund_flow
 from midas.flows.events import NotYet, _charge_of
 from midas.flows.observe import Ports, charge_told
 from midas.flows.payments import Payments, SystemClock
 from midas.limits import SETTLE_WINDOW
 from midas.payment import Draft, Order
-from midas.ports import NotDone, Refusal, Unknown
+from midas.ports import Done, NotDone, Refusal, Unknown
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Sent
+from midas.psp.transport import Answer, Lost, Sent
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
@@ -44,11 +46,17 @@ class Wire(DirectWire):
     def __init__(self) -> None:
         super().__init__(Lookalike("app_1"))
         self.asked: list[str] = []
+        self.answer: dict[str, Any] | Sent = {}
+        """What it says instead, or what of its answer is changed."""
 
     async def send(self, request: Prepared, limit: timedelta) -> Sent:
         """As it is, and noted."""
         self.asked.append(request.method)
-        return await super().send(request, limit)
+        if not isinstance(self.answer, dict):
+            return self.answer
+        told = await super().send(request, limit)
+        assert isinstance(told, Answer)
+        return replace(told, body=json.dumps(json.loads(told.body) | self.answer).encode())
 
 
 @pytest.fixture
@@ -312,6 +320,39 @@ async def test_how_an_answer_is_had_again(
     charge = one(channel=channel, charge_id=charge_id, created_at=ports.store.now())
     await charge_flow._fresh_answer(ports, charge)
     assert wire.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "waits"),
+    [
+        ({}, True),
+        ({"amount": 1}, False),
+        ({"paid": True, "time_paid": int(NOON.timestamp())}, False),
+        (Lost("timeout"), False),
+        (Answer(404, b'{"error":{"type":"invalid_request_error","param":"id"}}', ""), False),
+    ],
+    ids=["unpaid", "another amount", "paid", "no answer", "not found"],
+)
+async def test_what_is_over_by_our_own_clock_is_asked_about(
+    ports: Ports, wire: Wire, answer: dict[str, Any] | Sent, waits: bool
+) -> None:
+    """It is handed out again only if Ping++ shows just this charge, still waiting for its payer."""
+    made = await ports.psp.create_charge(one(created_at=ports.store.now()))
+    assert isinstance(made, Done)
+    over = one(charge_id=made.answer.charge_id, expires_at=NOON - timedelta(seconds=1))
+    wire.answer = answer
+    assert await charge_flow._can_be_paid(ports, over) is waits
+    assert wire.asked == ["POST", "GET"]
+
+
+async def test_a_charge_without_an_id_is_not_asked_about(ports: Ports, wire: Wire) -> None:
+    """Nobody can tell Ping++ which one is meant: it is not paid, nor handed out when it is over."""
+    charge = one(charge_id=None, expires_at=NOON)
+    assert await charge_flow._can_be_paid(ports, charge) is False
+    with pytest.raises(RefundNotAllowed) as refused:
+        await refund_flow._fetch(ports, Order(KEY, charges=(charge,)), charge)
+    assert refused.value.reason == "ORDER_NOT_PAID"
+    assert wire.asked == []
 
 
 def test_an_event_of_a_charge_that_is_gone_waits() -> None:

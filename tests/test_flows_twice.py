@@ -11,16 +11,19 @@ from midas import limits
 from midas.charge import ChargeState
 from midas.errors import (
     ChargeStillOpen,
+    MidasError,
     OutcomeUnknown,
+    Overloaded,
+    RefundExceedsRemaining,
     RefundNotAllowed,
     StorageUnavailable,
 )
 from midas.flows.terms import RefundTerms
-from midas.payment import Change, Order
+from midas.payment import REFUND_INTENDED, Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, Sent
-from midas.refund import RefundState
+from midas.refund import Refund, RefundState
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import BAR_CODE, TERMS
 from tests.faults.world import Failed, FaultyStore, FaultyWire, World
@@ -92,6 +95,61 @@ async def test_of_two_paid_charges_neither_is_refunded_by_guessing(world: World)
     assert world.lookalike.refunds_of(first) == []
 
 
+async def test_one_refund_asked_for_at_two_processes_is_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one writes it down and sends it just before this one does: this one finds it."""
+    charge_id = await charge_and_pay(world)
+    other, commit = world.another_process(), FaultyStore.commit
+    met: list[Refund] = []
+
+    async def overtaken(self: FaultyStore, change: Change) -> bool:
+        if not met and change.new_refunds:
+            monkeypatch.undo()
+            met.append((await other.refund(by_order("r1", 40))).refund)
+        return await commit(self, change)
+
+    monkeypatch.setattr(FaultyStore, "commit", overtaken)
+    again = await world.payments.refund(by_order("r1", 40))
+    assert [again.refund] == met
+    assert len(world.lookalike.refunds_of(charge_id)) == 1
+    events = [each.event for each in await world.disk.journal(KEY)]
+    assert events.count(REFUND_INTENDED) == 1
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by order", "by charge"])
+@pytest.mark.parametrize(
+    ("end", "reason"), [(False, "CHARGE_PENDING"), (True, "CHARGE_CLOSED")], ids=["open", "closed"]
+)
+async def test_what_nobody_paid_is_not_given_back(
+    world: World, named: bool, end: bool, reason: str
+) -> None:
+    """Ping++ is asked first, since a webhook may be on its way; then nothing is sent."""
+    made = await world.payments.charge(world.terms)
+    charge_id = made.charge.charge_id or ""
+    terms = RefundTerms("r1", "", charge_id, 40, "back") if named else by_order("r1", 40)
+    if end:
+        world.pass_time(3 * 3600)
+    with pytest.raises(RefundNotAllowed) as refused:
+        await world.payments.refund(terms)
+    assert refused.value.reason == reason
+    assert world.lookalike.refunds_of(charge_id) == []
+    assert (await world.order()).refunds == ()
+
+
+async def test_the_last_fen_is_given_back_once(world: World) -> None:
+    """What is left is what a refund of no amount gives back; with nothing left there is none."""
+    charge_id = await charge_and_pay(world)
+    amounts = (world.terms.amount - 1, 0)
+    for number, amount in enumerate(amounts):
+        await world.payments.refund(by_order(f"r{number}", amount))
+    for amount in (0, 1):
+        with pytest.raises(RefundExceedsRemaining):
+            await world.payments.refund(by_order("r9", amount))
+    made = [each["amount"] for each in world.lookalike.refunds_of(charge_id)]
+    assert sorted(made) == [1, world.terms.amount - 1]
+
+
 @pytest.mark.parametrize("gone", [0, 1], ids=["first", "second"])
 async def test_the_charge_that_still_holds_money_is_refunded(world: World, gone: int) -> None:
     """Of two paid charges one was given back in full: by the order's number it is the other's."""
@@ -116,6 +174,43 @@ async def test_after_a_reversal_nobody_is_told_that_nothing_was_sent(
     assert isinstance(told.error, ChargeStillOpen | OutcomeUnknown)
 
 
+@pytest.mark.parametrize("failure", [StorageUnavailable, Overloaded])
+@pytest.mark.parametrize("path", ["/charges", "/refunds"])
+async def test_after_a_post_nobody_is_told_that_nothing_was_sent(
+    world: World,
+    path: str,
+    failure: type[MidasError],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What Ping++ answered cannot be written, nor read anew: the outcome is unknown."""
+    if path == "/refunds":
+        await charge_and_pay(world)
+    sent = no_commit_after(monkeypatch, path, failure)
+    with pytest.raises(OutcomeUnknown):
+        await (
+            world.payments.charge(world.terms)
+            if path == "/charges"
+            else world.payments.refund(by_order("r1", 40))
+        )
+    assert sent == [path.strip("/")]
+
+
+async def test_a_refund_that_has_ended_is_not_asked_about(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query asks for each charge, and for each refund that is on its way."""
+    charge_id = await charge_and_pay(world)
+    await world.payments.refund(by_order("r1", 40))
+    world.lookalike.plan_refund("pending")
+    await world.payments.refund(by_order("r2", 10))
+    done, pending = sorted(world.lookalike.refunds_of(charge_id), key=lambda each: -each["amount"])
+    asked = requests_of(monkeypatch, "GET")
+    order = await refreshed(world)
+    assert [each.state for each in order.refunds] == [RefundState.SUCCEEDED, RefundState.PENDING]
+    assert any(pending["id"] in each for each in asked)
+    assert not any(done["id"] in each for each in asked)
+
+
 async def test_a_superseded_charge_that_is_paid_is_not_reversed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +222,7 @@ async def test_a_superseded_charge_that_is_paid_is_not_reversed(
     old = (await world.order()).charge(first.charge.out_trade_no)
     assert (old.state, old.superseded) == (ChargeState.PENDING, True)
     world.lookalike.pay(old.charge_id or "")
-    posts = posts_of(monkeypatch)
+    posts = requests_of(monkeypatch, "POST")
     await world.settle()
     old = (await world.order()).charge(first.charge.out_trade_no)
     assert old.state is ChargeState.SUCCEEDED
@@ -196,7 +291,9 @@ def carry_out_twice(patch: pytest.MonkeyPatch, *, answered: bool) -> None:
     patch.setattr(FaultyWire, "send", twice)
 
 
-def no_commit_after(patch: pytest.MonkeyPatch, path: str) -> list[str]:
+def no_commit_after(
+    patch: pytest.MonkeyPatch, path: str, failure: type[MidasError] = StorageUnavailable
+) -> list[str]:
     """The database takes nothing any more once a POST to this path was carried out."""
     send, commit = FaultyWire.send, FaultyStore.commit
     sent: list[str] = []
@@ -209,7 +306,7 @@ def no_commit_after(patch: pytest.MonkeyPatch, path: str) -> list[str]:
 
     async def gone(self: FaultyStore, change: Change) -> bool:
         if sent:
-            raise StorageUnavailable
+            raise failure
         return await commit(self, change)
 
     patch.setattr(FaultyWire, "send", noticed)
@@ -229,18 +326,18 @@ def answer_posts_to(patch: pytest.MonkeyPatch, path: str, answer: Answer) -> Non
     patch.setattr(FaultyWire, "send", answered)
 
 
-def posts_of(patch: pytest.MonkeyPatch) -> list[str]:
-    """The POSTs from now on."""
+def requests_of(patch: pytest.MonkeyPatch, method: str) -> list[str]:
+    """The requests by this method from now on."""
     send = FaultyWire.send
-    posts: list[str] = []
+    sent: list[str] = []
 
     async def noted(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
-        if request.method == "POST":
-            posts.append(request.url)
+        if request.method == method:
+            sent.append(request.url)
         return await send(self, request, limit)
 
     patch.setattr(FaultyWire, "send", noted)
-    return posts
+    return sent
 
 
 def spoil(patch: pytest.MonkeyPatch, world: World) -> None:

@@ -58,7 +58,7 @@ class Scripted:
         self.lease, self.settle = real.lease, real.settle
         self.learn_floor, self.raise_floor = real.learn_floor, real.raise_floor
         self.since_possible_loss = real.since_possible_loss
-        self.writes = 0
+        self.writes = self.reads = 0
         self.writing = asyncio.Event()
         self.fetch_fails: Exception | None = None
 
@@ -69,6 +69,7 @@ class Scripted:
 
     async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
         """Read, unless reads are to fail."""
+        self.reads += 1
         if self.fetch_fails is not None:
             raise self.fetch_fails
         return await self._real.fetch(sql, parameters)

@@ -82,6 +82,36 @@ async def test_a_lost_commit_is_not_taken_for_that_of_a_rival(database_url: str)
         assert (await store.load("o1")).charges == order_there.new_charges
 
 
+@pytest.mark.parametrize(
+    ("script", "looks", "writes"),
+    [
+        ([], 0, 1),
+        ([NotWritten("locked")], 0, 2),
+        ([LOST], 1, 2),
+        ([("after", LOST)], 1, 1),
+        ([("late", LOST)], 2, 2),
+    ],
+    ids=["written", "locked", "before", "after", "late"],
+)
+async def test_only_what_is_in_doubt_is_looked_for(
+    sqlite_url: str, script: list[object], looks: int, writes: int
+) -> None:
+    """Before it is written again, and after that where it lost: perhaps against itself.
+
+    What is found is not written again.
+    """
+    store, database = scripted_store(sqlite_url, *script)
+    async with store:
+        assert await store.commit(intent("o1")) is True
+        assert (database.reads, database.writes) == (looks * READS_OF_A_LOOK, writes)
+        assert await store.commit(intent("o1")) is False
+        assert database.reads == looks * READS_OF_A_LOOK
+
+
+READS_OF_A_LOOK = 2
+"""The orders, and the journal."""
+
+
 async def test_doubt_and_a_refused_row_in_one_batch(database_url: str) -> None:
     """A batch that landed is answered True row by row, though its repetition meets a taken key."""
     store, _ = scripted_store(database_url, LOST)
