@@ -188,6 +188,13 @@ class Charge:
         return self.answer.startswith(REVERSING) or (self.is_declined and self.answer == WITHDRAWN)
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether its closing began, so that it is handed out no more."""
+        return self.answer is not None and (
+            self.answer == WITHDRAWN or self.answer.startswith(REVERSING)
+        )
+
+    @property
     def is_second(self) -> bool:
         """Whether Ping++ made it beside another one of the number that was asked for (I1).
 
@@ -322,15 +329,24 @@ def observe(
 
 
 def _may_be_reversed_yet(charge: Charge, seen: ChargeObservation) -> bool:
-    """A declined bar code ends with its time all the same: it is reversed again until then."""
-    lapsed = seen.said is ChargeSaid.LAPSED and charge.state is ChargeState.PENDING
-    return seen.said is ChargeSaid.PAID or lapsed
+    """Whether a reversal may still end it otherwise: after a failed payment comes another one.
+
+    A declined bar code ends with its time all the same: it is reversed again until then.
+    """
+    if seen.said is (ChargeSaid.WAITING if charge.is_declined else ChargeSaid.LAPSED):
+        return True
+    return seen.said in (ChargeSaid.PAID, ChargeSaid.PAYMENT_FAILED)
 
 
 def _without_settled_reversal(charge: Charge, seen: ChargeObservation) -> Charge:
     """What no reversal can change any more counts as on any other charge."""
     settled = seen.settled_before is not None and charge.updated_at <= seen.settled_before
-    return changed(charge, answer=WITHDRAWN) if settled and charge.is_being_reversed else charge
+    return not_being_reversed(charge) if settled and charge.is_being_reversed else charge
+
+
+def not_being_reversed(charge: Charge) -> Charge:
+    """The same once no reversal can take its payment back any more; it is handed out no more."""
+    return changed(charge, answer=None if charge.is_declined else WITHDRAWN)
 
 
 _S = ChargeState

@@ -296,8 +296,8 @@ class Draft:
             watched = charge.state is ChargeState.PENDING and charge.superseded
             if charge.operator_reason and (watched or charge.state is ChargeState.SUBMITTING):
                 left = changed(charge, due_at=None)
-                if watched and charge.is_being_reversed:
-                    left = changed(left, answer=charges.WITHDRAWN)
+                if charge.is_being_reversed:
+                    left = charges.not_being_reversed(left)
                 self._charges[charge.out_trade_no] = left
         for refund in self._refunds.values():
             if refund.operator_reason and refund.state is RefundState.SUBMITTING:
@@ -651,7 +651,7 @@ def _is_quiet(event: str, by: str, looks: int) -> bool:
     A webhook that is quarantined says something new, though the reason be the same. Callers may
     look as often as they like, and nobody counts that; of Midas's own looks the first ones show.
     """
-    if event.endswith(_RAISED):
+    if event.endswith((*_RAISED, "_is_being_reversed")):
         return by != ObservedBy.WEBHOOK
     unknown = event.endswith(_UNKNOWN)
     often = by == ObservedBy.QUERY or looks >= _UNKNOWN_LINES

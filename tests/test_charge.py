@@ -521,15 +521,50 @@ def test_a_payment_is_believed_once_the_last_reversal_has_settled(
     assert machine.observe(charge, told, order_paid=False).charge.state is state
 
 
-def test_the_time_of_a_charge_is_not_over_while_a_reversal_may_take_it_back() -> None:
-    """It may have been paid; a declined bar code is reversed until its time is over."""
-    charge = replace(a_charge(), answer=REVERSING)
-    outcome = machine.observe(charge, seen(ChargeSaid.LAPSED), order_paid=False)
-    assert (outcome.charge, outcome.notice) == (charge, None)
-    declined = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", answer=REVERSING)
-    assert declined.is_declined
-    outcome = machine.observe(declined, seen(ChargeSaid.LAPSED), order_paid=False)
-    assert outcome.charge.state is ChargeState.CLOSED
+MARKED = replace(a_charge(), answer=REVERSING)
+MARKED_BAR_CODE = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", answer=REVERSING)
+
+
+@pytest.mark.parametrize(
+    ("charge", "said", "state"),
+    [
+        (MARKED, ChargeSaid.WAITING, ChargeState.PENDING),
+        (MARKED, ChargeSaid.LAPSED, ChargeState.PENDING),
+        (MARKED, ChargeSaid.PAYMENT_FAILED, ChargeState.PENDING),
+        (MARKED, ChargeSaid.REVERSED, ChargeState.CLOSED),
+        (MARKED, ChargeSaid.PAID_THEN_REVERSED, ChargeState.REVERSED),
+        (MARKED_BAR_CODE, ChargeSaid.PAID, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeSaid.WAITING, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeSaid.PAYMENT_FAILED, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeSaid.LAPSED, ChargeState.CLOSED),
+        (MARKED_BAR_CODE, ChargeSaid.REVERSED, ChargeState.CLOSED),
+        (MARKED_BAR_CODE, ChargeSaid.PAID_THEN_REVERSED, ChargeState.REVERSED),
+    ],
+)
+def test_what_is_believed_while_a_reversal_may_be_on_its_way(
+    charge: Charge, said: ChargeSaid, state: ChargeState
+) -> None:
+    """What the reversal comes to, and nothing that it could undo.
+
+    The payer may pay after all when a payment failed, or a charge seems to be over. A declined bar
+    code is reversed again until its time is over.
+    """
+    after = machine.observe(charge, seen(said), order_paid=False).charge
+    assert after.state is state
+    assert after.is_withdrawn is (state in (ChargeState.PENDING, ChargeState.SUBMITTING))
+
+
+@pytest.mark.parametrize("answer", [None, "{}", WITHDRAWN, REVERSING])
+def test_what_is_withdrawn(answer: str | None) -> None:
+    """That is handed out no more."""
+    charge = replace(a_charge(), answer=answer)
+    assert charge.is_withdrawn is (answer in (WITHDRAWN, REVERSING))
+
+
+def test_a_declined_bar_code_that_no_reversal_can_take_back_is_as_before() -> None:
+    """Its next state is for Ping++ to tell; another charge was never handed out meanwhile."""
+    assert machine.not_being_reversed(MARKED_BAR_CODE).answer is None
+    assert machine.not_being_reversed(MARKED).answer == WITHDRAWN
 
 
 def test_what_is_booked_already_and_what_is_silent() -> None:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 
 from midas import limits, schedule
 from midas.charge import (
-    WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeObservation,
@@ -140,7 +139,7 @@ async def without_asking(
     if blocking.operator_reason or blocking.state is ChargeState.SUBMITTING:
         raise _stuck(blocking)
     same = blocking.terms_digest == charge_digest(terms) and not _seems_over(ports, blocking)
-    if not blocking.answer or not same:
+    if blocking.answer is None or blocking.is_withdrawn or not same:
         raise refused
     return ChargeResult(order, blocking, blocking.answer, reused=True)
 
@@ -229,7 +228,7 @@ def _can_be_handed_out(charge: Charge) -> bool:
 
 def _has_made_way(charge: Charge) -> bool:
     """Whether another process has begun to close it, so that it is handed out no more."""
-    return charge.superseded or charge.answer == WITHDRAWN
+    return charge.superseded or charge.is_withdrawn
 
 
 _HANDED_OUT = (ChargeState.PENDING, ChargeState.SUCCEEDED)
@@ -323,7 +322,7 @@ def _seems_over(ports: Ports, charge: Charge) -> bool:
 
 async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeResult | None:
     """The same charge with what the client SDK needs; None if that cannot be had any more."""
-    if charge.answer == WITHDRAWN:
+    if charge.is_withdrawn:
         return None
     if charge.answer is not None:
         return ChargeResult(order, charge, charge.answer, reused=True)

@@ -67,7 +67,7 @@ def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], 
 
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
-        if charge.state is ChargeState.PENDING and charge.answer != WITHDRAWN:
+        if charge.state is ChargeState.PENDING and not charge.is_withdrawn:
             closing = changed(charge, answer=WITHDRAWN)
             draft.put_charge(closing, "charge_closing", ports.store.now(), ObservedBy.QUERY)
 

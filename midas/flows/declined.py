@@ -12,20 +12,36 @@ charge is made. Money that still comes is late, and a duplicate payment if the n
 paid. The row's `failure_code` says that it was declined, so that whoever finds it goes on here.
 
 The mark is committed before the reversal leaves, and only while nothing is known to be paid. From
-then on the reversal is gone through with, and a payment that it met is given back: nobody may be
-told of one that a reversal on its way takes back in silence.
+then on nobody is told of a payment that a reversal on its way may take back: it is reversed again,
+and given back, or believed once no reversal can be on its way any more (`reversal.py`).
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from midas.charge import Charge, ChargeFacts, ChargeSaid, ObservedBy
+from midas.charge import Charge, ChargeFacts, ChargeSaid, ObservedBy, not_being_reversed
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import not_shown
-from midas.flows.observe import Ports, change, charge_seen, charge_silent, charge_told, see_charge
-from midas.flows.reversal import can_be_taken_back, new_mark, reverse
+from midas.flows.observe import (
+    Ports,
+    change,
+    charge_seen,
+    charge_silent,
+    charge_told,
+    load_again,
+    see_charge,
+)
+from midas.flows.reversal import (
+    can_be_taken_back,
+    is_mark,
+    lease,
+    mark_of,
+    new_mark,
+    not_answered,
+    reverse,
+)
 from midas.payment import Draft, Order
 from midas.ports import Unknown
 from midas.records import changed
@@ -54,18 +70,29 @@ async def settle_declined(
         return await change(ports, order, _listed(ports, charge, found, by))
     mark = new_mark(ports)
     order = await change(ports, order, _marked(ports, out_trade_no, mark, by))
-    if order.charge(out_trade_no).answer != mark:
+    marked = order.charge(out_trade_no)
+    if not is_mark(marked, mark):
         return order  # it was paid before
-    reversal = await reverse(ports, found[0].charge_id, deadline)
+    reversal = await reverse(ports, marked, found[0].charge_id, deadline)
     try:
+        if isinstance(reversal, Unknown):
+            order = await load_again(ports, order)  # it may be told as paid by now
         return await change(ports, order, _reversal_answered(ports, charge, mark, reversal, by))
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(order.order_no, out_trade_no) from None
 
 
 def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
-    """One that is paid is reversed only if a reversal of it may be on its way already."""
-    if found.reversed or (found.paid and not charge.is_being_reversed):
+    """One that is paid is reversed only if a reversal of it may be on its way already.
+
+    The shop waits, and another reversal tells at once what became of it. It does so for the settle
+    window: what is never answered must be believed some day.
+    """
+    if found.reversed or charge.operator_reason:
+        return False
+    paid_at = found.paid_at or charge.created_at
+    just_paid = ports.store.now() < paid_at + ports.settle_window
+    if found.paid and not (charge.is_being_reversed and just_paid):
         return False
     return can_be_taken_back(ports, charge, found)
 
@@ -97,8 +124,9 @@ def _listed(
 def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Callable[[Draft], None]:
     def decide(draft: Draft) -> None:
         charge, now = draft.charge(out_trade_no), ports.store.now()
-        if charge.is_declined:
-            marked = changed(charge, answer=mark, updated_at=now)
+        if charge.is_declined and not charge.operator_reason:
+            answer, due_at = mark_of(charge, mark), lease(ports, now)
+            marked = changed(charge, answer=answer, updated_at=now, due_at=due_at)
             draft.put_charge(marked, "charge_closing", now, by)
 
     return decide
@@ -112,11 +140,13 @@ def _reversal_answered(
 
     def decide(draft: Draft) -> None:
         charge = draft.charge(before.out_trade_no)
-        if charge.answer == mark and seen.said is ChargeSaid.PAID:
-            # It was paid, and is not reversed by this; nobody has sent another one meanwhile.
-            draft.reschedule_charge(changed(charge, answer=None))
         waits = seen.said is ChargeSaid.WAITING
+        if charge.answer == mark and seen.facts is not None and not waits:
+            # It is not reversed by this; nobody has sent another one meanwhile.
+            draft.reschedule_charge(not_being_reversed(charge))
         see_charge(draft, before.out_trade_no, silent if waits else seen)
+        if isinstance(told, Unknown):
+            not_answered(draft, before.out_trade_no, ports.store.now(), by)
 
     return decide
 

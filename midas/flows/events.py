@@ -60,7 +60,7 @@ class NotYet(Exception):
 
 
 class NotAsked(NotYet):
-    """Because Ping++ could not be asked: that may last."""
+    """Because Ping++ could not be asked, or its answer is not believed yet: that may last."""
 
 
 def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEvent | None]:
@@ -248,7 +248,7 @@ def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False
         if not whatever and not (is_it and charge.state in _PAID):
             raise NotYet("charge_not_paid_yet" if is_it else "charge_not_known_yet")
         if charge.is_being_reversed:
-            raise NotYet("charge_is_being_reversed")
+            raise NotAsked("charge_is_being_reversed")
         if not is_it:
             reason = f"Ping++ told of a refund of {said.charge_id} under this number"
             raised = changed(charge, operator_reason=reason, updated_at=now)

@@ -278,11 +278,13 @@ def _call_a_person(row: _Row) -> _Row:
 
 
 def _next_charge_look(charge: Charge, seen: ChargeObservation) -> datetime | None:
-    webhook = seen.by is ObservedBy.WEBHOOK  # whoever reverses it has the row for now
-    if charge.operator_reason or (webhook and charge.is_being_reversed):
+    if charge.operator_reason:
         return charge.due_at
     if charge.state is ChargeState.SUBMITTING or charge.is_being_reversed:
-        return schedule.next_resolve(seen.at, charge.looks)
+        soon = schedule.next_resolve(seen.at, charge.looks)
+        if charge.is_being_reversed and seen.facts is not None and charge.due_at is not None:
+            return max(soon, charge.due_at)  # whoever reverses it has the row until then
+        return soon
     if charge.state is ChargeState.PENDING:
         return schedule.next_poll(seen.at, charge.looks)
     return None

@@ -14,21 +14,29 @@ called.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
 from midas import schedule
 from midas.charge import (
     REVERSING,
-    WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeSaid,
     ChargeState,
     ObservedBy,
     mismatches,
+    not_being_reversed,
     of_another_account,
 )
 from midas.flows.deadline import NO_DEADLINE, Deadline
-from midas.flows.observe import Ports, change, charge_silent, charge_told, see_charge
+from midas.flows.observe import (
+    Ports,
+    change,
+    charge_silent,
+    charge_told,
+    load_again,
+    see_charge,
+)
 from midas.flows.unknown import refused
 from midas.payment import Draft, Order
 from midas.ports import Done, Unknown
@@ -40,6 +48,36 @@ def new_mark(ports: Ports) -> str:
     return REVERSING + ports.store.new_change_id()
 
 
+def mark_of(charge: Charge, only: str) -> str:
+    """The mark as this charge gets it: on a marked one an earlier reversal may arrive yet."""
+    return only + _AGAIN if charge.is_being_reversed else only
+
+
+def is_mark(charge: Charge, only: str) -> bool:
+    """Whether the charge has this mark, so that its reversal may leave."""
+    return charge.answer in (only, only + _AGAIN)
+
+
+_AGAIN = " again"
+
+
+def lease(ports: Ports, now: datetime) -> datetime:
+    """Until when a marked row is left to whoever reverses it."""
+    return schedule.while_in_flight(now, ports.psp.total_timeout)
+
+
+def not_answered(draft: Draft, out_trade_no: str, now: datetime, by: ObservedBy) -> None:
+    """Call a person for a payment that was believed although this reversal may take it back.
+
+    The database lost the mark, say. Ping++ would not tell of it (pingpp.md section 4).
+    """
+    charge = draft.charge(out_trade_no)
+    if charge.state is ChargeState.SUCCEEDED and not charge.operator_reason:
+        reason = "a reversal that was not answered may take this payment back"
+        called = changed(charge, operator_reason=reason, updated_at=now)
+        draft.put_charge(called, "charge_needs_operator", now, by)
+
+
 def can_be_taken_back(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """Whether a reversal of what Ping++ shows would be one of our charge, and might succeed."""
     return not mismatches(charge, found) and ports.psp.can_reverse(charge.channel)
@@ -49,17 +87,30 @@ def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """Whether a pending charge that makes way, and stands so at Ping++, is to be reversed."""
     if charge.operator_reason or not can_be_taken_back(ports, charge, found):
         return False
-    return charge_told(ports, charge, found, ObservedBy.QUERY).said is ChargeSaid.WAITING
+    return charge_told(ports, charge, found, ObservedBy.QUERY).said in _PAYABLE
+
+
+_PAYABLE = (ChargeSaid.WAITING, ChargeSaid.PAYMENT_FAILED)
+"""After a payment that failed the payer may try another one."""
 
 
 async def reverse(
-    ports: Ports, charge_id: str, deadline: Deadline = NO_DEADLINE
+    ports: Ports, marked: Charge, charge_id: str, deadline: Deadline = NO_DEADLINE
 ) -> ChargeFacts | Unknown:
-    """How the charge stands once this reversal was carried out or refused; else Unknown."""
-    reversal = await ports.psp.reverse_charge(charge_id, deadline.left())
-    if refused(reversal):
-        reversal = await ports.psp.retrieve_charge(charge_id, deadline.left())
-    return reversal.answer if isinstance(reversal, Done) else Unknown("not_reversed")
+    """How the charge stands once this reversal was carried out or refused; else Unknown.
+
+    It leaves only while the row is ours: after that somebody else may have believed a payment.
+    """
+    now = ports.store.now()
+    left = schedule.time_for_call(now, marked.due_at or now, ports.psp.total_timeout)
+    told = await ports.psp.reverse_charge(charge_id, deadline.at_most(left))
+    if refused(told):
+        told = await ports.psp.retrieve_charge(charge_id, deadline.left())
+    elif isinstance(told, Done) and not told.answer.reversed:
+        return Unknown("not_reversed_yet")  # only `reversed` ends it (pingpp.md section 9)
+    if isinstance(told, Done) and not of_another_account(marked, told.answer):
+        return told.answer
+    return Unknown("not_reversed")
 
 
 async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:
@@ -71,14 +122,12 @@ async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) 
     number, only = charge.out_trade_no, new_mark(ports)
     order = await change(ports, order, _marked(ports, number, only, by))
     marked = order.charge(number)
-    if marked.answer not in (only, only + _AGAIN) or marked.charge_id is None:
+    if not is_mark(marked, only) or marked.charge_id is None:
         return order  # it was paid or closed before
-    answer = await reverse(ports, marked.charge_id)
+    answer = await reverse(ports, marked, marked.charge_id)
+    if isinstance(answer, Unknown):
+        order = await load_again(ports, order)  # it may be told as paid by now
     return await change(ports, order, _answered(ports, marked, only, answer, by))
-
-
-_AGAIN = " again"
-"""At the end of a mark that was put on a marked charge: an earlier reversal may arrive yet."""
 
 
 def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Callable[[Draft], None]:
@@ -87,9 +136,8 @@ def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Calla
     def decide(draft: Draft) -> None:
         charge, now = draft.charge(out_trade_no), ports.store.now()
         if charge.state is ChargeState.PENDING and not charge.operator_reason:
-            due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
-            mark = only + _AGAIN if charge.is_being_reversed else only
-            closing = {"answer": mark, "superseded": True, "updated_at": now, "due_at": due_at}
+            answer, due_at = mark_of(charge, only), lease(ports, now)
+            closing = {"answer": answer, "superseded": True, "updated_at": now, "due_at": due_at}
             draft.put_charge(changed(charge, **closing), "charge_closing", now, by)
 
     return decide
@@ -101,15 +149,15 @@ def _answered(
     """`only`: the mark that says that no other reversal than this one can be on its way."""
     if isinstance(answer, Unknown):
         seen = charge_silent(ports, answer, by)
-    elif of_another_account(charge, answer):
-        seen = charge_silent(ports, Unknown("not_shown"), by)
     else:
         seen = charge_told(ports, charge, answer, by)
 
     def decide(draft: Draft) -> None:
         now = draft.charge(charge.out_trade_no)
         if seen.facts is not None and now.answer == only:
-            draft.reschedule_charge(changed(now, answer=WITHDRAWN))
+            draft.reschedule_charge(not_being_reversed(now))
         see_charge(draft, charge.out_trade_no, seen)
+        if seen.facts is None:
+            not_answered(draft, charge.out_trade_no, seen.at, by)
 
     return decide

@@ -1,5 +1,6 @@
 """A declined bar code gives way to the next one as soon as it certainly cannot be paid (B6)."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from midas.payment import Change
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
+from tests.fakes.psp import deliver
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import BAR_CODE, NEXT_CODE, insist_on_charge
 from tests.faults.world import Failed, FaultyStore, FaultyWire, World
@@ -176,6 +178,158 @@ async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
     assert (await first(world)).state is ChargeState.REVERSED
     assert world.lookalike.charge(charge_id)["reversed"]
     assert await told(world) == ["PAY_ORDER_CLOSED"]
+
+
+NO = b'{"error":{"type":"invalid_request_error","message":"too late"}}'
+
+
+@pytest.mark.parametrize("lost", [Lost("timeout"), Answer(402, b'{"error":{"code":"odd"}}', "")])
+async def test_a_payment_is_believed_once_no_reversal_can_be_on_its_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: Sent
+) -> None:
+    """However often a reversal is not answered: the payer has paid, and must not wait for ever."""
+    world.lookalike.decline_bar_code()
+    instead_of(monkeypatch, REVERSE, lost)
+    await refused(world)
+    world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
+    await world.webhooks.send_owed()
+    assert SETTLE_WINDOW < await until_ended(world) < 3 * SETTLE_WINDOW
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+    assert await told(world) == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier one was lost, and takes the payment back after all."""
+    world.lookalike.decline_bar_code()
+    send, reversals = FaultyWire.send, []
+
+    async def lost_then_refused(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if not request.url.endswith(REVERSE):
+            return await send(self, request, limit)
+        reversals.append(request)
+        return Lost("timeout") if len(reversals) == 1 else Answer(400, NO, "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaultyWire, "send", lost_then_refused)
+        await refused(world)
+        world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
+        await world.webhooks.send_owed()
+        await look(world)
+        assert len(reversals) == 2
+        assert await told(world) == []
+    deliver(world.lookalike, reversals[0])
+    await world.settle()
+    assert await told(world) == ["PAY_ORDER_CLOSED"]
+
+
+async def look(world: World) -> None:
+    """Let the resolver look as soon as it is due."""
+    due_at = world.next_due()
+    assert due_at is not None
+    world.disk.clock = max(world.disk.clock, due_at)
+    await world.payments.resolve_due()
+
+
+async def test_while_one_process_reverses_no_other_one_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its refusal would be taken for the end of both."""
+    world.lookalike.decline_bar_code()
+    other, send, reversals = world.another_process(), FaultyWire.send, 0
+
+    async def slow(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        nonlocal reversals
+        if request.url.endswith(REVERSE):
+            reversals += 1
+            world.pass_time(limit.total_seconds())
+            await other.resolve_due()
+        return await send(self, request, limit)
+
+    monkeypatch.setattr(FaultyWire, "send", slow)
+    assert isinstance(await refused(world), ChargeRefused)
+    assert reversals == 1
+
+
+async def test_what_a_person_looks_at_is_not_reversed_and_is_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a day without an answer, whoever asks."""
+    world.lookalike.decline_bar_code()
+    reversals = instead_of(monkeypatch, REVERSE, Lost("timeout"))
+    await refused(world)
+    while not (await first(world)).operator_reason:
+        await look(world)
+    sent = len(reversals)
+    await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
+    assert len(reversals) == sent
+    world.lookalike.pay_late(world.lookalike.unpaid_bar_codes()[0])
+    await world.webhooks.send_owed()
+    assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
+async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database lost the mark while the reversal was on its way, and Ping++ tells of none."""
+    world = World(Chooser((), most_faults=0), BAR_CODE, loses=3)
+    world.listens = True
+    world.lookalike.decline_bar_code()
+    send = FaultyWire.send
+
+    async def fail_over(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if not request.url.endswith(REVERSE):
+            return await send(self, request, limit)
+        world.fail_over()
+        world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
+        await world.webhooks.send_owed()
+        assert await told(world) == ["PAY_ORDER_SUCCESS"]
+        return Lost("timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaultyWire, "send", fail_over)
+        await refused(world)
+    assert world.failed_over
+    paid = await first(world)
+    assert (paid.state, bool(paid.operator_reason)) == (ChargeState.SUCCEEDED, True)
+
+
+async def test_a_resolver_that_has_looked_before_the_mark_hands_nothing_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It saw an unpaid charge, and writes that after another process has marked it."""
+    world.lookalike.decline_bar_code()
+    other, commit = world.another_process(), FaultyStore.commit
+    marked, looked = asyncio.Event(), asyncio.Event()
+    resolving: list[asyncio.Task[object]] = []
+
+    async def after_the_mark(self: FaultyStore, change: Change) -> bool:
+        if self is other.ports.store:
+            looked.set()
+            await marked.wait()
+        return await commit(self, change)
+
+    async def answered_late() -> None:
+        world.pass_time(33)
+        resolving.append(asyncio.create_task(other.resolve_due()))
+        await looked.wait()
+
+    send = FaultyWire.send
+
+    async def lost(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if not request.url.endswith(REVERSE):
+            return await send(self, request, limit)
+        marked.set()
+        await asyncio.gather(*resolving)
+        return Lost("timeout")
+
+    monkeypatch.setattr(FaultyStore, "commit", after_the_mark)
+    monkeypatch.setattr(FaultyWire, "send", lost)
+    world.on_charged = answered_late
+    assert isinstance(await refused(world), OutcomeUnknown)
+    assert isinstance(await refused(world), OutcomeUnknown)
+    assert (await first(world)).state is ChargeState.SUBMITTING
 
 
 async def test_a_reversal_that_is_refused_leaves_the_payment(

@@ -4,6 +4,7 @@ Ping++ tells of no reversal by itself: a payment that is told while one is on it
 told, though its money went back.
 """
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -12,9 +13,11 @@ import pytest
 
 from midas.charge import Charge, ChargeState, ObservedBy
 from midas.errors import ChargeStillOpen, OrderAlreadyPaid, StorageUnavailable
+from midas.event import EventStanding
 from midas.flows.charge import ChargeResult
 from midas.flows.reversal import take_back
 from midas.limits import SETTLE_WINDOW
+from midas.payment import Change
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
@@ -64,11 +67,11 @@ Odd = Callable[[], Awaitable[Sent | None]]
 
 
 def at_reversals(monkeypatch: pytest.MonkeyPatch, odd: Odd) -> list[Prepared]:
-    """What happens when one leaves; where it returns nothing it is carried out then."""
+    """What happens when one leaves in time; where it returns nothing it is carried out then."""
     send, met = FaultyWire.send, []
 
     async def odd_send(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
-        if request.url.endswith(REVERSE):
+        if request.url.endswith(REVERSE) and limit:
             met.append(request)
             answer = await odd()
             if answer is not None:
@@ -288,15 +291,20 @@ async def test_what_a_person_was_called_for_is_believed_as_any_other(
     assert (await first(world)).state is ChargeState.SUCCEEDED
 
 
+@pytest.mark.parametrize("refunded", [False, True])
 async def test_a_webhook_does_not_shorten_the_turn_of_whoever_reverses(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, refunded: bool
 ) -> None:
-    """Another process would send a second one beside it."""
+    """Another process would send a second one beside it. For a refund Ping++ is asked, too."""
     dues = []
 
     async def paid_meanwhile() -> Sent:
         dues.append((await first(world)).due_at)
-        await pay(world)
+        world.lookalike.pay(str((await first(world)).charge_id))
+        if refunded:
+            world.lookalike.refund_at_dashboard(str((await first(world)).charge_id), 30)
+        await world.webhooks.send_owed()
+        await world.apply_due()
         dues.append((await first(world)).due_at)
         return Lost("timeout")
 
@@ -365,6 +373,127 @@ async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
     assert (await first(world)).state is ChargeState.PENDING
     await world.settle()
     assert (await first(world)).state is ChargeState.SUCCEEDED
+
+
+async def test_the_window_counts_from_the_mark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old the charge is."""
+    world.pass_time(SETTLE_WINDOW.total_seconds() * 1.5)
+    at_reversals(monkeypatch, lost)
+    await charged(world, 200)
+    await pay(world)
+    await look(world)
+    assert await told(world) == []
+
+
+async def test_only_reversed_is_an_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ping++ takes the reversal, and shows the charge as it was: it may be under way."""
+
+    async def taken() -> Sent:
+        shown = world.lookalike.charge(str((await first(world)).charge_id))
+        return Answer(200, json.dumps(shown).encode(), "")
+
+    with monkeypatch.context() as patch:
+        late = at_reversals(patch, taken)
+        await charged(world, 200)
+        await pay(world)
+        assert await told(world) == []
+    deliver(world.lookalike, late[0])
+    await world.settle()
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+
+
+async def test_after_a_payment_that_failed_the_payer_may_try_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is reversed, and its failure ends nothing while a reversal is on its way."""
+    charge_id = str((await first(world)).charge_id)
+    world.lookalike.fail_payment(charge_id)
+    with monkeypatch.context() as patch:
+        late = at_reversals(patch, lost)
+        await charged(world, 200)
+        assert len(late) == 1
+        await world.webhooks.send_owed()
+        await look(world)
+        assert (await first(world)).state is ChargeState.PENDING
+        world.lookalike.pay_late(charge_id)
+        await world.webhooks.send_owed()
+        assert await told(world) == []
+    deliver(world.lookalike, late[0])
+    await world.settle()
+    assert (await first(world)).state is ChargeState.REVERSED
+
+
+async def test_a_process_that_stood_still_sends_no_reversal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one has believed the payment by then, as no reversal could be on its way (R5)."""
+    other, commit = world.another_process(), FaultyStore.commit
+    reversals = at_reversals(monkeypatch, lost)
+
+    async def slow(self: FaultyStore, change: Change) -> bool:
+        won = await commit(self, change)
+        if any(each.event == "charge_closing" for each in change.journal):
+            world.pass_time(SETTLE_WINDOW.total_seconds() + 300)
+            world.lookalike.pay(str((await first(world)).charge_id))
+            await other.resolve_due()
+        return won
+
+    monkeypatch.setattr(FaultyStore, "commit", slow)
+    refused = await charged(world, 200)
+    assert isinstance(refused, Failed)
+    assert isinstance(refused.error, OrderAlreadyPaid)
+    assert (reversals, (await first(world)).state) == ([], ChargeState.SUCCEEDED)
+
+
+async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database lost the mark while the reversal was on its way, and Ping++ tells of none."""
+    world = World(Chooser((), most_faults=0), QR_CODE, loses=3)
+    world.listens = True
+    await charged(world, QR_CODE.amount)
+
+    async def fail_over() -> Sent:
+        world.fail_over()
+        await pay(world)
+        assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+        return Lost("timeout")
+
+    with monkeypatch.context() as patch:
+        at_reversals(patch, fail_over)
+        await charged(world, 200)
+    assert world.failed_over
+    paid = await first(world)
+    assert (paid.state, bool(paid.operator_reason)) == (ChargeState.SUCCEEDED, True)
+
+
+async def test_an_event_that_waits_for_a_reversal_is_not_parked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits longer than an event that cannot be applied, and then it can be."""
+    at_reversals(monkeypatch, lost)
+    await charged(world, 200)
+    await pay(world)
+    world.lookalike.refund_at_dashboard(str((await first(world)).charge_id), 30)
+    await world.webhooks.send_owed()
+    await world.settle()
+    standings = {each.standing for each in world.disk.disk.events.values()}
+    assert standings == {EventStanding.APPLIED}
+
+
+async def test_a_caller_who_asks_again_and_again_writes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not believed yet is no news."""
+    at_reversals(monkeypatch, lost)
+    await charged(world, 200)
+    await pay(world)
+    before = len(world.commits)
+    for _ in range(3):
+        await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
+    assert len(world.commits) == before
 
 
 async def test_another_accounts_answer_to_a_reversal_calls_nobody(
