@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
 from time import monotonic
@@ -26,12 +26,7 @@ from midas.flows.inbox import Inbox
 from midas.flows.payments import Payments, SystemClock
 from midas.observability import configure, failure
 from midas.ports import Psp, Store
-from midas.process import (
-    allow_connections,
-    loop_factory,
-    stop_signal,
-    tune_garbage_collection,
-)
+from midas.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
 from midas.rpc import event_service, payment_service
@@ -48,8 +43,6 @@ READINESS_TIMEOUT_S = 3.0
 """How long it may take to give one."""
 NOT_READY_AGAIN_S = 60.0
 """How often the log says again that the database is away."""
-OTHER_FILES = 128
-"""File descriptors beside connections of callers and to Ping++: the database, grpc, the log."""
 RESTART_PAUSE_S = 1.0
 """Before background work that broke is started again."""
 
@@ -112,8 +105,10 @@ async def serve(
 
     Raises SettingsError when something of it cannot be started as configured.
     """
-    where = replace(binding(settings), connections=allowed_connections(settings))
+    # before the database is migrated: who cannot have the port has changed nothing
+    server = Server(binding(settings, start.open_files(settings).allow()))
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.stop)
         patience = timedelta(seconds=settings.commit_patience_s)
         opened = await open_store(settings.database_url.get_secret_value(), patience)
         stack.push_async_callback(opened.close)
@@ -131,7 +126,7 @@ async def serve(
             _log.warning("live_key_outside_production", extra={"env": settings.env})
         work = _work(payments, store, opened.background)
         drain = Drain(settings.drain_delay, settings.drain_timeout)
-        await serve_work(work, store.check, where, drain, _about(settings))
+        await serve_work(work, store.check, server, drain, _about(settings))
 
 
 def _about(settings: Settings) -> Mapping[str, object]:
@@ -164,28 +159,27 @@ def _work(
 async def serve_work(
     work: Work,
     check: Callable[[], Awaitable[None]],
-    where: Binding,
+    server: Server,
     drain: Drain,
     about: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Serve until a signal comes, then drain.
+    """Serve until a signal comes, then drain. The server is bound, and not started yet.
 
     Healthy while `check` raises nothing. Logs `serving` with the port, and with what the process is
     `about`, once calls are accepted.
     """
-    server = Server(work.services, where)
-    async with stop_signal() as stop:
-        await server.start()
+    async with stop_signal(drain.delay) as stop:
+        await server.start(work.services)
         tune_garbage_collection()
-        _log.info("serving", extra={**_serving(server, where, drain), **about})
+        _log.info("serving", extra={**_serving(server, drain), **about})
         working = [asyncio.create_task(_kept_running(each)) for each in work.background]
         working.append(asyncio.create_task(_readiness(server, check)))
-        working.append(asyncio.create_task(name_who_holds(server.port, where.connections)))
+        working.append(asyncio.create_task(name_who_holds(server.port, server.binding.connections)))
         await stop.wait()
         await server.health.drain()
         if drain.delay:
             _log.info("not_serving", extra={"drain_delay_s": drain.delay.total_seconds()})
-            await stop.delay(drain.delay)
+            await stop.delay()
         for task in working:
             task.cancel()
         await _drain(server, work, drain.timeout)
@@ -198,10 +192,10 @@ def parts(settings: Settings) -> None:
     Raises SettingsError where it does not.
     """
     PingppClient(_psp_options(settings))
-    binding(settings)
+    binding(settings, settings.connections)
 
 
-def binding(settings: Settings) -> Binding:
+def binding(settings: Settings, connections: int) -> Binding:
     """Where and for whom to serve. Raises SettingsError if a file cannot be read."""
     tls = None
     if settings.tls_cert_path is not None and settings.tls_key_path is not None:
@@ -218,17 +212,8 @@ def binding(settings: Settings) -> Binding:
         tls=tls,
         callers=Callers(callers),
         concurrent_rpcs=settings.concurrent_rpcs,
-        connections=settings.connections,
+        connections=connections,
     )
-
-
-def allowed_connections(settings: Settings) -> int:
-    """How many connections of callers there may be, with the limit of open files raised for them.
-
-    Raises SettingsError where there is room for none.
-    """
-    others = settings.psp_concurrent_calls + OTHER_FILES
-    return allow_connections(settings.connections, others, "CONNECTIONS")
 
 
 def _psp_options(settings: Settings) -> PspOptions:
@@ -245,11 +230,11 @@ def _psp_options(settings: Settings) -> PspOptions:
     )
 
 
-def _serving(server: Server, where: Binding, drain: Drain) -> dict[str, object]:
+def _serving(server: Server, drain: Drain) -> dict[str, object]:
     return {
-        "ip": where.ip,
+        "ip": server.binding.ip,
         "port": server.port,
-        "tls": where.tls is not None,
+        "tls": server.binding.tls is not None,
         "drain_delay_s": drain.delay.total_seconds(),
         "drain_timeout_s": drain.timeout.total_seconds(),
     }

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from midas.errors import SettingsError
+from midas.process import OpenFiles
 from midas.public_key import SETTING, read_public_key
 
 
@@ -68,6 +69,14 @@ def listening(
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             yield f"{names}: this process may not listen there: {error.strerror}"
+
+
+def room(files: OpenFiles) -> Iterator[str]:
+    """Whether this machine lets the process have any connections."""
+    try:
+        files.room()
+    except SettingsError as error:
+        yield from error.mistakes
 
 
 def public_keys(paths: Sequence[Path]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 from midas.errors import SettingsError
@@ -20,28 +21,44 @@ A charge makes a few hundred of them, and hardly a cycle."""
 _log = logging.getLogger(__name__)
 
 
-def allow_connections(wanted: int, other_files: int, setting: str) -> int:
-    """Raise the limit of open files where it is too low; how many connections it then allows.
+@dataclass(frozen=True, slots=True)
+class OpenFiles:
+    """What a process opens: a file for each connection, and others."""
 
-    `other_files` is what the process opens beside them, `setting` the one that says `wanted`. Where
-    the machine allows fewer it takes what there is and warns: a process that does not start serves
-    nobody. SettingsError where there are none.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = wanted + other_files
-    if hard != resource.RLIM_INFINITY and hard < files:
-        files = hard
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    allowed = files - other_files
-    if allowed < 1:
-        raise SettingsError(
-            f"{setting}: beside connections {other_files} open files are needed, and "
-            f"this process may open {hard}; raise the limit (ulimit -n)"
-        )
-    if allowed < wanted:
-        _log.warning("connections_limited", extra={"setting": "ulimit -n", "count": allowed})
-    return allowed
+    connections: int
+    """How many are wanted."""
+    others: int
+    setting: str
+    """The one that says how many connections are wanted."""
+
+    def room(self) -> int:
+        """How many connections this process may have: fewer where the machine allows fewer.
+
+        Changes nothing. SettingsError where there is room for none.
+        """
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard == resource.RLIM_INFINITY:
+            return self.connections
+        room = min(self.connections, hard - self.others)
+        if room < 1:
+            raise SettingsError(
+                f"{self.setting}: beside connections {self.others} open files are needed, and "
+                f"this process may open {hard}; raise the limit (ulimit -n)"
+            )
+        return room
+
+    def allow(self) -> int:
+        """The same, with the limit of open files raised as far as that needs.
+
+        Fewer than wanted are a warning: a process that does not start serves nobody.
+        """
+        room = self.room()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < room + self.others:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (room + self.others, hard))
+        if room < self.connections:
+            _log.warning("connections_limited", extra={"setting": "ulimit -n", "count": room})
+        return room
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -61,39 +78,45 @@ def tune_garbage_collection() -> None:
 
 
 class Stop:
-    """What SIGTERM and SIGINT ask for."""
+    """What SIGTERM and SIGINT ask for: an end, after a delay.
 
-    def __init__(self) -> None:
+    It knows of the delay from the start: a second signal may come before anybody waits for it.
+    """
+
+    def __init__(self, delay: timedelta = timedelta(0)) -> None:
+        self._delay = delay
         self._asked = asyncio.Event()
-        self._skip: asyncio.Event | None = None
+        self._no_delay = asyncio.Event()
+        """There is none, or it is over."""
+        if not delay:
+            self._no_delay.set()
 
     async def wait(self) -> None:
         """Until the first signal."""
         await self._asked.wait()
 
-    async def delay(self, length: timedelta) -> None:
-        """Go on for so long; a further signal ends this, and only this."""
-        self._skip = asyncio.Event()
+    async def delay(self) -> None:
+        """Go on for so long; a second signal ends this, and only this."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(length.total_seconds()):
-                await self._skip.wait()
-        self._skip = None
+            async with asyncio.timeout(self._delay.total_seconds()):
+                await self._no_delay.wait()
+        self._no_delay.set()
 
     def on_signal(self, number: signal.Signals) -> None:
-        """The first one asks, one during a delay ends it, any other ends the process."""
-        if self._asked.is_set() and self._skip is None:
+        """The first one asks, the second one ends the delay, any other ends the process."""
+        if self._asked.is_set() and self._no_delay.is_set():
             logging.shutdown()
             os._exit(128 + number)
         _log.info("signal", extra={"signal": number.name})
-        if self._skip is not None:
-            self._skip.set()
+        if self._asked.is_set():
+            self._no_delay.set()
         self._asked.set()
 
 
 @asynccontextmanager
-async def stop_signal() -> AsyncIterator[Stop]:
+async def stop_signal(delay: timedelta) -> AsyncIterator[Stop]:
     """What SIGTERM and SIGINT ask for, while this lasts."""
-    stop = Stop()
+    stop = Stop(delay)
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:

@@ -11,6 +11,10 @@ from typing import Any
 from midas import config, config_rules
 from midas.config import Settings
 from midas.errors import SettingsError
+from midas.process import OpenFiles
+
+OTHER_FILES = 128
+"""File descriptors beside connections of callers and to Ping++: the database, grpc, the log."""
 
 
 def prepare(parts: Callable[[Settings], Any]) -> Settings:
@@ -29,10 +33,17 @@ def prepare(parts: Callable[[Settings], Any]) -> Settings:
     return prepared
 
 
+def open_files(settings: Settings) -> OpenFiles:
+    """What a Midas with these settings opens."""
+    others = settings.psp_concurrent_calls + OTHER_FILES
+    return OpenFiles(settings.connections, others, "CONNECTIONS")
+
+
 async def _refused_by_the_world(settings: Settings) -> list[str]:
     from midas.storage import check_store  # only a start needs SQLAlchemy
 
     mistakes = list(config_rules.listening(settings.ip, settings.port))
+    mistakes += config_rules.room(open_files(settings))
     try:
         await check_store(settings.database_url.get_secret_value())
     except SettingsError as error:

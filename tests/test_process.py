@@ -1,16 +1,20 @@
-"""The event loop that Midas and the gateway run on."""
+"""The event loop that Midas and the gateway run on, and the signals that end them."""
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from midas import app
 from midas.config import Settings
-from midas.process import loop_factory
+from midas.process import loop_factory, stop_signal
+from tests.patience import PATIENCE_S
 
 uvloop = pytest.importorskip("uvloop")
 
@@ -57,3 +61,50 @@ def test_midas_runs_on_it() -> None:
 
     assert app.run(main) == 0
     assert [type(each) for each in seen] == [uvloop.Loop]
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The statuses with which this process would have ended at once."""
+    statuses: list[int] = []
+    monkeypatch.setattr("midas.process.os._exit", statuses.append)
+    return statuses
+
+
+LONG = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("delay", "signals", "statuses"),
+    [
+        (LONG, 2, []),
+        (LONG, 3, [128 + signal.SIGTERM]),
+        (timedelta(0), 1, []),
+        (timedelta(0), 2, [128 + signal.SIGTERM]),
+        (timedelta(microseconds=1), 1, []),
+    ],
+)
+async def test_signals_in_one_turn_of_the_loop(
+    killed: list[int], delay: timedelta, signals: int, statuses: list[int]
+) -> None:
+    """A second one skips the delay also before the delay has begun; one more ends the process."""
+    async with asyncio.timeout(PATIENCE_S), stop_signal(delay) as stop:
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+        await stop.delay()
+    assert killed == statuses
+
+
+async def test_a_signal_after_the_delay_ends_the_process(killed: list[int]) -> None:
+    """Whether a second one ended it or it was over by itself: the drain is ended at once."""
+    for delay, signals in ((LONG, 2), (timedelta(microseconds=1), 1)):
+        async with asyncio.timeout(PATIENCE_S), stop_signal(delay) as stop:
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGINT)
+            await stop.wait()
+            await stop.delay()
+            assert killed == []
+            stop.on_signal(signal.SIGINT)
+            assert killed == [128 + signal.SIGINT]
+        killed.clear()

@@ -1,5 +1,7 @@
 """What keeps Midas from starting is found by one checker, before anything is started."""
 
+import resource
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,6 +15,7 @@ from midas.config import Settings
 from midas.errors import SettingsError
 
 Env = Callable[..., None]
+SERVE = app.serve
 
 
 @pytest.fixture
@@ -94,6 +97,44 @@ def test_serve_and_its_check_refuse_the_same(
     for sentence in sentences:
         assert [sentence in each for each in mistakes].count(True) == 1, sentence
     assert [path.name for path in tmp_path.iterdir()] == ["newer.sqlite3"]
+
+
+@pytest.mark.parametrize(
+    ("connections", "names"), [(0, ["IP and PORT", "CONNECTIONS"]), (1, ["IP and PORT"])]
+)
+def test_too_few_open_files_are_told_with_the_rest(
+    env: Env, monkeypatch: pytest.MonkeyPatch, connections: int, names: list[str]
+) -> None:
+    """Room for no connection is a mistake, for fewer than wanted it is none; nothing is raised."""
+    limit = start.open_files(config.load()).others + connections
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("it was raised"))
+    env(IP="240.0.0.1")
+    with pytest.raises(SettingsError) as refused:
+        start.prepare(app.parts)
+    assert [each.partition(":")[0] for each in refused.value.mistakes] == names
+
+
+def test_who_cannot_have_the_port_changes_nothing(
+    env: Env, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only the start itself finds that out, and before the database is made or migrated."""
+    monkeypatch.setattr(app, "serve", SERVE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env(PORT=str(taken.getsockname()[1]))
+        cli_ends(0, "serve", "--check")
+        cli_ends(2, "serve")
+    told = capsys.readouterr().err
+    assert "another process has the port" in told
+    assert told.endswith("  Nothing was started.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def cli_ends(status: int, *arguments: str) -> None:
+    """Run `midas` in this process; it must end so."""
+    with pytest.raises(SystemExit) as ended:
+        cli(arguments)
+    assert ended.value.code == status
 
 
 def test_what_can_start_is_prepared(env: Env, tmp_path: Path) -> None:

@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING
 from midas.errors import SettingsError
 from midas.observability import configure, failure
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
-from midas.process import (
-    allow_connections,
-    loop_factory,
-    stop_signal,
-    tune_garbage_collection,
-)
+from midas.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from webhook_gateway import channels, start
 from webhook_gateway.config import Settings
@@ -40,8 +35,6 @@ if TYPE_CHECKING:
 
 MANAGEMENT_BOUNDS = ConnectionBounds(most=32, header_timeout=timedelta(seconds=30))
 """One more probe closes the connection that is open for longest."""
-OTHER_FILES = 128
-"""File descriptors beside those of webhook connections: gRPC, the management port, the log."""
 LAST_CONNECTIONS_S = 0.2
 """How long connections may take to end by themselves when the drain is over."""
 RESTART_PAUSE_S = 1.0
@@ -76,10 +69,9 @@ def run() -> int:
 
 async def serve(settings: Settings, verifier: Verifier) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when a port cannot be had."""
-    wanted = settings.webhook_connections
-    most = allow_connections(wanted, OTHER_FILES, "WEBHOOK_CONNECTIONS")
+    most = start.open_files(settings).allow()
     metrics = Metrics()
-    async with stop_signal() as stop, AsyncExitStack() as stack:
+    async with stop_signal(settings.drain_delay) as stop, AsyncExitStack() as stack:
         midas = channels.open_midas(settings)
         stack.push_async_callback(midas.close)
         events: EventServiceAsyncStub = EventServiceStub(midas)
@@ -102,7 +94,7 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
         management.ready = False
         if settings.drain_delay:
             _log.info("not_serving", extra={"drain_delay_s": settings.drain_delay.total_seconds()})
-            await stop.delay(settings.drain_delay)
+            await stop.delay()
         _log.info("draining")
         drained = await asyncio.gather(
             _drain_intake(listening, connections, intake, settings.drain_timeout),

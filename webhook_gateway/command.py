@@ -25,7 +25,10 @@ Takes Ping++'s webhooks, hands them to Midas, and tells the order service what c
 SIGTERM. Logs JSON lines to standard error; the line with the event `serving` says that webhooks are
 taken, and on which port."""
 _OPTIONS = (
-    ("--check", "Only say whether it would start: reads what it would read, and changes nothing."),
+    (
+        "--check",
+        "Only say whether it would start, if no other process has its port. Changes nothing.",
+    ),
     ("--json", "With --check, and when it does not start: one JSON object on standard output."),
     ("--version", "Say the version."),
     ("-h, --help", "Say this."),

@@ -2,8 +2,12 @@
 
 from midas import config_rules
 from midas.config_sources import Found
+from midas.process import OpenFiles
 from webhook_gateway import config
 from webhook_gateway.config import Settings
+
+OTHER_FILES = 128
+"""File descriptors beside those of webhook connections: gRPC, the management port, the log."""
 
 
 def prepare() -> Settings:
@@ -20,6 +24,11 @@ def mistakes() -> tuple[str, ...]:
     return _found().mistakes
 
 
+def open_files(settings: Settings) -> OpenFiles:
+    """What a gateway with these settings opens."""
+    return OpenFiles(settings.webhook_connections, OTHER_FILES, "WEBHOOK_CONNECTIONS")
+
+
 def _found() -> Found:
     found = config.read()
     settings: Settings = found.settings
@@ -34,5 +43,6 @@ def _found() -> Found:
             *config_rules.listening(
                 settings.webhook_mip, settings.webhook_mport, "WEBHOOK_MIP and WEBHOOK_MPORT"
             ),
+            *config_rules.room(open_files(settings)),
         )
     )

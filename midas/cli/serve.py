@@ -34,7 +34,8 @@ def serve(check: bool, as_json: bool) -> int:
 
     When it does not start, status 2 and a sentence for each mistake say which setting to change;
     nothing was sent to Ping++. --check says the same and changes nothing; only whether another
-    process has the port, which may be the one to be replaced, is left to the start. After a crash
+    process has the port, which may be the one to be replaced, is left to the start, which finds it
+    out before it migrates anything. After a crash
     (status 1) start it again: whatever was under way is on disk, and is found out by asking Ping++.
 
     For example:

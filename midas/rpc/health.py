@@ -25,11 +25,15 @@ SERVICE = "grpc.health.v1.Health"
 class Health:
     """One state for the server as a whole (the empty name) and for each of its services."""
 
-    def __init__(self, services: Iterable[str]) -> None:
-        self._services = frozenset({"", *services})
+    def __init__(self, services: Iterable[str] = ()) -> None:
+        self.know(services)
         self._ready = False
         self._draining = False
         self._changed = asyncio.Condition()
+
+    def know(self, services: Iterable[str]) -> None:
+        """The services that are served beside health itself."""
+        self._services = frozenset({"", *services})
 
     @property
     def status(self) -> Any:

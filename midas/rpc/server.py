@@ -68,19 +68,29 @@ Services = Mapping[str, Iterable[Method[Any]]]
 
 
 class Server:
-    """Serves the given methods of each service, with health and reflection; not started yet.
+    """Has its address from the beginning, and serves once it is started.
 
     Needs a running event loop. Raises SettingsError when the address cannot be bound.
     """
 
-    def __init__(self, services: Services, binding: Binding) -> None:
-        self.health = Health(services)
-        refusals = Refusals()
-        entrance = Entrance(Arrivals(binding.concurrent_rpcs), refusals, binding.callers)
-        anybody = OpenMethods(refusals)
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self.health = Health()
+        self._refusals = Refusals()
+        entrance = Entrance(Arrivals(binding.concurrent_rpcs), self._refusals, binding.callers)
         self._calls = Calls(entrance, binding.concurrent_rpcs)
         # grpc's own bound counts calls whose message never comes, and cannot tell health apart
         self._server = aio.server(options=_options(binding))
+        self._refusing: asyncio.Task[None] | None = None
+        self.port = _bind(self._server, binding)
+
+    async def start(self, services: Services) -> None:
+        """Accept calls of these methods, of health and of reflection.
+
+        Health says NOT_SERVING until `health.set_ready`.
+        """
+        self.health.know(services)
+        anybody = OpenMethods(self._refusals)
         self._server.add_generic_rpc_handlers(
             (
                 *(self._handlers(name, methods) for name, methods in services.items()),
@@ -89,11 +99,6 @@ class Server:
                 UnknownMethods(anybody.entrance),
             )
         )
-        self._refusing: asyncio.Task[None] | None = None
-        self.port = _bind(self._server, binding)
-
-    async def start(self) -> None:
-        """Accept calls. Health says NOT_SERVING until `health.set_ready`."""
         await self._server.start()
 
     async def drain(self, timeout: timedelta) -> int:

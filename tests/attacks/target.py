@@ -5,11 +5,12 @@ Everything but the flows is as `midas serve` has it, TLS and permissions from th
 
 import asyncio
 import sys
-from dataclasses import replace
 
-from midas.app import Drain, Work, allowed_connections, binding, run, serve_work
+from midas.app import Drain, Work, binding, run, serve_work
 from midas.config import Settings
 from midas.rpc.payment_service import SERVICE, PaymentService
+from midas.rpc.server import Server
+from midas.start import open_files
 from tests.rpc.scripted import ScriptedFlows
 
 
@@ -23,8 +24,8 @@ async def main(settings: Settings) -> None:
 
     work = Work({SERVICE: PaymentService(flows).methods}, (flows.run,), flows.drain)
     drain = Drain(settings.drain_delay, settings.drain_timeout)
-    where = replace(binding(settings), connections=allowed_connections(settings))
-    await serve_work(work, check, where, drain)
+    server = Server(binding(settings, open_files(settings).allow()))
+    await serve_work(work, check, server, drain)
 
 
 if __name__ == "__main__":

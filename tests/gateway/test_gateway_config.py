@@ -1,6 +1,7 @@
 """The gateway's settings: where they come from, and what keeps it from starting."""
 
 import json
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from tests.gateway.account import Account
 from tests.rpc.certificates import Authority
 from webhook_gateway.config import Settings, load
 from webhook_gateway.config_checks import is_target
-from webhook_gateway.start import mistakes, prepare
+from webhook_gateway.start import OTHER_FILES, mistakes, prepare
 
 Env = Callable[..., None]
 
@@ -194,6 +195,21 @@ def test_an_address_of_another_machine_is_told(env: Env) -> None:
         port = str(taken.getsockname()[1])
         env(IP="127.0.0.1", WEBHOOK_MIP="127.0.0.1", WEBHOOK_PORT=port)
         assert mistakes() == ()
+
+
+@pytest.mark.parametrize(
+    ("connections", "names"),
+    [(0, ["IP and WEBHOOK_PORT", "WEBHOOK_CONNECTIONS"]), (1, ["IP and WEBHOOK_PORT"])],
+)
+def test_too_few_open_files_are_told_with_the_rest(
+    env: Env, monkeypatch: pytest.MonkeyPatch, connections: int, names: list[str]
+) -> None:
+    """Room for no connection is a mistake, for fewer than wanted it is none; nothing is raised."""
+    limit = OTHER_FILES + connections
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("it was raised"))
+    env(IP="240.0.0.1")
+    assert [each.partition(":")[0] for each in mistakes()] == names
 
 
 def test_the_config_server_comes_after_the_environment(env: Env) -> None:

@@ -23,7 +23,8 @@ from tests.gateway.gateway_process import Gateway, launched, refused, serving
 from tests.gateway.intake_stage import request, until
 from tests.patience import PATIENCE_S
 from tests.rpc.certificates import Authority
-from webhook_gateway.app import MANAGEMENT_BOUNDS, OTHER_FILES
+from webhook_gateway.app import MANAGEMENT_BOUNDS
+from webhook_gateway.start import OTHER_FILES
 
 ACCOUNT = Account()
 BODY = event_body("evt_secret", note="6222-secret")

@@ -175,8 +175,8 @@ async def served(
 ) -> AsyncIterator[Served]:
     """The server over these flows, ready, and a channel in the clear."""
     flows = flows or ScriptedFlows()
-    server = Server({SERVICE: PaymentService(flows).methods}, binding or Binding())
-    await server.start()
+    server = Server(binding or Binding())
+    await server.start({SERVICE: PaymentService(flows).methods})
     await server.health.set_ready(True)
     async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         try:

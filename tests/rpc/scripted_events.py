@@ -95,8 +95,8 @@ async def served(
     """The service over these, and a channel in the clear."""
     inbox, announcer = inbox or ScriptedInbox(), announcer or ScriptedAnnouncer()
     methods = EventService(inbox, announcer).methods
-    server = Server({SERVICE: methods}, binding or Binding())
-    await server.start()
+    server = Server(binding or Binding())
+    await server.start({SERVICE: methods})
     async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         try:
             yield Served(server, EventServiceStub(channel), inbox, announcer)

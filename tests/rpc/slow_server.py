@@ -10,7 +10,7 @@ import sys
 from midas.app import Drain, Work, run, serve_work
 from midas.config import Settings
 from midas.rpc.payment_service import SERVICE, PaymentService
-from midas.rpc.server import Binding
+from midas.rpc.server import Binding, Server
 from tests.rpc.scripted import ScriptedFlows
 
 
@@ -27,10 +27,10 @@ async def main(settings: Settings) -> None:
     async def check() -> None:
         return None
 
-    where = Binding(port=settings.port)
+    server = Server(Binding(port=settings.port))
     services = {SERVICE: PaymentService(flows).methods}
     work = Work(services, (flows.run,), flows.drain)
-    await serve_work(work, check, where, Drain(settings.drain_delay, settings.drain_timeout))
+    await serve_work(work, check, server, Drain(settings.drain_delay, settings.drain_timeout))
 
 
 if __name__ == "__main__":

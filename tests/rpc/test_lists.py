@@ -139,8 +139,8 @@ async def whole(database_url: str) -> AsyncIterator[Whole]:
     psp = client_over(DirectWire(lookalike), "app_1", timedelta(seconds=5))
     async with await open_store(database_url) as store:
         methods = PaymentService(Payments(store, psp, SystemClock())).methods
-        server = Server({SERVICE: methods}, Binding())
-        await server.start()
+        server = Server(Binding())
+        await server.start({SERVICE: methods})
         async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             try:
                 made = Whole(PaymentServiceStub(channel), store, lookalike)

@@ -15,7 +15,7 @@ import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from midas.app import OTHER_FILES
+from midas.start import OTHER_FILES
 from midas.v1 import errors_pb2
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.patience import PATIENCE_S

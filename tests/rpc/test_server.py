@@ -233,7 +233,7 @@ async def test_a_second_server_on_the_port_is_refused() -> None:
     """Two processes never share a port by accident; the sentence names what to set."""
     async with served() as midas:
         with pytest.raises(SettingsError, match="PORT"):
-            Server({}, Binding(port=midas.server.port))
+            Server(Binding(port=midas.server.port))
 
 
 @contextlib.asynccontextmanager
