@@ -119,27 +119,31 @@ class Arrivals:
 class Shares:
     """Places for calls that go on for as long as the caller likes.
 
-    Where all are taken, a call of the caller who has most of them is ended, and of his the oldest
-    on the connection that has most: a newcomer always gets a place, and nobody can keep the others
-    out with calls of his own.
+    The first one on each connection is that connection's own, where there are more places than
+    connections. The rest are shared out: where all are taken, a call of the caller who has most of
+    them is ended, and of his the oldest on the connection that has most. So a newcomer always gets
+    a place, and nobody can keep the others out with calls of his own.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held: dict[Holder, dict[asyncio.Task[Any], None]] = {}
+        self._shared: Counter[str] = Counter()
+        """What each caller has beyond one on each of his connections."""
+        self._taken = 0
         self._ending = Ending()
 
     def __len__(self) -> int:
-        return sum(len(each) for each in self._held.values())
+        return self._taken
 
     @contextmanager
     def place(self, holder: "Holder", error: Exception) -> Iterator[None]:
         """A place for the present task; raises `error` in it when it must make room."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
-        if len(self) >= self._most:
+        if self._taken >= self._most:
             self._make_room()
-        self._held.setdefault(holder, {})[task] = None
+        self._enter(holder, task)
         with self._ending.raises(error):
             try:
                 yield
@@ -147,22 +151,34 @@ class Shares:
                 self._leave(holder, task)
 
     def _make_room(self) -> None:
-        of_caller = Counter[str]()
-        for (caller, _), tasks in self._held.items():
-            of_caller[caller] += len(tasks)
         # of equals the newest connection
-        holder, tasks = max(
-            reversed(self._held.items()), key=lambda each: (of_caller[each[0][0]], len(each[1]))
+        holder = max(
+            reversed(self._held),
+            key=lambda each: (self._shared[each[0]], len(self._held[each])),
         )
-        task = next(iter(tasks))
+        task = next(iter(self._held[holder]))
         self._leave(holder, task)
         self._ending.end(task)
 
+    def _enter(self, holder: "Holder", task: asyncio.Task[Any]) -> None:
+        mine = self._held.setdefault(holder, {})
+        mine[task] = None
+        self._taken += 1
+        if len(mine) > 1:
+            self._shared[holder[0]] += 1
+
     def _leave(self, holder: "Holder", task: asyncio.Task[Any]) -> None:
         mine = self._held.get(holder, {})
-        mine.pop(task, None)
+        if task not in mine:
+            return  # it has made room for another
+        del mine[task]
+        self._taken -= 1
         if not mine:
-            self._held.pop(holder, None)
+            del self._held[holder]
+            return
+        self._shared[holder[0]] -= 1
+        if not self._shared[holder[0]]:
+            del self._shared[holder[0]]
 
 
 Holder = tuple[str, str]

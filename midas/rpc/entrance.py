@@ -21,7 +21,8 @@ Context = aio.ServicerContext[Any, Any]
 OPEN_CALLS = 64
 """How many calls of health may wait for their message beside those of payments."""
 OPEN_STREAMS = 128
-"""How many watches of health and streams of reflection there may be; all small, all quiet."""
+"""How many watches of health and streams of reflection there may be beside one on each connection,
+which is what a client needs; all small, all quiet."""
 CALLS_LEFT_WORTH_TELLING = 100
 """Calls of one caller in a minute that he took back before their message was there: a few are
 deadlines that passed, this many are a defect or an attack (HTTP/2 rapid reset)."""
@@ -70,9 +71,9 @@ class Entrance:
 class OpenMethods:
     """What anybody may call, health and reflection, with bounds of its own."""
 
-    def __init__(self, refusals: Refusals | None = None) -> None:
+    def __init__(self, refusals: Refusals | None = None, connections: int = 0) -> None:
         self.entrance = Entrance(Arrivals(OPEN_CALLS), refusals or Refusals())
-        self._shares = Shares(OPEN_STREAMS)
+        self._shares = Shares(connections + OPEN_STREAMS)
 
     async def hold(self, context: Context, method: str, work: Awaitable[None]) -> None:
         """Do the work in a place of its own; ends the call when others need that place."""

@@ -73,7 +73,8 @@ class Calls:
         self._entrance = entrance
         self._concurrent_max = concurrent_max
         self._active: set[asyncio.Task[Any]] = set()
-        """Also those that wait for their message."""
+        """Also those that wait for their message, and those that are being refused."""
+        self._with_message = 0
         self._begun = 0
         self._interrupting = False
         self._idle = asyncio.Event()
@@ -113,7 +114,11 @@ class Calls:
             self._idle.clear()
             try:
                 caller, raw = await self._entrance.message(context, method.name)
-                return await self._serve(method, raw, Call(context, _ids(caller)), task)
+                self._with_message += 1
+                try:
+                    return await self._serve(method, raw, Call(context, _ids(caller)), task)
+                finally:
+                    self._with_message -= 1
             finally:
                 self._active.discard(task)
                 if not self._active:
@@ -138,7 +143,7 @@ class Calls:
         return answer
 
     async def _answer(self, method: Method[Any], raw: bytes, call: Call) -> bytes:
-        if len(self._active) - len(self._entrance.arrivals) > self._concurrent_max:
+        if self._with_message > self._concurrent_max:
             raise Overloaded
         if len(raw) > limits.REQUEST_BYTES:
             size, most = len(raw), limits.REQUEST_BYTES

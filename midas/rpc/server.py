@@ -90,7 +90,7 @@ class Server:
         Health says NOT_SERVING until `health.set_ready`.
         """
         self.health.know(services)
-        anybody = OpenMethods(self._refusals)
+        anybody = OpenMethods(self._refusals, self.binding.connections)
         self._server.add_generic_rpc_handlers(
             (
                 *(self._handlers(name, methods) for name, methods in services.items()),

@@ -62,7 +62,8 @@ class Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.told: Counter[str] = Counter()
-        """How often there was `reset`, `goaway`, `ended` (a stream) and `closed`."""
+        """How often there was `answer` (a frame of one), `reset`, `goaway`, `ended` (a stream) and
+        `closed`."""
         self.closed = asyncio.Event()
         self._heard = asyncio.Event()
         self.settled = asyncio.Event()
@@ -120,6 +121,8 @@ class Connection:
             self.told[_NAMES[kind]] += 1
         elif kind in (HEADERS, DATA) and flags & END_STREAM:
             self.told["ended"] += 1
+        elif kind == DATA:
+            self.told["answer"] += 1
         elif kind == PING and not flags & ACK:
             await self.send(frame(PING, ACK, 0, payload))
         elif kind == SETTINGS and not flags & ACK:

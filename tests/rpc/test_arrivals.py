@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -139,6 +139,46 @@ async def test_the_greedy_one_makes_room() -> None:
         assert not any(each.done() for each in (modest, second, third, newcomer))
         assert len(shares) == 4
     assert len(shares) == 0
+
+
+async def test_the_first_place_on_a_connection_is_its_own() -> None:
+    """Though its caller has most of all: what makes room is what others have beyond that."""
+    shares = Shares(6)
+    async with (
+        held(shares, "many", "a") as one,
+        held(shares, "many", "b") as two,
+        held(shares, "many", "c") as three,
+        held(shares, "greedy") as first,
+        held(shares, "greedy") as second,
+        held(shares, "modest") as modest,
+    ):
+        async with held(shares, "many", "d") as four:
+            with pytest.raises(Displaced):
+                await first
+            places = (one, two, three, four, second, modest)
+            assert not any(each.done() for each in places)
+        async with held(shares, "many", "a") as fifth, held(shares, "other") as other:
+            with pytest.raises(Displaced):
+                await one  # of his the oldest, on the only connection with more than its own
+            places = (two, three, fifth, second, modest, other)
+            assert not any(each.done() for each in places)
+    assert len(shares) == 0
+    assert (shares._held, shares._shared) == ({}, {})
+
+
+async def test_more_connections_give_no_caller_more() -> None:
+    """What counts is all that he has beyond one on each."""
+    shares = Shares(9)
+    async with AsyncExitStack() as stack:
+        modest = [await stack.enter_async_context(held(shares, "modest")) for _ in range(3)]
+        greedy = [
+            await stack.enter_async_context(held(shares, "greedy", connection))
+            for connection in ("a", "a", "b", "b", "c", "c")
+        ]
+        async with held(shares, "newcomer") as newcomer:
+            with pytest.raises(Displaced):
+                await greedy[4]
+            assert not any(each.done() for each in (*modest, *greedy[:4], greedy[5], newcomer))
 
 
 async def test_who_takes_all_displaces_himself_alone() -> None:

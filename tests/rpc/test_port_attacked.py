@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import pytest
@@ -16,7 +16,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from midas.observability import Logs
-from midas.rpc import interceptor
+from midas.rpc import entrance, interceptor
 from midas.rpc.callers import Callers
 from midas.rpc.entrance import OPEN_STREAMS
 from midas.rpc.server import (
@@ -39,6 +39,9 @@ from tests.attacks.http2 import (
 from tests.patience import PATIENCE_S
 from tests.rpc.certificates import Authority
 from tests.rpc.scripted import Served, charge_request, served
+
+if TYPE_CHECKING:
+    from midas.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
 
 CHECK = "/grpc.health.v1.Health/Check"
 LIST = "/grpc.health.v1.Health/List"
@@ -87,7 +90,8 @@ async def test_a_message_that_does_not_come_is_not_waited_for() -> None:
 
 async def test_watches_are_shared_out() -> None:
     """All places for watches taken by one address: another caller's watch stands and is told."""
-    async with attacked() as (midas, connection):
+    few = Binding(concurrent_rpcs=FEW, connections=FEW)
+    async with attacked(few) as (midas, connection):
         stub = health_pb2_grpc.HealthStub(midas.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         serving = health_pb2.HealthCheckResponse.SERVING
@@ -95,11 +99,32 @@ async def test_watches_are_shared_out() -> None:
         connections = [connection, await connect(midas.server.port)]
         for each in connections:
             await begin(each, WATCH, STREAMS_PER_CONNECTION, b"")
-        assert 2 * STREAMS_PER_CONNECTION > OPEN_STREAMS
+        assert 2 * STREAMS_PER_CONNECTION > OPEN_STREAMS + FEW
         await connection.hear("ended")
         await midas.server.health.set_ready(False)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         await connections[1].close()
+
+
+async def test_every_connection_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many watchers as there may be connections, all of one address: none displaces another.
+
+    Also while somebody takes what there is beyond that.
+    """
+    monkeypatch.setattr(entrance, "OPEN_STREAMS", 2)
+    clients, more = 8, 2
+    async with attacked(Binding(connections=clients + more)) as (midas, connection):
+        watchers = [await connect(midas.server.port) for _ in range(clients)]
+        for each in watchers:
+            await begin(each, WATCH, 1, b"")
+            await each.hear("answer")
+        await begin(connection, WATCH, 20, b"")
+        await connection.hear("ended", 20 - more - entrance.OPEN_STREAMS)
+        assert not any(each.told["ended"] for each in watchers)
+        await midas.server.health.drain()
+        for each in watchers:
+            await each.hear("ended")
+            await each.close()
 
 
 async def test_calls_that_are_taken_back_at_once_are_refused() -> None:
@@ -163,6 +188,18 @@ async def strange(folder: Path) -> AsyncIterator[tuple[Served, Authority, Connec
         await connection.close()
 
 
+@asynccontextmanager
+async def permitted(
+    midas: Served, authority: Authority
+) -> "AsyncIterator[PaymentServiceAsyncStub]":
+    """The service as `order-service` sees it."""
+    pair = authority.issue("order-service")
+    credentials = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.certificate)
+    address = f"127.0.0.1:{midas.server.port}"
+    async with aio.secure_channel(address, credentials) as channel:
+        yield PaymentServiceStub(channel)
+
+
 Logged = tuple[Logs, io.StringIO]
 
 
@@ -192,13 +229,36 @@ async def test_who_may_not_call_is_refused_unread(tmp_path: Path, logged: Logged
     assert line["method"] == "midas.v1.PaymentService/Charge"
 
 
+async def test_who_is_being_refused_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Telling so takes its time where there are many, and that is no time of others."""
+    told, refusing, end = asyncio.Event(), asyncio.Semaphore(0), entrance.end
+
+    async def slow_end(*args: Any) -> NoReturn:
+        refusing.release()
+        await told.wait()
+        await end(*args)
+
+    monkeypatch.setattr(entrance, "end", slow_end)
+    async with (
+        strange(tmp_path) as (midas, authority, connection),
+        permitted(midas, authority) as stub,
+    ):
+        await begin(connection, CHARGE, 2 * FEW)
+        for _ in range(2 * FEW):
+            await refusing.acquire()
+        assert (await stub.Charge(charge_request())).charge_json
+        told.set()
+        await connection.hear("ended", 2 * FEW)
+
+
 async def test_a_stranger_takes_no_place(tmp_path: Path) -> None:
     """While he begins calls all the time, who is permitted is served."""
-    async with strange(tmp_path) as (midas, authority, connection):
-        pair = authority.issue("order-service")
-        credentials = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.certificate)
-        address = f"127.0.0.1:{midas.server.port}"
-        async with aio.secure_channel(address, credentials) as channel:
-            for _ in range(5):
-                await begin(connection, CHARGE, 20)
-                assert (await PaymentServiceStub(channel).Charge(charge_request())).charge_json
+    async with (
+        strange(tmp_path) as (midas, authority, connection),
+        permitted(midas, authority) as stub,
+    ):
+        for _ in range(5):
+            await begin(connection, CHARGE, 20)
+            assert (await stub.Charge(charge_request())).charge_json
