@@ -197,7 +197,8 @@ class StorageUnavailable(MidasError):
 class SettingsError(Exception):
     """Settings keep the process from starting. The text says which, and what to do.
 
-    `mistakes` has a sentence for each. None of them repeats the value of a setting.
+    `mistakes` has a sentence for each. None of them repeats the value of a setting that
+    can hold a secret, or of one that cannot be read.
     """
 
     def __init__(self, *mistakes: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from midas import limits
 from midas.rpc import server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,17 @@ def test_without_details_the_outcome_is_unknown(place: str) -> None:
     rule = r"status without PaymentErrorDetail .*?means that the outcome is unknown.{0,150}same key"
     assert re.search(rule, told), place
     assert "UNAVAILABLE is used only where" not in told
+
+
+@pytest.mark.parametrize(
+    "place", ["README, for callers", "payment_service.proto", "event_service.proto"]
+)
+def test_how_large_a_request_may_be_is_told(place: str) -> None:
+    """Both sizes: who is far above the bound gets no details."""
+    told = words(PLACES[place])
+    most, read = limits.REQUEST_BYTES >> 10, limits.REQUEST_BYTES_READ >> 10
+    assert re.search(rf"REQUEST_TOO_LARGE.{{0,90}}bove {read} KiB.{{0,100}}without", told)
+    assert f" {most} KiB" in told
 
 
 @pytest.mark.parametrize("place", ["README, for callers", "payment_service.proto"])

@@ -97,7 +97,8 @@ class EventServiceServicer:
         Promise: one result for each event, in the same order; what becomes of one does not depend on the
         others. An event whose result is an error may be recorded or not, unless `permanent` says that
         it will never be.
-        Limit: at most 64 events, and 256 KiB in all.
+        Limit: at most 64 events, and 256 KiB in all; more is refused with RESOURCE_EXHAUSTED
+        (REQUEST_TOO_LARGE), above 320 KiB by gRPC itself, without details.
         Effect: that of RecordEvent, for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -61,7 +61,8 @@ class EventServiceStub:
     Promise: one result for each event, in the same order; what becomes of one does not depend on the
     others. An event whose result is an error may be recorded or not, unless `permanent` says that
     it will never be.
-    Limit: at most 64 events, and 256 KiB in all.
+    Limit: at most 64 events, and 256 KiB in all; more is refused with RESOURCE_EXHAUSTED
+    (REQUEST_TOO_LARGE), above 320 KiB by gRPC itself, without details.
     Effect: that of RecordEvent, for each.
     """
     LeaseNotifications: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.LeaseNotificationsRequest, _event_service_pb2.LeaseNotificationsResponse]
@@ -116,7 +117,8 @@ class EventServiceAsyncStub(EventServiceStub):
     Promise: one result for each event, in the same order; what becomes of one does not depend on the
     others. An event whose result is an error may be recorded or not, unless `permanent` says that
     it will never be.
-    Limit: at most 64 events, and 256 KiB in all.
+    Limit: at most 64 events, and 256 KiB in all; more is refused with RESOURCE_EXHAUSTED
+    (REQUEST_TOO_LARGE), above 320 KiB by gRPC itself, without details.
     Effect: that of RecordEvent, for each.
     """
     LeaseNotifications: _aio.UnaryUnaryMultiCallable[_event_service_pb2.LeaseNotificationsRequest, _event_service_pb2.LeaseNotificationsResponse]  # type: ignore[assignment]
@@ -180,7 +182,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         Promise: one result for each event, in the same order; what becomes of one does not depend on the
         others. An event whose result is an error may be recorded or not, unless `permanent` says that
         it will never be.
-        Limit: at most 64 events, and 256 KiB in all.
+        Limit: at most 64 events, and 256 KiB in all; more is refused with RESOURCE_EXHAUSTED
+        (REQUEST_TOO_LARGE), above 320 KiB by gRPC itself, without details.
         Effect: that of RecordEvent, for each.
         """
 

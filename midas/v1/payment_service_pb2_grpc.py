@@ -43,6 +43,10 @@ class PaymentServiceStub:
     nothing had happened. With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell
     what happened: an operator has been called, and repeating does not help.
 
+    Size: a request has at most 256 KiB; a larger one is refused with RESOURCE_EXHAUSTED
+    (REQUEST_TOO_LARGE), and nothing was done. Above 320 KiB, unpacked, gRPC itself refuses it before
+    Midas sees it: RESOURCE_EXHAUSTED without PaymentErrorDetail. Repeating either does not help.
+
     Connections: a client may ping (gRPC keepalive) every 10 seconds, also while it calls nothing; one
     that pings more often loses the connection, and with it the answers to its calls. Each connection is
     closed after about 30 minutes, so that clients find new replicas, and its calls may go on for 2
@@ -99,6 +103,10 @@ class PaymentServiceServicer:
     to Ping++ yet; its UNKNOWN with the reason OUTCOME_UNKNOWN that nobody knows yet: never go on as if
     nothing had happened. With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell
     what happened: an operator has been called, and repeating does not help.
+
+    Size: a request has at most 256 KiB; a larger one is refused with RESOURCE_EXHAUSTED
+    (REQUEST_TOO_LARGE), and nothing was done. Above 320 KiB, unpacked, gRPC itself refuses it before
+    Midas sees it: RESOURCE_EXHAUSTED without PaymentErrorDetail. Repeating either does not help.
 
     Connections: a client may ping (gRPC keepalive) every 10 seconds, also while it calls nothing; one
     that pings more often loses the connection, and with it the answers to its calls. Each connection is
@@ -243,6 +251,10 @@ class PaymentService:
     to Ping++ yet; its UNKNOWN with the reason OUTCOME_UNKNOWN that nobody knows yet: never go on as if
     nothing had happened. With the reason OUTCOME_NEEDS_OPERATOR (retry NEVER) only a person can tell
     what happened: an operator has been called, and repeating does not help.
+
+    Size: a request has at most 256 KiB; a larger one is refused with RESOURCE_EXHAUSTED
+    (REQUEST_TOO_LARGE), and nothing was done. Above 320 KiB, unpacked, gRPC itself refuses it before
+    Midas sees it: RESOURCE_EXHAUSTED without PaymentErrorDetail. Repeating either does not help.
 
     Connections: a client may ping (gRPC keepalive) every 10 seconds, also while it calls nothing; one
     that pings more often loses the connection, and with it the answers to its calls. Each connection is

@@ -55,13 +55,14 @@ async def test_text_that_is_no_utf8_is_refused() -> None:
 
 
 async def test_a_request_over_the_bound_is_refused() -> None:
-    """Above REQUEST_BYTES the caller is told the bound; above twice that grpc itself refuses."""
+    """Above REQUEST_BYTES the caller is told the bound; above what is read grpc itself refuses."""
     async with served() as midas:
-        told = await told_by(midas.stub.Charge(charge_request(body="x" * limits.REQUEST_BYTES)))
-        assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert told.info.reason == "REQUEST_TOO_LARGE"
+        for size in (limits.REQUEST_BYTES + 1, limits.REQUEST_BYTES_READ):
+            told = await told_by(raw_call(midas, CHARGE, b"\0" * size))
+            assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert told.info.reason == "REQUEST_TOO_LARGE"
         with pytest.raises(aio.AioRpcError) as refused:
-            await midas.stub.Charge(charge_request(body="x" * 2 * limits.REQUEST_BYTES))
+            await raw_call(midas, CHARGE, b"\0" * (limits.REQUEST_BYTES_READ + 1))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         told_by_midas = "grpc-status-details-bin" in dict(refused.value.trailing_metadata() or ())
         assert not told_by_midas, "it was taken in whole"
