@@ -139,9 +139,9 @@ class Settings(Sourced):
     """Who may call what under mutual TLS, as JSON: `{"order-service":
     ["midas.v1.PaymentService/*"], "audit": ["midas.v1.PaymentService/Query"]}`. A name is the
     common name or a DNS name of the client's certificate. With its kind in front it is that alone:
-    `CN:order-service`, `DNS:orders.internal`, `URI:spiffe://shop/orders`, `EMAIL:…`, `IP:…`. `*` as
-    the method means everything. Everybody else is told PERMISSION_DENIED. Empty: whoever can
-    connect may call."""
+    `CN:order-service`, `DNS:orders.internal`, `URI:spiffe://shop/orders`, `EMAIL:…`, `IP:…`, and
+    names that look like one of the last three need it. `*` as the method means everything.
+    Everybody else is told PERMISSION_DENIED. Empty: whoever can connect may call."""
 
     @property
     def livemode(self) -> bool:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from midas import config_rules
 from midas.config_server import is_this_machine
 from midas.errors import SettingsError
-from midas.rpc.callers import is_name
+from midas.rpc.callers import is_name, missing_kind
 
 if TYPE_CHECKING:
     from midas.config import MigrationSettings, Settings
@@ -130,11 +130,18 @@ def _tls(settings: "Settings") -> Iterator[str]:
 def _callers(settings: "Settings") -> Iterator[str]:
     if settings.tls_callers and settings.tls_client_ca_path is None:
         yield "TLS_CALLERS needs TLS_CLIENT_CA_PATH: without it nobody's name is known"
-    if not all(is_name(name) for name in settings.tls_callers):
-        yield (
-            "TLS_CALLERS: name callers as order-service, or with their kind: "
-            "CN:, DNS:, URI:, EMAIL: or IP:"
-        )
+    for name in settings.tls_callers:
+        if kind := missing_kind(name):
+            yield (
+                "TLS_CALLERS: a name without a kind is a common name or a DNS name; "
+                f"write {kind}:… for {_KINDS[kind]}, or CN:… where it is the common name"
+            )
+        elif not is_name(name):
+            yield (
+                "TLS_CALLERS: name callers as order-service, or with their kind: CN:order-service, "
+                "DNS:orders.internal, URI:spiffe://shop/orders, EMAIL:orders@shop.example, "
+                "IP:192.0.2.7 or IP:2001:db8::7"
+            )
     for methods in settings.tls_callers.values():
         if not all(each == "*" or each.count("/") == 1 for each in methods):
             yield (
@@ -142,6 +149,9 @@ def _callers(settings: "Settings") -> Iterator[str]:
                 "midas.v1.PaymentService/* or *"
             )
             return
+
+
+_KINDS = {"EMAIL": "an e-mail address", "IP": "an IP address", "URI": "a URI"}
 
 
 def _timeouts(settings: "Settings") -> Iterator[str]:

@@ -201,6 +201,11 @@ _REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
             "TLS_CALLERS": '{"spiffe://shop/orders": ["*"]}',
         },
     ),
+    "caller is an address": (
+        "write EMAIL:… for an e-mail address",
+        {"TLS_CALLERS": '{"orders@shop.example": ["*"]}'},
+    ),
+    "caller is an IP": ("write IP:… for an IP address", {"TLS_CALLERS": '{"192.0.2.7": ["*"]}'}),
     "callers no list": ("TLS_CALLERS", {"TLS_CALLERS": '{"a": 5}'}),
     "production, test key": ("PINGPP_API_KEY", {**_PRODUCTION, "PINGPP_API_KEY": TEST_KEY}),
     "production, no TLS": ("TLS_CERT_PATH", {**_PRODUCTION, "TLS_BY_MESH": "false"}),

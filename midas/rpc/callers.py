@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -77,7 +78,29 @@ def names(identity: Identity) -> tuple[str, ...]:
 def is_name(text: str) -> bool:
     """Whether it is written as a name that a certificate could have."""
     kind, colon, name = text.partition(":")
-    return bool(kind.strip()) and (not colon or (kind in KINDS and bool(name.strip())))
+    if not colon:
+        return bool(text.strip())
+    if kind == "IP":
+        return _is_ip(name)
+    return kind in KINDS and bool(name.strip()) and ("@" in name or kind != "EMAIL")
+
+
+def missing_kind(text: str) -> str:
+    """The kind that a name must have in front, because none of PLAIN_KINDS looks so; else empty."""
+    if text.partition(":")[0] in KINDS:
+        return ""
+    if _is_ip(text):
+        return "IP"
+    if "://" in text:
+        return "URI"
+    return "EMAIL" if "@" in text else ""
+
+
+def _is_ip(text: str) -> bool:
+    """Whether it is an address, spelled as `names` spells it."""
+    with suppress(ValueError):
+        return str(ip_address(text)) == text
+    return False
 
 
 def _written(name: str) -> Iterator[str]:

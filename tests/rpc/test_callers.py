@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 from cryptography import x509
 
-from midas.rpc.callers import CERTIFICATE, Callers, is_name, names
+from midas.rpc.callers import CERTIFICATE, Callers, is_name, missing_kind, names
 from tests.rpc.certificates import Authority
 
 METHOD = "midas.v1.PaymentService/Charge"
@@ -84,5 +84,27 @@ def test_a_certificate_that_cannot_be_read_may_do_nothing() -> None:
 
 def test_what_may_stand_in_a_list() -> None:
     """A colon belongs to a kind; everything else is a mistake that the start should tell."""
-    assert all(is_name(each) for each in (*OF_EVERY_KIND, "order-service"))
-    assert not any(is_name(each) for each in ("", " ", "cn:x", "spiffe://x", "DNS:", ":x"))
+    assert all(is_name(each) for each in (*OF_EVERY_KIND, "order-service", "IP:2001:db8::7"))
+    never = ("IP:orders.internal", "IP:2001:DB8::7", "IP:192.0.2.07", "EMAIL:orders", "IP:")
+    assert not any(is_name(each) for each in ("", " ", "cn:x", "spiffe://x", "DNS:", ":x", *never))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("orders@shop.example", "EMAIL"),
+        ("192.0.2.7", "IP"),
+        ("2001:db8::7", "IP"),
+        ("spiffe://shop/orders", "URI"),
+        ("https://u@shop/orders", "URI"),
+        *((each, "") for each in OF_EVERY_KIND),
+        ("order-service", ""),
+        ("orders.internal", ""),
+        ("CN:orders@shop.example", ""),
+        ("CN:192.0.2.7", ""),
+        ("1.2.3", ""),
+    ],
+)
+def test_a_name_that_needs_its_kind(name: str, kind: str) -> None:
+    """Without it the entry would permit nobody, and nobody would be told."""
+    assert missing_kind(name) == kind
