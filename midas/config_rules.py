@@ -12,6 +12,10 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
 from midas.errors import SettingsError
 from midas.process import OpenFiles
 from midas.public_key import SETTING, read_public_key
@@ -103,6 +107,27 @@ def tls_pair(cert: Path | None, key: Path | None) -> Iterator[str]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
     except (ssl.SSLError, OSError):
         yield "TLS_CERT_PATH and TLS_KEY_PATH are no pair of PEM files"
+        return
+    if not _grpc_takes(cert.read_bytes()):
+        yield (
+            "TLS_CERT_PATH: gRPC takes no such certificate; give one with a key of RSA, P-256, "
+            "P-384, P-521 or Ed25519"
+        )
+
+
+def _grpc_takes(pem: bytes) -> bool:
+    """Whether BoringSSL, which gRPC has inside, uses the first certificate: OpenSSL takes more."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+    if isinstance(key, rsa.RSAPublicKey):
+        named = certificate.public_key_algorithm_oid
+        return named == x509.PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5
+    return isinstance(key, ed25519.Ed25519PublicKey)
 
 
 def authorities(path: Path, name: str) -> Iterator[str]:
