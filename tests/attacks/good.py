@@ -12,7 +12,6 @@ from grpc import aio
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.rpc.scripted import charge_request
 
-TIMEOUT_S = 5.0
 PAUSE_S = 0.02
 
 
@@ -33,10 +32,11 @@ class Phase:
 class GoodCallers:
     """They call all the time, each on a channel of its own; `phase` says what is counted now."""
 
-    def __init__(self, channels: list[aio.Channel]) -> None:
+    def __init__(self, channels: list[aio.Channel], timeout_s: float) -> None:
         self.phase = Phase()
         self.ending = False
         self._channels = channels
+        self._timeout_s = timeout_s
 
     async def call_all_the_time(self) -> None:
         """Until `ending`."""
@@ -47,7 +47,7 @@ class GoodCallers:
         while not self.ending:
             phase, began = self.phase, time.monotonic()
             try:
-                await stub.Charge(charge_request(), timeout=TIMEOUT_S)
+                await stub.Charge(charge_request(), timeout=self._timeout_s)
                 phase.served += 1
             except aio.AioRpcError as error:
                 phase.broken[f"{error.code().name}: {error.details()}"[:70]] += 1
@@ -60,7 +60,8 @@ class GoodCallers:
         for channel in self._channels:
             while True:
                 try:
-                    await PaymentServiceStub(channel).Charge(charge_request(), timeout=TIMEOUT_S)
+                    stub = PaymentServiceStub(channel)
+                    await stub.Charge(charge_request(), timeout=self._timeout_s)
                     break
                 except aio.AioRpcError:
                     await asyncio.sleep(PAUSE_S)
@@ -68,9 +69,9 @@ class GoodCallers:
 
 
 @asynccontextmanager
-async def good_callers(channels: list[aio.Channel]) -> AsyncIterator[GoodCallers]:
-    """Callers that call until the end."""
-    callers = GoodCallers(channels)
+async def good_callers(channels: list[aio.Channel], timeout_s: float) -> AsyncIterator[GoodCallers]:
+    """Callers that call until the end, each of whose calls may take so long."""
+    callers = GoodCallers(channels, timeout_s)
     calling = asyncio.create_task(callers.call_all_the_time())
     try:
         yield callers

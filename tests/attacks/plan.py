@@ -23,7 +23,7 @@ class Attack:
     """Whether the log has to name him."""
     may_break: int = 0
 
-    def too_much(self, damage: Damage) -> str:
+    def too_much(self, damage: Damage, served_again_s: float = SERVED_AGAIN_S) -> str:
         """What it did beyond what is allowed; empty if nothing."""
         broken = sum(damage.during.broken.values())
         if sum(damage.before.broken.values()):
@@ -32,7 +32,7 @@ class Attack:
             return f"{broken} good calls were broken"
         if not damage.during.served:
             return "no good call was served"
-        if damage.served_again_s > SERVED_AGAIN_S or damage.after.broken:
+        if damage.served_again_s > served_again_s or damage.after.broken:
             return "good callers were not served again in time"
         if damage.rss_mib > MEMORY_MIB:
             return f"Midas took {damage.rss_mib} MiB"

@@ -21,6 +21,8 @@ from tests.rpc.certificates import Authority, Pair
 ROOT = Path(__file__).resolve().parents[2]
 
 CALLS_TAKE_S = "0.005"
+TIMEOUT_S = 5.0
+"""The deadline of a good call, on a machine that has nothing else to do."""
 BEFORE_S = 1.0
 AFTER_S = 2.0
 NAMING = ("caller_refused", "connections_running_out")
@@ -112,13 +114,15 @@ class Stage:
         (folder / "ca.pem").write_bytes(self.authority.pem)
         return str(folder)
 
-    async def attack(self, kind: str, *options: str, callers: int = 4) -> Damage:
-        """Let him attack while good callers call; what came of it."""
+    async def attack(
+        self, kind: str, *options: str, callers: int = 4, timeout_s: float = TIMEOUT_S
+    ) -> Damage:
+        """Let him attack while good callers call, with such a deadline; what came of it."""
         damage = Damage()
         async with AsyncExitStack() as stack:
             pair = self.authority.issue("order-service")
             channels = [await stack.enter_async_context(self.channel(pair)) for _ in range(callers)]
-            good = await stack.enter_async_context(good_callers(channels))
+            good = await stack.enter_async_context(good_callers(channels, timeout_s))
             await self._play(damage, good, kind, *options)
         damage.ended = await self.midas.stop()
         damage.named = [each for each in self.midas.log if each["event"] in NAMING]
