@@ -227,12 +227,15 @@ def load() -> Settings:
     return settings
 
 
-def database_url() -> str:
+def database_url(instead: str | None = None) -> str:
     """The DATABASE_URL of this process, for whom the other settings are of no concern.
+
+    What is given `instead` has to hold the same, by the ENV of this process.
 
     Without a default: a database that was forgotten must not pass for one that is migrated. Raises
     SettingsError.
     """
-    found = config_sources.read(MigrationSettings, config_checks.database_mistakes)
+    given = {} if instead is None else {"database_url": instead}
+    found = config_sources.read(MigrationSettings, config_checks.database_mistakes, given)
     url: str = found.checked().database_url.get_secret_value()
     return url

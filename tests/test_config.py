@@ -346,10 +346,14 @@ def test_production_speaks_tls_with_postgresql(
 def test_migrating_in_production_speaks_tls_with_postgresql(env: Env) -> None:
     """Its password is the same."""
     env(ENV="production", **_POSTGRES)
-    with pytest.raises(SettingsError, match="sslmode"):
-        config.database_url()
+    other = "postgresql://midas@elsewhere/midas"
+    for instead in (None, other):
+        with pytest.raises(SettingsError, match="sslmode"):
+            config.database_url(instead)
+    assert config.database_url(f"{other}?sslmode=require").startswith(other)
     env(DATABASE_TLS_BY_NETWORK="1")
     assert config.database_url() == _POSTGRES["DATABASE_URL"]
+    assert config.database_url(other) == other
     env(DATABASE_URL="")
     with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
         config.database_url()

@@ -32,10 +32,11 @@ _SENTENCES = {
 def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     """Bring the database to the schema that this version needs.
 
-    Reads DATABASE_URL from the environment, then from the config server. Safe to run twice or by
-    several at once. `midas serve` does it by itself on SQLite; on PostgreSQL run this before the
-    new version starts, with a user that owns the tables, and past a PgBouncer that pools
-    transactions: a lock of the session keeps a second migration away.
+    Reads DATABASE_URL from the environment, then from the config server, or takes --database; with
+    ENV=production PostgreSQL must speak TLS in either case. Safe to run twice or by several at
+    once. `midas serve` does it by itself on SQLite; on PostgreSQL run this before the new version
+    starts, with a user that owns the tables, and past a PgBouncer that pools transactions: a lock
+    of the session keeps a second migration away.
 
     After a database was put back from a copy, give --restored before Midas works on it: what the
     order service was told since the copy was made used numbers that must not be used again, so all
@@ -59,7 +60,7 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
 
     if database is not None and _PASSWORD.search(database):
         warn_of_secret("the password in --database", "DATABASE_URL")
-    url = config.database_url() if database is None else database
+    url = config.database_url(database)
     before, after = asyncio.run(storage.migrate(url, _say))
     floor = asyncio.run(storage.raise_sequence_floor(url)) if restored else 0
     if as_json:

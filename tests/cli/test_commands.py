@@ -231,6 +231,12 @@ def test_migrate_reads_the_config_server_like_every_other_process(
     ]
 
 
+def test_migrating_in_production_speaks_tls_wherever_the_url_stands() -> None:
+    """What --database names is held to what DATABASE_URL is held to."""
+    result = run_alone("migrate", "--database", "postgresql://midas@192.0.2.1/d", ENV="production")
+    assert (result.exit_code, "sslmode" in result.stderr) == (2, True)
+
+
 def test_migrate_takes_no_database_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was forgotten must not pass for one that is migrated."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
