@@ -90,6 +90,8 @@ def test_serve_and_its_check_refuse_the_same(
         assert ended.value.code == 2
         told.append(capsys.readouterr().err)
     assert told[0] == told[1]
+    assert told[0].count("\nmidas: ") == len(sentences) - 1
+    assert told[0].endswith("[SETTINGS]\n  Nothing was started.\n")
     with pytest.raises(SettingsError) as refused:
         start.prepare(app.parts)
     mistakes = list(refused.value.mistakes)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from midas.cli.help import kept
-from midas.cli.trouble import ExitStatus, Failed, Trouble, tell
+from midas.cli.trouble import ExitStatus, Failed, Trouble, refused_settings, tell
 from midas.errors import SettingsError
 from midas.streams import steady_streams
 
@@ -90,7 +90,7 @@ def _trouble(error: Exception) -> Trouble | None:
         message = error.format_message()
         return Trouble("USAGE", message, status=ExitStatus.USAGE, retry="NEVER", advice=advice)
     if isinstance(error, SettingsError):
-        return Trouble("SETTINGS", str(error), status=ExitStatus.USAGE, retry="NEVER")
+        return refused_settings(error)
     if isinstance(error, click.ClickException):
         return Trouble("FAILED", error.format_message())
     return None

@@ -8,8 +8,11 @@ import click
 
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json, warn_of_secret
+from midas.cli.trouble import Failed, refused_settings
+from midas.errors import SettingsError
 
 _PASSWORD = re.compile(r"://[^/@]*:[^@]+@|[?&]password=")
+_AS_A_WHOLE = "Each migration is done as a whole or not at all: correct this and run it again."
 _SENTENCES = {
     "database_closed_to_others": "Everybody could read the file; now its owner and group can.",
     "database_backed_up": "The file is copied to {file}, beside it.",
@@ -61,8 +64,11 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     if database is not None and _PASSWORD.search(database):
         warn_of_secret("the password in --database", "DATABASE_URL")
     url = config.database_url(database)
-    before, after = asyncio.run(storage.migrate(url, _say))
-    floor = asyncio.run(storage.raise_sequence_floor(url)) if restored else 0
+    try:
+        before, after = asyncio.run(storage.migrate(url, _say))
+        floor = asyncio.run(storage.raise_sequence_floor(url)) if restored else 0
+    except SettingsError as error:
+        raise Failed(refused_settings(error, _AS_A_WHOLE)) from None
     if as_json:
         say_json({"from": before or None, "to": after} | ({"floor": floor} if restored else {}))
     elif before == after:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from midas.errors import SettingsError
 from midas.streams import one_line_of_json
 
 
@@ -35,6 +36,8 @@ class Trouble:
     retry_after: str = ""
     advice: str = ""
     """What to do, as a sentence; empty where `money_moved` and `retry` say it all."""
+    mistakes: tuple[str, ...] = ()
+    """The sentences of the message, if there are several: each has a line of its own."""
     violations: tuple[tuple[str, str], ...] = ()
     """Each refused field and what to do about it."""
     ids: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +58,8 @@ def tell(trouble: Trouble, as_json: bool) -> None:
     if as_json:
         click.echo(one_line_of_json({"ok": False, "error": as_data(trouble)}))
         return
-    click.echo(f"midas: {printable(trouble.message)} [{trouble.reason}]", err=True)
+    for sentence in trouble.mistakes or (trouble.message,):
+        click.echo(f"midas: {printable(sentence)} [{trouble.reason}]", err=True)
     for name, description in trouble.violations:
         click.echo(f"  {printable(name)}: {printable(description)}", err=True)
     click.echo(f"  {trouble.advice or _advice(trouble)}", err=True)
@@ -87,6 +91,18 @@ _NOT_STARTED = ("SETTINGS", "SANDBOX", "ORDERS")
 def not_started(reason: str, message: str) -> Failed:
     """A server that cannot start as it was told to: status 2, as for any other setting."""
     return Failed(Trouble(reason, message, status=ExitStatus.USAGE, retry="NEVER"))
+
+
+def refused_settings(error: SettingsError, advice: str = "") -> Trouble:
+    """What is wrong with the settings: status 2, and a line for each mistake."""
+    return Trouble(
+        "SETTINGS",
+        str(error),
+        status=ExitStatus.USAGE,
+        retry="NEVER",
+        advice=advice,
+        mistakes=error.mistakes,
+    )
 
 
 def _advice(trouble: Trouble) -> str:

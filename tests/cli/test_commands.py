@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from midas import storage
 from midas.cli.app import COMMANDS
+from midas.errors import SettingsError
 from midas.storage.schema import SCHEMA
 from tests.cli.double import run_alone
 from tests.patience import PATIENCE_S
@@ -229,6 +231,28 @@ def test_migrate_reads_the_config_server_like_every_other_process(
         "own.sqlite3",
         "served.sqlite3",
     ]
+
+
+def test_a_migration_that_fails_is_not_said_to_have_done_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Migrations before the one that failed are done; all of them where --restored fails."""
+
+    async def fails(*_: object) -> None:
+        raise SettingsError("DATABASE_URL: a lock", "DATABASE_URL: two")
+
+    url = f"sqlite:///{tmp_path}/midas.sqlite3"
+    for step in ("raise_sequence_floor", "migrate"):
+        with monkeypatch.context() as changed:
+            changed.setattr(storage, step, fails)
+            result = run_alone("migrate", "--restored", DATABASE_URL=url)
+        assert result.exit_code == 2
+        first, second, advice = result.stderr.splitlines()[-3:]
+        assert (first, second) == (
+            "midas: DATABASE_URL: a lock [SETTINGS]",
+            "midas: DATABASE_URL: two [SETTINGS]",
+        )
+        assert advice.endswith("as a whole or not at all: correct this and run it again.")
 
 
 def test_migrating_in_production_speaks_tls_wherever_the_url_stands() -> None:
