@@ -47,7 +47,7 @@ MAY_USE = {
     "storage": {"domain", "ports", "storage", "gathering"},
     "rpc": {"domain", "ports", "flows", "rpc", "v1", "observability"},
     "sandbox": {"sandbox", "v1", "order"},
-    "mock": {"domain", "flows", "psp", "rpc", "mock", "v1", "order"},
+    "mock": {"domain", "flows", "psp", "rpc", "mock", "v1", "order", "trouble", "target"},
 }
 """Imports point one way: rpc → flows → ports → domain; psp and storage implement ports."""
 

@@ -3,12 +3,12 @@
 import sys
 
 from midas.streams import steady_streams
+from midas.trouble import as_json, not_tried
 
-NEEDS_GATEWAY = """\
-webhook-gateway: needs the gateway extra; install midas[gateway].
+NEEDS_GATEWAY = "webhook-gateway needs the gateway extra; install midas[gateway]"
+FROM_WHERE = """\
   From where this package came from: midas on the public index (PyPI) is another product.
 """
-USAGE = 2
 
 
 def main() -> None:
@@ -18,8 +18,12 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if (missing.name or "midas").partition(".")[0] in ("midas", "webhook_gateway"):
             raise
-        sys.stderr.write(NEEDS_GATEWAY)
-        sys.exit(USAGE)
+        missing_extra = not_tried("EXTRA_MISSING", NEEDS_GATEWAY)
+        if "--json" in sys.argv:
+            sys.stdout.write(as_json(missing_extra) + "\n")
+        else:
+            sys.stderr.write(f"{NEEDS_GATEWAY}\n{FROM_WHERE}")
+        sys.exit(missing_extra.status)
     with steady_streams():
         status = command(sys.argv[1:])
     sys.exit(status)

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import NoReturn
 
+from midas import trouble as troubles
 from midas.errors import SettingsError
 from midas.manual import manual
 from midas.streams import one_line_of_json
+from midas.trouble import not_tried
 from webhook_gateway import app, start
 from webhook_gateway.config import Settings
 
@@ -68,8 +70,7 @@ def _check(as_json: bool) -> int:
 
 def _tell(error: SettingsError, as_json: bool) -> None:
     if as_json:
-        told = {"reason": "SETTINGS", "message": str(error), "money_moved": "NO", "retry": "NEVER"}
-        print(one_line_of_json({"ok": False, "error": told}))
+        print(troubles.as_json(not_tried("SETTINGS", str(error))))
         return
     for mistake in error.mistakes:
         print(f"webhook-gateway: {mistake}", file=sys.stderr)
@@ -77,14 +78,20 @@ def _tell(error: SettingsError, as_json: bool) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
+    as_json = False
+
     def error(self, message: str) -> NoReturn:
-        """A sentence, and where to read more."""
-        sys.stderr.write(f"webhook-gateway: {message}\n  See: webhook-gateway --help\n")
+        """A sentence, and where to read more, or one object."""
+        if self.as_json:
+            print(troubles.as_json(not_tried("USAGE", message)))
+        else:
+            sys.stderr.write(f"webhook-gateway: {message}\n  See: webhook-gateway --help\n")
         sys.exit(USAGE)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser("webhook-gateway", add_help=False, allow_abbrev=False)
+    parser.as_json = "--json" in arguments
     parser.add_argument("-h", "--help", action="store_true")
     for option in ("--version", "--check", "--json"):
         parser.add_argument(option, action="store_true")

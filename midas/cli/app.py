@@ -1,6 +1,5 @@
 """`midas`: the commands, and how their failures are told."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
@@ -9,9 +8,10 @@ from typing import Any
 import click
 
 from midas.cli.help import kept
-from midas.cli.trouble import ExitStatus, Failed, Trouble, refused_settings, tell
+from midas.cli.trouble import Failed, refused_settings, tell
 from midas.errors import SettingsError
 from midas.streams import steady_streams
+from midas.trouble import ExitStatus, Trouble, not_tried
 
 COMMANDS = {
     "mock": "midas.cli.mock:mock",
@@ -51,7 +51,6 @@ class Commands(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
         """Run and exit."""
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between ours
         given = list(sys.argv[1:] if args is None else args) or ["--help"]
         extra["standalone_mode"] = False
         with steady_streams() as (out, err):
@@ -88,7 +87,7 @@ def _trouble(error: Exception) -> Trouble | None:
         command = error.ctx.command_path if error.ctx else "midas"
         advice = f"See: {command} --help"
         message = error.format_message()
-        return Trouble("USAGE", message, status=ExitStatus.USAGE, retry="NEVER", advice=advice)
+        return not_tried("USAGE", message, advice)
     if isinstance(error, SettingsError):
         return refused_settings(error)
     if isinstance(error, click.ClickException):

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from midas.cli.trouble import ExitStatus, Failed, Trouble
+from midas.cli.trouble import Failed
+from midas.trouble import ExitStatus, Trouble
 from midas.v1 import errors_pb2
 
 QUERY_AFTER = "5s"

@@ -31,7 +31,11 @@ from midas.v1.payment_service_pb2 import ChargeRequest, ChargeResponse
 @click.option("--subject", required=True, help="What the payer sees, at most 32 characters.")
 @click.option("--body", help="A longer description. Default: the subject.")
 @click.option("--client-ip", default="127.0.0.1", show_default=True, help="The payer's address.")
-@click.option("--extra", type=JsonObject(), help="What the channel asks for, as a JSON object.")
+@click.option(
+    "--extra",
+    type=JsonObject('{"product_id": "p1"}'),
+    help="What the channel asks for, as a JSON object.",
+)
 @metadata_option
 @click.option("--expires-in", type=Length(), help="The payer's time, such as 30m or 1h30m.")
 @click.option("--charge-json", "in_full", is_flag=True, help="Print Ping++'s JSON for the SDK too.")

@@ -28,8 +28,9 @@ from google.protobuf.message import Message
 
 from midas.cli.calls import QUERY_AFTER, call
 from midas.cli.options import say_json
-from midas.cli.trouble import ExitStatus, Failed, Trouble, as_data, tell
+from midas.cli.trouble import Failed, tell
 from midas.cli.wire import Wire, connected
+from midas.trouble import ExitStatus, Trouble, as_data
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 _SIGNALS = {

@@ -64,9 +64,12 @@ class Pair(click.ParamType[tuple[str, str]]):
 
 
 class JsonObject(click.ParamType[dict[str, Any]]):
-    """A JSON object."""
+    """A JSON object. Whoever writes something else is told to write one such as the example."""
 
     name = "json"
+
+    def __init__(self, example: str) -> None:
+        self._example = example
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -77,8 +80,12 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         except (ValueError, RecursionError):
             read = None
         if not isinstance(read, dict):
-            self.fail("""write a JSON object such as '{"product_id": "p1"}'""", param, ctx)
+            self.fail(f"write a JSON object such as '{self._example}'{self.more()}", param, ctx)
         return read
+
+    def more(self) -> str:
+        """What else is said to who writes something else."""
+        return ""
 
 
 def pairs(given: tuple[tuple[str, str], ...], option: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ import click
 
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
-from midas.cli.trouble import ExitStatus, Failed, Trouble, as_data, not_started, tell
+from midas.cli.trouble import Failed, not_started, tell
+from midas.trouble import ExitStatus, Trouble, as_data
 
 if TYPE_CHECKING:
     from midas.sandbox.orders.server import OrderOptions, OrderServer

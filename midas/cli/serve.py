@@ -4,8 +4,9 @@ import click
 
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
-from midas.cli.trouble import Failed, Trouble
+from midas.cli.trouble import Failed
 from midas.manual import manual
+from midas.trouble import Trouble
 
 
 class _WithSettings(Taught):

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 import grpc
 
-from midas.cli.trouble import Failed, Trouble
+from midas.cli.trouble import Failed
+from midas.trouble import Trouble
 
 TARGET = "127.0.0.1:6011"
 TIMEOUT_S = 60.0

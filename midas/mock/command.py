@@ -6,17 +6,21 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from midas import trouble as troubles
+from midas.flows.terms import key_violations
 from midas.mock.help import DESCRIPTION, EPILOG, Formatter, magic_values
 from midas.mock.notifications import CLOSED, METHODS, REFUNDED, Notice, fresh_epoch
 from midas.mock.notify import Delivery, OrderService, deliver
 from midas.mock.payments import AMOUNT, CHANNEL
 from midas.mock.server import CannotListen, has_reflection, serve
 from midas.psp.channels import CHANNELS
+from midas.target import is_target
+from midas.trouble import not_tried
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 IP, PORT = "127.0.0.1", 6011
@@ -26,9 +30,11 @@ ALL = "all"
 
 def run(arguments: Sequence[str]) -> int:
     """Do what is asked. Gives the exit status; bad usage and --help raise SystemExit."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between ours
-    options = _parser("--json" in arguments).parse_args(arguments)
+    parser = _parser("--json" in arguments)
+    options = parser.parse_args(arguments)
     if options.notify is not None:
+        for wrong in _wrong(options):
+            parser.error(wrong)
         return _notify(options)
     return asyncio.run(_serve(options))
 
@@ -61,7 +67,7 @@ def _notify(options: argparse.Namespace) -> int:
     try:
         done = deliver(where, _notices(options))
     except OSError as error:
-        return _failed(f"cannot read a file for TLS: {error.strerror}", "TLS", options.json)
+        return _failed(f"the files for TLS will not do: {error.strerror}", "TLS", options.json)
     except KeyboardInterrupt:
         return INTERRUPTED
     told, last = [_as_data(each) for each in done], done[-1]
@@ -74,6 +80,23 @@ def _notify(options: argparse.Namespace) -> int:
     else:
         _tell(told)
     return DONE
+
+
+def _wrong(options: argparse.Namespace) -> Iterator[str]:
+    """What no notification of Midas can say, or cannot be sent with."""
+    if not is_target(options.order_target):
+        yield "--order-target: give host:port or [IPv6]:port"
+    for name in ("order_no", "refund_no"):
+        given = getattr(options, name)
+        if given or name == "order_no":
+            yield from (
+                f"--{name.replace('_', '-')}: {each.description}"
+                for each in key_violations(name, given)
+            )
+    if options.refund_amount > options.amount:
+        yield "--refund-amount: no more can go back than --amount"
+    if (options.tls_cert is None) != (options.tls_key is None):
+        yield "--tls-cert and --tls-key belong together: give both or none"
 
 
 def _notices(options: argparse.Namespace) -> list[Notice]:
@@ -118,19 +141,13 @@ def _tell(told: Sequence[Mapping[str, Any]]) -> None:
 
 def _failed(sentence: str, reason: str, as_json: bool, *told: Mapping[str, Any]) -> int:
     """The status of what is told. `told` are the notifications; the last one was not taken."""
+    trouble = not_tried(reason, sentence)
     if as_json:
-        _say(json.dumps({"ok": False, "error": _error(reason, sentence), "notifications": told}))
+        _say(troubles.as_json(trouble, notifications=told))
     else:
         _tell(told[:-1])
         _say(f"midas: {sentence} [{reason}]", sys.stderr)
-    return FAILED if told else USAGE
-
-
-def _error(reason: str, sentence: str) -> dict[str, Any]:
-    """With all the members that the errors of the other commands have (midas/cli/trouble.py)."""
-    empty = dict.fromkeys(("code", "query_after", "retry_after"), "")
-    moved = {"money_moved": "NO", "retry": "NEVER"}
-    return {"reason": reason, "message": sentence, **moved, **empty, "violations": [], "ids": {}}
+    return FAILED if told else trouble.status
 
 
 def _call_said(method: str, key: str, answer: str) -> None:
@@ -155,7 +172,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, or with --json one object; status 2."""
         if self.as_json:
-            _say(json.dumps({"ok": False, "error": _error("USAGE", message)}))
+            _say(troubles.as_json(not_tried("USAGE", message)))
         else:
             _say(f"midas: {message} [USAGE]\n  See: midas mock --help", sys.stderr)
         sys.exit(USAGE)
@@ -207,10 +224,8 @@ def _notify_options(group: Any) -> None:
 
 def _number(least: int, most: int = 2**63 - 1) -> Any:
     def whole(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise ValueError
-        return number
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"give a number from {least} to {most}")
+        return int(text)
 
-    whole.__name__ = f"number from {least} to {most}"
     return whole

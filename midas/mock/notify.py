@@ -1,5 +1,6 @@
 """Calls an order service once for each notification, as Midas's gateway would."""
 
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ PARKS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIM
 
 @dataclass(frozen=True, slots=True)
 class OrderService:
-    """Where it listens; with any of the files it is called over TLS."""
+    """Where it listens; with any of the files (PEM) it is called over TLS."""
 
     target: str
     tls_ca: Path | None = None
@@ -45,7 +46,10 @@ class Delivery:
 
 
 def deliver(where: OrderService, notices: Iterable[Notice]) -> list[Delivery]:
-    """Send them one after the other; the first that is not acknowledged is the last."""
+    """Send them one after the other; the first that is not acknowledged is the last.
+
+    Raises OSError before anything is sent, where the files for TLS will not do.
+    """
     done: list[Delivery] = []
     with _channel(where) as channel:
         stub = OrderPaymentServiceStub(channel)
@@ -70,9 +74,17 @@ def _one(stub: OrderPaymentServiceStub, notice: Notice) -> Delivery:
 def _channel(where: OrderService) -> grpc.Channel:
     # The order service is an inside service: a proxy to the outside never leads to it.
     options = [("grpc.enable_http_proxy", 0)]
-    if where.tls_ca is None:
-        return grpc.insecure_channel(where.target, options=options)
     files = (where.tls_ca, where.tls_key, where.tls_cert)
+    if not any(files):
+        return grpc.insecure_channel(where.target, options=options)
+    _check(where)
     ca, key, cert = (None if each is None else each.read_bytes() for each in files)
     credentials = grpc.ssl_channel_credentials(ca, key, cert)
     return grpc.secure_channel(where.target, credentials, options=options)
+
+
+def _check(where: OrderService) -> None:
+    """GRPC says nothing of a file that it cannot use, but that it cannot connect."""
+    context = ssl.create_default_context(cafile=where.tls_ca)
+    if where.tls_cert is not None:
+        context.load_cert_chain(where.tls_cert, where.tls_key, password="")  # asks nobody for it

@@ -57,6 +57,7 @@ RequestFaultKind = Literal[
     "stall",
 ]
 FaultKind = Literal[RequestFaultKind, EventFaultKind, SendFaultKind]
+KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 DELAYS: tuple[FaultKind, ...] = ("delay", "webhook_delay")
 """Kinds that apply beside others."""
 ANSWER_BODIES = ("json", "html", "empty")
@@ -203,11 +204,10 @@ def _read(description: Json, fault_id: int) -> Fault:
 
 
 def _kind(sent: Any) -> FaultKind:
-    kinds: tuple[FaultKind, ...] = get_args(FaultKind)
-    for kind in kinds:
+    for kind in KINDS:
         if kind == sent:
             return kind
-    raise ControlError(f"action.kind must be one of {', '.join(kinds)}")
+    raise ControlError(f"action.kind must be one of {', '.join(KINDS)}")
 
 
 def _moment(kind: FaultKind) -> Moment:

@@ -102,13 +102,14 @@ def test_a_wrong_webhook_is_noticed(tmp_path: Path, what: str) -> None:
     ("fault", "says"),
     [
         ({"action": {"kind": "burn"}}, "action.kind must be one of"),
+        ("xyz", "action.kind is one of lose_request, "),
         ({"kind": "stall"}, "a fault is"),
         ({"action": {"kind": "stall"}, "match": {"path": "("}}, "path"),
         ({"action": {"kind": "stall"}, "count": 0}, "count"),
     ],
 )
 def test_a_fault_is_checked_before_anything_starts(
-    fault: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+    fault: Any, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status 2 and what is wrong with it."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from midas.trouble import Trouble, as_data
 from tests.gateway.account import Account
 from tests.patience import PATIENCE_S
 from webhook_gateway.command import command as line
@@ -38,6 +39,12 @@ def test_what_it_does_not_know_starts_nothing(
     assert (ended.value.code, told.out) == (2, "")
     assert f"{arguments[0]}" in told.err
     assert told.err.endswith("  See: webhook-gateway --help\n")
+    with pytest.raises(SystemExit) as ended:
+        line([*arguments, "--json"])
+    told = capsys.readouterr()
+    assert (ended.value.code, told.err) == (2, "")
+    error = json.loads(told.out)["error"]
+    assert (error["reason"], set(error)) == ("USAGE", set(as_data(Trouble("", ""))))
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +77,7 @@ def test_check_starts_nothing(
     told = capsys.readouterr()
     if form:
         error = json.loads(told.out)["error"]
-        assert error["reason"] == "SETTINGS"
+        assert (error["reason"], set(error)) == ("SETTINGS", set(as_data(Trouble("", ""))))
         assert "WEBHOOK_PATH" in error["message"]
         assert "PINGPP_PUBLIC_KEY_PATHS" in error["message"]
     else:

@@ -13,10 +13,10 @@ import pytest
 
 from midas import config_server
 from midas.errors import SettingsError
+from midas.target import is_target
 from tests.gateway.account import Account
 from tests.rpc.certificates import Authority
 from webhook_gateway.config import Settings, load
-from webhook_gateway.config_checks import is_target
 from webhook_gateway.start import OTHER_FILES, mistakes, prepare
 
 Env = Callable[..., None]

@@ -10,12 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from midas.cli.trouble import Trouble, as_data
+from midas.trouble import Trouble, as_data
 from tests.cli.double import run_alone
 from tests.mock import call_everything
 from tests.mock.call_everything import SERVICES
@@ -80,6 +79,9 @@ def test_without_the_server_extra_there_is_the_mock() -> None:
     assert done.returncode == 2
     assert "midas[server]" in done.stderr
     assert "midas mock --help" in done.stderr
+    data = subprocess.run(base("charge", "--json"), capture_output=True, text=True)
+    assert (data.returncode, data.stderr) == (2, "")
+    assert json.loads(data.stdout)["error"]["reason"] == "EXTRA_MISSING"
 
 
 def test_the_help_lists_every_magic_value() -> None:
@@ -99,23 +101,36 @@ def test_the_help_lists_every_magic_value() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--port", "x"], ["--notify", "Pay"], ["--amount", "0"], ["--pot", "1"], ["--channel", "x"]],
+    [
+        *(["--port", "x"], ["--port", "65536"], ["--notify", "Pay"], ["--amount", "0"]),
+        *(["--pot", "1"], ["--channel", "x"], ["left"]),
+        *(["--notify", "all", "--order-target", each] for each in (":::", "", "a b", "h:99999")),
+        *(["--notify", "all", "--order-no", each] for each in ("", "A 1", "A" * 65)),
+        ["--notify", "all", "--refund-no", "R 1"],
+        ["--notify", "RefundSuccess", "--amount", "5", "--refund-amount", "6"],
+        ["--notify", "all", "--tls-cert", "cert.pem"],
+    ],
 )
 def test_wrong_usage_is_told_like_everywhere(arguments: list[str]) -> None:
-    """Status 2 and one sentence, or one object."""
+    """Status 2 and one sentence, or one object; nobody is called."""
     plain, data = run_alone("mock", *arguments), run_alone("mock", "--json", *arguments)
     assert (plain.exit_code, data.exit_code) == (2, 2)
     assert plain.stderr.startswith("midas: ")
-    assert json.loads(data.stdout)["error"]["reason"] == "USAGE"
+    error = json.loads(data.stdout)["error"]
+    assert error["reason"] == "USAGE"
+    assert set(error) == set(as_data(Trouble("", "")))
 
 
 def test_a_port_that_is_taken_is_told() -> None:
     """Status 2, as of every server, and one sentence that says what to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run_alone("mock", "--json", "--port", port)
-    assert done.exit_code == 2
-    error = json.loads(done.stdout)["error"]
+        command = base("mock", "--port", port)
+        plain = subprocess.run(command, capture_output=True, text=True)
+        data = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    assert (plain.returncode, data.returncode) == (2, 2)
+    assert (len(plain.stderr.splitlines()), data.stderr) == (1, "")  # none of gRPC's own
+    error = json.loads(data.stdout)["error"]
     assert error["reason"] == "CANNOT_LISTEN"
     assert set(error) == set(as_data(Trouble("", "")))
 
@@ -135,5 +150,6 @@ def test_nobody_to_notify_is_told() -> None:
     arguments = ["mock", "--notify", "PayOrderSuccess", "--order-target", target]
     gone = run_alone(*arguments)
     assert (gone.exit_code, "UNAVAILABLE" in gone.stderr) == (1, True)
-    no_file = run_alone(*arguments, "--tls-ca", str(Path("no/such/file")))
-    assert (no_file.exit_code, "[TLS]" in no_file.stderr) == (2, True)
+    for wrong in ("no/such/file", __file__):
+        no_file = run_alone(*arguments, "--tls-ca", wrong)
+        assert (no_file.exit_code, "[TLS]" in no_file.stderr) == (2, True)

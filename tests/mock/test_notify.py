@@ -13,8 +13,10 @@ from midas.cli.app import cli
 from midas.mock import answers, notifications
 from midas.mock.notifications import METHODS, Notice, notification, request
 from midas.sandbox.orders.server import OrderOptions, OrderServer
+from midas.sandbox.orders.tls import OrderTls
 from midas.v1 import charge_pb2, refund_pb2
 from tests.mock.call_everything import CHARGE
+from tests.rpc.certificates import Authority
 
 
 @pytest.fixture
@@ -144,6 +146,25 @@ async def test_what_is_said_can_be_chosen(shop: OrderServer) -> None:
     ]
     assert refund.external
     assert refund.refund_no.startswith("re_")
+
+
+async def test_whoever_gives_a_file_for_tls_gets_tls(tmp_path: Path) -> None:
+    """Also with a certificate alone: nothing is told in the clear then."""
+    authority = Authority()
+    pair = authority.issue("shop")
+    files = {"ca": authority.pem, "cert": pair.certificate, "key": pair.key}
+    named = {name: tmp_path / f"{name}.pem" for name in files}
+    for name, content in files.items():
+        named[name].write_bytes(content)
+    ca, cert, key = ([f"--tls-{name}", str(path)] for name, path in named.items())
+    book = tmp_path / "orders.sqlite3"
+    tls = OrderTls(cert=named["cert"], key=named["key"], client_ca=named["ca"])
+    async with OrderServer(OrderOptions(file=book, tls=tls)) as encrypted:
+        assert (await notify(encrypted, "--notify", "all", *ca, *cert, *key))[0] == 0
+    async with OrderServer(OrderOptions(file=book)) as plain:
+        told = len(plain.book.received())
+        assert (await notify(plain, "--notify", "all", *cert, *key))[0] == 1
+        assert len(plain.book.received()) == told > 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import tempfile
 from typing import IO, Any, NamedTuple
 
 from midas.cli.contract_kit.notices import CLOSED, NOT_REFUNDED, REFUNDED, SUCCESS
-from midas.cli.trouble import ExitStatus, Failed, Trouble, printable
+from midas.cli.trouble import Failed, printable
+from midas.trouble import ExitStatus, Trouble
 
 COUNTERS = {
     SUCCESS: "pay_order_success",

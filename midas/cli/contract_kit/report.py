@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from midas.cli.contract_kit.findings import Finding, Findings, State
-from midas.cli.trouble import Trouble, printable
-from midas.cli.trouble import as_data as trouble_data
+from midas.cli.trouble import printable
+from midas.trouble import Trouble
+from midas.trouble import as_data as trouble_data
 
 EVIDENCE_SHOWN = 3
 WIDTH = 100

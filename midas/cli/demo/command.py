@@ -12,7 +12,17 @@ from midas.cli.demo.rows import ROWS
 from midas.cli.fields import JsonObject
 from midas.cli.help import Taught
 from midas.cli.options import json_option
-from midas.cli.trouble import ExitStatus
+from midas.trouble import ExitStatus
+
+
+class _Fault(JsonObject):
+    """A fault of the sandbox."""
+
+    def more(self) -> str:
+        """The kinds that there are."""
+        from midas.sandbox.faults import KINDS
+
+        return f"; action.kind is one of {', '.join(KINDS)}"
 
 
 def _check(faults: Sequence[dict[str, Any]]) -> None:
@@ -47,7 +57,7 @@ def _check(faults: Sequence[dict[str, Any]]) -> None:
     "--fault",
     "faults",
     multiple=True,
-    type=JsonObject(),
+    type=_Fault('{"action": {"kind": "lose_response"}}'),
     help="Let the sandbox do something wrong from the start, to see the demo notice it.",
 )
 @json_option

@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 from midas.cli.demo.process import Process
-from midas.cli.trouble import ExitStatus, Failed, Trouble
+from midas.cli.trouble import Failed
+from midas.trouble import ExitStatus, Trouble
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import midas
-from midas.cli.trouble import Failed, Trouble
+from midas.cli.trouble import Failed
+from midas.trouble import Trouble
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from midas.cli.trouble import Trouble
-from midas.cli.trouble import as_data as trouble_data
+from midas.trouble import Trouble
+from midas.trouble import as_data as trouble_data
 
 
 @dataclass(frozen=True, slots=True)
