@@ -18,13 +18,14 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates."""
+    """Signs certificates, with all that Python wants of them from 3.13 on."""
 
     def __init__(self, name: str = "test authority") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         ca = x509.BasicConstraints(ca=True, path_length=0)
         built = self._builder(self._name, self._key.public_key()).add_extension(ca, critical=True)
+        built = built.add_extension(_SIGNS_CERTIFICATES, critical=True)
         self.pem = _pem(built.sign(self._key, hashes.SHA256()))
 
     def issue(self, name: str, *more: x509.GeneralName) -> Pair:
@@ -58,7 +59,26 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(_signer(self._key.public_key()), critical=False)
         )
+
+
+def _signer(key: ec.EllipticCurvePublicKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+
+
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
