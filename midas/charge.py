@@ -8,13 +8,13 @@ SUBMITTING means "we do not know". Only an answer of Ping++ ends it; time alone 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
-from midas.records import changed
+from midas.records import changed, record
 from midas.refund import RefundFacts
 
 
@@ -55,7 +55,7 @@ class ChargeSaid(StrEnum):
     NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChargeTerms:
     """What a caller asks for. Amount in minor units; `expires_in` is no part of the identity."""
 
@@ -90,7 +90,7 @@ def _in_ipv4(address: str) -> str:
     return address if mapped is None or whole.scope_id is not None else str(mapped)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChargeFacts:
     """A charge object as Ping++ tells it (pingpp.md section 2), read but not judged."""
 
@@ -123,7 +123,7 @@ REVERSING = "reversing "
 id follows, another one for each reversal."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Charge:
     """One attempt at Ping++ to collect the money of an order, as stored."""
 
@@ -209,7 +209,7 @@ class Charge:
         return unsettled and not self.superseded
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChargeObservation:
     """Something learnt about one charge, however it reached us."""
 
@@ -230,7 +230,7 @@ class ChargeNotice(StrEnum):
     CLOSED = "PAY_ORDER_CLOSED"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChargeOutcome:
     """What an observation makes of a charge. `event` names the journal entry."""
 
@@ -244,7 +244,7 @@ NOT_TOLD = "Ping++ has not told for a day how this ended"
 """Why a person is called for a charge or refund whose outcome stays unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SecondClocks:
     """Time beside the database's clock, which may step. It only ever delays an ending (R6)."""
 

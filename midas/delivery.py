@@ -1,10 +1,10 @@
 """Telling the order service: a notification is leased, delivered and settled. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from midas.payment import Notification, Order
+from midas.records import record
 
 
 class DeliveryOutcome(StrEnum):
@@ -15,7 +15,7 @@ class DeliveryOutcome(StrEnum):
     REFUSED = "REFUSED"  # the order service will never take it
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Lease:
     """The first notification of an order that is not delivered, for one attempt.
 
@@ -34,7 +34,7 @@ UNNAMED = "UNNAMED"
 """The code of a refusal that gave none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Settlement:
     """What became of a lease. `code` is the order service's status, and never empty."""
 
@@ -48,7 +48,7 @@ class Settlement:
     else under this one; 0: it did not say so."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Backlog:
     """What waits to be told."""
 

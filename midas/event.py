@@ -1,14 +1,14 @@
 """Ping++'s events: what one says, and what Midas keeps of it. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from midas.charge import ChargeFacts, ChargeSaid, said_by
+from midas.records import record
 from midas.refund import RefundFacts
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PspEvent:
     """An event as Ping++ tells it (pingpp.md section 4), read but not judged.
 
@@ -28,7 +28,7 @@ class PspEvent:
     """The same by Ping++'s own id."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UnreadableEvent:
     """What cannot be read as an event; `reason` is a constant."""
 
@@ -44,7 +44,7 @@ class EventStanding(StrEnum):
     PARKED = "PARKED"  # could not be applied so often that a person has to look
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class EventRecord:
     """One event, as stored. `event_id` is Ping++'s, or the digest of a body that has none."""
 

@@ -7,7 +7,7 @@ reading one loses and is decided anew.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from midas import schedule
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord
-from midas.records import changed
+from midas.records import changed, record
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 from midas.sequences import epoch_above
 
@@ -28,7 +28,7 @@ _OPEN_CHARGES = (ChargeState.SUBMITTING, ChargeState.PENDING)
 _OPEN_REFUNDS = (RefundState.SUBMITTING, RefundState.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class JournalEntry:
     """One line of the transaction log.
 
@@ -45,7 +45,7 @@ class JournalEntry:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)  # without slots, for `changed`
+@record(frozen=True)  # without slots, for `changed`
 class Notification:
     """One message to the order service. `sequence` is never used twice: see `sequences.py`."""
 
@@ -64,7 +64,7 @@ class Notification:
     """The same may have been told before, under another number."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Order:
     """Everything known of one order_no. `version` counts its commits; 0 is an order not stored."""
 
@@ -166,7 +166,7 @@ def refunds_by_age(found: Iterable[Refund]) -> tuple[Refund, ...]:
     return tuple(sorted(found, key=lambda each: (each.created_at, each.refund_no)))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Change:
     """What one commit writes: all or nothing, and only if the order is as it was read."""
 

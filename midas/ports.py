@@ -7,7 +7,6 @@ and the fake ones pass the same contract tests.
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -17,12 +16,13 @@ from midas.delivery import Backlog, Lease, Settlement
 from midas.errors import FieldViolation
 from midas.event import EventRecord, PspEvent, UnreadableEvent
 from midas.payment import Change, JournalEntry, Notification, Order
+from midas.records import record
 from midas.refund import Refund, RefundFacts, RefundState
 
 Answer = TypeVar("Answer", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Done(Generic[Answer]):
     """Ping++ answered, and this is what it says. It need not be what was hoped for: read it."""
 
@@ -39,7 +39,7 @@ class Refusal(StrEnum):
     MIDAS_REJECTED = "MIDAS_REJECTED"  # our API key or signature
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class NotDone:
     """Proven not done by this very call: it says nothing of an earlier one.
 
@@ -53,7 +53,7 @@ class NotDone:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Unknown:
     """It may have been done or not: timeout, reset, 5xx, an answer that cannot be read.
 
@@ -70,7 +70,7 @@ class Unknown:
 Verdict = Done[Answer] | NotDone | Unknown
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChargePage:
     """One page of charges, newest first. `more` says that older ones follow.
 
@@ -84,7 +84,7 @@ class ChargePage:
     last_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefundPage:
     """One page of the refunds of a charge, newest first. `more` says that older ones follow."""
 
@@ -213,7 +213,7 @@ class KeyKind(StrEnum):
     REFUND_ID = "refund_id"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Listing:
     """Which rows a list call wants, newest first by (created_at, key).
 

@@ -8,12 +8,12 @@ SUBMITTING means "we do not know": the amount stays reserved, and nothing is sen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from midas.records import changed
+from midas.records import changed, record
 
 REFUND_NO_KEY = "refund_no"
 """Where in the metadata of a refund at Ping++ our own key travels."""
@@ -47,7 +47,7 @@ class RefundSaid(StrEnum):
     NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefundFacts:
     """A refund object as Ping++ tells it (pingpp.md section 3), read but not judged."""
 
@@ -68,7 +68,7 @@ class RefundFacts:
     failure_message: str = ""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Refund:
     """One giving back of all or a part of a charge, as stored. Amount in minor units."""
 
@@ -111,7 +111,7 @@ class Refund:
         return self.state is not RefundState.FAILED or bool(self.operator_reason)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefundObservation:
     """Something learnt about one refund, however it reached us."""
 
@@ -130,7 +130,7 @@ class RefundNotice(StrEnum):
     FAILED = "REFUND_FAILED"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefundOutcome:
     """What an observation makes of a refund. `event` names the journal entry."""
 

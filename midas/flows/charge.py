@@ -7,7 +7,6 @@ look at the order ─┬─ paid ───────────────�
                    └─ outcome unknown ───────▶ wait or find out (resolve.py) → look again
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from midas import limits, schedule
@@ -54,12 +53,13 @@ from midas.flows.terms import charge_digest, charge_violations
 from midas.flows.unknown import lease_end, time_to_post, wait_while_in_flight
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyTaken, NotDone, Refusal, Unknown, Verdict
+from midas.records import record
 
 ROUNDS = 8
 """How often one call looks at the order anew before it gives up; each round ends one obstacle."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChargeResult:
     """The open charge. `charge_json` is Ping++'s, byte for byte."""
 

@@ -7,7 +7,7 @@ fetch the charge ─▶ check state and what is left ─▶ reserve and write SU
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from midas import schedule
 from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy, mismatches
@@ -32,10 +32,11 @@ from midas.flows.terms import RefundTerms, refund_digest, refund_violations
 from midas.flows.unknown import wait_while_in_flight
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown
+from midas.records import record
 from midas.refund import Refund, RefundState
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefundResult:
     """The refund as it now stands; with `validate_only` as it would be."""
 

@@ -3,12 +3,13 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from midas import limits
 from midas.charge import ChargeTerms
 from midas.errors import FieldViolation
+from midas.records import record
 from midas.refund import FundingSource
 
 TEXT_CHARACTERS = 1000
@@ -20,7 +21,7 @@ _CURRENCY = re.compile(r"[a-z]{3}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefundTerms:
     """What a caller asks to give back. Amount in minor units; 0 means all that is left.
 

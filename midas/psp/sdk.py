@@ -8,10 +8,10 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from midas.psp import strict_json
+from midas.records import record
 
 
 def _use_maintained_six() -> None:
@@ -48,7 +48,7 @@ Sign = Callable[[bytes], bytes]
 """From the string to sign to its base64 signature."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Prepared:
     """A request, signed and encoded: exactly what has to be sent."""
 

@@ -17,6 +17,7 @@ from aiohttp.client import ClientTimeout
 from yarl import URL
 
 from midas.psp.sdk import Prepared
+from midas.records import record
 
 KEEPALIVE_S = 15.0
 """How long an idle connection is kept. Short, so that Ping++ seldom closes one that we then use."""
@@ -27,7 +28,7 @@ SIGNATURE_HEADER = "X-Pingplusplus-Signature"
 _READ_BUFFER_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Answer:
     """A whole answer. `signature` is empty when there is none, or more than one.
 
@@ -40,14 +41,14 @@ class Answer:
     date: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class NotSent:
     """Proven: no byte of the request left. `reason` is a constant."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Lost:
     """Ping++ may have the request. `reason` is a constant."""
 
