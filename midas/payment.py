@@ -6,7 +6,7 @@ and notifications together, guarded by the order's version, so that of two chang
 reading one loses and is decided anew.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -156,13 +156,17 @@ class Order:
         return max(0, charge.amount - sum(held))
 
 
-def charges_by_age(found: Iterable[Charge]) -> tuple[Charge, ...]:
-    """Oldest first, as an order has them."""
+def charges_by_age(found: Collection[Charge]) -> tuple[Charge, ...]:
+    """Oldest first, as an order has them. Most have one."""
+    if len(found) < 2:
+        return tuple(found)
     return tuple(sorted(found, key=lambda each: (each.created_at, each.out_trade_no)))
 
 
-def refunds_by_age(found: Iterable[Refund]) -> tuple[Refund, ...]:
-    """Oldest first, as an order has them."""
+def refunds_by_age(found: Collection[Refund]) -> tuple[Refund, ...]:
+    """Oldest first, as an order has them. Most have none."""
+    if len(found) < 2:
+        return tuple(found)
     return tuple(sorted(found, key=lambda each: (each.created_at, each.refund_no)))
 
 

@@ -209,9 +209,9 @@ def test_a_row_that_is_not_there_is_no_answer() -> None:
 def test_rows_stand_by_age() -> None:
     """Of the same moment by their number, so that two readers have the same order."""
     by_age = [charge("T3", created_at=EARLIER), charge("T1"), charge("T2")]
-    assert charges_by_age(reversed(by_age)) == tuple(by_age)
+    assert charges_by_age(by_age[::-1]) == tuple(by_age)
     given_back = [refund("R3", created_at=EARLIER), refund("R1"), refund("R2")]
-    assert refunds_by_age(reversed(given_back)) == tuple(given_back)
+    assert refunds_by_age(given_back[::-1]) == tuple(given_back)
     draft = Draft(an_order(*reversed(by_age), *reversed(given_back)))
     assert draft.order.charges == tuple(by_age)
     assert draft.order.refunds == tuple(given_back)

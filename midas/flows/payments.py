@@ -231,7 +231,7 @@ class Payments:
         if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
             work.close()
             raise Overloaded
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -240,7 +240,7 @@ class Payments:
         """Beside the caller, who is answered at once; where too much is under way, not at all."""
         if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
             return
-        task = asyncio.ensure_future(say_not_sent(self.ports, row))
+        task = asyncio.create_task(say_not_sent(self.ports, row))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

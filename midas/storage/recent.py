@@ -54,11 +54,10 @@ class CommittedOrders:
         committed before, that is kept beside it: whoever has made the commit read the order after a
         failover that nobody had noticed yet.
         """
-        before = self._orders.get(order.order_no)
+        before = self._orders.pop(order.order_no, None)
         if before is not None and before.last_change != read and order.has_lost(before):
             self._lost.append(before)
         self._orders[order.order_no] = order
-        self._orders.move_to_end(order.order_no)
         if len(self._orders) > self._most:
             self._orders.popitem(last=False)
 

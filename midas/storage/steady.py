@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from math import copysign
 
 _log = logging.getLogger(__name__)
 
@@ -50,12 +51,14 @@ class SteadyClock:
     def _seconds(self) -> float:
         with self._lock:
             read_at = self._steady()
-            passed = max(0.0, read_at - self._read_at)
+            passed = read_at - self._read_at
             self._read_at = read_at
-            gap = self._wall() - self._told - passed
+            told = self._told + passed
+            gap = self._wall() - told
             most = passed * SLEW
-            told = self._told = self._told + passed + min(max(gap, -most), most)
-            apart = abs(gap) > APART_S
+            told += gap if -most <= gap <= most else copysign(most, gap)
+            self._told = told
+            apart = not -APART_S <= gap <= APART_S
             stepped, self._apart = apart and not self._apart, apart
         if stepped:
             _log.warning("clock_stepped", extra={"seconds": round(gap)})
