@@ -7,7 +7,7 @@
 SUBMITTING means "we do not know". Only an answer of Ping++ ends it; time alone ends nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -254,7 +254,8 @@ class SecondClocks:
     """How long this process has run, by a clock that never steps. None: it is not asked."""
 
 
-NO_SECOND_CLOCKS = SecondClocks()
+Beside = Callable[[], SecondClocks]
+"""Reads the second clocks, where they decide something: most charges are far from their end."""
 
 
 def is_over(
@@ -262,7 +263,7 @@ def is_over(
     at: datetime,
     asked_since: datetime,
     grace: timedelta,
-    beside: SecondClocks = NO_SECOND_CLOCKS,
+    beside: Beside = SecondClocks,
 ) -> bool:
     """Whether the payer's time is over, and the grace after it. `at` is when Ping++ was asked.
 
@@ -276,9 +277,10 @@ def is_over(
     lasts = facts.expires_at - facts.created_at
     if at < max(facts.expires_at, asked_since + lasts) + grace:
         return False
-    if beside.psp is not None:
-        return beside.psp >= facts.expires_at + grace
-    return beside.awake is None or beside.awake >= lasts + grace
+    clocks = beside()
+    if clocks.psp is not None:
+        return clocks.psp >= facts.expires_at + grace
+    return clocks.awake is None or clocks.awake >= lasts + grace
 
 
 def said_by(
@@ -286,7 +288,7 @@ def said_by(
     at: datetime,
     asked_since: datetime,
     grace: timedelta,
-    beside: SecondClocks = NO_SECOND_CLOCKS,
+    beside: Beside = SecondClocks,
 ) -> ChargeSaid:
     """Read Ping++'s flags (pingpp.md section 2). `is_over` says when one has lapsed."""
     if facts.paid:

@@ -452,9 +452,9 @@ def test_when_a_charge_is_over(
         None if awake is None else timedelta(minutes=awake),
     )
     at, since = (NOW + timedelta(minutes=each) for each in (ours, asked))
-    assert machine.is_over(facts, at, since, GRACE, beside) is over
+    assert machine.is_over(facts, at, since, GRACE, lambda: beside) is over
     said = ChargeSaid.LAPSED if over else ChargeSaid.WAITING
-    assert machine.said_by(facts, at, since, GRACE, beside) is said
+    assert machine.said_by(facts, at, since, GRACE, lambda: beside) is said
 
 
 def test_what_has_no_end_is_never_over() -> None:

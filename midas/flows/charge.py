@@ -309,9 +309,14 @@ async def _can_be_paid(ports: Ports, charge: Charge) -> bool:
     told = await ports.psp.retrieve_charge(charge.charge_id)
     if not isinstance(told, Done) or mismatches(charge, told.answer):
         return False
-    beside = SecondClocks(psp=ports.psp.latest_now())
     now, no_grace = ports.store.now(), timedelta(0)
-    said = said_by(told.answer, now, charge.created_at, no_grace, beside)
+    said = said_by(
+        told.answer,
+        now,
+        charge.created_at,
+        no_grace,
+        lambda: SecondClocks(psp=ports.psp.latest_now()),
+    )
     return said is ChargeSaid.WAITING
 
 

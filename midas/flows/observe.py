@@ -305,7 +305,7 @@ def charge_told(
 ) -> ChargeObservation:
     """An answer of Ping++ about this charge, as an observation made now."""
     at = ports.store.now()
-    said = said_by(facts, at, charge.created_at, ports.expiry_grace, ports.beside())
+    said = said_by(facts, at, charge.created_at, ports.expiry_grace, ports.beside)
     settled = _settled_before(ports, at) if charge.is_being_reversed else None
     return ChargeObservation(said, by, at, facts, settled_before=settled)
 
