@@ -71,7 +71,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
 
 
 def say(event: str, fields: Mapping[str, object]) -> None:
-    """Log an event of Midas's own at INFO: one for each call, hence without a LogRecord.
+    """Log an event of Midas's own at INFO without a LogRecord: for every call and every payment.
 
     The line is the same as `logging.getLogger("midas").info(event, extra=fields)` would make.
     """

@@ -42,7 +42,7 @@ DOMAIN = {
 MAY_USE = {
     "domain": {"domain"},
     "ports": {"domain", "ports"},
-    "flows": {"domain", "ports", "flows"},
+    "flows": {"domain", "ports", "flows", "observability"},
     "psp": {"domain", "ports", "psp", "public_key"},
     "storage": {"domain", "ports", "storage", "gathering"},
     "rpc": {"domain", "ports", "flows", "rpc", "v1", "observability"},

@@ -32,6 +32,7 @@ from midas.errors import (
 )
 from midas.flows.skew import Skew
 from midas.flows.turns import Turns
+from midas.observability import say
 from midas.payment import Change, Draft, Order
 from midas.ports import Clock, KeyKind, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
 from midas.records import changed
@@ -188,7 +189,7 @@ def _tell_payments(written: Change) -> None:
                 "duplicate_payment": notice.duplicate_payment,
                 "by": notice.observed_by,
             }
-            logger.info("charge_paid", extra=told)
+            say("charge_paid", told)
 
 
 ALARMS = (
