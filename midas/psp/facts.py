@@ -147,10 +147,12 @@ def _nested_refunds(listed: Any) -> tuple[tuple[RefundFacts, ...], bool]:
     """
     if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
         return (), False
-    items = listed["data"]
+    items, complete = listed["data"], listed.get("has_more") is False
+    if not items:
+        return (), complete
     if not all(isinstance(item, dict) for item in items):
         raise Unreadable("refunds")
-    return tuple(refund_facts(item) for item in items), listed.get("has_more") is False
+    return tuple(refund_facts(item) for item in items), complete
 
 
 def _more(envelope: Json) -> bool:
@@ -200,14 +202,12 @@ def _time(value: Any) -> datetime:
     return datetime.fromtimestamp(value, UTC)
 
 
-def _time_or_none(value: Any) -> datetime | None:
-    return None if value is None else _time(value)
-
-
 def _lenient_time(value: Any) -> datetime | None:
     """A time without which nothing is decided wrongly."""
+    if value is None:
+        return None
     try:
-        return _time_or_none(value)
+        return _time(value)
     except Unreadable:
         return None
 
