@@ -165,11 +165,11 @@ def _is_plain(value: str) -> bool:
 def _metadata(metadata: Mapping[str, str]) -> Iterator[FieldViolation]:
     if len(metadata) > limits.METADATA_PAIRS:
         yield FieldViolation("metadata", f"give at most {limits.METADATA_PAIRS} pairs")
-    size = sum(map(len, metadata)) + sum(map(len, metadata.values()))
-    if size > limits.METADATA_CHARACTERS:
+    text = "".join((*metadata, *metadata.values()))
+    if len(text) > limits.METADATA_CHARACTERS:
         rule = f"give at most {limits.METADATA_CHARACTERS} characters in all"
         yield FieldViolation("metadata", rule)
-    if not all(key and _is_clean(key) and _is_clean(value) for key, value in metadata.items()):
+    if "" in metadata or not _is_clean(text):
         yield FieldViolation("metadata", "must not hold empty names or control characters")
 
 
