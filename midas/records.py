@@ -37,6 +37,5 @@ def changed(record: _Record, **fields: Any) -> _Record:
     else:
         return record
     copy: _Record = object.__new__(type(record))
-    copy.__dict__.update(known)
-    copy.__dict__.update(fields)
+    copy.__dict__ = known | fields
     return copy
