@@ -220,7 +220,7 @@ class ChargeObservation:
     code: str = ""
     message: str = ""
     settled_before: datetime | None = None
-    """A reversal that left before then has arrived by now, or never will."""
+    """A reversal that left before then has arrived by now, or never will. Only with `facts`."""
 
 
 class ChargeNotice(StrEnum):
@@ -311,8 +311,7 @@ def observe(
     asked, is quarantined: the state stays and a person is called.
     """
     facts = seen.facts
-    if facts is not None:
-        charge = _without_settled_reversal(charge, seen)
+    charge = _without_settled_reversal(charge, seen)
     if facts is not None and (wrong := mismatches(charge, facts)):
         reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
         return _quarantined(charge, seen, facts, wrong, reason)

@@ -567,6 +567,13 @@ def test_a_declined_bar_code_that_no_reversal_can_take_back_is_as_before() -> No
     assert machine.not_being_reversed(MARKED).answer == WITHDRAWN
 
 
+def test_what_is_not_being_reversed_is_handed_out_as_before() -> None:
+    """Whatever has settled by now."""
+    charge = replace(a_charge(), answer="{}")
+    waiting = replace(seen(ChargeSaid.WAITING), settled_before=NOW + timedelta(days=1))
+    assert machine.observe(charge, waiting, order_paid=False).charge.answer == "{}"
+
+
 def test_what_is_booked_already_and_what_is_silent() -> None:
     """Only facts can be another row's; the journal names the field that nobody may believe."""
     unknown = a_charge(ChargeState.SUBMITTING)
