@@ -454,9 +454,12 @@ class Draft:
             self._note(out_trade_no, outcome.event, seen.at, seen.by, *states, outcome.detail)
         if outcome.notice is not None:
             self._notify(outcome.notice, seen.at, seen.by, outcome.charge)
-        doubted = booked or outcome.charge.is_being_reversed
-        listed = facts is not None and facts.refunds and not doubted
-        if facts is not None and listed and not charges.mismatches(outcome.charge, facts):
+        if (
+            facts is not None
+            and facts.refunds
+            and not (booked or outcome.charge.is_being_reversed)
+            and not charges.mismatches(outcome.charge, facts)
+        ):
             self.observe_refund_list(out_trade_no, facts.refunds, seen.by, seen.at)
         return self._charges[out_trade_no]
 

@@ -13,6 +13,7 @@ from midas import limits
 from midas.delivery import Backlog, DeliveryOutcome, Settlement
 from midas.errors import StorageUnavailable
 from midas.flows.announce import RENUMBERINGS_MOST, Announcer, Leased
+from midas.payment import RENUMBERED
 from tests.fakes.store import START, MemoryStore
 from tests.records import NOON, intent, paid, refund_intent, refunded
 
@@ -406,8 +407,13 @@ async def test_what_a_used_number_hid_is_told_again_so_often_and_no_more(
     numbers = [each.sequence for each in await stage.store.notifications("o1")]
     assert len(numbers) == 1 + RENUMBERINGS_MOST
     assert all(later > earlier for earlier, later in pairwise(numbers))
-    alarms = [each.message for each in caplog.records if each.levelno == logging.ERROR]
-    assert alarms == ["operator_needed"] * RENUMBERINGS_MOST + ["order_parked"]
+    alarms = [vars(each) for each in caplog.records if each.levelno == logging.ERROR]
+    assert [(each["order_no"], each["sequence"]) for each in alarms] == [("o1", n) for n in numbers]
+    *again, parked = alarms
+    assert [(each["message"], each["kind"]) for each in again] == (
+        [("operator_needed", RENUMBERED)] * RENUMBERINGS_MOST
+    )
+    assert (parked["message"], parked["code"]) == ("order_parked", "NOT_FOUND")
 
 
 async def test_settling_nothing_is_nothing(stage: Stage) -> None:

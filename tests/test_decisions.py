@@ -18,7 +18,13 @@ from midas.charge import (
     ChargeState,
     ObservedBy,
 )
-from midas.errors import ChargeRefused, MidasError, OutcomeUnknown, RefundNotAllowed
+from midas.errors import (
+    ChargeRefused,
+    ChargeStillOpen,
+    MidasError,
+    OutcomeUnknown,
+    RefundNotAllowed,
+)
 from midas.event import PspEvent
 from midas.flows import charge as charge_flow
 from midas.flows import close, declined, reversal
@@ -30,7 +36,7 @@ from midas.limits import SETTLE_WINDOW
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown
 from midas.psp.sdk import Prepared
-from midas.psp.transport import Answer, Lost, Sent
+from midas.psp.transport import Answer, Lost, NotSent, Sent
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
@@ -38,6 +44,7 @@ from tests.faults.world import TOTAL_TIMEOUT
 from tests.records import NOON, a_charge
 
 KEY, NUMBER = "o1", "N1"
+GONE = Answer(404, b'{"error":{"type":"invalid_request_error","message":"gone","param":"id"}}', "")
 
 
 class Wire(DirectWire):
@@ -105,6 +112,48 @@ def test_a_charge_makes_way_once(superseded: bool) -> None:
     charge = one(superseded=superseded)
     events = written(charge, close._make_way(NUMBER, shown_unpaid(charge)))
     assert events.count("charge_superseded") == (not superseded)
+
+
+@pytest.mark.parametrize(
+    ("shown", "superseded"),
+    [({}, True), ({"paid": True}, False), ({"amount": 1}, False)],
+    ids=["unpaid", "paid", "another amount"],
+)
+def test_only_what_is_ours_and_unpaid_makes_way(shown: dict[str, Any], superseded: bool) -> None:
+    """What is paid after all stays the order's charge, and of what is not ours nobody knows."""
+    seen = shown_unpaid(one())
+    assert seen.facts is not None
+    told = ChargeSaid.PAID if "paid" in shown else ChargeSaid.WAITING
+    seen = replace(seen, said=told, facts=replace(seen.facts, **shown))
+    events = written(one(), close._make_way(NUMBER, seen))
+    assert ("charge_superseded" in events) is superseded
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "asked"),
+    [
+        ({}, Done, []),
+        ({"reversed": False}, Done, ["GET"]),
+        ({"reversed": False, "paid": True, "time_paid": int(NOON.timestamp())}, Done, []),
+        (Lost("timeout"), Unknown, ["GET"]),
+        (GONE, NotDone, ["GET"]),
+        (NotSent("refused"), NotDone, []),
+    ],
+    ids=["reversed", "says nothing", "paid", "no answer", "not found", "not sent"],
+)
+async def test_a_reversal_that_does_not_say_how_it_ended_is_asked_about(
+    ports: Ports,
+    wire: Wire,
+    answer: dict[str, Any] | Sent,
+    verdict: type[Done[Any] | Unknown | NotDone],
+    asked: list[str],
+) -> None:
+    """Once; one that did not leave has changed nothing."""
+    made = await ports.psp.create_charge(one(channel="alipay_qr", created_at=ports.store.now()))
+    assert isinstance(made, Done)
+    wire.asked, wire.answer = [], answer
+    assert type(await close._reverse(ports, made.answer.charge_id)) is verdict
+    assert wire.asked == ["POST", *asked]
 
 
 @pytest.mark.parametrize(
@@ -258,6 +307,14 @@ def test_only_a_declined_code_is_given_up(ports: Ports, charge: Charge, code: st
         assert [each.detail.get("code") for each in change.journal] == [code]
 
 
+def test_a_declined_code_that_a_person_looks_at_is_not_due(ports: Ports) -> None:
+    """It is not listed; when it is given up is for that person to say."""
+    called = {"failure_code": "no", "operator_reason": "look at it", "absent_since": NOON}
+    draft = Draft(Order(KEY, charges=(one(ChargeState.SUBMITTING, **called),)))
+    declined._not_listed(ports, NUMBER, ObservedBy.RESOLVE, NOON)(draft)
+    assert draft.charge(NUMBER).due_at is None
+
+
 # What the caller hears --------------------------------------------------------------------
 
 
@@ -284,17 +341,22 @@ def test_why_there_is_no_charge(
 
 
 @pytest.mark.parametrize(
-    ("verdict", "code"),
+    ("verdict", "code", "message"),
     [
-        (NotDone(Refusal.REFUSED, "channel_request_error"), "channel_request_error"),
-        (NotDone(Refusal.REFUSED), "refused"),
-        (NotDone(Refusal.THROTTLED), "throttled"),
+        (
+            NotDone(Refusal.REFUSED, "channel_request_error", "", "no"),
+            "channel_request_error",
+            "no",
+        ),
+        (NotDone(Refusal.REFUSED, message="no"), "refused", "no"),
+        (NotDone(Refusal.THROTTLED, message="too many"), "throttled", ""),
+        (NotDone(Refusal.MIDAS_REJECTED, message="sk_live_1 is wrong"), "midas_rejected", ""),
     ],
 )
-def test_a_refusal_has_a_code(ports: Ports, verdict: NotDone, code: str) -> None:
-    """Ping++'s own, or what kind of refusal it was."""
+def test_a_refusal_has_a_code(ports: Ports, verdict: NotDone, code: str, message: str) -> None:
+    """Ping++'s own, or what kind of refusal it was; its words, unless they are of our key."""
     seen = charge_flow.created(ports, one(ChargeState.SUBMITTING), verdict)
-    assert (seen.said, seen.code) == (ChargeSaid.REFUSED, code)
+    assert (seen.said, seen.code, seen.message) == (ChargeSaid.REFUSED, code, message)
 
 
 def test_an_expiry_is_in_whole_seconds() -> None:
@@ -329,7 +391,7 @@ async def test_how_an_answer_is_had_again(
         ({"amount": 1}, False),
         ({"paid": True, "time_paid": int(NOON.timestamp())}, False),
         (Lost("timeout"), False),
-        (Answer(404, b'{"error":{"type":"invalid_request_error","param":"id"}}', ""), False),
+        (GONE, False),
     ],
     ids=["unpaid", "another amount", "paid", "no answer", "not found"],
 )
@@ -346,11 +408,13 @@ async def test_what_is_over_by_our_own_clock_is_asked_about(
 
 
 async def test_a_charge_without_an_id_is_not_asked_about(ports: Ports, wire: Wire) -> None:
-    """Nobody can tell Ping++ which one is meant: it is not paid, nor handed out when it is over."""
+    """Nobody can tell Ping++ which one is meant: not to give it back, to close it or to pay it."""
     charge = one(charge_id=None, expires_at=NOON)
     assert await charge_flow._can_be_paid(ports, charge) is False
     with pytest.raises(RefundNotAllowed) as refused:
         await refund_flow._fetch(ports, Order(KEY, charges=(charge,)), charge)
+    with pytest.raises(ChargeStillOpen):
+        await close.close(ports, Order(KEY, charges=(charge,)), NUMBER)
     assert refused.value.reason == "ORDER_NOT_PAID"
     assert wire.asked == []
 

@@ -195,6 +195,17 @@ async def test_after_a_post_nobody_is_told_that_nothing_was_sent(
     assert sent == [path.strip("/")]
 
 
+async def test_an_answer_that_comes_late_is_an_answer(world: World) -> None:
+    """Others may look for the charge by then; what Ping++ says of it counts all the same."""
+
+    async def late() -> None:
+        world.pass_time(3600)
+
+    world.on_charged = late
+    made = await world.payments.charge(replace(world.terms, expires_in=timedelta(hours=2)))
+    assert made.charge.state is ChargeState.PENDING
+
+
 async def test_a_refund_that_has_ended_is_not_asked_about(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

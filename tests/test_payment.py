@@ -197,6 +197,28 @@ def test_a_charge_that_a_person_looks_at_is_not_due(
     assert written(draft) == {"new_charges": (replace(row, due_at=None if left else LATER),)}
 
 
+@pytest.mark.parametrize("reason", ["", "look at it"])
+@pytest.mark.parametrize(
+    ("state", "answer", "kept"),
+    [
+        (PENDING, f"{REVERSING}1", WITHDRAWN),
+        (PENDING, "{}", "{}"),
+        (SUBMITTING, f"{REVERSING}1", f"{REVERSING}1"),
+    ],
+    ids=["reversed", "handed out", "declined"],
+)
+def test_what_a_person_looks_at_is_not_being_reversed(
+    state: ChargeState, answer: str, kept: str, reason: str
+) -> None:
+    """Nobody looks again by himself, so a payment is believed; a declined code is never open."""
+    known = {"superseded": True, "failure_code": "declined", "due_at": LATER}
+    row = charge("T1", state, operator_reason=reason, answer=answer, **known)
+    draft = Draft(an_order())
+    draft.reschedule_charge(row)
+    left = replace(row, due_at=None, answer=kept) if reason else row
+    assert written(draft) == {"new_charges": (left,)}
+
+
 @pytest.mark.parametrize(("state", "reason"), list(product(RefundState, ("", "look at it"))))
 def test_a_refund_that_a_person_looks_at_is_not_due(state: RefundState, reason: str) -> None:
     """If it is unknown; what Ping++ works on is still looked at."""

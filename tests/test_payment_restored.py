@@ -224,3 +224,12 @@ def test_a_payment_of_what_was_paid_for_meanwhile_is_a_duplicate_one(case: str) 
     (row,) = change.new_charges
     assert row == replace(charge("T1", row.state), duplicate_payment=duplicate)
     assert change.notifications[0].duplicate_payment is duplicate
+
+
+def test_no_charge_is_a_duplicate_of_itself() -> None:
+    """Given back in full as it was known, it holds its money again: its refund stays away."""
+    given_back = refund("R1", RefundState.SUCCEEDED, amount=100)
+    known: list[Row] = [charge("T1", SUCCEEDED), given_back]
+    change = restored([], known, "R1", given_back.refund_id or "").change(COMMIT)
+    assert change is not None
+    assert (change.new_charges, change.new_refunds) == ((charge("T1", SUCCEEDED),), ())

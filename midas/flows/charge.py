@@ -50,7 +50,7 @@ from midas.flows.observe import (
 )
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
-from midas.flows.unknown import lease_end, time_to_post, wait_while_in_flight
+from midas.flows.unknown import lease_end, refused, time_to_post, wait_while_in_flight
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyTaken, NotDone, Refusal, Unknown, Verdict
 from midas.records import record
@@ -332,7 +332,7 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if charge.answer is not None:
         return ChargeResult(order, charge, charge.answer, reused=True)
     verdict = await _fresh_answer(ports, charge)
-    if verdict is None or _turned_down(verdict) or is_missing(charge, verdict):
+    if verdict is None or refused(verdict) or is_missing(charge, verdict):
         return None
     if isinstance(verdict, Unknown):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no)
@@ -347,11 +347,6 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if after.state is not ChargeState.PENDING or _has_made_way(after) or not is_it:
         return None
     return ChargeResult(order, after, verdict.answer.raw, reused=True)
-
-
-def _turned_down(verdict: Verdict[ChargeFacts]) -> bool:
-    told_no = (Refusal.REFUSED, Refusal.NOT_FOUND)
-    return isinstance(verdict, NotDone) and verdict.refusal in told_no
 
 
 async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | None:
