@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -30,18 +30,22 @@ from midas.flows import charge as charge_flow
 from midas.flows import close, declined, reversal
 from midas.flows import refund as refund_flow
 from midas.flows.events import NotYet, _charge_of
+from midas.flows.look import refund_looked_at
+from midas.flows.not_sent import not_sent
 from midas.flows.observe import Ports, charge_told
 from midas.flows.payments import Payments, SystemClock
+from midas.flows.unknown import lease_end
 from midas.limits import SETTLE_WINDOW
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
+from midas.refund import RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
 from tests.faults.world import TOTAL_TIMEOUT
-from tests.records import NOON, a_charge
+from tests.records import NOON, a_charge, a_refund
 
 KEY, NUMBER = "o1", "N1"
 GONE = Answer(404, b'{"error":{"type":"invalid_request_error","message":"gone","param":"id"}}', "")
@@ -313,6 +317,39 @@ def test_a_declined_code_that_a_person_looks_at_is_not_due(ports: Ports) -> None
     draft = Draft(Order(KEY, charges=(one(ChargeState.SUBMITTING, **called),)))
     declined._not_listed(ports, NUMBER, ObservedBy.RESOLVE, NOON)(draft)
     assert draft.charge(NUMBER).due_at is None
+
+
+# What was never sent, or is not shown -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("late_s", "failed"), [(-1, True), (0, False)])
+def test_a_charge_that_was_not_sent_has_failed_within_its_lease(
+    ports: Ports, late_s: int, failed: bool
+) -> None:
+    """After that others may have posted it, of which its sender knows nothing."""
+    charge = one(ChargeState.SUBMITTING, charge_id=None)
+    lasts = lease_end(ports, charge) - NOON
+    cast(MemoryStore, ports.store).clock = NOON + lasts + timedelta(seconds=late_s)
+    events = written(charge, not_sent(ports, charge))
+    assert events == ["charge_failed"] * failed
+
+
+@pytest.mark.parametrize("by", [ObservedBy.QUERY, ObservedBy.RESOLVE])
+@pytest.mark.parametrize("reason", ["", "look at it"])
+@pytest.mark.parametrize("state", list(RefundState))
+def test_only_a_refund_that_is_pending_can_be_missed(
+    ports: Ports, state: RefundState, reason: str, by: ObservedBy
+) -> None:
+    """A webhook may have told of its end since Ping++ was asked; and a person is called once."""
+    charge = one(ChargeState.SUCCEEDED)
+    refund = a_refund(charge, refund_no="R1", state=state, operator_reason=reason)
+    decide = refund_looked_at(ports, refund, NotDone(Refusal.NOT_FOUND), by)
+    assert decide is not None
+    draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
+    decide(draft)
+    missed = state is RefundState.PENDING and not reason
+    assert draft.refund("R1").absent_since == (ports.store.now() if missed else None)
+    assert (draft.change("change") is not None) is missed
 
 
 # What the caller hears --------------------------------------------------------------------

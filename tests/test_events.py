@@ -78,6 +78,8 @@ async def test_a_payment_is_a_line_in_the_log(
     assert (line["charge_id"], line["channel"]) == (charge_id, TERMS.channel)
     assert (line["amount"], line["currency"]) == (TERMS.amount, "cny")
     assert (line["late"], line["duplicate_payment"], line["by"]) == (False, False, "WEBHOOK")
+    charge = (await stage.order()).charges[0]
+    assert (line["livemode"], line["out_trade_no"]) == (False, charge.out_trade_no)
     said = {"livemode", "late", "duplicate_payment", "by", "channel", "amount", "currency"}
     assert said | {"charge_id", "out_trade_no"} <= FIELDS & set(line)
 

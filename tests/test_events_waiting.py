@@ -58,6 +58,8 @@ async def test_w17_poison_event(
     assert (stored.standing, stored.due_at) == (EventStanding.PARKED, None)
     assert stored.attempts == limits.EVENT_ATTEMPTS
     assert logged(caplog, "event_parked") == 1
+    broken = [vars(each) for each in caplog.records if each.message == "event_not_applied"]
+    assert [each["error"] for each in broken] == ["ZeroDivisionError"] * (1 + stored.attempts)
     (alarm,) = [vars(each) for each in caplog.records if each.message == "event_parked"]
     assert (alarm["event_id"], alarm["order_no"]) == (stored.event_id, TERMS.order_no)
     assert "6222" not in caplog.text
@@ -186,6 +188,42 @@ async def test_a_database_that_is_away_is_no_attempt_in_vain(
         await events.apply_waiting(stage.inbox._ports, await stage.stored(event))
     stored = await stage.stored(event)
     assert (stored.standing, stored.reason) == (EventStanding.WAITING, "charge_not_paid_yet")
+
+
+async def test_an_event_that_is_lost_before_it_is_read_is_brought_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has its id, and after a failover it has not: nobody is told that it is kept."""
+
+    async def there(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(stage.world.disk, "record_event", there)
+    with pytest.raises(StorageUnavailable):
+        await stage.record(sample_event("order.succeeded", livemode=False))
+
+
+@pytest.mark.parametrize("event", ["charge.succeeded", "order.succeeded"])
+async def test_a_repeat_is_known_for_a_moment_without_the_database(
+    stage: Stage, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After that a failover may have lost what was on disk, and it is asked again."""
+    stage.world.lookalike.pay(await stage.charge())
+    body = stage.told(event) if event.startswith("charge") else sample_event(event, livemode=False)
+    recorded = await stage.record(body)
+
+    async def away(*_: Any) -> Any:
+        raise StorageUnavailable
+
+    for name in ("find", "load", "event", "record_event"):
+        monkeypatch.setattr(stage.world.disk, name, away)
+    stage.world.pass_time(limits.EVENT_MEMORY.total_seconds() - 1)
+    again = await stage.record(body)
+    assert again.outcome is EventOutcome.DUPLICATE
+    assert again.event.event_id == recorded.event.event_id
+    stage.world.pass_time(1)
+    with pytest.raises(StorageUnavailable):
+        await stage.record(body)
 
 
 async def test_parking_does_not_overtake_another_process(

@@ -233,6 +233,33 @@ async def test_who_comes_during_a_sweep_waits_for_the_next_one(world: World) -> 
     assert psp.pages == 2 * first
 
 
+async def test_who_was_answered_waits_for_no_other_sweep(world: World) -> None:
+    """Of two that come during the first one, neither makes a third one for one that comes later."""
+    ports, psp = busy(world, 5)
+    looks = SharedLooks(asyncio.Semaphore(10))
+    ended: dict[str, int] = {}
+
+    async def look(number: str) -> None:
+        await looks.find_charge(ports, unknown(number, OVER_S))
+        ended[number] = psp.pages
+
+    tasks = [asyncio.ensure_future(look("N1"))]
+
+    def more() -> None:
+        new: tuple[str, ...] = ()
+        if len(tasks) == 1:
+            new = "N2", "N3"
+        elif len(tasks) == 3 and psp.pages > ended.get("N1", math.inf):
+            new = ("N4",)
+        tasks.extend(asyncio.ensure_future(look(number)) for number in new)
+
+    psp.before_page = more
+    for n in range(4):
+        await tasks[n]
+    assert ended["N3"] == ended["N2"] == 2 * ended["N1"]
+    assert ended["N4"] == 3 * ended["N1"]
+
+
 async def test_the_waiting_leave_their_places_to_others(world: World) -> None:
     """Else as many as there are places would wait, and each sweep answer for no more than those."""
     ports, psp = busy(world, 1)
