@@ -444,6 +444,23 @@ async def test_what_is_over_by_our_own_clock_is_asked_about(
     assert wire.asked == ["POST", "GET"]
 
 
+@pytest.mark.parametrize("answer", [None, WITHDRAWN, f"{REVERSING}1"])
+async def test_what_is_withdrawn_is_not_handed_out_while_ping_rests(
+    ports: Ports, answer: str | None
+) -> None:
+    """The caller hears what it would have heard without that charge."""
+    terms = some_terms()
+    known = one(terms_digest=charge_digest(terms), answer="{}")
+    rests = PspUnavailable(KEY)
+    await ports.store.commit(made(known))
+    result = await charge_flow.without_asking(ports, terms, rests)
+    assert result.charge_json == "{}"
+    ports = replace(ports, store=MemoryStore(clock=NOON))
+    await ports.store.commit(made(replace(known, answer=answer)))
+    with pytest.raises(PspUnavailable):
+        await charge_flow.without_asking(ports, terms, rests)
+
+
 async def test_a_charge_without_an_id_is_not_asked_about(ports: Ports, wire: Wire) -> None:
     """Nobody can tell Ping++ which one is meant: not to give it back, to close it or to pay it."""
     charge = one(charge_id=None, expires_at=NOON)
