@@ -23,6 +23,7 @@ from midas.errors import (
     ChargeStillOpen,
     MidasError,
     OutcomeUnknown,
+    PspUnavailable,
     RefundNotAllowed,
 )
 from midas.event import PspEvent
@@ -34,6 +35,7 @@ from midas.flows.look import refund_looked_at
 from midas.flows.not_sent import not_sent
 from midas.flows.observe import Ports, charge_told
 from midas.flows.payments import Payments, SystemClock
+from midas.flows.terms import charge_digest
 from midas.flows.unknown import lease_end
 from midas.limits import SETTLE_WINDOW
 from midas.payment import Draft, Order
@@ -44,6 +46,7 @@ from midas.refund import RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
+from tests.faults.scenarios import TERMS
 from tests.faults.world import TOTAL_TIMEOUT
 from tests.records import NOON, a_charge, a_refund
 
@@ -449,16 +452,35 @@ async def test_what_is_withdrawn_is_not_handed_out_while_ping_rests(
     ports: Ports, answer: str | None
 ) -> None:
     """The caller hears what it would have heard without that charge."""
-    terms = some_terms()
+    terms = replace(TERMS, order_no=KEY)
     known = one(terms_digest=charge_digest(terms), answer="{}")
-    rests = PspUnavailable(KEY)
-    await ports.store.commit(made(known))
-    result = await charge_flow.without_asking(ports, terms, rests)
-    assert result.charge_json == "{}"
+    rests = PspUnavailable()
+    await keep(ports, known)
+    assert (await charge_flow.without_asking(ports, terms, rests)).charge_json == "{}"
     ports = replace(ports, store=MemoryStore(clock=NOON))
-    await ports.store.commit(made(replace(known, answer=answer)))
+    await keep(ports, replace(known, answer=answer))
     with pytest.raises(PspUnavailable):
         await charge_flow.without_asking(ports, terms, rests)
+
+
+@pytest.mark.parametrize("superseded", [False, True])
+@pytest.mark.parametrize("answer", [None, "{}", WITHDRAWN, f"{REVERSING}1"])
+def test_what_another_process_has_begun_to_close_has_made_way(
+    answer: str | None, superseded: bool
+) -> None:
+    """Its answer came after that, and is handed out no more."""
+    closing = answer in (WITHDRAWN, f"{REVERSING}1")
+    charge = one(answer=answer, superseded=superseded)
+    assert charge_flow._has_made_way(charge) is (closing or superseded)
+
+
+async def keep(ports: Ports, charge: Charge) -> None:
+    """Write it down as it is."""
+    draft = Draft(await ports.store.load(KEY))
+    draft.put_charge(charge, "charge_pending", NOON, ObservedBy.CREATE)
+    change = draft.change("1")
+    assert change is not None
+    assert await ports.store.commit(change)
 
 
 async def test_a_charge_without_an_id_is_not_asked_about(ports: Ports, wire: Wire) -> None:
