@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from midas import limits
 from midas.charge import (
+    NOT_TOLD,
     REVERSING,
     WITHDRAWN,
     Charge,
@@ -33,7 +35,7 @@ from midas.flows import refund as refund_flow
 from midas.flows.events import NotYet, _charge_of
 from midas.flows.look import refund_looked_at
 from midas.flows.not_sent import not_sent
-from midas.flows.observe import Ports, charge_told
+from midas.flows.observe import Ports, charge_told, see_charge, see_refund
 from midas.flows.payments import Payments, SystemClock
 from midas.flows.terms import charge_digest
 from midas.flows.unknown import lease_end
@@ -42,7 +44,7 @@ from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
-from midas.refund import RefundState
+from midas.refund import RefundObservation, RefundSaid, RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
@@ -320,6 +322,40 @@ def test_a_declined_code_that_a_person_looks_at_is_not_due(ports: Ports) -> None
     draft = Draft(Order(KEY, charges=(one(ChargeState.SUBMITTING, **called),)))
     declined._not_listed(ports, NUMBER, ObservedBy.RESOLVE, NOON)(draft)
     assert draft.charge(NUMBER).due_at is None
+
+
+# What nobody tells for a day --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_s", [0, 1])
+@pytest.mark.parametrize("unsent", [False, True])
+@pytest.mark.parametrize("state", list(RefundState))
+def test_a_person_is_called_for_a_refund_that_is_unknown_for_a_day(
+    state: RefundState, unsent: bool, early_s: int
+) -> None:
+    """Not for one that Ping++ works on or that has ended, nor for one that was never sent."""
+    charge = one(ChargeState.SUCCEEDED)
+    refund = a_refund(charge, refund_no="R1", state=state, unsent=unsent, due_at=NOON)
+    at = refund.updated_at + limits.UNKNOWN_PATIENCE - timedelta(seconds=early_s)
+    draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
+    after = see_refund(draft, "R1", RefundObservation(RefundSaid.NO_ANSWER, ObservedBy.RESOLVE, at))
+    called = state is RefundState.SUBMITTING and not unsent and not early_s
+    assert (after.operator_reason == NOT_TOLD) is called
+
+
+@pytest.mark.parametrize("early_s", [0, 1])
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_a_person_is_called_for_a_charge_that_is_unknown_for_a_day(
+    state: ChargeState, early_s: int
+) -> None:
+    """Not for one that its payer may pay, or that has ended."""
+    charge = one(state, due_at=NOON)
+    at = charge.created_at + limits.UNKNOWN_PATIENCE - timedelta(seconds=early_s)
+    draft = Draft(Order(KEY, charges=(charge,)))
+    silent = ChargeObservation(ChargeSaid.NO_ANSWER, ObservedBy.RESOLVE, at)
+    after = see_charge(draft, NUMBER, silent)
+    called = state is ChargeState.SUBMITTING and not early_s
+    assert (after.operator_reason == NOT_TOLD) is called
 
 
 # What was never sent, or is not shown -----------------------------------------------------

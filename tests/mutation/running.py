@@ -19,7 +19,7 @@ from tests.mutation.trial import LOG, NO_TRIAL, NOTICED, NOW
 TEST_CPU_S = 10.0
 """What one test may compute: four times of what the dearest does. A mutant that makes it run on is
 caught by that."""
-TEST_WALL_S = 120.0
+TEST_WALL_S = 60.0
 """The same by the clock, for one that waits for ever, less what it waited for a processor: what is
 only slow, on a machine that is busy with other things, does not count as caught."""
 LOOK_S = 0.5
