@@ -39,7 +39,6 @@ from midas.flows.observe import Ports, charge_told, see_charge, see_refund
 from midas.flows.payments import Payments, SystemClock
 from midas.flows.terms import charge_digest
 from midas.flows.unknown import lease_end
-from midas.limits import SETTLE_WINDOW
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Unknown
 from midas.psp.sdk import Prepared
@@ -274,7 +273,7 @@ def test_a_refused_reversal_speaks_for_itself_alone(
     assert draft.charge(NUMBER).state is state
 
 
-SETTLES = SETTLE_WINDOW + TOTAL_TIMEOUT
+SETTLES = limits.SETTLE_WINDOW + TOTAL_TIMEOUT
 """After that a reversal has arrived, also where the look that finds it took its time."""
 
 

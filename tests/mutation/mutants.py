@@ -17,7 +17,7 @@ SHOWN_CHARACTERS = 70
 class _Defect:
     """A node, and the node that takes its place (None: it is taken out of its list).
 
-    `around` is the function, class or statement of the module that it is in.
+    `around` is the function that it is in, or the statement of a module or class.
     """
 
     where: str
@@ -55,16 +55,17 @@ def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
     tree = ast.parse(source)
     found: list[Mutant] = []
     seen: Counter[str] = Counter()
-    around = {id(each): ast.unparse(each) for each in tree.body}
-    for defect in _defects(tree):
+    sources: dict[int, str] = {}
+    for defect in _in_body(tree.body):
         if only and defect.where.split(".")[0] != only:
             continue
         name = defect.name()
         seen[name] += 1
         if seen[name] > 1:
             name = f"{name} #{seen[name]}"
-        surroundings = around[id(defect.around)]
-        found.append(Mutant(path, name, surroundings, defect.function, tree, defect))
+        around = sources.get(id(defect.around)) or ast.unparse(defect.around)
+        sources[id(defect.around)] = around
+        found.append(Mutant(path, name, around, defect.function, tree, defect))
     return found
 
 
@@ -100,23 +101,20 @@ def _shown(node: ast.AST) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def _defects(tree: ast.Module) -> Iterator[_Defect]:
-    for each in tree.body:
-        yield from _in_body([each], "", each, "")
-
-
 def _in_body(
-    body: Sequence[ast.stmt], where: str, around: ast.stmt, function: str
+    body: Sequence[ast.stmt], where: str = "", function: str = "", around: ast.stmt | None = None
 ) -> Iterator[_Defect]:
     for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(statement, ast.ClassDef):
             inner = f"{where}.{statement.name}" if where else statement.name
-            holder = function or ("" if isinstance(statement, ast.ClassDef) else inner)
-            yield from _in_body(statement.body, inner, around, holder)
+            yield from _in_body(statement.body, inner, function, around)
+        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = f"{where}.{statement.name}" if where else statement.name
+            yield from _in_body(statement.body, inner, function or inner, around or statement)
         elif not _says_nothing(statement):
             for node in _code_of(statement):
                 for target, instead in _instead_of(node):
-                    yield _Defect(where or "module", target, instead, around, function)
+                    yield _Defect(where or "module", target, instead, around or statement, function)
 
 
 def _says_nothing(statement: ast.stmt) -> bool:

@@ -183,3 +183,12 @@ def test_what_a_process_has_used() -> None:
     second = used_by(os.getpid())
     assert second.cpu_s >= first.cpu_s > 0
     assert first.wall_s <= second.wall_s <= time.monotonic()
+
+
+def test_an_edit_of_one_method_leaves_the_mutants_of_the_others() -> None:
+    """What was caught in them stays caught."""
+    before, after = (
+        {(each.name, each.around) for each in mutants_of("x.py", source)}
+        for source in (SOURCE, SOURCE.replace("self.log(at, by=by)", "self.log(at, by)"))
+    )
+    assert {name.partition(":")[0] for name, _ in before - after} == {"Order.close"}
