@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.mutation import reach
-from tests.mutation.areas import ROOT, Tests, Trial, trials
+from tests.mutation.areas import ROOT, Tests, Trial, existing, group_of, trials
 from tests.mutation.results import Results
 from tests.mutation.running import Verdict, end, tried
 from tests.mutation.trial import (
@@ -140,20 +140,28 @@ def _compare(wanted: Sequence[Trial], results: Results) -> int:
         for path, names in tomllib.loads(SURVIVORS.read_text()).items()
         for name in names
     }
-    survived: set[tuple[str, str]] = set()
-    caught: set[tuple[str, str]] = set()
-    for each in wanted:
-        said = results.of(each)
-        assert said is not None
-        group = caught if said.verdict is Verdict.CAUGHT else survived
-        group.add((each.mutant.path, each.mutant.name))
-    share = len(caught) / max(1, len(wanted))
-    print(f"\n{len(caught)} of {len(wanted)} caught: {share:.1%}")
-    for path, name in sorted(survived - explained):
-        print(f"survived, and not explained in {SURVIVORS.name}: {path}  {name}")
-    for path, name in sorted(caught & explained):
-        print(f"caught by now, take it out of {SURVIVORS.name}: {path}  {name}")
-    return 0 if share >= ENOUGH and survived <= explained and not caught & explained else 1
+    found = {(each.mutant.path, each.mutant.name): results.of(each) for each in wanted}
+    caught = {name for name, said in found.items() if said and said.verdict is Verdict.CAUGHT}
+    survived = found.keys() - caught
+    print(f"\n{'':36}mutants  caught         explained  left")
+    enough = True
+    for group in dict.fromkeys(group_of(path) for path, _ in found):
+        here = {name for name in found if group_of(name[0]) == group}
+        share = len(here & caught) / len(here)
+        enough = enough and share >= ENOUGH
+        named, left = here & survived & explained, here & survived - explained
+        print(
+            f"{group:36}{len(here):7}{len(here & caught):8}{share:8.1%}{len(named):10}{len(left):6}"
+        )
+    told = {
+        "survived, and not explained": survived - explained,
+        "caught by now, take it out": caught & explained,
+        "no mutant any more, take it out": explained - existing(path for path, _ in explained),
+    }
+    for what, names in told.items():
+        for path, name in sorted(names):
+            print(f"{SURVIVORS.name}: {what}: {path}  {name}")
+    return 0 if enough and not any(told.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which files are broken on purpose, and which tests have to notice."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,21 @@ def drawn(population: Sequence[Trial], count: int, seed: int) -> list[Trial]:
 
     lowest = {id(each) for each in sorted(population, key=number)[:count]}
     return [each for each in population if id(each) in lowest]
+
+
+def group_of(path: str) -> str:
+    """What enough has to be caught of: each file that is tried as a whole, and the sample."""
+    whole = any(path in area.sources for area in WHOLE)
+    return path if whole else "drawn of flows and commits"
+
+
+def existing(paths: Iterable[str]) -> set[tuple[str, str]]:
+    """All mutants of these files, by path and name, tried or not."""
+    return {
+        (path, mutant.name)
+        for path in set(paths)
+        for mutant in mutants_of(path, (ROOT / path).read_text())
+    }
 
 
 def _of(area: Area) -> list[Trial]:
