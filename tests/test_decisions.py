@@ -215,17 +215,21 @@ def test_what_is_to_be_reversed(
         (None, {"reversed": True}, False),
         ("reversing 1", {"paid": True, "reversed": True}, False),
         (None, {"amount": 7}, False),
+        ("reversing 1", {"paid": True, "paid_at": NOON - limits.SETTLE_WINDOW}, False),
+        ("reversing 1", {"paid": True, "paid_at": NOON - limits.SETTLE_WINDOW / 2}, True),
     ],
 )
 def test_which_declined_bar_code_is_to_be_reversed(
     ports: Ports, answer: str | None, shown: dict[str, Any], is_reversed: bool
 ) -> None:
-    """One that is paid only where an earlier reversal may take it back in silence."""
+    """One that is paid only where an earlier reversal may take it back, and for a while."""
     charge = replace(DECLINED, channel="alipay_scan", answer=answer)
     facts = shown_unpaid(charge).facts
     assert facts is not None
     found = replace(facts, **shown)
     assert declined._is_to_be_reversed(ports, charge, found) is is_reversed
+    called = replace(charge, operator_reason="amount")
+    assert declined._is_to_be_reversed(ports, called, found) is False
 
 
 @pytest.mark.parametrize(
@@ -244,6 +248,36 @@ def test_only_an_open_charge_is_marked(ports: Ports, charge: Charge, answer: str
     draft = Draft(Order(KEY, charges=(charge,)))
     reversal._marked(ports, NUMBER, "reversing 1", ObservedBy.QUERY)(draft)
     assert draft.charge(NUMBER).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("charge", "is_marked"),
+    [
+        (DECLINED, True),
+        (replace(DECLINED, operator_reason="amount"), False),
+        (one(), False),
+        (one(ChargeState.SUCCEEDED), False),
+    ],
+)
+def test_only_a_declined_bar_code_is_marked(ports: Ports, charge: Charge, is_marked: bool) -> None:
+    """What was told of meanwhile, or left to a person, is not reversed."""
+    draft = Draft(Order(KEY, charges=(charge,)))
+    declined._marked(ports, NUMBER, "reversing 1", ObservedBy.QUERY)(draft)
+    assert (draft.charge(NUMBER).answer == "reversing 1") is is_marked
+
+
+@pytest.mark.parametrize("answer", ["reversing 1", None])
+def test_a_bar_code_that_is_refused_to_be_reversed_stays_declined(
+    ports: Ports, answer: str | None
+) -> None:
+    """It is unpaid and was listed: it is neither open again nor given up, and keeps its mark."""
+    charge = replace(DECLINED, answer=answer)
+    facts = shown_unpaid(charge).facts
+    assert facts is not None
+    draft = Draft(Order(KEY, charges=(charge,)))
+    declined._reversal_answered(ports, DECLINED, "reversing 1", facts, ObservedBy.QUERY)(draft)
+    after = draft.charge(NUMBER)
+    assert (after.is_declined, after.answer) == (True, answer)
 
 
 def test_a_mark_says_when_its_reversal_left(ports: Ports) -> None:
