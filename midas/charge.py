@@ -183,9 +183,8 @@ class Charge:
 
         A payment is not believed until that is known.
         """
-        if self.answer is None or not (self.is_declined or self.state is ChargeState.PENDING):
-            return False
-        return self.answer.startswith(REVERSING) or (self.is_declined and self.answer == WITHDRAWN)
+        is_open = self.is_declined or self.state is ChargeState.PENDING
+        return is_open and self.answer is not None and self.answer.startswith(REVERSING)
 
     @property
     def is_withdrawn(self) -> bool:
@@ -320,34 +319,28 @@ def observe(
         return _quarantined(charge, seen, facts, ("charge_id",), reason)
     if facts is not None and seen.by is not ObservedBy.WEBHOOK:
         charge = _there_after_all(charge)
-    if charge.is_being_reversed and _may_be_reversed_yet(charge, seen):
+    if charge.is_being_reversed and seen.said in _UNDONE_BY_A_REVERSAL:
         detail = {"said": seen.said.value, "code": charge.failure_code}
         return ChargeOutcome(charge, "charge_is_being_reversed", detail=detail)
     target = TRANSITIONS[charge.state].get(seen.said)
-    if target is None:
+    if target is None or (seen.said is ChargeSaid.WAITING and _stays_declined(charge)):
         return _unchanged(charge, seen)
     return _moved(charge, seen, target, order_paid=order_paid)
 
 
-def _may_be_reversed_yet(charge: Charge, seen: ChargeObservation) -> bool:
-    """Whether a reversal may still end it otherwise: after a failed payment comes another one.
+_UNDONE_BY_A_REVERSAL = (ChargeSaid.PAID, ChargeSaid.LAPSED, ChargeSaid.PAYMENT_FAILED)
+"""A payer may come after the last two, and a reversal that arrives then takes his payment back."""
 
-    A declined bar code ends with its time all the same: it is reversed again until then.
-    """
-    if seen.said is (ChargeSaid.WAITING if charge.is_declined else ChargeSaid.LAPSED):
-        return True
-    return seen.said in (ChargeSaid.PAID, ChargeSaid.PAYMENT_FAILED)
+
+def _stays_declined(charge: Charge) -> bool:
+    """Whether it is a bar code that is to be reversed, or a person's, and so never open again."""
+    return charge.is_declined and (charge.is_withdrawn or bool(charge.operator_reason))
 
 
 def _without_settled_reversal(charge: Charge, seen: ChargeObservation) -> Charge:
     """What no reversal can change any more counts as on any other charge."""
     settled = seen.settled_before is not None and charge.updated_at <= seen.settled_before
-    return not_being_reversed(charge) if settled and charge.is_being_reversed else charge
-
-
-def not_being_reversed(charge: Charge) -> Charge:
-    """The same once no reversal can take its payment back any more; it is handed out no more."""
-    return changed(charge, answer=None if charge.is_declined else WITHDRAWN)
+    return changed(charge, answer=WITHDRAWN) if settled and charge.is_being_reversed else charge
 
 
 _S = ChargeState

@@ -301,7 +301,7 @@ class Draft:
             if charge.operator_reason and (watched or charge.state is ChargeState.SUBMITTING):
                 left = changed(charge, due_at=None)
                 if charge.is_being_reversed:
-                    left = charges.not_being_reversed(left)
+                    left = changed(left, answer=charges.WITHDRAWN)
                 self._charges[charge.out_trade_no] = left
         for refund in self._refunds.values():
             if refund.operator_reason and refund.state is RefundState.SUBMITTING:

@@ -478,9 +478,9 @@ def test_what_a_caller_or_psp_leaves_out() -> None:
 @pytest.mark.parametrize("state", list(ChargeState))
 def test_only_an_unknown_charge_is_declined(state: ChargeState) -> None:
     """One that has failed has a code, too; it is over."""
-    charge = replace(a_charge(state), failure_code="channel_request_error", answer=WITHDRAWN)
+    charge = replace(a_charge(state), failure_code="channel_request_error", answer=REVERSING)
     assert charge.is_declined is (state is ChargeState.SUBMITTING)
-    assert charge.is_being_reversed is (state is ChargeState.SUBMITTING)
+    assert charge.is_being_reversed is (state in (ChargeState.SUBMITTING, ChargeState.PENDING))
 
 
 @pytest.mark.parametrize("state", list(ChargeState))
@@ -536,7 +536,7 @@ MARKED_BAR_CODE = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", an
         (MARKED_BAR_CODE, ChargeSaid.PAID, ChargeState.SUBMITTING),
         (MARKED_BAR_CODE, ChargeSaid.WAITING, ChargeState.SUBMITTING),
         (MARKED_BAR_CODE, ChargeSaid.PAYMENT_FAILED, ChargeState.SUBMITTING),
-        (MARKED_BAR_CODE, ChargeSaid.LAPSED, ChargeState.CLOSED),
+        (MARKED_BAR_CODE, ChargeSaid.LAPSED, ChargeState.SUBMITTING),
         (MARKED_BAR_CODE, ChargeSaid.REVERSED, ChargeState.CLOSED),
         (MARKED_BAR_CODE, ChargeSaid.PAID_THEN_REVERSED, ChargeState.REVERSED),
     ],
@@ -546,8 +546,7 @@ def test_what_is_believed_while_a_reversal_may_be_on_its_way(
 ) -> None:
     """What the reversal comes to, and nothing that it could undo.
 
-    The payer may pay after all when a payment failed, or a charge seems to be over. A declined bar
-    code is reversed again until its time is over.
+    The payer may pay after all when a payment failed, or a charge seems to be over.
     """
     after = machine.observe(charge, seen(said), order_paid=False).charge
     assert after.state is state
@@ -561,10 +560,23 @@ def test_what_is_withdrawn(answer: str | None) -> None:
     assert charge.is_withdrawn is (answer in (WITHDRAWN, REVERSING))
 
 
-def test_a_declined_bar_code_that_no_reversal_can_take_back_is_as_before() -> None:
-    """Its next state is for Ping++ to tell; another charge was never handed out meanwhile."""
-    assert machine.not_being_reversed(MARKED_BAR_CODE).answer is None
-    assert machine.not_being_reversed(MARKED).answer == WITHDRAWN
+@pytest.mark.parametrize(
+    ("answer", "reason", "state"),
+    [
+        (None, "", ChargeState.PENDING),
+        (WITHDRAWN, "", ChargeState.SUBMITTING),
+        (REVERSING, "", ChargeState.SUBMITTING),
+        (None, "not told for a day", ChargeState.SUBMITTING),
+    ],
+)
+def test_when_a_declined_bar_code_is_open_again(
+    answer: str | None, reason: str, state: ChargeState
+) -> None:
+    """Where it cannot be reversed: else it would be handed out, and another code with it."""
+    declined = a_charge(ChargeState.SUBMITTING)
+    declined = replace(declined, failure_code="x", answer=answer, operator_reason=reason)
+    after = machine.observe(declined, seen(ChargeSaid.WAITING), order_paid=False).charge
+    assert (after.state, after.operator_reason) == (state, reason)
 
 
 def test_what_is_not_being_reversed_is_handed_out_as_before() -> None:
@@ -666,7 +678,7 @@ DECLINED = {"failure_code": "declined", "failure_message": "Declined."}
 MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str, Any], str]] = {
     "opened": (
         ChargeState.SUBMITTING,
-        {**WATCHED, **DECLINED, "operator_reason": machine.NOT_TOLD},
+        {**WATCHED, "operator_reason": machine.NOT_TOLD},
         seen(ChargeSaid.WAITING, ObservedBy.CREATE),
         {
             "state": ChargeState.PENDING,
@@ -678,7 +690,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
             "looks": 0,
             "absent_since": None,
         },
-        "declined",
+        "",
     ),
     "paid": (
         ChargeState.PENDING,

@@ -215,6 +215,7 @@ def test_what_is_to_be_reversed(
         (None, {"reversed": True}, False),
         ("reversing 1", {"paid": True, "reversed": True}, False),
         (None, {"amount": 7}, False),
+        ("reversing 1", {"expires_at": NOON - timedelta(days=1)}, False),
         ("reversing 1", {"paid": True, "paid_at": NOON - limits.SETTLE_WINDOW}, False),
         ("reversing 1", {"paid": True, "paid_at": NOON - limits.SETTLE_WINDOW / 2}, True),
     ],
@@ -227,9 +228,12 @@ def test_which_declined_bar_code_is_to_be_reversed(
     facts = shown_unpaid(charge).facts
     assert facts is not None
     found = replace(facts, **shown)
-    assert declined._is_to_be_reversed(ports, charge, found) is is_reversed
+    by = ObservedBy.RESOLVE
+    assert declined._is_to_be_reversed(ports, charge, found, by) is is_reversed
     called = replace(charge, operator_reason="amount")
-    assert declined._is_to_be_reversed(ports, called, found) is False
+    assert declined._is_to_be_reversed(ports, called, found, by) is False
+    asked = declined._is_to_be_reversed(ports, charge, found, ObservedBy.QUERY)
+    assert asked is (is_reversed and answer is None), "who asks adds none to one on its way"
 
 
 @pytest.mark.parametrize(
@@ -266,18 +270,68 @@ def test_only_a_declined_bar_code_is_marked(ports: Ports, charge: Charge, is_mar
     assert (draft.charge(NUMBER).answer == "reversing 1") is is_marked
 
 
-@pytest.mark.parametrize("answer", ["reversing 1", None])
+@pytest.mark.parametrize("answer", ["reversing 1", "reversing 2", WITHDRAWN])
 def test_a_bar_code_that_is_refused_to_be_reversed_stays_declined(
-    ports: Ports, answer: str | None
+    ports: Ports, answer: str
 ) -> None:
-    """It is unpaid and was listed: it is neither open again nor given up, and keeps its mark."""
+    """It is unpaid and was listed: it is neither open again nor given up."""
     charge = replace(DECLINED, answer=answer)
     facts = shown_unpaid(charge).facts
     assert facts is not None
     draft = Draft(Order(KEY, charges=(charge,)))
-    declined._reversal_answered(ports, DECLINED, "reversing 1", facts, ObservedBy.QUERY)(draft)
+    by = ObservedBy.QUERY
+    reversal.reversal_answered(ports, DECLINED, "reversing 1", facts, by)(draft)
     after = draft.charge(NUMBER)
-    assert (after.is_declined, after.answer) == (True, answer)
+    assert (after.is_declined, after.is_withdrawn) == (True, True)
+    assert after.is_being_reversed is (answer == "reversing 2"), "that is another one's"
+
+
+@pytest.mark.parametrize("charge", [one(), DECLINED])
+@pytest.mark.parametrize(
+    ("answer", "said", "after"),
+    [
+        ("reversing 1", NotDone(Refusal.NOT_SENT), WITHDRAWN),
+        ("reversing 1", NotDone(Refusal.THROTTLED), WITHDRAWN),
+        ("reversing 1", Unknown("timeout"), "reversing 1"),
+        ("reversing 1 again", NotDone(Refusal.NOT_SENT), "reversing 1 again"),
+        ("reversing 1 again", Unknown("timeout"), "reversing 1 again"),
+        ("reversing 2", NotDone(Refusal.NOT_SENT), "reversing 2"),
+        ("reversing 2", Unknown("timeout"), "reversing 2 again"),
+        ("reversing 2 again", Unknown("timeout"), "reversing 2 again"),
+        (WITHDRAWN, NotDone(Refusal.NOT_SENT), WITHDRAWN),
+        (WITHDRAWN, Unknown("timeout"), "reversing 1 again"),
+        (None, Unknown("timeout"), "reversing 1 again"),
+        (None, NotDone(Refusal.NOT_SENT), None),
+    ],
+)
+def test_what_is_left_of_a_mark(
+    ports: Ports, charge: Charge, answer: str | None, said: NotDone | Unknown, after: str | None
+) -> None:
+    """Doubt ends with the only reversal, and begins anew where the database has lost its mark."""
+    row = replace(charge, answer=answer, due_at=NOON + timedelta(minutes=5))
+    draft = Draft(Order(KEY, charges=(row,)))
+    reversal.reversal_answered(ports, charge, "reversing 1", said, ObservedBy.QUERY)(draft)
+    now = draft.charge(NUMBER)
+    assert now.answer == after
+    assert (now.due_at == NOON) is (not row.is_being_reversed and now.is_being_reversed)
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "called"),
+    [
+        (ChargeState.SUCCEEDED, Unknown("timeout"), True),
+        (ChargeState.SUCCEEDED, NotDone(Refusal.NOT_SENT), False),
+        (ChargeState.CLOSED, Unknown("timeout"), False),
+        (ChargeState.REVERSED, Unknown("timeout"), False),
+    ],
+)
+def test_whose_payment_a_lost_reversal_may_take_back(
+    ports: Ports, state: ChargeState, said: NotDone | Unknown, called: bool
+) -> None:
+    """A person is called where it was believed, and nobody where no reversal has left."""
+    draft = Draft(Order(KEY, charges=(one(state),)))
+    reversal.reversal_answered(ports, one(), "reversing 1", said, ObservedBy.QUERY)(draft)
+    assert bool(draft.charge(NUMBER).operator_reason) is called
 
 
 def test_a_mark_says_when_its_reversal_left(ports: Ports) -> None:
@@ -303,7 +357,7 @@ def test_a_refused_reversal_speaks_for_itself_alone(
     paid = replace(facts, paid=True)
     by = ObservedBy.RESOLVE
     draft = Draft(Order(KEY, charges=(charge,)))
-    declined._reversal_answered(ports, DECLINED, "reversing 1", paid, by)(draft)
+    reversal.reversal_answered(ports, DECLINED, "reversing 1", paid, by)(draft)
     assert draft.charge(NUMBER).state is state
 
 

@@ -203,7 +203,7 @@ def test_a_charge_that_a_person_looks_at_is_not_due(
     [
         (PENDING, f"{REVERSING}1", WITHDRAWN),
         (PENDING, "{}", "{}"),
-        (SUBMITTING, f"{REVERSING}1", None),
+        (SUBMITTING, f"{REVERSING}1", WITHDRAWN),
     ],
     ids=["reversed", "handed out", "declined"],
 )

@@ -19,7 +19,7 @@ and given back, or believed once no reversal can be on its way any more (`revers
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from midas.charge import Charge, ChargeFacts, ChargeSaid, ObservedBy, not_being_reversed
+from midas.charge import Charge, ChargeFacts, ChargeSaid, ObservedBy
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import FindCharge, find_charge
@@ -30,7 +30,6 @@ from midas.flows.observe import (
     charge_seen,
     charge_silent,
     charge_told,
-    load_again,
     see_charge,
 )
 from midas.flows.reversal import (
@@ -39,7 +38,6 @@ from midas.flows.reversal import (
     lease,
     mark_of,
     new_mark,
-    not_answered,
     reverse,
 )
 from midas.payment import Draft, Order
@@ -66,29 +64,31 @@ async def settle_declined(
         return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
     if not found:
         return await change(ports, order, _not_listed(ports, out_trade_no, by, began_at))
-    if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0]):
+    if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0], by):
         return await change(ports, order, _listed(ports, charge, found, by))
     mark = new_mark(ports)
     order = await change(ports, order, _marked(ports, out_trade_no, mark, by))
     marked = order.charge(out_trade_no)
     if not is_mark(marked, mark):
         return order  # it was paid before
-    reversal = await reverse(ports, marked, found[0].charge_id, deadline)
     try:
-        if isinstance(reversal, Unknown):
-            order = await load_again(ports, order)  # it may be told as paid by now
-        return await change(ports, order, _reversal_answered(ports, charge, mark, reversal, by))
+        return await reverse(ports, order, marked, found[0].charge_id, mark, by, deadline)
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(order.order_no, out_trade_no) from None
 
 
-def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
+def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts, by: ObservedBy) -> bool:
     """One that is paid is reversed only if a reversal of it may be on its way already.
 
     The shop waits, and another reversal tells at once what became of it. It does so for the settle
-    window: what is never answered must be believed some day.
+    window: what is never answered must be believed some day. Whoever only asks how it stands adds
+    none to one that may be on its way.
     """
     if found.reversed or charge.operator_reason:
+        return False
+    if charge.is_being_reversed and by is ObservedBy.QUERY:
+        return False
+    if charge_told(ports, charge, found, by).said is ChargeSaid.LAPSED:
         return False
     paid_at = found.paid_at or charge.created_at
     just_paid = ports.store.now() < paid_at + ports.settle_window
@@ -132,25 +132,6 @@ def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Calla
     return decide
 
 
-def _reversal_answered(
-    ports: Ports, before: Charge, mark: str, told: ChargeFacts | Unknown, by: ObservedBy
-) -> Callable[[Draft], None]:
-    silent = charge_silent(ports, Unknown("not_reversed"), by)
-    seen = silent if isinstance(told, Unknown) else charge_told(ports, before, told, by)
-
-    def decide(draft: Draft) -> None:
-        charge = draft.charge(before.out_trade_no)
-        waits = seen.said is ChargeSaid.WAITING
-        if charge.answer == mark and seen.facts is not None and not waits:
-            # It is not reversed by this; nobody has sent another one meanwhile.
-            draft.reschedule_charge(not_being_reversed(charge))
-        see_charge(draft, before.out_trade_no, silent if waits else seen)
-        if isinstance(told, Unknown):
-            not_answered(draft, before.out_trade_no, ports.store.now(), by)
-
-    return decide
-
-
 def _not_listed(
     ports: Ports, out_trade_no: str, by: ObservedBy, began_at: datetime
 ) -> Callable[[Draft], None]:
@@ -160,7 +141,7 @@ def _not_listed(
         charge = draft.charge(out_trade_no)
         if not charge.is_declined:
             return  # a webhook told more meanwhile
-        if charge.is_being_reversed:  # it was listed before
+        if charge.is_withdrawn:  # it was listed before
             silent = charge_silent(ports, Unknown("not_listed"), by)
             see_charge(draft, out_trade_no, silent)
             return

@@ -313,8 +313,10 @@ def charge_told(
 
 def _settled_before(ports: Ports, at: datetime) -> datetime | None:
     """The settle window before this question was asked, which may have taken its time."""
-    since = at - ports.settle_window - ports.psp.total_timeout
-    return since if ports.passed(since, at) >= at - since else None
+    window, psp_now = ports.settle_window + ports.psp.total_timeout, ports.psp.latest_now()
+    if psp_now is not None:
+        return min(at, psp_now) - window  # whichever clock is ahead, that only delays it
+    return at - window if ports.passed(at - window, at) >= window else None
 
 
 def charge_silent(ports: Ports, unknown: Unknown, by: ObservedBy) -> ChargeObservation:

@@ -2,15 +2,15 @@
 
     unpaid ─▶ mark it ─▶ reverse
                            ├─ reversed ─────────▶ closed, or given back
-                           ├─ refused, and paid ▶ paid
+                           ├─ not carried out ──▶ what Ping++ shows; reversed again where unpaid
                            └─ not known ────────▶ reversed again, soon
     marked, and paid ─▶ believed once no reversal can be on its way any more
 
 The mark is committed before the reversal leaves, a new one for each. From then on neither a payment
-is believed nor that its time is over: nobody may be told of a payment that a reversal on its way
-takes back in silence (Ping++ sends no event for it, pingpp.md section 4). That ends when the only
-reversal is answered, when the settle window is over since the last one left, or when a person is
-called.
+is believed nor that it failed or its time is over: nobody may be told of a payment that a reversal
+on its way takes back in silence (Ping++ sends no event for it, pingpp.md section 4). That ends when
+the only reversal is answered, when the settle window is over since the last one left, or when a
+person is called.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from datetime import datetime
 from midas import schedule
 from midas.charge import (
     REVERSING,
+    WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeSaid,
     ChargeState,
     ObservedBy,
     mismatches,
-    not_being_reversed,
     of_another_account,
 )
 from midas.flows.deadline import NO_DEADLINE, Deadline
@@ -39,7 +39,7 @@ from midas.flows.observe import (
 )
 from midas.flows.unknown import refused
 from midas.payment import Draft, Order
-from midas.ports import Done, Unknown
+from midas.ports import Done, NotDone, Unknown
 from midas.records import changed
 
 
@@ -66,18 +66,6 @@ def lease(ports: Ports, now: datetime) -> datetime:
     return schedule.while_in_flight(now, ports.psp.total_timeout)
 
 
-def not_answered(draft: Draft, out_trade_no: str, now: datetime, by: ObservedBy) -> None:
-    """Call a person for a payment that was believed although this reversal may take it back.
-
-    The database lost the mark, say. Ping++ would not tell of it (pingpp.md section 4).
-    """
-    charge = draft.charge(out_trade_no)
-    if charge.state is ChargeState.SUCCEEDED and not charge.operator_reason:
-        reason = "a reversal that was not answered may take this payment back"
-        called = changed(charge, operator_reason=reason, updated_at=now)
-        draft.put_charge(called, "charge_needs_operator", now, by)
-
-
 def can_be_taken_back(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """Whether a reversal of what Ping++ shows would be one of our charge, and might succeed."""
     return not mismatches(charge, found) and ports.psp.can_reverse(charge.channel)
@@ -94,25 +82,6 @@ _PAYABLE = (ChargeSaid.WAITING, ChargeSaid.PAYMENT_FAILED)
 """After a payment that failed the payer may try another one."""
 
 
-async def reverse(
-    ports: Ports, marked: Charge, charge_id: str, deadline: Deadline = NO_DEADLINE
-) -> ChargeFacts | Unknown:
-    """How the charge stands once this reversal was carried out or refused; else Unknown.
-
-    It leaves only while the row is ours: after that somebody else may have believed a payment.
-    """
-    now = ports.store.now()
-    left = schedule.time_for_call(now, marked.due_at or now, ports.psp.total_timeout)
-    told = await ports.psp.reverse_charge(charge_id, deadline.at_most(left))
-    if refused(told):
-        told = await ports.psp.retrieve_charge(charge_id, deadline.left())
-    elif isinstance(told, Done) and not told.answer.reversed:
-        return Unknown("not_reversed_yet")  # only `reversed` ends it (pingpp.md section 9)
-    if isinstance(told, Done) and not of_another_account(marked, told.answer):
-        return told.answer
-    return Unknown("not_reversed")
-
-
 async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:
     """Reverse a pending charge that makes way for another one, and record what came of it.
 
@@ -124,10 +93,7 @@ async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) 
     marked = order.charge(number)
     if not is_mark(marked, only) or marked.charge_id is None:
         return order  # it was paid or closed before
-    answer = await reverse(ports, marked, marked.charge_id)
-    if isinstance(answer, Unknown):
-        order = await load_again(ports, order)  # it may be told as paid by now
-    return await change(ports, order, _answered(ports, marked, only, answer, by))
+    return await reverse(ports, order, marked, marked.charge_id, only, by)
 
 
 def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Callable[[Draft], None]:
@@ -143,21 +109,84 @@ def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Calla
     return decide
 
 
-def _answered(
-    ports: Ports, charge: Charge, only: str, answer: ChargeFacts | Unknown, by: ObservedBy
+async def reverse(
+    ports: Ports,
+    order: Order,
+    marked: Charge,
+    charge_id: str,
+    only: str,
+    by: ObservedBy,
+    deadline: Deadline = NO_DEADLINE,
+) -> Order:
+    """Send the reversal of a charge that has its mark `only`, and record what came of it.
+
+    Raises StorageUnavailable or Overloaded: it may have been reversed all the same.
+    """
+    answer = await _sent(ports, marked, charge_id, deadline)
+    if isinstance(answer, Unknown):
+        order = await load_again(ports, order)  # it may be told as paid by now
+    return await change(ports, order, reversal_answered(ports, marked, only, answer, by))
+
+
+Answered = ChargeFacts | NotDone | Unknown
+"""How the charge stands once a reversal was carried out or refused, as far as that shows.
+
+NotDone: this one certainly was not carried out. Unknown: it may be on its way."""
+
+
+async def _sent(ports: Ports, marked: Charge, charge_id: str, deadline: Deadline) -> Answered:
+    """It leaves only while the row is ours: after that somebody may have believed a payment."""
+    now = ports.store.now()
+    left = schedule.time_for_call(now, marked.due_at or now, ports.psp.total_timeout)
+    told = await ports.psp.reverse_charge(charge_id, deadline.at_most(left))
+    if isinstance(told, NotDone) and refused(told):
+        shown = await ports.psp.retrieve_charge(charge_id, deadline.left())
+        if isinstance(shown, Done) and not of_another_account(marked, shown.answer):
+            return shown.answer
+    if isinstance(told, Done):
+        # Only `reversed` ends it (pingpp.md section 9).
+        is_over = told.answer.reversed and not of_another_account(marked, told.answer)
+        return told.answer if is_over else Unknown("not_reversed")
+    return told
+
+
+def reversal_answered(
+    ports: Ports, charge: Charge, only: str, answer: Answered, by: ObservedBy
 ) -> Callable[[Draft], None]:
     """`only`: the mark that says that no other reversal than this one can be on its way."""
-    if isinstance(answer, Unknown):
-        seen = charge_silent(ports, answer, by)
-    else:
+    if isinstance(answer, ChargeFacts):
         seen = charge_told(ports, charge, answer, by)
+    else:
+        seen = charge_silent(ports, Unknown("not_reversed"), by)
 
     def decide(draft: Draft) -> None:
         now = draft.charge(charge.out_trade_no)
-        if seen.facts is not None and now.answer == only:
-            draft.reschedule_charge(not_being_reversed(now))
+        if now.answer == only and not isinstance(answer, Unknown):
+            draft.reschedule_charge(changed(now, answer=WITHDRAWN))
         see_charge(draft, charge.out_trade_no, seen)
-        if seen.facts is None:
-            not_answered(draft, charge.out_trade_no, seen.at, by)
+        if isinstance(answer, Unknown):
+            _doubt(draft, charge.out_trade_no, only, seen.at, by)
 
     return decide
+
+
+def _doubt(draft: Draft, out_trade_no: str, only: str, now: datetime, by: ObservedBy) -> None:
+    """Doubt a charge although it has not the mark `only` any more: the database lost that, say.
+
+    A person is called for a payment that was believed meanwhile: Ping++ would not tell that this
+    reversal took it back (pingpp.md section 4).
+    """
+    charge = draft.charge(out_trade_no)
+    if charge.operator_reason or is_mark(charge, only):
+        return
+    if charge.state is ChargeState.SUCCEEDED:
+        reason = "a reversal that was not answered may take this payment back"
+        called = changed(charge, operator_reason=reason, updated_at=now)
+        draft.put_charge(called, "charge_needs_operator", now, by)
+    elif charge.is_declined or charge.state is ChargeState.PENDING:
+        marked = {"answer": only + _AGAIN, "due_at": now}
+        if charge.is_being_reversed:  # by another process, which has the row
+            marked = {"answer": str(charge.answer).removesuffix(_AGAIN) + _AGAIN}
+        made_way = charge.superseded or charge.state is ChargeState.PENDING
+        marked |= {"superseded": made_way, "updated_at": now}
+        draft.put_charge(changed(charge, **marked), "charge_closing", now, by)

@@ -253,18 +253,23 @@ async def test_while_one_process_reverses_no_other_one_does(
 
 
 async def test_what_a_person_looks_at_is_not_reversed_and_is_believed(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a day without an answer, whoever asks."""
+    """After a day without an answer, whoever asks; and it is never open again."""
+    terms = replace(BAR_CODE, expires_in=timedelta(days=3))
+    world = World(Chooser((), most_faults=0), terms)
+    world.listens = True
     world.lookalike.decline_bar_code()
     reversals = instead_of(monkeypatch, REVERSE, Lost("timeout"))
-    await refused(world)
+    await refused(world, terms)
     while not (await first(world)).operator_reason:
         await look(world)
     sent = len(reversals)
     await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
     assert len(reversals) == sent
-    world.lookalike.pay_late(world.lookalike.unpaid_bar_codes()[0])
+    assert isinstance(await refused(world, terms), OutcomeUnknown)
+    assert (await first(world)).is_declined
+    world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
     await world.webhooks.send_owed()
     assert (await first(world)).state is ChargeState.SUCCEEDED
 
@@ -298,6 +303,81 @@ async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
     assert world.failed_over
     paid = await first(world)
     assert (paid.state, bool(paid.operator_reason)) == (ChargeState.SUCCEEDED, True)
+
+
+@pytest.mark.parametrize("odd", [Lost("timeout"), Answer(402, b'{"error":{"code":"odd"}}', "")])
+async def test_a_bar_code_whose_time_is_over_opens_its_order(
+    world: World, monkeypatch: pytest.MonkeyPatch, odd: Sent
+) -> None:
+    """However often its reversal is not answered: nobody can pay it any more."""
+    world.lookalike.decline_bar_code()
+    instead_of(monkeypatch, REVERSE, odd)
+    await refused(world)
+    assert await until_ended(world) < timedelta(hours=2) + 2 * SETTLE_WINDOW
+    assert (await first(world)).state is ChargeState.CLOSED
+    assert await insist_on_charge(world, NEXT_CODE) is not None
+
+
+async def test_whoever_asks_again_and_again_reverses_nothing_and_keeps_nobody_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shop polls; the reversals are the resolver's, in its own time."""
+    world.lookalike.decline_bar_code()
+    reversals = instead_of(monkeypatch, REVERSE, Lost("timeout"))
+    await refused(world)
+    commits, due_at = len(world.commits), world.next_due()
+    for _ in range(3):
+        await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
+    assert (len(reversals), len(world.commits), world.next_due()) == (1, commits, due_at)
+
+
+async def test_a_reversal_that_no_time_was_left_for_takes_back_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look used up the caller's time: nothing has left, and the payer confirms."""
+    world.lookalike.decline_bar_code()
+    send, slow = FaultyWire.send, True
+
+    async def slow_look(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        answer = await send(self, request, limit)
+        if request.method == "GET" and slow:
+            world.pass_time(DECLINED_LOOK.total_seconds())
+        return answer
+
+    monkeypatch.setattr(FaultyWire, "send", slow_look)
+    assert isinstance(await refused(world), OutcomeUnknown)
+    slow = False
+    world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
+    await world.webhooks.send_owed()
+    assert await told(world) == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_a_mark_that_was_lost_is_put_again_by_whoever_reversed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The payer pays after that, and the lost reversal arrives: nobody has believed it."""
+    world = World(Chooser((), most_faults=0), BAR_CODE, loses=3)
+    world.listens = True
+    world.lookalike.decline_bar_code()
+    send, reversals = FaultyWire.send, []
+
+    async def fail_over(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
+        if not request.url.endswith(REVERSE):
+            return await send(self, request, limit)
+        reversals.append(request)
+        world.fail_over()
+        return Lost("timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaultyWire, "send", fail_over)
+        await refused(world)
+    assert world.failed_over
+    world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
+    await world.webhooks.send_owed()
+    assert await told(world) == []
+    deliver(world.lookalike, reversals[0])
+    await world.settle()
+    assert await told(world) == ["PAY_ORDER_CLOSED"]
 
 
 async def test_a_resolver_that_has_looked_before_the_mark_hands_nothing_out(
@@ -560,9 +640,7 @@ async def test_nobody_is_told_that_nothing_was_sent_after_a_reversal(
 
     with monkeypatch.context() as patch:
         patch.setattr(FaultyStore, "commit", full)
-        asked = await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
-    assert isinstance(asked, Failed)
-    assert isinstance(asked.error, OutcomeUnknown)
+        assert isinstance(await refused(world), OutcomeUnknown)
     await world.settle()
     assert (await first(world)).state is ChargeState.CLOSED
 

@@ -87,17 +87,12 @@ async def lost() -> Sent:
     return Lost("timeout")
 
 
-async def never_sent() -> Sent:
-    """That one was not, but another one may have been."""
-    return NotSent("refused")
-
-
 async def refused() -> Sent:
     """Ping++ has read it and carries it out never."""
     return Answer(400, TOO_LATE, "")
 
 
-@pytest.mark.parametrize("odd", [lost, never_sent])
+@pytest.mark.parametrize("odd", [lost])
 async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
     world: World, monkeypatch: pytest.MonkeyPatch, odd: Odd
 ) -> None:
@@ -387,6 +382,61 @@ async def test_the_window_counts_from_the_mark(
     assert await told(world) == []
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NotSent("refused"),
+        Answer(400, TOO_LATE, ""),
+        Answer(403, b'{"error":{"type":"rate_limit_error","message":"slowly"}}', ""),
+        Answer(401, b'{"error":{"type":"invalid_request_error","message":"key"}}', ""),
+    ],
+    ids=["not sent", "refused", "throttled", "wrong key"],
+)
+async def test_a_reversal_that_was_not_carried_out_keeps_no_payment_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: Sent
+) -> None:
+    """None is on its way, so whoever pays now has paid."""
+
+    async def odd() -> Sent:
+        return answer
+
+    with monkeypatch.context() as patch:
+        at_reversals(patch, odd)
+        await charged(world, 200)
+    await pay(world)
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_a_payment_is_told_however_often_midas_is_restarted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ping++'s clock tells that the settle window is over."""
+    at_reversals(monkeypatch, lost)
+    await charged(world, 200)
+    await pay(world)
+    for _ in range(6):
+        world.pass_time(SETTLE_WINDOW.total_seconds() / 3)
+        world.start()
+        await world.payments.resolve_due()
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+
+
+async def test_a_clock_that_steps_ends_no_doubt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's: by Ping++'s the reversal may be on its way yet (I9)."""
+    with monkeypatch.context() as patch:
+        late = at_reversals(patch, lost)
+        await charged(world, 200)
+        await pay(world)
+        world.step_clock(SETTLE_WINDOW.total_seconds() + 120)
+        await look(world)
+        assert await told(world) == []
+    deliver(world.lookalike, late[0])
+    await world.settle()
+    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+
+
 async def test_only_reversed_is_an_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ping++ takes the reversal, and shows the charge as it was: it may be under way."""
 
@@ -444,7 +494,8 @@ async def test_a_process_that_stood_still_sends_no_reversal(
     refused = await charged(world, 200)
     assert isinstance(refused, Failed)
     assert isinstance(refused.error, OrderAlreadyPaid)
-    assert (reversals, (await first(world)).state) == ([], ChargeState.SUCCEEDED)
+    paid = await first(world)
+    assert (reversals, paid.state, paid.operator_reason) == ([], ChargeState.SUCCEEDED, "")
 
 
 async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
@@ -509,7 +560,7 @@ async def test_another_accounts_answer_to_a_reversal_calls_nobody(
         at_reversals(patch, of_another_account)
         await charged(world, 200)
     after = await first(world)
-    assert (after.is_being_reversed, after.operator_reason) == (True, "")
+    assert (after.state, after.operator_reason) == (ChargeState.PENDING, "")
     world.alter = {}
     await world.settle()
     assert (await first(world)).state is ChargeState.CLOSED
