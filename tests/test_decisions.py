@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from midas import limits
+from midas import limits, schedule
 from midas.charge import (
     NOT_TOLD,
     REVERSING,
@@ -23,24 +23,29 @@ from midas.charge import (
 from midas.errors import (
     ChargeRefused,
     ChargeStillOpen,
+    InvalidRequest,
     MidasError,
+    NotFound,
     OutcomeUnknown,
     PspUnavailable,
     RefundNotAllowed,
 )
 from midas.event import PspEvent
 from midas.flows import charge as charge_flow
-from midas.flows import close, declined, reversal
+from midas.flows import close, declined, query, reversal
 from midas.flows import refund as refund_flow
+from midas.flows.deadline import NO_DEADLINE
 from midas.flows.events import NotYet, _charge_of
 from midas.flows.look import refund_looked_at
 from midas.flows.not_sent import not_sent
 from midas.flows.observe import Ports, charge_told, see_charge, see_refund
 from midas.flows.payments import Payments, SystemClock
+from midas.flows.resolve_charge import finish_superseded
+from midas.flows.run import Run
 from midas.flows.terms import charge_digest
-from midas.flows.unknown import lease_end
+from midas.flows.unknown import as_unknown, lease_end
 from midas.payment import Draft, Order
-from midas.ports import Done, NotDone, Refusal, Unknown
+from midas.ports import Done, KeyKind, NotDone, Refusal, Unknown, Verdict
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
 from midas.refund import RefundObservation, RefundSaid, RefundState
@@ -445,6 +450,54 @@ def test_a_person_is_called_for_a_charge_that_is_unknown_for_a_day(
     assert (after.operator_reason == NOT_TOLD) is called
 
 
+# When to look next ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["", "look at it"])
+@pytest.mark.parametrize("looks", [0, 3])
+@pytest.mark.parametrize("state", list(RefundState))
+def test_when_a_refund_is_looked_at_next(state: RefundState, looks: int, reason: str) -> None:
+    """The more rarely, the longer nothing comes; what has ended or waits for a person, never."""
+    pauses = {
+        RefundState.SUBMITTING: schedule.next_resolve(LATER, looks),
+        RefundState.PENDING: schedule.next_poll(LATER, looks),
+    }
+    due_at = pauses.get(state)
+    known = {"state": state, "looks": looks, "operator_reason": reason}
+    charge = one(ChargeState.SUCCEEDED)
+    refund = a_refund(charge, refund_no="R1", due_at=due_at and NOON, **known)
+    draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
+    silent = RefundObservation(RefundSaid.NO_ANSWER, ObservedBy.RESOLVE, LATER)
+    after = see_refund(draft, "R1", silent)
+    if reason:
+        assert (after.due_at, after.looks) == (refund.due_at, looks)
+    else:
+        assert (after.due_at, after.looks) == (due_at, looks + (due_at is not None))
+
+
+@pytest.mark.parametrize("reason", ["", "look at it"])
+@pytest.mark.parametrize("looks", [0, 3])
+@pytest.mark.parametrize("state", list(ChargeState))
+def test_when_a_charge_is_looked_at_next(state: ChargeState, looks: int, reason: str) -> None:
+    """The same of a charge, which its payer may pay."""
+    pauses = {
+        ChargeState.SUBMITTING: schedule.next_resolve(LATER, looks),
+        ChargeState.PENDING: schedule.next_poll(LATER, looks),
+    }
+    due_at = pauses.get(state)
+    charge = one(state, looks=looks, operator_reason=reason, due_at=due_at and NOON)
+    draft = Draft(Order(KEY, charges=(charge,)))
+    silent = ChargeObservation(ChargeSaid.NO_ANSWER, ObservedBy.RESOLVE, LATER)
+    after = see_charge(draft, NUMBER, silent)
+    if reason:
+        assert (after.due_at, after.looks) == (charge.due_at, looks)
+    else:
+        assert (after.due_at, after.looks) == (due_at, looks + (due_at is not None))
+
+
+LATER = NOON + timedelta(minutes=1)
+
+
 # What was never sent, or is not shown -----------------------------------------------------
 
 
@@ -616,6 +669,101 @@ async def test_a_charge_without_an_id_is_not_asked_about(ports: Ports, wire: Wir
         await close.close(ports, Order(KEY, charges=(charge,)), NUMBER)
     assert refused.value.reason == "ORDER_NOT_PAID"
     assert wire.asked == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "numbers"),
+    [
+        (KeyKind.ORDER_NO, KEY, ["N1", "N2"]),
+        (KeyKind.OUT_TRADE_NO, "N2", ["N2"]),
+        (KeyKind.OUT_TRADE_NO, "N3", []),
+        (KeyKind.CHARGE_ID, "ch_1", ["N1"]),
+        (KeyKind.CHARGE_ID, "ch_3", []),
+        (KeyKind.REFUND_NO, "R2", ["N2"]),
+        (KeyKind.REFUND_ID, "re_1", ["N1"]),
+    ],
+)
+def test_a_key_names_the_charges_that_it_is_of(kind: KeyKind, key: str, numbers: list[str]) -> None:
+    """A refund's key names its charge, an order's number all charges of the order."""
+    charges = (one(), one(out_trade_no="N2", charge_id="ch_2"))
+    refunds = [
+        a_refund(each, refund_no=f"R{n}", refund_id=f"re_{n}") for n, each in enumerate(charges, 1)
+    ]
+    order = Order(KEY, charges=charges, refunds=tuple(refunds))
+    assert [each.out_trade_no for each in query.named(order, kind, key)] == numbers
+
+
+@pytest.mark.parametrize("kind", [KeyKind.REFUND_NO, KeyKind.REFUND_ID])
+def test_a_refund_that_the_order_does_not_have_is_not_found(kind: KeyKind) -> None:
+    """It was lost between two reads."""
+    with pytest.raises(NotFound) as told:
+        query.named(Order(KEY, charges=(one(),)), kind, "R1")
+    assert (told.value.kind, told.value.key) == ("refund", "R1")
+
+
+@pytest.mark.parametrize("kind", list(KeyKind))
+async def test_a_key_that_nothing_can_have_is_refused(ports: Ports, kind: KeyKind) -> None:
+    """By its name, before anything is looked up; one that could be there is not found."""
+    with pytest.raises(InvalidRequest) as refused:
+        await query.find(ports, kind, "a b")
+    assert [each.field for each in refused.value.violations] == [kind.value]
+    with pytest.raises(NotFound):
+        await query.find(ports, kind, "a")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({}, None),
+        ({"reversed": False}, "not_reversed_yet"),
+        ({"app": "app_other"}, "not_reversed"),
+        (Lost("timeout"), "not_reversed"),
+    ],
+    ids=["reversed", "on its way", "another account", "no answer"],
+)
+async def test_what_a_reversal_came_to(
+    ports: Ports, wire: Wire, answer: dict[str, Any] | Sent, reason: str | None
+) -> None:
+    """Only an answer about our charge that says so ends it."""
+    made = await ports.psp.create_charge(one(channel="alipay_qr", created_at=ports.store.now()))
+    assert isinstance(made, Done)
+    marked = one(charge_id=made.answer.charge_id, due_at=ports.store.now() + 2 * TOTAL_TIMEOUT)
+    wire.answer = answer
+    told = await reversal.reverse(ports, marked, made.answer.charge_id)
+    assert (told.reason if isinstance(told, Unknown) else None) == reason
+
+
+async def test_a_charge_that_failed_before_it_was_named_is_not_looked_for(
+    ports: Ports, wire: Wire
+) -> None:
+    """A query of it asks for nothing: it has ended."""
+    failed = one(ChargeState.FAILED, charge_id=None)
+    order = Order(KEY, charges=(failed,))
+    assert await query.refresh(ports, order, (failed,), NO_DEADLINE) is order
+    assert wire.asked == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        (Unknown("timeout"), "timeout"),
+        (NotDone(Refusal.THROTTLED), "throttled"),
+        (Done(one()), "unexpected_answer"),
+    ],
+)
+def test_what_kept_an_answer_away_has_a_name(verdict: Verdict[Charge], reason: str) -> None:
+    """In the journal, and nothing of what Ping++ said beside it."""
+    assert as_unknown(verdict).reason == reason
+
+
+async def test_a_charge_that_is_not_shown_in_a_run_is_put_off(ports: Ports, wire: Wire) -> None:
+    """The key may not be the right one: nothing is written, and it comes up again."""
+    wire.answer = GONE
+    superseded = one(superseded=True)
+    order, run = Order(KEY, charges=(superseded,)), Run()
+    after = await finish_superseded(ports, order, superseded, ObservedBy.RESOLVE, run)
+    assert after is order
+    assert (run.put_off, wire.asked) == ([KEY], ["GET"])
 
 
 def test_an_event_of_a_charge_that_is_gone_waits() -> None:

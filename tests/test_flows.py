@@ -21,6 +21,7 @@ from midas.errors import (
     RefundNoReused,
     StorageUnavailable,
 )
+from midas.flows.payments import Payments
 from midas.flows.terms import RefundTerms
 from midas.flows.unknown import in_flight
 from midas.payment import Draft, Order
@@ -33,7 +34,16 @@ from midas.refund import Refund, RefundState
 from tests.fakes.store import Disk
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import ALIPAY, BAR_CODE, TERMS, a_part, insist_on_charge
-from tests.faults.world import TOTAL_TIMEOUT, Failed, FaultyStore, FaultyWire, World
+from tests.faults.world import (
+    TOTAL_TIMEOUT,
+    Failed,
+    FaultyStore,
+    FaultyWire,
+    VirtualClock,
+    World,
+)
+from tests.patience import PATIENCE_S
+from tests.records import intent
 
 REJECTED = Answer(
     401, b'{"error":{"type":"invalid_request_error","message":"sk_test_secret is wrong"}}', ""
@@ -208,6 +218,56 @@ async def test_flows_that_outlive_their_callers_are_bounded(
     for task in (*waiting, *world.payments._tasks):
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+    world.on_post = None
+    for number in range(5):  # those that have ended count no more
+        await world.payments.charge(replace(world.terms, order_no=f"later-{number}"))
+
+
+async def test_the_end_of_a_process_waits_for_what_goes_on_beside_its_callers(
+    world: World,
+) -> None:
+    """A row that was not sent is said to be so, though its caller was answered already."""
+    change = intent(world.terms.order_no, created_at=world.disk.clock)
+    assert await world.disk.commit(change)
+    payments = Payments(world.disk, world.payments.ports.psp, VirtualClock(world))
+    payments.ports.in_doubt(change.new_charges[0])
+    assert await payments.drain(timedelta(seconds=PATIENCE_S))
+    assert (await world.order()).charges[0].state is ChargeState.FAILED
+
+
+async def test_a_charge_is_in_yuan_unless_it_says_otherwise(world: World) -> None:
+    """And one that names them is the same charge."""
+    made = await world.payments.charge(replace(world.terms, currency=""))
+    assert made.charge.currency == "cny"
+    assert (await world.payments.charge(world.terms)).reused
+
+
+async def test_while_the_database_is_away_it_is_asked_less_and_less(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And as often as before as soon as it answers."""
+    pauses: list[float] = []
+    claim, over = world.disk.claim_due_orders, asyncio.Event()
+
+    class Clock(VirtualClock):
+        async def sleep(self, seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 7:
+                world.disk.claim_due_orders = claim  # type: ignore[method-assign]
+            if len(pauses) == 9:
+                over.set()
+            await asyncio.sleep(0)
+
+    async def away(limit: int, hold: timedelta) -> list[str]:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(world.disk, "claim_due_orders", away)
+    psp = world.payments.ports.psp
+    running = asyncio.create_task(Payments(world.disk, psp, Clock(world)).run())
+    await over.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert pauses == [2, 4, 8, 16, 30, 30, 30, 1, 1]
 
 
 async def test_the_shortest_expiry_survives_the_way_to_ping(world: World) -> None:
@@ -304,6 +364,23 @@ async def test_what_is_queued_stays_queued_while_ping_rests(
     assert is_resting(world)
 
 
+async def test_a_queued_refund_that_ping_has_is_told_and_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover lost that it was sent (D3): whoever asks next hears how it stands."""
+    await paid(world)
+    with monkeypatch.context() as patch:
+        reach_nothing(patch, "POST")
+        with pytest.raises(PspUnavailable):
+            await world.payments.refund(a_part(world))
+    charge_id = (await world.order()).charges[0].charge_id or ""
+    body = b'{"amount": 40, "description": "x", "metadata": {"refund_no": "r1"}}'
+    world.lookalike.handle("POST", f"/v1/charges/{charge_id}/refunds", (), body)
+    told = await world.payments.refund(a_part(world))
+    assert told.refund.state is RefundState.SUCCEEDED
+    assert len(world.lookalike.refunds_of(charge_id)) == 1
+
+
 async def test_what_is_known_is_told_while_ping_rests(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +404,26 @@ async def test_what_is_known_is_told_while_ping_rests(
     for terms in (replace(other, amount=200), replace(other, order_no="order-4")):
         with pytest.raises(PspUnavailable):
             await world.payments.charge(terms)
+
+
+async def test_what_is_known_is_told_while_too_much_is_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while Ping++ rests: what is on disk needs no place among the calls."""
+    await paid(world)
+    done = await world.payments.refund(a_part(world))
+
+    def full(_: PingppClient) -> None:
+        raise Overloaded
+
+    monkeypatch.setattr(PingppClient, "admit", full)
+    assert (await world.payments.refund(a_part(world))).refund == done.refund
+    with pytest.raises(OrderAlreadyPaid):
+        await world.payments.charge(world.terms)
+    with pytest.raises(Overloaded):
+        await world.payments.refund(replace(a_part(world), refund_no="r2"))
+    with pytest.raises(Overloaded):
+        await world.payments.charge(replace(world.terms, order_no="order-2"))
 
 
 async def test_a_refund_that_never_left_is_sent_after_days(

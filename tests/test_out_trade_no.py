@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from midas.flows.payments import new_out_trade_no
+from midas.flows.payments import _Chance, new_out_trade_no
 from midas.out_trade_no import CHANCE_BITS, made_at, out_trade_no
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)
@@ -26,6 +26,13 @@ def test_later_numbers_are_greater() -> None:
     numbers = [new_out_trade_no(each) for each in moments]
     assert numbers == sorted(set(numbers))
     assert [made_at(each) for each in numbers] == moments
+
+
+def test_each_moment_draws_anew() -> None:
+    """Else the numbers of a process would use up what there is, and tell how many it has made."""
+    chance = _Chance()
+    drawn = [chance.bits(NOON + timedelta(milliseconds=n)) for n in range(50)]
+    assert drawn != sorted(drawn)
 
 
 @pytest.mark.parametrize(

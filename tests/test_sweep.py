@@ -16,7 +16,7 @@ from midas.charge import Charge, ChargeFacts, ChargeState
 from midas.flows.deadline import NO_DEADLINE
 from midas.flows.listing import SharedLooks, find_charge
 from midas.flows.observe import Ports
-from midas.flows.sweep import TOO_LONG, Found, merged, sweep, wanted, without
+from midas.flows.sweep import TOO_LONG, Found, Wanted, _Sweep, merged, sweep, wanted, without
 from midas.ports import ChargePage, Done, NotDone, Refusal, Unknown, Verdict
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, Sent
@@ -267,6 +267,28 @@ async def test_the_waiting_leave_their_places_to_others(world: World) -> None:
     once, psp_once = busy(world, 1)
     await together(once, unknown("N0", OVER_S))
     assert psp.pages <= 2 * psp_once.pages
+
+
+@pytest.mark.parametrize(
+    ("window", "answer", "is_open"),
+    [
+        ((0, 9), None, False),
+        ((0, 10), None, True),
+        ((20, 30), None, True),
+        ((21, 30), None, False),
+        ((0, 30), None, True),
+        ((0, 30), (), False),
+    ],
+    ids=["before", "its first second", "its last second", "after", "beyond it", "answered"],
+)
+def test_a_stretch_is_read_on_while_something_in_it_is_looked_for(
+    world: World, window: tuple[int, int], answer: Found | None, is_open: bool
+) -> None:
+    """Pages are dear: of what is answered, or cannot be here, no more are turned."""
+    one = Wanted("N1", 15, window, answer)
+    other = Wanted("N2", 15, (0, 30), ())
+    search = _Sweep(world.payments.ports, "wx_pub_scan", [one, other], NO_DEADLINE, 1)
+    assert search._has_open((10, 20)) is is_open
 
 
 async def test_a_sweep_that_breaks_leaves_the_others_to_the_next_one(world: World) -> None:

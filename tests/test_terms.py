@@ -28,6 +28,11 @@ def deep(levels: int) -> dict[str, Any]:
     return {"a": deep(levels - 1) if levels > 1 else "x"}
 
 
+def nested(levels: int) -> Any:
+    """So many lists within each other."""
+    return [nested(levels - 1)] if levels else "x"
+
+
 def long_extra(size: int) -> dict[str, str]:
     """Of so many bytes; each character of the value has three."""
     return {"k" * (1 + (size - 1) % 3): "茶" * ((size - 1) // 3)}
@@ -44,6 +49,7 @@ GOOD_CHARGES: list[dict[str, Any]] = [
     {"metadata": {f"k{n}": "v" for n in range(limits.METADATA_PAIRS)}},
     {"metadata": {"k": "v" * (limits.METADATA_CHARACTERS - 1)}},
     {"extra": deep(limits.EXTRA_DEPTH)},
+    {"extra": {"a": nested(limits.EXTRA_DEPTH - 1)}},
     {"extra": {"list": [1, 2.5, None, True, ["x"]]}},
     {"extra": long_extra(limits.EXTRA_BYTES)},
 ]
@@ -65,6 +71,7 @@ BAD_CHARGES: list[tuple[str, dict[str, Any], str]] = [
     ("metadata", {"metadata": {"k": "\x07"}}, "control"),
     ("metadata", {"metadata": {"k\x07": "v"}}, "control"),
     ("extra", {"extra": deep(limits.EXTRA_DEPTH + 1)}, "nest"),
+    ("extra", {"extra": {"a": nested(limits.EXTRA_DEPTH)}}, "nest"),
     ("extra", {"extra": long_extra(limits.EXTRA_BYTES + 1)}, "bytes"),
     ("extra", {"extra": {"a": [{"b": "\x00"}]}}, "control"),
 ]

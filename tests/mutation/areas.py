@@ -15,7 +15,7 @@ _CORE = (
     "tests/test_numbering.py",
 )
 _FLOWS = (
-    *("tests/test_decisions.py", "tests/test_terms.py"),
+    *("tests/test_decisions.py", "tests/test_refund_decisions.py", "tests/test_terms.py"),
     *("tests/test_flows.py", "tests/test_flows_twice.py", "tests/test_announce.py"),
     *("tests/test_resolve_charge.py", "tests/test_told_unsent.py", "tests/test_turns.py"),
     *("tests/faults/test_second_charge.py", "tests/faults/test_lost_commits.py"),
