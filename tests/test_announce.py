@@ -340,12 +340,12 @@ async def test_a_long_count_keeps_nobody_waiting(
     await stage.clock.pass_time(9)
     counted.set()
     assert (await stage.announcer.lease(10, NOW)).backlog == Backlog(START, 7)
-    await stage.clock.pass_time(100)
+    await stage.clock.pass_time(179)
     await stage.announcer.lease(10, NOW)
     assert counts == [50]
-    await stage.clock.pass_time(100)
+    await stage.clock.pass_time(1)
     await stage.announcer.lease(10, NOW)
-    assert counts == [50, 259]
+    assert counts == [50, 239]
 
 
 async def test_a_count_that_fails_keeps_nobody_waiting(
@@ -414,6 +414,17 @@ async def test_what_a_used_number_hid_is_told_again_so_often_and_no_more(
         [("operator_needed", RENUMBERED)] * RENUMBERINGS_MOST
     )
     assert (parked["message"], parked["code"]) == ("order_parked", "NOT_FOUND")
+
+
+async def test_a_number_beyond_all_that_there_are_is_not_counted_from(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Above it would be none left for the order: it is parked, and nothing is told again."""
+    await stage.pay()
+    (used,) = settlements(await stage.announcer.lease(10, NOW), REFUSED)
+    assert await stage.announcer.settle([replace(used, receiver_sequence=2**53)]) == [True]
+    assert len(await stage.store.notifications("o1")) == 1
+    assert [each.message for each in caplog.records] == ["order_parked"]
 
 
 async def test_settling_nothing_is_nothing(stage: Stage) -> None:
