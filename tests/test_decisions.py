@@ -727,9 +727,9 @@ async def test_a_key_that_nothing_can_have_is_refused(
     ("answer", "reason"),
     [
         ({}, None),
-        ({"reversed": False}, "not_reversed_yet"),
+        ({"reversed": False}, "not_reversed"),
         ({"app": "app_other"}, "not_reversed"),
-        (Lost("timeout"), "not_reversed"),
+        (Lost("timeout"), "timeout"),
     ],
     ids=["reversed", "on its way", "another account", "no answer"],
 )
@@ -741,7 +741,7 @@ async def test_what_a_reversal_came_to(
     assert isinstance(made, Done)
     marked = one(charge_id=made.answer.charge_id, due_at=ports.store.now() + 2 * TOTAL_TIMEOUT)
     wire.answer = answer
-    told = await reversal.reverse(ports, marked, made.answer.charge_id)
+    told = await reversal._sent(ports, marked, made.answer.charge_id, NO_DEADLINE)
     assert (told.reason if isinstance(told, Unknown) else None) == reason
 
 

@@ -23,6 +23,8 @@ STANDALONE = {
     "midas.process",
     "midas.public_key",
     "midas.streams",
+    "midas.target",
+    "midas.trouble",
 }
 """What both servers share: it needs nothing of either, and knows nothing of payments."""
 SHARED_LIBRARIES = {"cryptography", "orjson", "pydantic", "uvloop"}
