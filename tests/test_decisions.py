@@ -386,6 +386,21 @@ def test_a_reversal_has_settled_when_that_much_time_has_certainly_passed(
     assert told.settled_before == (NOON - SETTLES if settled else None)
 
 
+@pytest.mark.parametrize("ahead_s", [-3600, 0, 3600])
+def test_of_two_clocks_the_slower_one_tells_when_a_reversal_has_settled(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """Whichever is wrong, that only delays it; and a restart does not (I9)."""
+    psp_now = NOON + timedelta(seconds=ahead_s)
+    monkeypatch.setattr(type(ports.psp), "latest_now", lambda _: psp_now)
+    charge = one(answer=REVERSING)
+    facts = shown_unpaid(charge).facts
+    assert facts is not None
+    just_started = replace(ports, started=ports.clock.monotonic())
+    told = charge_told(just_started, charge, facts, ObservedBy.QUERY)
+    assert told.settled_before == min(NOON, psp_now) - SETTLES
+
+
 @pytest.mark.parametrize(
     ("charge", "code"),
     [
