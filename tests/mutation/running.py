@@ -19,9 +19,13 @@ from tests.mutation.trial import LOG, NO_TRIAL, NOTICED, NOW
 TEST_CPU_S = 10.0
 """What one test may compute: four times of what the dearest does. A mutant that makes it run on is
 caught by that."""
-TEST_WALL_S = 60.0
-"""The same by the clock, for one that waits for ever, less what it waited for a processor: what is
-only slow, on a machine that is busy with other things, does not count as caught."""
+STILL_S = 60.0
+"""How long a test may compute next to nothing, by the clock less what it waited for a processor: a
+mutant that makes it wait for ever is caught by that. What is only slow, on a machine that is busy
+with other things, goes on meanwhile."""
+MOVED_CPU_S = 0.1
+TEST_WALL_S = 600.0
+"""For one that does a little now and then, for ever."""
 LOOK_S = 0.5
 
 
@@ -53,9 +57,22 @@ class Used:
     wall_s: float
 
 
-def runs_on(since: Used, now: Used) -> bool:
-    """Whether a test that began at `since` will not end any more."""
-    return now.cpu_s - since.cpu_s > TEST_CPU_S or now.wall_s - since.wall_s > TEST_WALL_S
+class Pace:
+    """Tells of one test whether it will not end any more."""
+
+    def __init__(self, began: Used) -> None:
+        self._began = began
+        self._moved = began
+
+    def is_endless(self, now: Used) -> bool:
+        """Ask it now and then."""
+        if now.cpu_s - self._moved.cpu_s >= MOVED_CPU_S:
+            self._moved = now
+        return (
+            now.cpu_s - self._began.cpu_s > TEST_CPU_S
+            or now.wall_s - self._moved.wall_s > STILL_S
+            or now.wall_s - self._began.wall_s > TEST_WALL_S
+        )
 
 
 class _Running:
@@ -69,7 +86,7 @@ class _Running:
         """The test that it was ended in."""
         self._began = time.monotonic()
         self._test = ""
-        self._since = Used(0, self._began)
+        self._pace = Pace(Used(0, self._began))
 
     def look(self) -> None:
         """End it if its test does not."""
@@ -77,8 +94,8 @@ class _Running:
             used = used_by(self.process)
             test = _read(self.folder / NOW)
             if test != self._test:
-                self._test, self._since = test, used
-            elif runs_on(self._since, used):
+                self._test, self._pace = test, Pace(used)
+            elif self._pace.is_endless(used):
                 self.endless = test or "the import of the tests"
                 end(self.process)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.mutation.areas import Trial, drawn
 from tests.mutation.mutants import mutants_of
 from tests.mutation.reach import MARK, marked, replaceable
-from tests.mutation.running import TEST_CPU_S, Used, runs_on, used_by
+from tests.mutation.running import STILL_S, TEST_CPU_S, TEST_WALL_S, Pace, Used, used_by
 
 SOURCE = '''
 """Not this text."""
@@ -167,12 +167,22 @@ def g():
 
 
 @pytest.mark.parametrize(
-    ("cpu_s", "wall_s", "endless"),
-    [(1, 1, False), (TEST_CPU_S + 1, 30, True), (0, TEST_CPU_S + 1, False), (0, 999, True)],
+    ("a_second_s", "lasts_s", "endless"),
+    [
+        (1, TEST_CPU_S, False),
+        (1, TEST_CPU_S + 1, True),
+        (0, STILL_S, False),
+        (0, STILL_S + 1, True),
+        (0.01, 4 * STILL_S, False),
+        (0.01, TEST_WALL_S + 1, True),
+    ],
+    ids=["computes", "on and on", "waits", "for ever", "is slow", "does a little for ever"],
 )
-def test_when_a_test_does_not_end(cpu_s: float, wall_s: float, endless: bool) -> None:
-    """It computes too long, or waits much longer than that; waiting for a processor is neither."""
-    assert runs_on(Used(5, 100), Used(5 + cpu_s, 100 + wall_s)) is endless
+def test_when_a_test_does_not_end(a_second_s: float, lasts_s: float, endless: bool) -> None:
+    """It computes too long, or nothing any more. To be slow on a busy machine is neither."""
+    pace = Pace(Used(5, 100))
+    said = [pace.is_endless(Used(5 + n * a_second_s, 100 + n)) for n in range(int(lasts_s) + 1)]
+    assert (said[:-1], said[-1]) == ([False] * int(lasts_s), endless)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel's account")
