@@ -313,12 +313,26 @@ def test_what_is_left_of_a_mark(
     ports: Ports, charge: Charge, answer: str | None, said: NotDone | Unknown, after: str | None
 ) -> None:
     """Doubt ends with the only reversal, and begins anew where the database has lost its mark."""
-    row = replace(charge, answer=answer, due_at=NOON + timedelta(minutes=5))
+    apart = timedelta(minutes=5)
+    row = replace(charge, answer=answer, due_at=NOON + apart, updated_at=NOON - apart)
     draft = Draft(Order(KEY, charges=(row,)))
     reversal.reversal_answered(ports, charge, "reversing 1", said, ObservedBy.QUERY)(draft)
     now = draft.charge(NUMBER)
     assert now.answer == after
-    assert (now.due_at == NOON) is (not row.is_being_reversed and now.is_being_reversed)
+    is_new = not row.is_being_reversed and now.is_being_reversed
+    assert (now.due_at == NOON) is is_new
+    is_marked = isinstance(said, Unknown) and not str(answer).startswith("reversing 1")
+    assert (now.updated_at == NOON) is is_marked, "the settle window begins anew"
+    assert now.superseded is (is_marked and charge.state is ChargeState.PENDING)
+
+
+def test_what_a_person_looks_at_is_not_doubted_again(ports: Ports) -> None:
+    """He has been called; nobody looks at it by himself."""
+    called = one(answer=WITHDRAWN, operator_reason="amount")
+    draft = Draft(Order(KEY, charges=(called,)))
+    lost = Unknown("timeout")
+    reversal.reversal_answered(ports, called, "reversing 1", lost, ObservedBy.QUERY)(draft)
+    assert draft.charge(NUMBER) == called
 
 
 @pytest.mark.parametrize(
@@ -419,6 +433,7 @@ def test_only_a_declined_code_is_given_up(ports: Ports, charge: Charge, code: st
     change = draft.change("change")
     assert (change is None) is (code is None)
     assert code is None or draft.charge(NUMBER).state is ChargeState.SUBMITTING
+    assert draft.charge(NUMBER).absent_since is None
     if change is not None:
         assert [each.detail.get("code") for each in change.journal] == [code]
 
@@ -758,6 +773,26 @@ async def test_what_a_reversal_came_to(
     wire.answer = answer
     told = await reversal._sent(ports, marked, made.answer.charge_id, NO_DEADLINE)
     assert (told.reason if isinstance(told, Unknown) else None) == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (Answer(400, b'{"error":{"type":"invalid_request_error","message":"late"}}', ""), True),
+        (Answer(403, b'{"error":{"type":"rate_limit_error","message":"slowly"}}', ""), False),
+        (NotSent("refused"), False),
+    ],
+    ids=["refused", "throttled", "not sent"],
+)
+async def test_after_a_refusal_ping_is_asked_how_the_charge_stands(
+    ports: Ports, wire: Wire, answer: Sent, asked: bool
+) -> None:
+    """It may be paid. What was not read by Ping++ says nothing of the charge."""
+    marked = one(charge_id="ch_1", due_at=NOON + 2 * TOTAL_TIMEOUT)
+    wire.answer = answer
+    told = await reversal._sent(ports, marked, "ch_1", NO_DEADLINE)
+    assert isinstance(told, NotDone)
+    assert ("GET" in wire.asked) is asked
 
 
 async def test_a_charge_that_failed_before_it_was_named_is_not_looked_for(
