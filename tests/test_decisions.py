@@ -326,6 +326,18 @@ def test_what_is_left_of_a_mark(
     assert now.superseded is (is_marked and charge.state is ChargeState.PENDING)
 
 
+def test_a_payment_that_was_believed_meanwhile_calls_a_person(ports: Ports) -> None:
+    """The mark was lost, and Ping++ would not tell that this reversal took the payment back."""
+    before = NOON - timedelta(minutes=5)
+    paid = one(ChargeState.SUCCEEDED, updated_at=before)
+    draft = Draft(Order(KEY, charges=(paid,)))
+    lost = Unknown("timeout")
+    reversal.reversal_answered(ports, paid, "reversing 1", lost, ObservedBy.QUERY)(draft)
+    called = draft.charge(NUMBER)
+    assert (called.state, called.updated_at) == (ChargeState.SUCCEEDED, NOON)
+    assert called.operator_reason == "a reversal that was not answered may take this payment back"
+
+
 def test_what_a_person_looks_at_is_not_doubted_again(ports: Ports) -> None:
     """He has been called; nobody looks at it by himself."""
     called = one(answer=WITHDRAWN, operator_reason="amount")
