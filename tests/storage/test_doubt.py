@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -56,6 +57,21 @@ async def test_what_the_driver_says_is_told_by_its_name(
     (line,) = [each for each in caplog.records if each.message == "commit_tried_again"]
     assert (line.reason, line.doubt) == ("ConnectionResetError", True)  # type: ignore[attr-defined]
     assert "midas_rw" not in caplog.text
+
+
+async def test_what_sqlite_says_is_told_by_its_own_name(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All that SQLite says is an OperationalError to Python: its code's name tells them apart."""
+    busy = NotWritten("database is locked")
+    said = sqlite3.OperationalError("database is locked")
+    said.sqlite_errorname = "SQLITE_BUSY"
+    busy.__cause__ = DBAPIError("BEGIN IMMEDIATE", {}, said)
+    store, _ = scripted_store(sqlite_url, busy)
+    async with store:
+        assert await store.commit(intent("o1"))
+    (line,) = [vars(each) for each in caplog.records if each.message == "commit_tried_again"]
+    assert (line["reason"], line["doubt"]) == ("SQLITE_BUSY", False)
 
 
 async def test_a_lost_commit_that_another_one_followed_is_found(database_url: str) -> None:
@@ -173,6 +189,31 @@ async def test_a_closed_store_writes_what_waits_and_no_more(sqlite_url: str) -> 
     assert await asyncio.gather(*waiting) == [True] * 5
     with pytest.raises(StorageUnavailable):
         await store.commit(intent("o9"))
+
+
+async def test_no_batch_is_beyond_its_bound(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is above it goes with the next ones."""
+    monkeypatch.setattr(limits, "BATCH_CHANGES", 3)
+    store, database = scripted_store(sqlite_url)
+    async with store:
+        assert (
+            await asyncio.gather(*(store.commit(intent(f"o{n}")) for n in range(7))) == [True] * 7
+        )
+        assert database.writes == 3
+
+
+async def test_what_nobody_waits_for_before_its_batch_is_not_written(sqlite_url: str) -> None:
+    """Its caller went away first; whoever waits beside it is written."""
+    store, database = scripted_store(sqlite_url)
+    async with store:
+        gone, stays = (asyncio.create_task(store.commit(intent(key))) for key in ("o1", "o2"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await stays is True
+        assert (await store.load("o1")).version == 0
+        assert database.writes == 1
 
 
 async def test_cancelled_callers_lose_and_double_nothing(database_url: str) -> None:
