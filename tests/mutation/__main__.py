@@ -16,6 +16,7 @@ from tests.mutation.running import Verdict, end, tried
 from tests.mutation.trial import (
     LOG,
     Collected,
+    end_with,
     fork,
     place_of,
     run_collected,
@@ -58,10 +59,12 @@ def _try_area(
     def go(collected: Collected) -> None:
         _try(quick, collected.start, results, options)
 
+    parent = os.getpid()
     process = os.fork()
     if not process:
         status = 1
         try:
+            end_with(parent)
             status = run_collected(tests, found.tests, go)
         finally:
             sys.stdout.flush()

@@ -2,13 +2,15 @@
 
 import ast
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mutation.areas import Trial, drawn
+from tests.mutation.areas import ROOT, Trial, drawn
 from tests.mutation.mutants import mutants_of
 from tests.mutation.reach import MARK, marked, replaceable
 from tests.mutation.running import STILL_S, TEST_CPU_S, TEST_WALL_S, Pace, Used, used_by
@@ -202,3 +204,21 @@ def test_an_edit_of_one_method_leaves_the_mutants_of_the_others() -> None:
         for source in (SOURCE, SOURCE.replace("self.log(at, by=by)", "self.log(at, by)"))
     )
     assert {name.partition(":")[0] for name, _ in before - after} == {"Order.close"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for it")
+def test_a_run_that_is_killed_leaves_no_trial(tmp_path: Path) -> None:
+    """The trial holds the other end of a pipe for as long as it lives."""
+    reads, writes = os.pipe()
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tests.mutation.trial import fork;"
+        "fork(Path(sys.argv[1]), lambda: signal.pause() or 0);"
+        "os.write(int(sys.argv[2]), b'x'); signal.pause()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(writes)]
+    with subprocess.Popen(command, cwd=ROOT, pass_fds=(writes,)) as run:
+        os.close(writes)
+        assert os.read(reads, 1) == b"x"
+        run.kill()
+    assert os.read(reads, 1) == b""
+    os.close(reads)

@@ -5,6 +5,7 @@ already, and only those tests run that get to it (`Collected`). Any other defect
 Midas is imported (`start_fresh`). No file of the checkout is touched.
 """
 
+import ctypes
 import gc
 import importlib
 import importlib.abc
@@ -13,6 +14,7 @@ import importlib.util
 import inspect
 import os
 import resource
+import signal
 import sys
 import tempfile
 import traceback
@@ -143,11 +145,13 @@ def _functions(source: str, file: str) -> Iterator[types.CodeType]:
 
 def fork(folder: Path, run: Callable[[], int]) -> int:
     """Run it in a process, which ends with what it returns. All it leaves is in the folder."""
+    parent = os.getpid()
     process = os.fork()
     if process:
         return process
     code = NO_TRIAL
     try:
+        end_with(parent)
         os.setsid()
         _be_quiet(folder / LOG)
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
@@ -159,6 +163,17 @@ def fork(folder: Path, run: Callable[[], int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def end_with(parent: int) -> None:
+    """Let this process be killed as soon as its parent is gone, however that ends (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(NO_TRIAL)
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 def _be_quiet(log: Path) -> None:
