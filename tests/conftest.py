@@ -7,6 +7,7 @@ more than some ten seconds of one is marked `long`, or made cheaper.
 
 import logging
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -16,6 +17,19 @@ pytest_plugins = ["tests.databases"]
 CPU_S = "cpu_s"
 DEAR_S = 10.0
 """What a test may cost without being named."""
+
+
+def pytest_configure() -> None:
+    """Let signals have their usual effect here, and in what is started from here.
+
+    A shell without a terminal starts what runs in the background with Ctrl-C ignored, and Midas's
+    commands leave ignored what they find ignored: the tests that send it would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
