@@ -19,6 +19,11 @@ DEAR_S = 10.0
 """What a test may cost without being named."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a process or a database."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_configure() -> None:
     """Let signals have their usual effect here, and in what is started from here.
 

@@ -107,7 +107,7 @@ class _Bounded(grpc.GenericRpcHandler):
         async def serve(requests: AsyncIterator[Any], context: Context) -> None:
             async def answer() -> None:
                 async for each in messages(requests, context):
-                    await context.write(each)
+                    await write(context, each)
 
             await self._place.hold(context, method, answer())
 
@@ -118,6 +118,21 @@ class _Bounded(grpc.GenericRpcHandler):
 
 class Displaced(Exception):
     """Somebody else needed the place."""
+
+
+async def write(context: Context, message: Any) -> None:
+    """Send it whole, also where the call is ended meanwhile: grpc takes no status beside a message.
+
+    Of a caller who reads nothing that lasts until he goes; his place is another one's by then.
+    """
+    sending = asyncio.ensure_future(context.write(message))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending])
+        if not sending.cancelled():
+            sending.exception()  # the caller has gone: that is no news
+        raise
 
 
 async def end(context: Context, failed: errors.Failure) -> NoReturn:

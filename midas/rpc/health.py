@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
 from midas.rpc import errors
-from midas.rpc.entrance import OpenMethods, end
+from midas.rpc.entrance import OpenMethods, end, write
 
 Context = aio.ServicerContext[Any, Any]
 _Response = health_pb2.HealthCheckResponse
@@ -76,7 +76,7 @@ class Health:
         while True:
             status = self.status if known else _Response.SERVICE_UNKNOWN
             if status != told:
-                await context.write(_Response(status=status))
+                await write(context, _Response(status=status))
                 told = status
             async with self._changed:
                 if self._draining and told != _Response.SERVING:
