@@ -3,7 +3,7 @@
 import os
 import sys
 
-from midas.trouble import as_json, not_tried
+from midas.runtime.command_errors import as_json, not_tried
 
 NEEDS_SERVER = "this command needs the server extra; install midas[server]"
 FROM_WHERE = """\
@@ -18,7 +18,7 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines would stand between ours
     if sys.argv[1:2] == [MOCK]:
         from midas.mock.command import run
-        from midas.streams import steady_streams
+        from midas.runtime.streams import steady_streams
 
         with steady_streams():
             status = run(sys.argv[2:])

@@ -18,15 +18,12 @@ from types import MappingProxyType
 from typing import Any
 
 from midas import limits, start
-from midas.config import Settings
-from midas.config_rules import read
+from midas.config.settings import Settings
 from midas.errors import SchemaRefused, SettingsError
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments, SystemClock
-from midas.observability import configure, failure
+from midas.flows.payment_calls import Payments, SystemClock
 from midas.ports import Psp, Store
-from midas.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
 from midas.rpc import event_service, payment_service
@@ -35,6 +32,9 @@ from midas.rpc.connections import name_who_holds
 from midas.rpc.event_service import EventService
 from midas.rpc.payment_service import PaymentService
 from midas.rpc.server import Binding, Server, Services, Tls
+from midas.runtime.logs import configure, failure
+from midas.runtime.process import loop_factory, stop_signal, tune_garbage_collection
+from midas.runtime.setting_rules import read
 from midas.storage import open_store
 
 READINESS_PAUSE_S = 2.0

@@ -14,7 +14,7 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
-from midas.records import changed, record
+from midas.immutable import changed, record
 from midas.refund import RefundFacts
 
 

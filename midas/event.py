@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from midas.charge import ChargeFacts, ChargeSaid, said_by
-from midas.records import record
+from midas.immutable import record
 from midas.refund import RefundFacts
 
 

@@ -1,4 +1,4 @@
-"""Every bound of Midas by name. Where one can be set, `midas/config.py` says how."""
+"""Every bound of Midas by name. Where one can be set, `midas/config/settings.py` says how."""
 
 from datetime import timedelta
 

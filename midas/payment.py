@@ -17,7 +17,7 @@ from midas import schedule
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord
-from midas.records import changed, record
+from midas.immutable import changed, record
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 from midas.sequences import epoch_above
 

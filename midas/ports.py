@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from midas.charge import Charge, ChargeFacts, ChargeState, ChargeTerms
-from midas.delivery import Backlog, Lease, Settlement
 from midas.errors import FieldViolation
 from midas.event import EventRecord, PspEvent, UnreadableEvent
+from midas.immutable import record
+from midas.lease import Backlog, Lease, Settlement
 from midas.payment import Change, JournalEntry, Notification, Order
-from midas.records import record
 from midas.refund import Refund, RefundFacts, RefundState
 
 Answer = TypeVar("Answer", covariant=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from midas.records import changed, record
+from midas.immutable import changed, record
 
 REFUND_NO_KEY = "refund_no"
 """Where in the metadata of a refund at Ping++ our own key travels."""

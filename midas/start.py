@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from midas import config, config_rules
-from midas.config import Settings
+from midas.config import loading as config
+from midas.config.settings import Settings
 from midas.errors import SettingsError
-from midas.process import OpenFiles
+from midas.runtime import setting_rules
+from midas.runtime.process import OpenFiles
 
 OTHER_FILES = 128
 """File descriptors beside connections of callers and to Ping++: the database, grpc, the log."""
@@ -42,8 +43,8 @@ def open_files(settings: Settings) -> OpenFiles:
 async def _refused_by_the_world(settings: Settings) -> list[str]:
     from midas.storage import check_store  # only a start needs SQLAlchemy
 
-    mistakes = list(config_rules.listening(settings.ip, settings.port))
-    mistakes += config_rules.room(open_files(settings))
+    mistakes = list(setting_rules.listening(settings.ip, settings.port))
+    mistakes += setting_rules.room(open_files(settings))
     try:
         await check_store(settings.database_url.get_secret_value())
     except SettingsError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from midas.event import EventRecord
-from midas.flows.events import Recorded
+from midas.flows.apply_event import Recorded
 from midas.flows.inbox import Inbox
 from midas.flows.terms import RefundTerms
 from midas.payment import Notification, Order

@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 
 from midas import limits
-from midas.delivery import Backlog, DeliveryOutcome, Settlement
 from midas.errors import StorageUnavailable
 from midas.flows.announce import RENUMBERINGS_MOST, Announcer, Leased
+from midas.lease import Backlog, DeliveryOutcome, Settlement
 from midas.payment import RENUMBERED
 from tests.fakes.store import START, MemoryStore
 from tests.records import NOON, intent, paid, refund_intent, refunded

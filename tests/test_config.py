@@ -13,9 +13,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from midas import config, config_server
-from midas.config import Settings, load
+from midas.config import loading as config
+from midas.config.loading import load
+from midas.config.settings import Settings
 from midas.errors import SettingsError
+from midas.runtime import config_server
 from tests.rpc.certificates import Authority
 
 TEST_KEY = "sk_test_" + "iHaveNotBeenMadeUp123456"

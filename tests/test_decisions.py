@@ -31,15 +31,15 @@ from midas.errors import (
     RefundNotAllowed,
 )
 from midas.event import PspEvent
-from midas.flows import charge as charge_flow
 from midas.flows import close, declined, query, reversal
-from midas.flows import refund as refund_flow
+from midas.flows import create_charge as charge_flow
+from midas.flows import create_refund as refund_flow
+from midas.flows.apply_event import NotYet, _charge_of
 from midas.flows.deadline import NO_DEADLINE
-from midas.flows.events import NotYet, _charge_of
 from midas.flows.look import refund_looked_at
 from midas.flows.not_sent import not_sent
 from midas.flows.observe import Ports, charge_told, see_charge, see_refund
-from midas.flows.payments import Payments, SystemClock
+from midas.flows.payment_calls import Payments, SystemClock
 from midas.flows.resolve_charge import finish_superseded
 from midas.flows.run import Run
 from midas.flows.terms import charge_digest

@@ -13,14 +13,14 @@ import pytest
 from midas.charge import ChargeState
 from midas.errors import EventIdReused, OrderAlreadyPaid, OutcomeUnknown
 from midas.event import EventStanding
-from midas.flows.events import EventOutcome
+from midas.flows.apply_event import EventOutcome
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments, SystemClock
-from midas.observability import FIELDS
+from midas.flows.payment_calls import Payments, SystemClock
 from midas.payment import Change, Order
 from midas.ports import KeyKind, Store
 from midas.psp.transport import Lost
 from midas.refund import RefundState
+from midas.runtime.logs import FIELDS
 from midas.sandbox.forgery import compact
 from midas.sandbox.ledger import Lookalike
 from midas.sandbox.samples import SAMPLE_ORDER_NO, sample_event

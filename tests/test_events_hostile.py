@@ -11,9 +11,9 @@ from midas import limits
 from midas.charge import ChargeState
 from midas.errors import InvalidRequest, OutcomeUnknown
 from midas.event import EventStanding
-from midas.flows.events import EventOutcome
+from midas.flows.apply_event import EventOutcome
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments, SystemClock
+from midas.flows.payment_calls import Payments, SystemClock
 from midas.psp.transport import Lost
 from midas.refund import RefundState
 from midas.sandbox.forgery import compact

@@ -10,8 +10,8 @@ import pytest
 from midas import limits
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
-from midas.flows import events
-from midas.flows.events import EventOutcome
+from midas.flows import apply_event
+from midas.flows.apply_event import EventOutcome
 from midas.flows.inbox import Inbox
 from midas.payment import Draft
 from midas.psp.transport import Answer, Lost
@@ -185,7 +185,7 @@ async def test_a_database_that_is_away_is_no_attempt_in_vain(
     with pytest.raises(StorageUnavailable):
         await stage.record(stage.told("charge.succeeded"))
     with pytest.raises(StorageUnavailable):
-        await events.apply_waiting(stage.inbox._ports, await stage.stored(event))
+        await apply_event.apply_waiting(stage.inbox._ports, await stage.stored(event))
     stored = await stage.stored(event)
     assert (stored.standing, stored.reason) == (EventStanding.WAITING, "charge_not_paid_yet")
 
@@ -251,11 +251,11 @@ async def test_parking_does_not_overtake_another_process(
             if not mended:
                 mended = True
                 older.undo()
-                await events.apply_waiting(ports, due)
+                await apply_event.apply_waiting(ports, due)
             return found
 
         older.setattr(type(ports.store), "event", apply_after_looking)
-        await events.apply_waiting(ports, due)
+        await apply_event.apply_waiting(ports, due)
     assert mended
     assert (await stage.stored(event)).standing is EventStanding.APPLIED
     assert logged(caplog, "event_parked") == 0

@@ -21,7 +21,7 @@ from midas.errors import (
     RefundNoReused,
     StorageUnavailable,
 )
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.flows.terms import RefundTerms
 from midas.flows.unknown import in_flight
 from midas.payment import Draft, Order

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from midas.gathering import MODEST, SIBLINGS, Gathering
+from midas.runtime.gathering import MODEST, SIBLINGS, Gathering
 
 FOR_EVER = timedelta(hours=1)
 NO_TIME = timedelta(0)

@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import midas.config
 import webhook_gateway.__main__
-import webhook_gateway.config
-from midas import app, config_server
+from midas import app
 from midas.cli.app import cli
-from midas.config_sources import Sourced
+from midas.config.settings import MigrationSettings, Settings
+from midas.runtime import config_server
+from midas.runtime.config_sources import Sourced
 from tests.gateway.account import Account
 from tests.rpc.certificates import Authority
 from webhook_gateway import app as gateway_app
+from webhook_gateway.config.settings import Settings as GatewaySettings
 
 CANARY = "c4n4ry"
 SHAPES = {
@@ -84,9 +85,9 @@ def _cli(*arguments: str) -> Run:
 _gateway = webhook_gateway.__main__.main
 PROCESSES = {
     # both have the same checker, which takes its time
-    "midas": Process(midas.config.Settings, _cli("serve"), _cli("serve", "--check", "--json")),
-    "migrate": Process(midas.config.MigrationSettings, _cli("migrate"), _cli("migrate", "--json")),
-    "gateway": Process(webhook_gateway.config.Settings, _gateway, _gateway),
+    "midas": Process(Settings, _cli("serve"), _cli("serve", "--check", "--json")),
+    "migrate": Process(MigrationSettings, _cli("migrate"), _cli("migrate", "--json")),
+    "gateway": Process(GatewaySettings, _gateway, _gateway),
 }
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from midas import observability
-from midas.observability import FIELDS, Logs, configure
+from midas.runtime import logs
+from midas.runtime.logs import FIELDS, Logs, configure
 
 SECRET = "sk_live_" + "iHaveNotBeenMadeUp123456"
 
@@ -87,7 +87,7 @@ def test_a_secret_is_blotted_out_wherever_it_is(log: Log) -> None:
 def test_what_cannot_be_seen_is_escaped(log: Log, character: str) -> None:
     """It steers no terminal and makes no second line; the value that is read stays the same."""
     logging.getLogger("midas.x").info("odd", extra={"order_no": f"中{character}文"})
-    observability.say("odd", {"order_no": f"中{character}文"})
+    logs.say("odd", {"order_no": f"中{character}文"})
     logging.getLogger("library").error("中" + character)  # noqa: G003 - text of its own
     text = log.text
     assert text.replace("\n", "").isprintable()
@@ -120,8 +120,8 @@ def test_of_an_exception_only_class_and_place_remain(log: Log) -> None:
 def test_the_place_is_in_our_own_code(log: Log) -> None:
     """Where a library raises because of us, our line is named."""
     with pytest.raises(TypeError) as raised:
-        observability._to_json({"a": {(1,): 2}})
-    assert observability.failure(raised.value)["at"].startswith("midas/observability.py:")
+        logs._to_json({"a": {(1,): 2}})
+    assert logs.failure(raised.value)["at"].startswith("midas/runtime/logs.py:")
 
 
 HOMES = (
@@ -138,7 +138,7 @@ LIBRARIES = "/usr/lib/python3/site-packages"
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("midas/flows/charge.py", "midas/flows/charge.py"),
+        ("midas/flows/create_charge.py", "midas/flows/create_charge.py"),
         ("webhook_gateway/app.py", "webhook_gateway/app.py"),
         ("midas/sandbox/midas/odd.py", "midas/sandbox/midas/odd.py"),
         ("tests/midas.py", "tests/midas.py"),
@@ -149,8 +149,8 @@ def test_a_place_does_not_depend_on_where_midas_lies(
     monkeypatch: pytest.MonkeyPatch, home: str, path: str, told: str
 ) -> None:
     """A checkout may have any name, a package's too; it is never part of what is logged."""
-    monkeypatch.setattr(observability, "_HOME", PurePosixPath(home))
-    assert observability._short(f"{home}/{path}") == told
+    monkeypatch.setattr(logs, "_HOME", PurePosixPath(home))
+    assert logs._short(f"{home}/{path}") == told
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_place_does_not_depend_on_where_midas_lies(
 )
 def test_a_place_elsewhere_is_named_shortly(path: str, told: str) -> None:
     """A library by its package, the rest by file and folder."""
-    assert observability._short(path) == told
+    assert logs._short(path) == told
 
 
 def test_a_folder_called_like_a_package_is_none(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_folder_called_like_a_package_is_none(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError) as raised:
         theirs["call"](fail)
-    assert observability.failure(raised.value)["at"].startswith("tests/test_observability.py:")
+    assert logs.failure(raised.value)["at"].startswith("tests/test_observability.py:")
 
 
 def test_foreign_loggers_lose_their_arguments(log: Log) -> None:
@@ -222,13 +222,13 @@ def test_a_stalled_reader_stops_nothing() -> None:
             release.wait(5)
             return super().write(text)
 
-    logs = Logs(Stalled())
+    stalled = Logs(Stalled())
     record = logging.makeLogRecord({"name": "midas.x", "msg": "event"})
-    for _ in range(observability.LINES_WAITING * 2 + 10):
-        logs.emit(record)
-    assert logs.dropped > 0
+    for _ in range(logs.LINES_WAITING * 2 + 10):
+        stalled.emit(record)
+    assert stalled.dropped > 0
     release.set()
-    logs.close()
+    stalled.close()
 
 
 def test_a_closed_reader_stops_nothing() -> None:

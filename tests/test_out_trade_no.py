@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from midas.flows.payments import _Chance, new_out_trade_no
+from midas.flows.payment_calls import _Chance, new_out_trade_no
 from midas.out_trade_no import CHANCE_BITS, made_at, out_trade_no
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from midas import app
-from midas.config import Settings
-from midas.process import loop_factory, stop_signal
+from midas.config.settings import Settings
+from midas.runtime.process import loop_factory, stop_signal
 from tests.patience import PATIENCE_S
 
 uvloop = pytest.importorskip("uvloop")
@@ -67,7 +67,7 @@ def test_midas_runs_on_it() -> None:
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The statuses with which this process would have ended at once."""
     statuses: list[int] = []
-    monkeypatch.setattr("midas.process.os._exit", statuses.append)
+    monkeypatch.setattr("midas.runtime.process.os._exit", statuses.append)
     return statuses
 
 

@@ -7,11 +7,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from midas import config_checks
-from midas.config import Settings
+from midas.config import checks
+from midas.config.settings import Settings
 from midas.errors import SettingsError
 from midas.psp.signing import Verifier
-from midas.public_key import read_public_key
+from midas.runtime.public_key import read_public_key
 from webhook_gateway.signature import load_keys
 
 _PUBLIC = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -55,7 +55,7 @@ def test_every_reader_is_as_strict(kind: str, tmp_path: Path) -> None:
         "gateway": lambda: load_keys([path]),
         "answers": lambda: Verifier([pem.decode()]),
         "itself": lambda: read_public_key(pem, "PINGPP_PUBLIC_KEY_PATHS"),
-        "settings": lambda: refuse(config_checks._public_keys(settings)),
+        "settings": lambda: refuse(checks._public_keys(settings)),
     }
     for name, read in readers.items():
         try:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from midas.immutable import changed
 from midas.payment import JournalEntry, Notification
-from midas.records import changed
 from tests.test_boundaries import MODULES
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

@@ -17,10 +17,10 @@ from midas.errors import (
     RefundNotAllowed,
     StorageUnavailable,
 )
-from midas.flows import refund as refund_flow
+from midas.flows import create_refund as refund_flow
 from midas.flows import resolve_refund
 from midas.flows.observe import Ports
-from midas.flows.payments import Payments, SystemClock
+from midas.flows.payment_calls import Payments, SystemClock
 from midas.flows.terms import RefundTerms, refund_digest
 from midas.payment import Change, Draft, Order
 from midas.ports import KeyKind

@@ -12,7 +12,7 @@ import pytest
 from midas import limits, schedule
 from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
 from midas.errors import OutcomeUnknown, PspUnavailable, StorageUnavailable
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.flows.resolve import resolve_order
 from midas.payment import Change
 from midas.ports import KeyKind

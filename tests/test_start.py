@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from midas import app, config, start
+from midas import app, start
 from midas.cli.app import cli
-from midas.config import Settings
+from midas.config import loading as config
+from midas.config.settings import Settings
 from midas.errors import SettingsError
 
 Env = Callable[..., None]

@@ -10,7 +10,7 @@ from midas import limits
 from midas.charge import ChargeState, ObservedBy
 from midas.errors import StorageUnavailable
 from midas.flows.observe import change
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.flows.turns import Turns
 from midas.payment import Change, Draft
 from midas.ports import Store

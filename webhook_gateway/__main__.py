@@ -2,8 +2,8 @@
 
 import sys
 
-from midas.streams import steady_streams
-from midas.trouble import as_json, not_tried
+from midas.runtime.command_errors import as_json, not_tried
+from midas.runtime.streams import steady_streams
 
 NEEDS_GATEWAY = "webhook-gateway needs the gateway extra; install midas[gateway]"
 FROM_WHERE = """\

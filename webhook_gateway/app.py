@@ -14,12 +14,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from midas.errors import SettingsError
-from midas.observability import configure, failure
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
-from midas.process import loop_factory, stop_signal, tune_garbage_collection
+from midas.runtime.logs import configure, failure
+from midas.runtime.process import loop_factory, stop_signal, tune_garbage_collection
 from midas.v1.event_service_pb2_grpc import EventServiceStub
-from webhook_gateway import channels, start
-from webhook_gateway.config import Settings
+from webhook_gateway import grpc_channels, start
+from webhook_gateway.config.settings import Settings
 from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
 from webhook_gateway.management import Management
@@ -72,7 +72,7 @@ async def serve(settings: Settings, verifier: Verifier) -> None:
     most = start.open_files(settings).allow()
     metrics = Metrics()
     async with stop_signal(settings.drain_delay) as stop, AsyncExitStack() as stack:
-        midas = channels.open_midas(settings)
+        midas = grpc_channels.open_midas(settings)
         stack.push_async_callback(midas.close)
         events: EventServiceAsyncStub = EventServiceStub(midas)
         management = Management(MidasHealth(midas).state, metrics)
@@ -125,7 +125,7 @@ async def _relay(
     if not settings.order_target.strip():
         _log.warning("relay_off", extra={"setting": "ORDER_TARGET"})
         return None
-    channel = channels.open_order_service(settings)
+    channel = grpc_channels.open_order_service(settings)
     stack.push_async_callback(channel.close)
     orders: OrderPaymentServiceAsyncStub = OrderPaymentServiceStub(channel)
     options = RelayOptions(

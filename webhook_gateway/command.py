@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import NoReturn
 
-from midas import trouble as troubles
 from midas.errors import SettingsError
-from midas.manual import manual
-from midas.streams import one_line_of_json
-from midas.trouble import not_tried
+from midas.runtime import command_errors as troubles
+from midas.runtime.command_errors import not_tried
+from midas.runtime.manual import manual
+from midas.runtime.streams import one_line_of_json
 from webhook_gateway import app, start
-from webhook_gateway.config import Settings
+from webhook_gateway.config.settings import Settings
 
 DONE, USAGE = 0, 2
 WIDTH_LEAST, WIDTH_MOST = 50, 100

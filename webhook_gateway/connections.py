@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from midas.observability import failure
+from midas.runtime.logs import failure
 from webhook_gateway.answers import Answer
 from webhook_gateway.heads import (
     HEADERS,

@@ -20,9 +20,9 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from grpc import StatusCode
 from multidict import istr
 
-from midas.observability import failure, say
+from midas.runtime.logs import failure, say
 from midas.v1 import event_service_pb2 as events
-from webhook_gateway import event
+from webhook_gateway import envelope
 from webhook_gateway.answers import Answer
 from webhook_gateway.calls import CallFailed
 from webhook_gateway.connections import Connection
@@ -224,9 +224,9 @@ class _Webhook:
             self.connection.verified = True
         self.key_name = signer
         try:
-            found = event.read(body)
-        except event.Unreadable as unreadable:
-            self.unreadable, self.type = unreadable.reason, event.OTHER
+            found = envelope.read(body)
+        except envelope.Unreadable as unreadable:
+            self.unreadable, self.type = unreadable.reason, envelope.OTHER
         else:
             self.event_id, self.type = found.event_id, found.label
 

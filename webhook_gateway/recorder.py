@@ -1,7 +1,7 @@
 """Brings events to Midas: one at once, and those that come meanwhile together in the next call.
 
-After a call of several the next one waits a moment for more (`midas.gathering`): Ping++ sends the
-next webhooks when it has the answers to these.
+After a call of several the next one waits a moment for more (`midas.runtime.gathering`): Ping++
+sends the next webhooks when it has the answers to these.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from grpc import StatusCode
 
-from midas.gathering import Gathering
+from midas.runtime.gathering import Gathering
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway.calls import UNEXPECTED, UNREADABLE, CallFailed, answer_of
 

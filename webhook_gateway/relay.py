@@ -23,7 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway.calls import CallFailed, answer_of
-from webhook_gateway.deliveries import Answer, Deliveries
+from webhook_gateway.delivery import Answer, Deliveries
 from webhook_gateway.pauses import Pauses
 from webhook_gateway.settlements import Settlements
 

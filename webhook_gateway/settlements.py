@@ -1,6 +1,6 @@
 """Reports to Midas what became of deliveries: while one report is on its way the next gather.
 
-After a report of several the next one waits a moment for more (`midas.gathering`).
+After a report of several the next one waits a moment for more (`midas.runtime.gathering`).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from midas.gathering import Gathering
+from midas.runtime.gathering import Gathering
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway.calls import CallFailed, answer_of
 from webhook_gateway.pauses import Pauses

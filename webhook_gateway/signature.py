@@ -13,9 +13,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from midas.config_rules import read
 from midas.errors import SettingsError
-from midas.public_key import SETTING, WANTED, read_public_key
+from midas.runtime.public_key import SETTING, WANTED, read_public_key
+from midas.runtime.setting_rules import read
 
 HEADER = "X-Pingplusplus-Signature"
 

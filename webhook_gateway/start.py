@@ -1,10 +1,10 @@
 """What keeps the gateway from starting, asked before anything is started: all of it at once."""
 
-from midas import config_rules
-from midas.config_sources import Found
-from midas.process import OpenFiles
-from webhook_gateway import config
-from webhook_gateway.config import Settings
+from midas.runtime import setting_rules
+from midas.runtime.config_sources import Found
+from midas.runtime.process import OpenFiles
+from webhook_gateway.config import loading as config
+from webhook_gateway.config.settings import Settings
 
 OTHER_FILES = 128
 """File descriptors beside those of webhook connections: gRPC, the management port, the log."""
@@ -37,12 +37,12 @@ def _found() -> Found:
     shared = settings.webhook_reuse_port
     return found.add(
         (
-            *config_rules.listening(
+            *setting_rules.listening(
                 settings.ip, settings.webhook_port, "IP and WEBHOOK_PORT", reuse_port=shared
             ),
-            *config_rules.listening(
+            *setting_rules.listening(
                 settings.webhook_mip, settings.webhook_mport, "WEBHOOK_MIP and WEBHOOK_MPORT"
             ),
-            *config_rules.room(open_files(settings)),
+            *setting_rules.room(open_files(settings)),
         )
     )

@@ -7,22 +7,22 @@ from typing import Any
 
 import click
 
+from midas.cli.call_errors import Failed, refused_settings, tell
 from midas.cli.help import kept
-from midas.cli.trouble import Failed, refused_settings, tell
 from midas.errors import SettingsError
-from midas.streams import steady_streams
-from midas.trouble import ExitStatus, Trouble, not_tried
+from midas.runtime.command_errors import ExitStatus, Trouble, not_tried
+from midas.runtime.streams import steady_streams
 
 COMMANDS = {
-    "mock": "midas.cli.mock:mock",
-    "serve": "midas.cli.serve:serve",
-    "sandbox": "midas.cli.sandbox:sandbox",
-    "orders": "midas.cli.orders:orders",
+    "mock": "midas.cli.mock_command:mock",
+    "serve": "midas.cli.serve_command:serve",
+    "sandbox": "midas.cli.sandbox_command:sandbox",
+    "orders": "midas.cli.orders_command:orders",
     "contract-kit": "midas.cli.contract_kit.command:contract_kit",
-    "charge": "midas.cli.charge:charge",
-    "refund": "midas.cli.refund:refund",
-    "query": "midas.cli.query:query",
-    "migrate": "midas.cli.migrate:migrate",
+    "charge": "midas.cli.charge_command:charge",
+    "refund": "midas.cli.refund_command:refund",
+    "query": "midas.cli.query_command:query",
+    "migrate": "midas.cli.migrate_command:migrate",
     "demo": "midas.cli.demo.command:demo",
 }
 """In the order of the help. Each is imported when it is used."""

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from midas.cli.trouble import Failed
-from midas.trouble import ExitStatus, Trouble
+from midas.cli.call_errors import Failed
+from midas.runtime.command_errors import ExitStatus, Trouble
 from midas.v1 import errors_pb2
 
 QUERY_AFTER = "5s"

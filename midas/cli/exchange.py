@@ -26,11 +26,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from midas.cli.call_errors import Failed, tell
 from midas.cli.calls import QUERY_AFTER, call
 from midas.cli.options import say_json
-from midas.cli.trouble import Failed, tell
 from midas.cli.wire import Wire, connected
-from midas.trouble import ExitStatus, Trouble, as_data
+from midas.runtime.command_errors import ExitStatus, Trouble, as_data
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 _SIGNALS = {

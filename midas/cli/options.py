@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from midas.cli.fields import Pair
-from midas.streams import one_line_of_json
+from midas.runtime.streams import one_line_of_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

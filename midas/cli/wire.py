@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 import grpc
 
-from midas.cli.trouble import Failed
-from midas.trouble import Trouble
+from midas.cli.call_errors import Failed
+from midas.runtime.command_errors import Trouble
 
 TARGET = "127.0.0.1:6011"
 TIMEOUT_S = 60.0

@@ -1,1 +1,1 @@
-"""What Midas does, step by step. `payments.py` is the entrance; the flows are one file each."""
+"""What Midas does, step by step: one file for each flow. `payment_calls.py` is the entrance."""

@@ -14,8 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 from midas import limits
-from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.errors import Overloaded, StorageUnavailable
+from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.payment import RENUMBERED, Draft
 from midas.ports import Clock, Store
 

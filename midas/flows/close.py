@@ -22,9 +22,9 @@ from midas.errors import ChargeStillOpen
 from midas.flows.look import is_missing, not_shown
 from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
 from midas.flows.reversal import is_to_be_reversed, take_back
+from midas.immutable import changed
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Refusal, Verdict
-from midas.records import changed
 
 
 async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:

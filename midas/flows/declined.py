@@ -40,9 +40,9 @@ from midas.flows.reversal import (
     new_mark,
     reverse,
 )
+from midas.immutable import changed
 from midas.payment import Draft, Order
 from midas.ports import Unknown
-from midas.records import changed
 
 
 async def settle_declined(

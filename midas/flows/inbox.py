@@ -8,11 +8,11 @@ from datetime import timedelta
 from midas import limits
 from midas.errors import MidasError
 from midas.event import EventRecord
-from midas.flows import events
-from midas.flows.events import UNKNOWN_ORDER, EventOutcome, Recorded
+from midas.flows import apply_event
+from midas.flows.apply_event import UNKNOWN_ORDER, EventOutcome, Recorded
 from midas.flows.observe import Ports
 from midas.flows.turns import Turns
-from midas.records import changed
+from midas.immutable import changed
 
 logger = logging.getLogger("midas.flows")
 
@@ -41,12 +41,12 @@ class Inbox:
         Raises InvalidRequest, EventIdReused, Overloaded and StorageUnavailable; the last one does
         not say that nothing was written, so send the event again.
         """
-        event, said = events.read(self._ports, body, unreadable)
+        event, said = apply_event.read(self._ports, body, unreadable)
         async with self._turns.of(event.event_id):
             seen = self._remembered(event)
             if seen is not None:
                 return Recorded(EventOutcome.DUPLICATE, seen)
-            recorded = await events.record(self._ports, event, said)
+            recorded = await apply_event.record(self._ports, event, said)
         self._remember(recorded.event)
         if recorded.outcome is EventOutcome.IGNORED and recorded.event.reason == UNKNOWN_ORDER:
             self._unknown_orders.add(self._ports.clock.monotonic())
@@ -89,7 +89,7 @@ class Inbox:
     async def _apply(self, event: EventRecord) -> None:
         """One event; its trouble must not keep the others waiting."""
         try:
-            await events.apply_waiting(self._ports, event)
+            await apply_event.apply_waiting(self._ports, event)
         except Exception as error:
             told = {"event_id": event.event_id, "reason": type(error).__name__}
             logger.warning("events_not_applied", extra=told)

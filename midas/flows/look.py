@@ -24,9 +24,9 @@ from midas.charge import (
 )
 from midas.flows.observe import Ports, charge_told, refund_told, see_charge, see_refund
 from midas.flows.unknown import long_absent
+from midas.immutable import changed
 from midas.payment import Draft
 from midas.ports import Done, NotDone, Refusal, Verdict
-from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 
 Decision = Callable[[Draft], object]

@@ -32,11 +32,11 @@ from midas.errors import (
 )
 from midas.flows.skew import Skew
 from midas.flows.turns import Turns
-from midas.observability import say
+from midas.immutable import changed
 from midas.payment import Change, Draft, Order
 from midas.ports import Clock, KeyKind, KeyTaken, NotDone, Psp, Refusal, Store, Unknown, Verdict
-from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+from midas.runtime.logs import say
 
 _Row = TypeVar("_Row", Charge, Refund)
 

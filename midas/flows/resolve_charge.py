@@ -33,9 +33,9 @@ from midas.flows.reversal import is_to_be_reversed, take_back
 from midas.flows.run import Run
 from midas.flows.sweep import Found
 from midas.flows.unknown import as_unknown
+from midas.immutable import changed
 from midas.payment import Draft, Order
 from midas.ports import Done, Unknown, Verdict
-from midas.records import changed
 
 A_MINUTE = timedelta(minutes=1)
 

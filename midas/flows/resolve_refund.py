@@ -23,9 +23,9 @@ from midas.flows.listing import list_all_refunds
 from midas.flows.not_sent import not_sent
 from midas.flows.observe import Ports, change, refund_silent, refund_told, see_refund
 from midas.flows.unknown import long_absent, refused, time_to_post
+from midas.immutable import changed
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Unknown, Verdict
-from midas.records import changed
 from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
 
 logger = logging.getLogger("midas.flows")

@@ -38,9 +38,9 @@ from midas.flows.observe import (
     see_charge,
 )
 from midas.flows.unknown import refused
+from midas.immutable import changed
 from midas.payment import Draft, Order
 from midas.ports import Done, NotDone, Unknown
-from midas.records import changed
 
 
 def new_mark(ports: Ports) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from midas import limits
 from midas.charge import ChargeTerms
 from midas.errors import FieldViolation
-from midas.records import record
+from midas.immutable import record
 from midas.refund import FundingSource
 
 TEXT_CHARACTERS = 1000

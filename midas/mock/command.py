@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from midas import trouble as troubles
 from midas.flows.terms import key_violations
 from midas.mock.help import DESCRIPTION, EPILOG, Formatter, magic_values
 from midas.mock.notifications import CLOSED, METHODS, REFUNDED, Notice, fresh_epoch
@@ -19,8 +18,9 @@ from midas.mock.notify import Delivery, OrderService, deliver
 from midas.mock.payments import AMOUNT, CHANNEL
 from midas.mock.server import CannotListen, has_reflection, serve
 from midas.psp.channels import CHANNELS
-from midas.target import is_target
-from midas.trouble import not_tried
+from midas.runtime import command_errors as troubles
+from midas.runtime.command_errors import not_tried
+from midas.runtime.target import is_target
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 IP, PORT = "127.0.0.1", 6011

@@ -13,7 +13,7 @@ from midas.charge import Charge, ChargeFacts, ChargeTerms
 from midas.errors import FieldViolation
 from midas.event import PspEvent, UnreadableEvent
 from midas.ports import ChargePage, Done, NotDone, RefundPage, Refusal, Unknown, Verdict
-from midas.psp import channels, events, facts, sdk
+from midas.psp import channels, event_reader, facts, sdk
 from midas.psp.breaker import Breaker, Gate
 from midas.psp.channel_rules import charge_violations, refund_violations
 from midas.psp.clock import PspClock
@@ -127,13 +127,13 @@ class PingppClient:
     def read_event(self, body: bytes) -> PspEvent | UnreadableEvent:
         """What a webhook's body says. No I/O."""
         try:
-            return events.read_event(body)
+            return event_reader.read_event(body)
         except Unreadable as why:
             return UnreadableEvent(str(why))
 
     def is_same_event(self, one: bytes, other: bytes) -> bool:
         """Whether two bodies tell of the same, though their bytes differ. No I/O."""
-        return events.is_same_event(one, other)
+        return event_reader.is_same_event(one, other)
 
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed."""

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from midas.immutable import record
 from midas.psp import strict_json
-from midas.records import record
 
 
 def _use_maintained_six() -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from midas.errors import SettingsError
-from midas.public_key import SETTING, read_public_key
+from midas.runtime.public_key import SETTING, read_public_key
 
 
 class Signer:
@@ -38,7 +38,7 @@ class Signer:
 class Verifier:
     """Checks Ping++'s signatures with any of several public keys, so that keys can be rotated.
 
-    Raises SettingsError if a text is no RSA public key (`midas/public_key.py`).
+    Raises SettingsError if a text is no RSA public key (`midas/runtime/public_key.py`).
     """
 
     def __init__(self, pems: Iterable[str], setting: str = SETTING) -> None:

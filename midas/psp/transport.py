@@ -16,8 +16,8 @@ from aiohttp import hdrs
 from aiohttp.client import ClientTimeout
 from yarl import URL
 
+from midas.immutable import record
 from midas.psp.sdk import Prepared
-from midas.records import record
 
 KEEPALIVE_S = 15.0
 """How long an idle connection is kept. Short, so that Ping++ seldom closes one that we then use."""

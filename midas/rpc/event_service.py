@@ -7,19 +7,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from midas import limits
-from midas.delivery import UNNAMED, DeliveryOutcome, Lease, Settlement
 from midas.errors import EventIdReused, FieldViolation, InvalidRequest, MidasError
-from midas.observability import failure, say
+from midas.lease import UNNAMED, DeliveryOutcome, Lease, Settlement
 from midas.payment import Notification, Order
 from midas.rpc import conversion
 from midas.rpc.conversion import refuse
 from midas.rpc.errors import INTERNAL, INTERRUPTED, failure_of
 from midas.rpc.interceptor import Call, Method
+from midas.runtime.logs import failure, say
 from midas.v1 import event_service_pb2 as pb
 
 if TYPE_CHECKING:
     from midas.flows.announce import Leased
-    from midas.flows.events import Recorded
+    from midas.flows.apply_event import Recorded
 
 SERVICE = "midas.v1.EventService"
 CODE_CHARACTERS = 32

@@ -21,9 +21,9 @@ from grpc import aio
 
 from midas import limits
 from midas.errors import MidasError, Overloaded
-from midas.observability import failure, say
 from midas.rpc import errors
 from midas.rpc.entrance import Entrance, end
+from midas.runtime.logs import failure, say
 from midas.v1 import errors_pb2 as pb
 
 Request = TypeVar("Request", bound=Message)

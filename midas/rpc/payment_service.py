@@ -16,14 +16,14 @@ from midas.rpc.page import PAGE_BYTES, page
 from midas.v1 import payment_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from midas.flows.charge import ChargeResult
-    from midas.flows.refund import RefundResult
+    from midas.flows.create_charge import ChargeResult
+    from midas.flows.create_refund import RefundResult
 
 SERVICE = "midas.v1.PaymentService"
 
 
 class Flows(Protocol):
-    """What the service needs of `midas.flows.payments.Payments`."""
+    """What the service needs of `midas.flows.payment_calls.Payments`."""
 
     async def charge(self, terms: ChargeTerms) -> "ChargeResult":
         """Open a charge for an order."""

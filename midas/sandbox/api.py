@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from midas.sandbox import charges, refunds
+from midas.sandbox import charge_endpoints, refund_endpoints
 from midas.sandbox.books import Books
 from midas.sandbox.declines import DeclinePlan
 from midas.sandbox.errors import ApiError, Json, invalid, not_found
 from midas.sandbox.listing import Query, charge_filter, expands_app, list_json, page_of
-from midas.sandbox.records import Charge, refund_json
-from midas.sandbox.refunds import RefundPlan
+from midas.sandbox.objects import refund_json
+from midas.sandbox.records import Charge
+from midas.sandbox.refund_endpoints import RefundPlan
 
 Handler = Callable[..., Json]
 
@@ -52,12 +53,12 @@ class Api:
 
     def _create_charge(self, query: Query, request: Json) -> Json:
         expand = _expands_in_body(query, request)
-        charge = charges.create_charge(self._books, request, self._declines)
+        charge = charge_endpoints.create_charge(self._books, request, self._declines)
         return self._books.show_charge(charge, expand_app=expand)
 
     def _retrieve_charge(self, query: Query, _: Json, charge_id: str) -> Json:
         expand = expands_app(query)
-        charge = charges.find_charge(self._books, charge_id)
+        charge = charge_endpoints.find_charge(self._books, charge_id)
         return self._books.show_charge(charge, expand_app=expand)
 
     def _list_charges(self, query: Query, _: Json) -> Json:
@@ -65,21 +66,21 @@ class Api:
         page, more = page_of(
             self._books.charges_oldest_first,
             query,
-            find=lambda key: charges.find_charge(self._books, key),
+            find=lambda key: charge_endpoints.find_charge(self._books, key),
             wanted=charge_filter(query, self._books, strict=self._strict),
         )
         data = [self._books.show_charge(charge, expand_app=expand) for charge in page]
         return list_json("/v1/charges", data, more)
 
     def _reverse_charge(self, _: Query, __: Json, charge_id: str) -> Json:
-        charge = charges.find_charge(self._books, charge_id)
-        charges.reverse_charge(self._books, charge, self._wx_reverse_after_s)
+        charge = charge_endpoints.find_charge(self._books, charge_id)
+        charge_endpoints.reverse_charge(self._books, charge, self._wx_reverse_after_s)
         return self._books.show_charge(charge)
 
     def _create_refund(self, _: Query, request: Json, charge_id: str) -> Json:
-        refund = refunds.create_refund(
+        refund = refund_endpoints.create_refund(
             self._books,
-            charges.find_charge(self._books, charge_id),
+            charge_endpoints.find_charge(self._books, charge_id),
             request,
             self._choose_plan,
             description_required=self._refund_description_required,
@@ -87,18 +88,20 @@ class Api:
         return refund_json(refund)
 
     def _list_refunds(self, query: Query, _: Json, charge_id: str) -> Json:
-        charge = charges.find_charge(self._books, charge_id)
+        charge = charge_endpoints.find_charge(self._books, charge_id)
         all_refunds = self._books.refunds_of(charge.id)
         page, more = page_of(
-            all_refunds, query, find=lambda key: refunds.find_refund(self._books, charge, key)
+            all_refunds,
+            query,
+            find=lambda key: refund_endpoints.find_refund(self._books, charge, key),
         )
         data = [refund_json(refund) for refund in page]
         return list_json(f"/v1/charges/{charge.id}/refunds", data, more)
 
     def _retrieve_refund(self, _: Query, __: Json, charge_id: str, refund_id: str) -> Json:
-        charge = charges.find_charge(self._books, charge_id)
-        refund = refunds.find_refund(self._books, charge, refund_id)
-        return refund_json(refunds.look_again(self._books, refund))
+        charge = charge_endpoints.find_charge(self._books, charge_id)
+        refund = refund_endpoints.find_refund(self._books, charge, refund_id)
+        return refund_json(refund_endpoints.look_again(self._books, refund))
 
     def _retrieve_event(self, _: Query, __: Json, event_id: str) -> Json:
         event = self._books.events.get(event_id)

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from midas.sandbox.entries import EVENT_KINDS, Entry, EntryKind, Ledger
 from midas.sandbox.errors import Json
 from midas.sandbox.ids import Ids
-from midas.sandbox.records import Charge, Refund, charge_json, refund_json
+from midas.sandbox.objects import charge_json, refund_json
+from midas.sandbox.records import Charge, Refund
 
 
 class Books:

@@ -38,7 +38,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -47,12 +47,28 @@ from midas.sandbox.errors import ControlError, Json
 from midas.sandbox.request_log import seen_json
 
 if TYPE_CHECKING:
-    from midas.sandbox.http import SandboxServer
+    from midas.sandbox.clock import SandboxClock
+    from midas.sandbox.faults import FaultList
+    from midas.sandbox.ledger import Lookalike
+    from midas.sandbox.request_log import RequestLog
+    from midas.sandbox.signing import Keyring
+    from midas.sandbox.webhooks import Webhooks
 
 PREFIX = "/_sandbox"
 
 
-def add_routes(application: web.Application, server: SandboxServer) -> None:
+class Controlled(Protocol):
+    """The parts of a sandbox that its control API works on."""
+
+    lookalike: Lookalike
+    webhooks: Webhooks
+    faults: FaultList
+    requests: RequestLog
+    clock: SandboxClock
+    keys: Keyring
+
+
+def add_routes(application: web.Application, server: Controlled) -> None:
     """Serve the control API of this sandbox."""
     controls = _Controls(server)
     for method, path, handler in (
@@ -116,7 +132,7 @@ def _json(content: Any, status: int = 200) -> web.Response:
 
 
 class _Controls:
-    def __init__(self, server: SandboxServer) -> None:
+    def __init__(self, server: Controlled) -> None:
         self._server = server
         self._lookalike = server.lookalike
 
@@ -228,7 +244,9 @@ class _Controls:
         return {"count": 0, "requests": []}
 
     def public_key(self, _: web.Request, __: Json) -> web.Response:
-        return web.Response(text=self._server.public_key_pem, content_type="application/x-pem-file")
+        return web.Response(
+            text=self._server.keys.current.public_pem, content_type="application/x-pem-file"
+        )
 
     def reset(self, _: web.Request, __: Json) -> Json:
         self._lookalike.reset()

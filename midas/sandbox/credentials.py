@@ -9,13 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from midas.sandbox.errors import Json
-
-if TYPE_CHECKING:
-    from midas.sandbox.records import Charge
+from midas.sandbox.records import Charge
 
 BEIJING = timezone(timedelta(hours=8))
 TEST_WX_APP_ID = "wxp4ihq5y1sytowvjl"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from midas.sandbox.channels import CHANNELS, MINUTE_S, Channel
+from midas.sandbox.channel_table import CHANNELS, MINUTE_S, Channel
 from midas.sandbox.errors import ApiError, Json, invalid, missing, not_found, refused_by_channel
 
 SUBJECT_CHARS = 32

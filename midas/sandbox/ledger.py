@@ -16,15 +16,16 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from midas.sandbox import charges, refunds
+from midas.sandbox import charge_endpoints, refund_endpoints
 from midas.sandbox.api import Api
 from midas.sandbox.books import Books
 from midas.sandbox.declines import DeclinePlan
 from midas.sandbox.entries import MONEY_KINDS, Entry, Ledger
 from midas.sandbox.errors import ApiError, ControlError, Json
 from midas.sandbox.listing import Query
-from midas.sandbox.records import Charge, Refund, refund_json
-from midas.sandbox.refunds import RefundOutcome, RefundPlan
+from midas.sandbox.objects import refund_json
+from midas.sandbox.records import Charge, Refund
+from midas.sandbox.refund_endpoints import RefundOutcome, RefundPlan
 
 __all__ = ["MONEY_KINDS", "Entry", "Ledger", "Lookalike", "RefundOutcome", "RefundPlan"]
 
@@ -191,7 +192,7 @@ class Lookalike:
 
     def fail_payment(self, charge_id: str, code: str | None = None, msg: str | None = None) -> Json:
         """The channel reports an unpaid charge as failed. `pay_late` can still pay it."""
-        charges.fail_charge(self._books, self._known(charge_id), code, msg)
+        charge_endpoints.fail_charge(self._books, self._known(charge_id), code, msg)
         return self.charge(charge_id)
 
     def cancel(self, charge_id: str) -> Json:
@@ -200,17 +201,19 @@ class Lookalike:
 
     def open_page(self, charge_id: str) -> Json:
         """The payer opens the payment page or link."""
-        charges.open_charge(self._books, self._known(charge_id))
+        charge_endpoints.open_charge(self._books, self._known(charge_id))
         return self.charge(charge_id)
 
     def approve_refund(self, refund_id: str) -> Json:
         """The channel pays a pending (or, late, a failed) refund back."""
-        return refund_json(refunds.approve_refund(self._books, self._known_refund(refund_id)))
+        return refund_json(
+            refund_endpoints.approve_refund(self._books, self._known_refund(refund_id))
+        )
 
     def fail_refund(self, refund_id: str, code: str | None = None, msg: str | None = None) -> Json:
         """The channel refuses a pending refund; the texts default to the recorded real ones."""
         refund = self._known_refund(refund_id)
-        return refund_json(refunds.fail_refund(self._books, refund, code, msg))
+        return refund_json(refund_endpoints.fail_refund(self._books, refund, code, msg))
 
     def plan_refund(
         self,
@@ -266,7 +269,9 @@ class Lookalike:
     def refund_at_dashboard(self, charge_id: str, amount: int | None = None) -> Json:
         """A person refunds in the dashboard, without metadata; None refunds all that is left."""
         try:
-            refund = refunds.refund_at_dashboard(self._books, self._known(charge_id), amount)
+            refund = refund_endpoints.refund_at_dashboard(
+                self._books, self._known(charge_id), amount
+            )
         except ApiError as error:
             raise ControlError(error.message) from error
         return refund_json(refund)
@@ -284,7 +289,7 @@ class Lookalike:
     # What the above need ------------------------------------------------------------------
 
     def _pay(self, charge_id: str, *, late: bool) -> Json:
-        charges.pay_charge(self._books, self._known(charge_id), late=late)
+        charge_endpoints.pay_charge(self._books, self._known(charge_id), late=late)
         return self.charge(charge_id)
 
     def _choose_plan(self, charge: Charge) -> RefundPlan:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from midas.sandbox.deliveries import Delivery, Message
 from midas.sandbox.errors import Json
 from midas.sandbox.faults import Fault, FaultList, Target
 from midas.sandbox.webhook_faults import Moment
+from midas.sandbox.webhook_sends import Delivery, Message
 
 TEST_DUPLICATE = "001"
 TEST_DELAY = "002"

@@ -6,7 +6,8 @@ Its ids are the well-known ones of Ping++'s documentation; no charge of any merc
 from __future__ import annotations
 
 from midas.sandbox.errors import Json
-from midas.sandbox.records import Charge, Refund, charge_json, refund_json
+from midas.sandbox.objects import charge_json, refund_json
+from midas.sandbox.records import Charge, Refund
 
 SAMPLE_EVENT_ID = "evt_ugB6x3K43D16wXCcqbplWAJo"
 SAMPLE_CHARGE_ID = "ch_Xsr7u35O3m1Gw4ed2ODmi4Lw"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from midas.sandbox.clock import SandboxClock
-from midas.sandbox.deliveries import Delivery
+from midas.sandbox.webhook_sends import Delivery
 
 
 class Schedule:

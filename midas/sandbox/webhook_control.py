@@ -24,23 +24,20 @@ import asyncio
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from aiohttp import web
 
-from midas.sandbox.control import add_route
-from midas.sandbox.deliveries import Match, Outcome
+from midas.sandbox.control import Controlled, add_route
 from midas.sandbox.errors import ControlError, Json
 from midas.sandbox.posting import Reply
 from midas.sandbox.samples import sample_event
-
-if TYPE_CHECKING:
-    from midas.sandbox.http import SandboxServer
+from midas.sandbox.webhook_sends import Match, Outcome
 
 WAIT_MOST_S = 60.0
 
 
-def add_routes(application: web.Application, server: SandboxServer) -> None:
+def add_routes(application: web.Application, server: Controlled) -> None:
     """Serve the control API of this sandbox's webhooks."""
     controls = _Controls(server)
     for method, path, handler in (
@@ -56,7 +53,7 @@ def add_routes(application: web.Application, server: SandboxServer) -> None:
 
 
 class _Controls:
-    def __init__(self, server: SandboxServer) -> None:
+    def __init__(self, server: Controlled) -> None:
         self._webhooks = server.webhooks
         self._keys = server.keys
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from midas.sandbox.clock import SandboxClock
-from midas.sandbox.deliveries import Delivery, DeliveryLog, Outcome, Send
 from midas.sandbox.errors import ControlError, Json
 from midas.sandbox.faults import Fault, FaultList
 from midas.sandbox.forgery import FORGERIES, Post, compact, forged, signed
@@ -27,6 +26,7 @@ from midas.sandbox.plan import Planner, target_of
 from midas.sandbox.posting import TIMEOUT_LEAST_S, Poster, Reply
 from midas.sandbox.schedule import Schedule
 from midas.sandbox.signing import Keyring
+from midas.sandbox.webhook_sends import Delivery, DeliveryLog, Outcome, Send
 
 URLS_MOST = 20
 COPIES_MOST = 1000

@@ -1,7 +1,7 @@
 """Group commit: while one commit is under way, the next changes gather and go together.
 
-After a commit of several, the next one waits a moment for more (`midas.gathering`): those whose
-changes it answered are about to make the next.
+After a commit of several, the next one waits a moment for more (`midas.runtime.gathering`): those
+whose changes it answered are about to make the next.
 
 A change is answered only after the commit that holds it. It is written once, whatever happens to
 the connection: after a lost answer the change is looked for by its `change_id`, and where it is not
@@ -25,9 +25,9 @@ from sqlalchemy.exc import DBAPIError
 
 from midas import limits
 from midas.errors import Overloaded, StorageUnavailable
-from midas.gathering import DELAY, Gathering
 from midas.payment import Change
 from midas.ports import KeyTaken
+from midas.runtime.gathering import DELAY, Gathering
 from midas.storage.database import Batch, Database, Head
 from midas.storage.faults import (
     InDoubt,

@@ -15,9 +15,9 @@ from sqlalchemy import URL
 
 from midas import limits
 from midas.charge import ChargeState
-from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.errors import SettingsError, StorageUnavailable
 from midas.event import EventRecord
+from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.payment import Change, JournalEntry, Notification, Order
 from midas.ports import KeyKind, Listing
 from midas.refund import Refund, RefundState

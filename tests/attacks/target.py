@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from midas.app import Drain, Work, binding, run, serve_work
-from midas.config import Settings
+from midas.config.settings import Settings
 from midas.rpc.payment_service import SERVICE, PaymentService
 from midas.rpc.server import Server
 from midas.start import open_files

@@ -15,7 +15,7 @@ import uvloop
 
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ObservedBy
 from midas.flows.observe import see_charge
-from midas.flows.payments import new_out_trade_no
+from midas.flows.payment_calls import new_out_trade_no
 from midas.payment import Change, Draft, Order
 from midas.storage import SqlStore, open_store
 from tests.benchmarks.child import Command, obey

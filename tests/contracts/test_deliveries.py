@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
+from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.ports import Store
 from midas.storage import open_store

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.errors import StorageUnavailable
 from midas.flows.announce import RECEIVER_SEQUENCE_MOST, RENUMBERINGS_MOST, Announcer
-from midas.flows.payments import SystemClock
+from midas.flows.payment_calls import SystemClock
+from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.payment import RENUMBERED, Change, Notification
 from midas.ports import Store
 from midas.rpc.event_service import _notification
@@ -25,7 +25,7 @@ from midas.sequences import EPOCH
 from midas.storage import open_store
 from tests.fakes.store import MemoryStore
 from tests.records import NOON, intent, paid, refund_intent, refunded
-from webhook_gateway.deliveries import _METHODS
+from webhook_gateway.delivery import _METHODS
 
 HOLD = timedelta(seconds=60)
 NOW = timedelta(0)

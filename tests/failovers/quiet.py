@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 from grpc import aio
 
-from midas.sandbox.deliveries import Match
+from midas.sandbox.webhook_sends import Match
 from tests.failovers.stage import Stage
 from tests.patience import PATIENCE_S
 

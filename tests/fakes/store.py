@@ -9,8 +9,8 @@ from typing import TypeVar
 from uuid import uuid4
 
 from midas.charge import Charge, ChargeState
-from midas.delivery import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.event import EventRecord
+from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.payment import (
     Change,

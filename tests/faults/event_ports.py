@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from midas import limits
-from midas.delivery import DeliveryOutcome, Lease, Settlement
 from midas.errors import MidasError, StorageUnavailable
 from midas.event import EventRecord
-from midas.flows.events import Recorded
+from midas.flows.apply_event import Recorded
+from midas.lease import DeliveryOutcome, Lease, Settlement
 from tests.faults.conservation import check_outbox
 from tests.faults.crash import COMMIT_WAYS, READ_WAYS, Crash, Process, written
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from midas.errors import EventIdReused
-from midas.flows.events import EventOutcome, Recorded
+from midas.flows.apply_event import EventOutcome, Recorded
 from midas.sandbox.forgery import compact
 from tests.faults.machine_choices import (
     charge_terms,

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from midas import limits
-from midas.delivery import DeliveryOutcome, Lease, Settlement
-from midas.flows.events import Recorded
+from midas.flows.apply_event import Recorded
+from midas.lease import DeliveryOutcome, Lease, Settlement
 from midas.sandbox.forgery import compact
 from midas.sandbox.samples import sample_event
 

@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from midas.delivery import Backlog, Lease, Settlement
 from midas.event import EventRecord
+from midas.lease import Backlog, Lease, Settlement
 from midas.storage.store import SqlStore
 from tests.faults.crash import written
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from midas.errors import MidasError
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.psp.breaker import BreakerLimits
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 
 from midas.charge import ChargeState, ChargeTerms
 from midas.errors import RefundExceedsRemaining, RefundNoReused, RefundNotAllowed
-from midas.flows.charge import ChargeResult
-from midas.flows.payments import Payments
-from midas.flows.refund import RefundResult
+from midas.flows.create_charge import ChargeResult
+from midas.flows.create_refund import RefundResult
+from midas.flows.payment_calls import Payments
 from midas.flows.terms import RefundTerms, charge_digest, refund_digest
 from midas.payment import Order
 from midas.ports import KeyKind

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from midas.charge import ChargeState
-from midas.flows.charge import ChargeResult
-from midas.flows.events import Recorded
-from midas.flows.payments import Payments
+from midas.flows.apply_event import Recorded
+from midas.flows.create_charge import ChargeResult
+from midas.flows.payment_calls import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared

@@ -10,7 +10,7 @@ none; `odd`: questions get odd answers.
 import asyncio
 import sys
 
-from midas.observability import configure
+from midas.runtime.logs import configure
 from tests.faults.exploring import OFFERS, read, story_of, tell
 
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from midas.charge import ChargeState, ChargeTerms
-from midas.flows.charge import ChargeResult
-from midas.flows.refund import RefundResult
+from midas.flows.create_charge import ChargeResult
+from midas.flows.create_refund import RefundResult
 from midas.flows.terms import RefundTerms
 from midas.flows.unknown import in_flight
 from midas.ports import KeyKind

@@ -14,7 +14,7 @@ from midas.errors import (
     OutcomeUnknown,
     StorageUnavailable,
 )
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.limits import DECLINED_LOOK, DECLINED_SETTLE, SETTLE_WINDOW
 from midas.payment import Change
 from midas.ports import KeyKind

@@ -12,16 +12,16 @@ import pytest
 
 from midas.charge import WITHDRAWN, Charge, ChargeState, ChargeTerms, ObservedBy
 from midas.errors import ChargeStillOpen, NotFound, OrderAlreadyPaid, OutcomeUnknown
-from midas.flows import charge as charge_flow
+from midas.flows import create_charge as charge_flow
+from midas.flows import create_refund as refund_flow
 from midas.flows import query as query_flow
-from midas.flows import refund as refund_flow
 from midas.flows.observe import change
 from midas.flows.terms import RefundTerms, charge_digest
+from midas.immutable import changed
 from midas.payment import Draft, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Lost, NotSent, Sent
-from midas.records import changed
 from midas.refund import RefundState
 from midas.sequences import EPOCH
 from tests.fakes.store import Disk

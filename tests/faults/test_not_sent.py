@@ -9,7 +9,7 @@ import pytest
 from midas.charge import Charge, ChargeState
 from midas.errors import StorageUnavailable
 from midas.flows.not_sent import say_not_sent
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.payment import Change, Draft
 from midas.ports import KeyKind
 from midas.psp.transport import NotSent

@@ -12,8 +12,8 @@ from datetime import timedelta
 
 import pytest
 
-from midas.flows.payments import Payments
-from midas.flows.refund import RefundResult
+from midas.flows.create_refund import RefundResult
+from midas.flows.payment_calls import Payments
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, NotSent, Sent

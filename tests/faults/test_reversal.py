@@ -14,7 +14,7 @@ import pytest
 from midas.charge import Charge, ChargeState, ObservedBy
 from midas.errors import ChargeStillOpen, OrderAlreadyPaid, StorageUnavailable
 from midas.event import EventStanding
-from midas.flows.charge import ChargeResult
+from midas.flows.create_charge import ChargeResult
 from midas.flows.reversal import take_back
 from midas.limits import SETTLE_WINDOW
 from midas.payment import Change

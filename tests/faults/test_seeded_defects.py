@@ -16,11 +16,11 @@ import pytest
 from midas import charge as charge_machine
 from midas.charge import ChargeFacts, ChargeObservation, ChargeSaid, ChargeTerms, ObservedBy
 from midas.errors import OutcomeUnknown
-from midas.flows import charge as charge_flow
+from midas.flows import create_charge as charge_flow
 from midas.flows import resolve_refund as resolve_flow
-from midas.flows.charge import ChargeResult
+from midas.flows.create_charge import ChargeResult
 from midas.flows.observe import Ports, change, see_charge
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.flows.terms import charge_digest
 from midas.payment import Change, Draft, Order
 from midas.ports import Done, Unknown

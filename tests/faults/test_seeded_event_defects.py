@@ -16,14 +16,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from midas.charge import ChargeTerms
-from midas.delivery import DeliveryOutcome, Settlement
 from midas.event import EventRecord, PspEvent
-from midas.flows import events
+from midas.flows import apply_event
 from midas.flows.announce import Announcer
-from midas.flows.events import EventOutcome, Recorded
+from midas.flows.apply_event import EventOutcome, Recorded
 from midas.flows.observe import Ports, change
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.flows.turns import Turns
+from midas.lease import DeliveryOutcome, Settlement
 from midas.payment import Draft, Order
 from tests.faults import event_scenarios
 from tests.faults.chooser import Odometer
@@ -72,14 +72,14 @@ def _settle_otherwise(
 
 def m9_answer_before_commit(patch: pytest.MonkeyPatch) -> None:
     """M9: the event is accepted first and written down afterwards."""
-    record = events.record
+    record = apply_event.record
     writing: list[asyncio.Future[Recorded]] = []
 
     async def answer_first(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
         writing.append(asyncio.ensure_future(record(ports, event, said)))
         return Recorded(EventOutcome.ACCEPTED, event)
 
-    patch.setattr(events, "record", answer_first)
+    patch.setattr(apply_event, "record", answer_first)
 
 
 def m10_known_before_applied(patch: pytest.MonkeyPatch) -> None:
@@ -88,13 +88,13 @@ def m10_known_before_applied(patch: pytest.MonkeyPatch) -> None:
     async def known_first(
         ports: Ports, order: Order, event: EventRecord, said: PspEvent
     ) -> Recorded:
-        done = events._done(ports, event)
+        done = apply_event._done(ports, event)
         if not await ports.store.record_event(done):
-            return await events._known(ports, event)
-        await change(ports, order, lambda draft: events._apply(ports, draft, said))
+            return await apply_event._known(ports, event)
+        await change(ports, order, lambda draft: apply_event._apply(ports, draft, said))
         return Recorded(EventOutcome.ACCEPTED, done)
 
-    patch.setattr(events, "_applied", known_first)
+    patch.setattr(apply_event, "_applied", known_first)
 
 
 def m15_sequence_of_the_database(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def m15_sequence_of_the_database(patch: pytest.MonkeyPatch) -> None:
 
 def webhook_waits_for_its_turn(patch: pytest.MonkeyPatch) -> None:
     """A webhook takes the order's turn, and so waits for the charge that is under way."""
-    make, record = Payments.__init__, events.record
+    make, record = Payments.__init__, apply_event.record
     turns: dict[int, Turns] = {}
 
     def remember(self: Payments, *arguments: Any, **options: Any) -> None:
@@ -120,14 +120,14 @@ def webhook_waits_for_its_turn(patch: pytest.MonkeyPatch) -> None:
         turns[id(self.ports.store)] = self._turns
 
     async def in_turn(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
-        order = None if said is None else await events._owner(ports, said)
+        order = None if said is None else await apply_event._owner(ports, said)
         if order is None:
             return await record(ports, event, said)
         async with turns[id(ports.store)].of(order.order_no):
             return await record(ports, event, said)
 
     patch.setattr(Payments, "__init__", remember)
-    patch.setattr(events, "record", in_turn)
+    patch.setattr(apply_event, "record", in_turn)
 
 
 CAUGHT: list[tuple[Seed, Story, ChargeTerms, int, str]] = [

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from midas.sandbox.deliveries import Delivery
+from midas.sandbox.webhook_sends import Delivery
 from tests.faults.books import books_agree
 from tests.faults.processes import NOT_SERVING, SERVING, Midas
 from tests.faults.test_database_faults import locked

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from midas.sandbox.deliveries import Match
 from midas.sandbox.orders.order import Accepted
+from midas.sandbox.webhook_sends import Match
 from tests.faults.books import books_agree
 from tests.faults.counted_orders import REPEAT
 from tests.faults.processes import Harness, Keys, until

@@ -27,9 +27,9 @@ from sqlalchemy import Engine, event
 
 from midas import limits
 from midas.app import run, serve
-from midas.config import Settings
-from midas.delivery import Lease, Settlement
+from midas.config.settings import Settings
 from midas.event import EventRecord, EventStanding
+from midas.lease import Lease, Settlement
 from midas.payment import Change
 
 Result = TypeVar("Result")

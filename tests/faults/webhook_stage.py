@@ -16,10 +16,10 @@ from typing import Any
 
 import aiohttp
 
-from midas.sandbox.deliveries import Delivery, Match
 from midas.sandbox.options import WEBHOOK_PAUSES_S
 from midas.sandbox.orders.book import OrderBook
 from midas.sandbox.orders.order import Order
+from midas.sandbox.webhook_sends import Delivery, Match
 from midas.storage import open_store
 from midas.v1 import payment_service_pb2 as pb
 from tests.faults.gateway_victim import GATEWAY_VICTIM

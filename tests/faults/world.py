@@ -18,7 +18,7 @@ from midas.errors import MidasError, StorageUnavailable
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
 from midas.flows.not_sent import say_not_sent
-from midas.flows.payments import Payments
+from midas.flows.payment_calls import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared

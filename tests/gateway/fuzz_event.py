@@ -3,11 +3,11 @@
     uv run --group fuzz python -m tests.gateway.fuzz_event -max_total_time=120
 
 Options are libFuzzer's. Ends with status 0 if nothing but an event or Unreadable came out of
-webhook_gateway/event.py and of midas/psp/events.py; otherwise it writes the input to a file named
-crash-… and shows the traceback. An event that the gateway reads must also be what Python's own
-lenient parser reads, and must survive being written again; what Midas reads must be storable; and
-whatever both of them read must have the same id and type for both. The fuzzer needs Linux; no test
-needs it.
+webhook_gateway/envelope.py and of midas/psp/event_reader.py; otherwise it writes the input to a
+file named crash-… and shows the traceback. An event that the gateway reads must also be what
+Python's own lenient parser reads, and must survive being written again; what Midas reads must be
+storable; and what both of them read must have the same id and type for both. The fuzzer needs
+Linux; no test needs it.
 """
 
 import json
@@ -20,14 +20,14 @@ import orjson
 
 with atheris.instrument_imports(
     include=[
-        "webhook_gateway.event",
-        "midas.psp.events",
+        "webhook_gateway.envelope",
+        "midas.psp.event_reader",
         "midas.psp.facts",
         "midas.psp.strict_json",
     ]
 ):
-    from midas.psp import events, strict_json
-    from webhook_gateway import event
+    from midas.psp import event_reader, strict_json
+    from webhook_gateway import envelope
 
 from midas.event import PspEvent
 from tests.gateway.account import FIXTURES, event_body, genuine_webhooks
@@ -40,16 +40,16 @@ def one_input(data: bytes) -> None:
         assert (gateways.event_id, gateways.type) == (own.event_id, own.type)
 
 
-def read_by_gateway(data: bytes) -> event.Event | None:
+def read_by_gateway(data: bytes) -> envelope.Event | None:
     """What the gateway reads; None for Unreadable."""
     try:
-        read = event.read(data)
-    except event.Unreadable:
+        read = envelope.read(data)
+    except envelope.Unreadable:
         return None
     value = json.loads(data)
-    assert event._plain(data) in (None, value)
+    assert envelope._plain(data) in (None, value)
     assert (read.event_id, read.type) == (value["id"], value["type"])
-    assert read.label in event.KNOWN_TYPES | {event.OTHER}
+    assert read.label in envelope.KNOWN_TYPES | {envelope.OTHER}
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     return read
 
@@ -57,11 +57,11 @@ def read_by_gateway(data: bytes) -> event.Event | None:
 def read_by_midas(data: bytes) -> PspEvent | None:
     """What Midas reads; None for Unreadable."""
     try:
-        read = events.read_event(data)
+        read = event_reader.read_event(data)
     except strict_json.Unreadable:
-        assert not events.is_same_event(data, b"[]")
+        assert not event_reader.is_same_event(data, b"[]")
         return None
-    assert events.is_same_event(data, data + b" ")
+    assert event_reader.is_same_event(data, data + b" ")
     orjson.dumps(read)  # refuses what no database could store
     return read
 

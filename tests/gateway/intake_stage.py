@@ -10,8 +10,8 @@ from pathlib import Path
 
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from tests.patience import PATIENCE_S
-from webhook_gateway import channels
-from webhook_gateway.config import Settings
+from webhook_gateway import grpc_channels
+from webhook_gateway.config.settings import Settings
 from webhook_gateway.connections import BACKLOG, ConnectionBounds, Connections
 from webhook_gateway.intake import Intake, IntakeBounds
 from webhook_gateway.metrics import Metrics
@@ -92,7 +92,7 @@ async def staged(
         body_timeout=timedelta(seconds=body_timeout_s),
         concurrent=concurrent,
     )
-    async with channels.open_midas(settings) as channel:
+    async with grpc_channels.open_midas(settings) as channel:
         recorder = Recorder(EventServiceStub(channel), record_timeout_s)
         intake = Intake(Verifier(keys), recorder.record, bounds, metrics)
         server = Connections(

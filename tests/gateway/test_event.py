@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.gateway.account import ABSENT, FIXTURES, Genuine, event_body, genuine_webhooks
-from webhook_gateway import event
-from webhook_gateway.event import DEPTH, NUMBER_CHARACTERS, OTHER, Unreadable
+from webhook_gateway import envelope
+from webhook_gateway.envelope import DEPTH, NUMBER_CHARACTERS, OTHER, Unreadable
 
 GENUINE = genuine_webhooks()
 
@@ -76,7 +76,7 @@ def test_w12_what_has_no_one_meaning_is_unreadable(name: str) -> None:
     """Each with its own constant reason."""
     body, reason = UNREADABLE[name]
     with pytest.raises(Unreadable) as caught:
-        event.read(body)
+        envelope.read(body)
     assert caught.value.reason == reason
 
 
@@ -85,26 +85,26 @@ def test_w12_what_has_no_one_meaning_is_unreadable(name: str) -> None:
 )
 def test_w12_odd_values_are_for_midas_to_judge(amount: str) -> None:
     """They are JSON with one meaning; what an amount may be is not decided here."""
-    assert event.read(with_amount(amount)).event_id == "evt_1"
+    assert envelope.read(with_amount(amount)).event_id == "evt_1"
 
 
 def test_brackets_within_strings_do_not_nest() -> None:
     """Only real nesting counts, up to the bound, whatever a text contains."""
-    assert event.read(event_body(note="[{" * 500 + '\\"[')).event_id == "evt_1"
-    assert event.read(nested(DEPTH)).event_id == "evt_1"
-    assert event.read(event_body(many=[[]] * 1000)).event_id == "evt_1"
+    assert envelope.read(event_body(note="[{" * 500 + '\\"[')).event_id == "evt_1"
+    assert envelope.read(nested(DEPTH)).event_id == "evt_1"
+    assert envelope.read(event_body(many=[[]] * 1000)).event_id == "evt_1"
 
 
 def test_surrogate_pairs_are_characters() -> None:
     """An emoji written as two escapes is fine."""
-    assert event.read(event_body()[:-1] + b',"note":"\\ud83d\\ude00"}').event_id == "evt_1"
+    assert envelope.read(event_body()[:-1] + b',"note":"\\ud83d\\ude00"}').event_id == "evt_1"
 
 
 def test_w19_an_unknown_type_is_read_and_labelled_other() -> None:
     """The log says which type; the metric says `other`."""
-    read = event.read(event_body(kind="coupon.invented"))
+    read = envelope.read(event_body(kind="coupon.invented"))
     assert (read.type, read.label) == ("coupon.invented", OTHER)
-    assert event.read(event_body()).label == "charge.succeeded"
+    assert envelope.read(event_body()).label == "charge.succeeded"
 
 
 @pytest.mark.skipif(not GENUINE, reason=ABSENT)
@@ -112,8 +112,8 @@ def test_w19_an_unknown_type_is_read_and_labelled_other() -> None:
 def test_genuine_webhooks_are_read(webhook: Genuine) -> None:
     """Id and type as they stand in the body."""
     value = json.loads(webhook.body)
-    assert event.read(webhook.body) == (value["id"], value["type"])
-    assert event.read(webhook.body).label == value["type"]
+    assert envelope.read(webhook.body) == (value["id"], value["type"])
+    assert envelope.read(webhook.body).label == value["type"]
 
 
 @pytest.mark.skipif(not GENUINE, reason=ABSENT)
@@ -124,7 +124,7 @@ def test_recorded_events_are_read() -> None:
     for path in paths:
         value = json.loads(path.read_bytes())
         if "type" in value:
-            assert event.read(path.read_bytes()).event_id == value["id"]
+            assert envelope.read(path.read_bytes()).event_id == value["id"]
 
 
 @settings(max_examples=500, deadline=None)
@@ -134,7 +134,7 @@ def test_recorded_events_are_read() -> None:
 def test_any_bytes_are_read_or_unreadable(body: bytes) -> None:
     """No other exception comes out, whatever goes in."""
     with suppress(Unreadable):
-        event.read(body)
+        envelope.read(body)
 
 
 JSON = st.recursive(
@@ -148,7 +148,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_whatever_json_can_say_is_read(value: object) -> None:
     """No good event is called unreadable."""
-    assert event.read(event_body(note=value)).event_id == "evt_1"
+    assert envelope.read(event_body(note=value)).event_id == "evt_1"
 
 
 def test_changed_events_are_read_or_unreadable() -> None:
@@ -161,7 +161,7 @@ def test_changed_events_are_read_or_unreadable() -> None:
         for _ in range(chance.randint(1, 3)):
             changed[chance.randrange(len(changed))] = chance.randrange(256)
         try:
-            event.read(bytes(changed))
+            envelope.read(bytes(changed))
             seen["read"] += 1
         except Unreadable:
             seen["unreadable"] += 1
@@ -181,9 +181,9 @@ def test_the_short_way_reads_what_the_long_one_reads(
     text = json.dumps({"id": "e", "note": value}, ensure_ascii=False, **form)
     body = text.encode("utf-8", "replace")
     changed = body[:at] + noise + body[at:]
-    plain = event._plain(changed)
+    plain = envelope._plain(changed)
     if plain is not None:
-        assert repr(plain) == repr(event._strict(changed))
+        assert repr(plain) == repr(envelope._strict(changed))
 
 
 def test_events_of_pingpp_take_the_short_way() -> None:
@@ -191,11 +191,11 @@ def test_events_of_pingpp_take_the_short_way() -> None:
     bodies = [each.body for each in GENUINE] + [event_body()]
     bodies += [path.read_bytes() for path in sorted(FIXTURES.glob("events/*.json"))]
     for body in bodies:
-        assert event._plain(body.strip()) is not None, body
+        assert envelope._plain(body.strip()) is not None, body
 
 
 def test_numbers_up_to_the_bound_are_read() -> None:
     """One character more is too long."""
-    assert event.read(with_amount("1" * NUMBER_CHARACTERS)).event_id == "evt_1"
+    assert envelope.read(with_amount("1" * NUMBER_CHARACTERS)).event_id == "evt_1"
     with pytest.raises(Unreadable):
-        event.read(with_amount("1" * (NUMBER_CHARACTERS + 1)))
+        envelope.read(with_amount("1" * (NUMBER_CHARACTERS + 1)))

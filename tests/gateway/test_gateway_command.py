@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from midas.trouble import Trouble, as_data
+from midas.runtime.command_errors import Trouble, as_data
 from tests.gateway.account import Account
 from tests.patience import PATIENCE_S
 from webhook_gateway.command import command as line
-from webhook_gateway.config import Settings
+from webhook_gateway.config.settings import Settings
 
 
 def test_the_command_explains_its_settings(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from midas import config_server
 from midas.errors import SettingsError
-from midas.target import is_target
+from midas.runtime import config_server
+from midas.runtime.target import is_target
 from tests.gateway.account import Account
 from tests.rpc.certificates import Authority
-from webhook_gateway.config import Settings, load
+from webhook_gateway.config.loading import load
+from webhook_gateway.config.settings import Settings
 from webhook_gateway.start import OTHER_FILES, mistakes, prepare
 
 Env = Callable[..., None]
@@ -216,7 +217,7 @@ def test_the_config_server_comes_after_the_environment(env: Env) -> None:
     """What it says in Spring's spelling counts where the environment says nothing."""
     told = {
         "webhook.path": "/from/server",
-        "midas.target": "server:1",
+        "midas.runtime.target": "server:1",
         "pingpp.api-key": "sk_live_not_for_the_gateway",
     }
     with config_server_with(told) as url:

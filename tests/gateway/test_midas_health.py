@@ -12,8 +12,8 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from tests.patience import PATIENCE_S
-from webhook_gateway import channels
-from webhook_gateway.config import Settings
+from webhook_gateway import grpc_channels
+from webhook_gateway.config.settings import Settings
 from webhook_gateway.midas_health import SERVICE, MidasHealth
 
 
@@ -23,7 +23,7 @@ async def asking(port: int) -> AsyncIterator[MidasHealth]:
     settings = Settings(
         pingpp_public_key_paths=(Path("unused.pem"),), midas_target=f"127.0.0.1:{port}"
     )
-    async with channels.open_midas(settings) as channel:
+    async with grpc_channels.open_midas(settings) as channel:
         yield MidasHealth(channel)
 
 

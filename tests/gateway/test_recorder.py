@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from midas.gathering import SIBLINGS, Gathering
+from midas.runtime.gathering import SIBLINGS, Gathering
 from midas.v1 import event_service_pb2 as events
 from midas.v1.event_service_pb2_grpc import EventServiceStub
 from tests.gateway.events_double import EventsDouble, Fails, served

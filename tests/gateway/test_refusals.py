@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from midas.observability import Logs, configure
+from midas.runtime.logs import Logs, configure
 from tests.gateway.account import Account
 from tests.gateway.events_double import EventsDouble, served
 from tests.gateway.intake_stage import staged

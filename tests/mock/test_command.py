@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from midas.trouble import Trouble, as_data
+from midas.runtime.command_errors import Trouble, as_data
 from tests.cli.double import run_alone
 from tests.mock import call_everything
 from tests.mock.call_everything import SERVICES

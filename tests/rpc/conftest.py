@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from midas.observability import Logs, configure
+from midas.runtime.logs import Logs, configure
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from grpc import aio
 
 from midas import limits
-from midas.delivery import Backlog, Lease, Settlement
 from midas.event import EventRecord, EventStanding
 from midas.flows.announce import Leased
-from midas.flows.events import EventOutcome, Recorded
+from midas.flows.apply_event import EventOutcome, Recorded
+from midas.lease import Backlog, Lease, Settlement
 from midas.payment import Notification, Order
 from midas.rpc.event_service import SERVICE, EventService
 from midas.rpc.server import Binding, Server

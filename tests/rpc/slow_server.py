@@ -8,7 +8,7 @@ import logging
 import sys
 
 from midas.app import Drain, Work, run, serve_work
-from midas.config import Settings
+from midas.config.settings import Settings
 from midas.rpc.payment_service import SERVICE, PaymentService
 from midas.rpc.server import Binding, Server
 from tests.rpc.scripted import ScriptedFlows

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from midas import errors
-from midas.observability import Logs
+from midas.runtime.logs import Logs
 from midas.v1 import payment_service_pb2 as pb
 from tests.rpc.scripted import ScriptedFlows, charge_request, served, told_by
 

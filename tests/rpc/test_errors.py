@@ -10,8 +10,8 @@ import pytest
 
 from midas import errors
 from midas.errors import FieldViolation, MidasError
-from midas.observability import Logs
 from midas.rpc.errors import TABLE, failure_of
+from midas.runtime.logs import Logs
 from midas.v1 import errors_pb2 as pb
 from midas.v1 import payment_service_pb2
 from tests.patience import PATIENCE_S

@@ -15,7 +15,7 @@ from grpc import aio
 
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments, SystemClock, new_out_trade_no
+from midas.flows.payment_calls import Payments, SystemClock, new_out_trade_no
 from midas.rpc.callers import Callers
 from midas.rpc.event_service import SERVICE
 from midas.rpc.server import Binding, Server, Tls

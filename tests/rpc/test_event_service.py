@@ -9,11 +9,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from midas import limits
-from midas.delivery import UNNAMED, Backlog, DeliveryOutcome, Lease, Settlement
 from midas.errors import EventIdReused, FieldViolation, InvalidRequest, StorageUnavailable
-from midas.flows.events import EventOutcome, Recorded
+from midas.flows.apply_event import EventOutcome, Recorded
 from midas.flows.inbox import Inbox
-from midas.flows.payments import Payments, SystemClock
+from midas.flows.payment_calls import Payments, SystemClock
+from midas.lease import UNNAMED, Backlog, DeliveryOutcome, Lease, Settlement
 from midas.payment import Notification
 from midas.sandbox.ledger import Lookalike
 from midas.v1 import charge_pb2, errors_pb2

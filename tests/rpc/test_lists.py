@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from midas.flows.payments import Payments, SystemClock
+from midas.flows.payment_calls import Payments, SystemClock
 from midas.rpc.payment_service import SERVICE, PaymentService
 from midas.rpc.server import Binding, Server
 from midas.sandbox.ledger import Lookalike

@@ -15,7 +15,6 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from midas.observability import Logs
 from midas.rpc import entrance, interceptor
 from midas.rpc.callers import Callers
 from midas.rpc.entrance import OPEN_STREAMS
@@ -25,6 +24,7 @@ from midas.rpc.server import (
     Binding,
     Tls,
 )
+from midas.runtime.logs import Logs
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.attacks.attacker import CHARGE, WATCH
 from tests.attacks.http2 import (

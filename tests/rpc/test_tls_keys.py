@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from midas import config_rules
 from midas.errors import SettingsError
 from midas.rpc.server import Binding, Server, Tls
+from midas.runtime import setting_rules
 
 Key = (
     rsa.RSAPrivateKey
@@ -66,9 +66,9 @@ async def serves(tls: Tls) -> bool:
 async def test_the_check_takes_what_grpc_takes(kind: str, tmp_path: Path) -> None:
     """Or --check says that it will do, and the start that another process has the port."""
     files = pair_of((KEYS | OTHERS)[kind](), tmp_path)
-    mistakes = list(config_rules.tls_pair(*files))
+    mistakes = list(setting_rules.tls_pair(*files))
     assert (
-        await serves(Tls(*(config_rules.read(each, "") for each in files)))
+        await serves(Tls(*(setting_rules.read(each, "") for each in files)))
         == (not mistakes)
         == (kind in KEYS)
     )

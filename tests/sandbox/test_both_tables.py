@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from midas.psp import channels as midas
-from midas.sandbox import channels as sandbox
+from midas.sandbox import channel_table as sandbox
 
 BOTH = sorted(midas.CHANNELS.keys() & sandbox.CHANNELS.keys())
 RETIRED = {"fqlpay_wap", "qgbc_wap", "mmdpay_wap", "cnp_u", "cnp_f", "coolcredit"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from midas.sandbox.channels import CHANNELS
+from midas.sandbox.channel_table import CHANNELS
 from tests.sandbox.shop import APP_ID, REQUIRED_EXTRA, Clock, Shop, terms
 
 

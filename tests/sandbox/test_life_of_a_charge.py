@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from midas.sandbox.channels import CHANNELS
+from midas.sandbox.channel_table import CHANNELS
 from midas.sandbox.credentials import BEIJING
 from midas.sandbox.errors import ControlError
 from midas.sandbox.ledger import Lookalike

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from midas.sandbox.app import SandboxOptions, SandboxServer
-from midas.sandbox.channels import CHANNELS
-from midas.sandbox.deliveries import Match
+from midas.sandbox.channel_table import CHANNELS
+from midas.sandbox.webhook_sends import Match
 from tests.patience import PATIENCE_S
 from tests.sandbox.conftest import KeyPair
 from tests.sandbox.shop import terms

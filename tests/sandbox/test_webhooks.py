@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from midas.sandbox.app import SandboxOptions, SandboxServer
-from midas.sandbox.deliveries import Match
 from midas.sandbox.errors import ControlError
 from midas.sandbox.options import WEBHOOK_PAUSES_S
+from midas.sandbox.webhook_sends import Match
 from tests.sandbox.conftest import KeyPair
 from tests.sandbox.shop import terms
 from tests.sandbox.webhook_receiver import SIGNATURE, Receiver

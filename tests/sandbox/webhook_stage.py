@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midas.sandbox.app import SandboxOptions, SandboxServer
-from midas.sandbox.deliveries import Delivery, Match
+from midas.sandbox.webhook_sends import Delivery, Match
 from tests.sandbox.shop import terms
 from tests.sandbox.webhook_receiver import Received, Receiver
 

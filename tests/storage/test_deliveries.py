@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from midas.delivery import DeliveryOutcome, Lease, Settlement
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
+from midas.lease import DeliveryOutcome, Lease, Settlement
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.payment import Order
 from midas.storage import open_store

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from midas.delivery import DeliveryOutcome, Settlement
 from midas.errors import SchemaRefused
+from midas.lease import DeliveryOutcome, Settlement
 from midas.payment import Order
 from midas.sequences import EPOCH, raised_floor
 from midas.storage import migrate, open_store, raise_sequence_floor, schema

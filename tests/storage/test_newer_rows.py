@@ -13,7 +13,7 @@ import pytest
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
 from midas.flows.announce import Announcer
-from midas.flows.payments import SystemClock
+from midas.flows.payment_calls import SystemClock
 from midas.payment import Order
 from midas.ports import KeyKind, Listing
 from midas.rpc.event_service import EventService

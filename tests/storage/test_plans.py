@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from midas.charge import ChargeState
-from midas.delivery import DeliveryOutcome, Settlement
 from midas.event import EventRecord, EventStanding
+from midas.lease import DeliveryOutcome, Settlement
 from midas.payment import Order
 from midas.ports import KeyKind, Listing
 from midas.refund import RefundState

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from midas.delivery import DeliveryOutcome, Settlement
+from midas.lease import DeliveryOutcome, Settlement
 from midas.storage import open_store, steady
 from midas.storage.steady import SLEW, SteadyClock
 from midas.storage.store import SqlStore

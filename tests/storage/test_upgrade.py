@@ -11,7 +11,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from midas.delivery import DeliveryOutcome, Settlement
+from midas.lease import DeliveryOutcome, Settlement
 from midas.storage import migrate, open_store
 from midas.storage.rows import NEW_CHARGES, NOTIFICATIONS
 from midas.storage.schema import SCHEMA

@@ -21,7 +21,7 @@ from midas.cli.contract_kit.target import CHANNEL, Target
 from midas.cli.fields import Amount
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
-from midas.trouble import ExitStatus
+from midas.runtime.command_errors import ExitStatus
 
 CONNECT_TIMEOUT_S = 10.0
 TIMEOUT_S = 10.0

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 from grpc import aio
 
+from midas.cli.call_errors import Failed
 from midas.cli.contract_kit.findings import Findings
 from midas.cli.contract_kit.notices import METHODS, notice
 from midas.cli.contract_kit.probes import Probe
 from midas.cli.contract_kit.target import PARKS, Answer, Target
-from midas.cli.trouble import Failed
-from midas.trouble import Trouble
+from midas.runtime.command_errors import Trouble
 
 BACK_S = 60.0
 """How long an order service may take to come back after --restart-command."""

@@ -6,9 +6,9 @@ import shlex
 import tempfile
 from typing import IO, Any, NamedTuple
 
+from midas.cli.call_errors import Failed, printable
 from midas.cli.contract_kit.notices import CLOSED, NOT_REFUNDED, REFUNDED, SUCCESS
-from midas.cli.trouble import Failed, printable
-from midas.trouble import ExitStatus, Trouble
+from midas.runtime.command_errors import ExitStatus, Trouble
 
 COUNTERS = {
     SUCCESS: "pay_order_success",

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from midas.cli.call_errors import printable
 from midas.cli.contract_kit.findings import Finding, Findings, State
-from midas.cli.trouble import printable
-from midas.trouble import Trouble
-from midas.trouble import as_data as trouble_data
+from midas.runtime.command_errors import Trouble
+from midas.runtime.command_errors import as_data as trouble_data
 
 EVIDENCE_SHOWN = 3
 WIDTH = 100

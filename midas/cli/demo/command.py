@@ -12,7 +12,7 @@ from midas.cli.demo.rows import ROWS
 from midas.cli.fields import JsonObject
 from midas.cli.help import Taught
 from midas.cli.options import json_option
-from midas.trouble import ExitStatus
+from midas.runtime.command_errors import ExitStatus
 
 
 class _Fault(JsonObject):

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from midas.cli.call_errors import Failed
 from midas.cli.demo.process import Process
-from midas.cli.trouble import Failed
-from midas.trouble import ExitStatus, Trouble
+from midas.runtime.command_errors import ExitStatus, Trouble
 
 
 @dataclass(frozen=True, slots=True)

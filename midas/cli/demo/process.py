@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import midas
-from midas.cli.trouble import Failed
-from midas.trouble import Trouble
+from midas.cli.call_errors import Failed
+from midas.runtime.command_errors import Trouble
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0

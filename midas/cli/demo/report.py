@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from midas.trouble import Trouble
-from midas.trouble import as_data as trouble_data
+from midas.runtime.command_errors import Trouble
+from midas.runtime.command_errors import as_data as trouble_data
 
 
 @dataclass(frozen=True, slots=True)

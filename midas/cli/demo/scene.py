@@ -13,7 +13,7 @@ from midas.cli.demo.lookalike import Lookalike
 from midas.cli.demo.orders import Told
 from midas.cli.demo.stage import Stage
 from midas.cli.show import money, state
-from midas.trouble import Trouble
+from midas.runtime.command_errors import Trouble
 from midas.v1.charge_pb2 import Charge
 from midas.v1.payment_service_pb2 import (
     ChargeRequest,

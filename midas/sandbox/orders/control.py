@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
@@ -24,15 +24,35 @@ from google.protobuf.json_format import MessageToDict
 from midas.sandbox.errors import ControlError, Json
 
 if TYPE_CHECKING:
+    from midas.sandbox.orders.book import OrderBook
+    from midas.sandbox.orders.faults import OrderFaults
     from midas.sandbox.orders.order import Accepted
-    from midas.sandbox.orders.server import OrderServer
 
 PREFIX = "/_orders"
+
+
+class Controlled(Protocol):
+    """What the control API works on: a sample order service that can go down and come up."""
+
+    target: str
+    book: OrderBook
+    faults: OrderFaults
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it accepts calls."""
+
+    async def come_up(self) -> None:
+        """Accept calls, on the same port as before."""
+
+    async def go_down(self) -> None:
+        """Close the port and drop the calls under way."""
+
 
 Handler = Callable[[web.Request, Any], Awaitable[Json]]
 
 
-def application(server: OrderServer) -> web.Application:
+def application(server: Controlled) -> web.Application:
     """The control API of this server."""
     controls = _Controls(server)
     serving = web.Application()
@@ -81,7 +101,7 @@ def _json(content: Json, status: int = 200) -> web.Response:
 
 
 class _Controls:
-    def __init__(self, server: OrderServer) -> None:
+    def __init__(self, server: Controlled) -> None:
         self._server = server
 
     async def state(self, _: web.Request, __: Json) -> Json:

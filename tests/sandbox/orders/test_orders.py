@@ -16,7 +16,7 @@ from midas.sandbox.orders.server import OrderOptions, OrderServer
 from midas.v1 import charge_pb2
 from tests.sandbox.orders.told import METHODS, Caller, caller, told
 from webhook_gateway.calls import CallFailed, _details_of
-from webhook_gateway.deliveries import receiver_sequence
+from webhook_gateway.delivery import receiver_sequence
 
 
 @pytest.fixture

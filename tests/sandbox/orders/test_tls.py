@@ -16,8 +16,8 @@ from midas.sandbox.orders.server import OrderOptions, OrderServer
 from midas.sandbox.orders.tls import OrderTls
 from tests.rpc.certificates import Authority
 from tests.sandbox.orders.told import Caller
-from webhook_gateway import channels
-from webhook_gateway.config import Settings
+from webhook_gateway import grpc_channels
+from webhook_gateway.config.settings import Settings
 
 COMMAND = [sys.executable, "-m", "midas", "orders", "--port", "0", "--control-port", "0"]
 
@@ -60,7 +60,7 @@ async def told_by_gateway(target: str, files: Files, *, with_certificate: bool =
         tls_ca_path=files.ca,
         **own,  # type: ignore[arg-type]
     )
-    async with channels.open_order_service(settings) as channel:
+    async with grpc_channels.open_order_service(settings) as channel:
         return await Caller(channel).tell("PayOrderSuccess", "o-1", 1)
 
 

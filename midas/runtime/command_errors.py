@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from midas.streams import one_line_of_json
+from midas.runtime.streams import one_line_of_json
 
 
 class ExitStatus(IntEnum):

@@ -2,18 +2,18 @@
 
 import click
 
+from midas.cli.call_errors import Failed
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
-from midas.cli.trouble import Failed
-from midas.manual import manual
-from midas.trouble import Trouble
+from midas.runtime.command_errors import Trouble
+from midas.runtime.manual import manual
 
 
 class _WithSettings(Taught):
     """Its help lists every setting, from `midas.config` itself."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        from midas.config import Settings
+        from midas.config.settings import Settings
 
         with formatter.section("Settings, from the environment or the config server"):
             formatter.write_dl(manual(Settings))

@@ -5,16 +5,13 @@ Each sentence names the settings that it is about, says what to do, and repeats 
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from midas import config_rules
-from midas.target import is_target
-
-if TYPE_CHECKING:
-    from webhook_gateway.config import Settings
+from midas.runtime import setting_rules
+from midas.runtime.target import is_target
+from webhook_gateway.config.settings import Settings
 
 
-def mistakes(settings: "Settings") -> Iterator[str]:
+def mistakes(settings: Settings) -> Iterator[str]:
     """A sentence for everything that is wrong. Reads the files that are named."""
     yield from _addresses(settings)
     yield from _targets(settings)
@@ -22,9 +19,9 @@ def mistakes(settings: "Settings") -> Iterator[str]:
     yield from _tls(settings)
 
 
-def _addresses(settings: "Settings") -> Iterator[str]:
-    yield from config_rules.ip(settings.ip)
-    yield from config_rules.ip(settings.webhook_mip, "WEBHOOK_MIP")
+def _addresses(settings: Settings) -> Iterator[str]:
+    yield from setting_rules.ip(settings.ip)
+    yield from setting_rules.ip(settings.webhook_mip, "WEBHOOK_MIP")
     path = settings.webhook_path
     is_plain = path.isascii() and path.isprintable() and not set(path) & set("?#% ")
     if not path.startswith("/") or not is_plain or "//" in path:
@@ -33,7 +30,7 @@ def _addresses(settings: "Settings") -> Iterator[str]:
         yield "WEBHOOK_MPORT must not be the same as WEBHOOK_PORT"
 
 
-def _targets(settings: "Settings") -> Iterator[str]:
+def _targets(settings: Settings) -> Iterator[str]:
     if not settings.midas_target.strip():
         yield "MIDAS_TARGET is empty: say where Midas is, such as 127.0.0.1:6011"
     for name, target in (
@@ -44,22 +41,22 @@ def _targets(settings: "Settings") -> Iterator[str]:
             yield f"{name}: give host:port, [IPv6]:port, or another name of gRPC such as dns:///…"
 
 
-def _keys(settings: "Settings") -> Iterator[str]:
+def _keys(settings: Settings) -> Iterator[str]:
     paths = settings.pingpp_public_key_paths
     if not paths:
         yield (
             "PINGPP_PUBLIC_KEY_PATHS is not set: give the file with the Ping++ public key of the "
             "account, from Ping++'s dashboard"
         )
-    yield from config_rules.public_keys(paths)
+    yield from setting_rules.public_keys(paths)
     if max(Counter(path.stem for path in paths).values(), default=1) > 1:
         yield "PINGPP_PUBLIC_KEY_PATHS: two files have the same name; the log could not say which"
 
 
-def _tls(settings: "Settings") -> Iterator[str]:
-    yield from config_rules.tls_pair(settings.tls_cert_path, settings.tls_key_path)
+def _tls(settings: Settings) -> Iterator[str]:
+    yield from setting_rules.tls_pair(settings.tls_cert_path, settings.tls_key_path)
     if settings.tls_ca_path is not None:
-        yield from config_rules.authorities(settings.tls_ca_path, "TLS_CA_PATH")
+        yield from setting_rules.authorities(settings.tls_ca_path, "TLS_CA_PATH")
     elif settings.tls_cert_path is not None:
         yield "TLS_CERT_PATH needs TLS_CA_PATH: it says whom the certificate is shown"
     elif settings.env == "production" and not settings.tls_by_mesh:

@@ -5,25 +5,22 @@ of a secret, and not that of another setting either, into which a secret may hav
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from midas import config_rules
-from midas.config_server import is_this_machine
+from midas.config.settings import MigrationSettings, Settings
 from midas.errors import SettingsError
 from midas.rpc.callers import is_name, missing_kind
+from midas.runtime import setting_rules
+from midas.runtime.config_server import is_this_machine
 
-if TYPE_CHECKING:
-    from midas.config import MigrationSettings, Settings
-
-    Check = Callable[[Settings], Iterator[str]]
+Check = Callable[[Settings], Iterator[str]]
 
 
-def mistakes(settings: "Settings") -> Iterator[str]:
+def mistakes(settings: Settings) -> Iterator[str]:
     """A sentence for everything that is wrong. Reads the files that are named."""
     for each in _CHECKS:
         yield from each(settings)
@@ -32,7 +29,7 @@ def mistakes(settings: "Settings") -> Iterator[str]:
             yield from each(settings)
 
 
-def database_mistakes(settings: "MigrationSettings") -> Iterator[str]:
+def database_mistakes(settings: MigrationSettings) -> Iterator[str]:
     """The same for whom the other settings are of no concern."""
     if not settings.database_url.get_secret_value():
         yield (
@@ -45,11 +42,11 @@ def database_mistakes(settings: "MigrationSettings") -> Iterator[str]:
         yield from _database_in_the_clear(settings)
 
 
-def _ip(settings: "Settings") -> Iterator[str]:
-    yield from config_rules.ip(settings.ip)
+def _ip(settings: Settings) -> Iterator[str]:
+    yield from setting_rules.ip(settings.ip)
 
 
-def _account(settings: "Settings") -> Iterator[str]:
+def _account(settings: Settings) -> Iterator[str]:
     key, app = settings.pingpp_api_key.get_secret_value(), settings.pingpp_app_id
     if not key.strip():
         yield "PINGPP_API_KEY is not set: give Ping++'s secret key (sk_test_ or sk_live_)"
@@ -74,7 +71,7 @@ def _database(settings: "Settings | MigrationSettings") -> Iterator[str]:
         yield str(error)
 
 
-def _api_base(settings: "Settings") -> Iterator[str]:
+def _api_base(settings: Settings) -> Iterator[str]:
     base = settings.pingpp_api_base
     try:
         parts = urlsplit(base)
@@ -88,7 +85,7 @@ def _api_base(settings: "Settings") -> Iterator[str]:
         yield "PINGPP_API_BASE: use https:// for every host but the loopback address"
 
 
-def _private_key(settings: "Settings") -> Iterator[str]:
+def _private_key(settings: Settings) -> Iterator[str]:
     path, text = settings.pingpp_private_key_path, settings.pingpp_private_key.get_secret_value()
     if path is not None and text:
         yield "PINGPP_PRIVATE_KEY and PINGPP_PRIVATE_KEY_PATH are both set: keep one"
@@ -113,21 +110,21 @@ def _unusable(pem: str, name: str) -> Iterator[str]:
             yield f"{name}: Ping++ takes RSA keys only"
 
 
-def _public_keys(settings: "Settings") -> Iterator[str]:
-    yield from config_rules.public_keys(settings.pingpp_public_key_paths)
+def _public_keys(settings: Settings) -> Iterator[str]:
+    yield from setting_rules.public_keys(settings.pingpp_public_key_paths)
 
 
-def _tls(settings: "Settings") -> Iterator[str]:
+def _tls(settings: Settings) -> Iterator[str]:
     cert, ca = settings.tls_cert_path, settings.tls_client_ca_path
-    yield from config_rules.tls_pair(cert, settings.tls_key_path)
+    yield from setting_rules.tls_pair(cert, settings.tls_key_path)
     if ca is None:
         return
     if cert is None:
         yield "TLS_CLIENT_CA_PATH needs TLS_CERT_PATH and TLS_KEY_PATH as well"
-    yield from config_rules.authorities(ca, "TLS_CLIENT_CA_PATH")
+    yield from setting_rules.authorities(ca, "TLS_CLIENT_CA_PATH")
 
 
-def _callers(settings: "Settings") -> Iterator[str]:
+def _callers(settings: Settings) -> Iterator[str]:
     if settings.tls_callers and settings.tls_client_ca_path is None:
         yield "TLS_CALLERS needs TLS_CLIENT_CA_PATH: without it nobody's name is known"
     for name in settings.tls_callers:
@@ -154,14 +151,14 @@ def _callers(settings: "Settings") -> Iterator[str]:
 _KINDS = {"EMAIL": "an e-mail address", "IP": "an IP address", "URI": "a URI"}
 
 
-def _timeouts(settings: "Settings") -> Iterator[str]:
+def _timeouts(settings: Settings) -> Iterator[str]:
     if settings.psp_connect_timeout_s > settings.psp_total_timeout_s:
         yield "PSP_CONNECT_TIMEOUT_S must not be longer than PSP_TOTAL_TIMEOUT_S"
     if settings.settle_window_s < settings.psp_total_timeout_s:
         yield "SETTLE_WINDOW_S must not be shorter than PSP_TOTAL_TIMEOUT_S"
 
 
-def _psp_in_production(settings: "Settings") -> Iterator[str]:
+def _psp_in_production(settings: Settings) -> Iterator[str]:
     if settings.pingpp_api_key.get_secret_value().startswith("sk_test_"):
         yield "PINGPP_API_KEY is a test key: production needs one with sk_live_"
     if settings.pingpp_private_key_path is None and not settings.pingpp_private_key:
@@ -175,7 +172,7 @@ def _psp_in_production(settings: "Settings") -> Iterator[str]:
         yield "PINGPP_API_BASE begins with http://: production sends a live key over https:// only"
 
 
-def _tls_in_production(settings: "Settings") -> Iterator[str]:
+def _tls_in_production(settings: Settings) -> Iterator[str]:
     if settings.tls_by_mesh:
         return
     if settings.tls_cert_path is None:
@@ -190,7 +187,7 @@ def _tls_in_production(settings: "Settings") -> Iterator[str]:
         )
 
 
-def _database_in_production(settings: "Settings") -> Iterator[str]:
+def _database_in_production(settings: Settings) -> Iterator[str]:
     is_sqlite = settings.database_url.get_secret_value().startswith("sqlite")
     if is_sqlite and settings.workers > 1:
         yield "DATABASE_URL: SQLite serves one worker only; use PostgreSQL, or WORKERS=1"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from midas.cli.call_errors import not_started
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json, warn_of_secret
-from midas.cli.trouble import not_started
 
 if TYPE_CHECKING:
     from midas.sandbox.http import SandboxServer

@@ -17,8 +17,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from midas.errors import SettingsError
-from midas.process import OpenFiles
-from midas.public_key import SETTING, read_public_key
+from midas.runtime.process import OpenFiles
+from midas.runtime.public_key import SETTING, read_public_key
 
 
 def read(path: Path, name: str, which: str = "the file") -> bytes:

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from midas import config_server
 from midas.errors import SettingsError
+from midas.runtime import config_server
 
 Env = Literal["development", "test", "production"]
 Check = Callable[[Any], Iterable[str]]

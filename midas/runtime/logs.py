@@ -251,7 +251,7 @@ def _timestamp(created: float) -> str:
 
 
 _OURS = ("midas", "webhook_gateway")
-_HOME = PurePath(__file__).parent.parent
+_HOME = PurePath(__file__).parents[2]
 """The folder that our packages lie in: a checkout of any name, or that of all libraries."""
 
 

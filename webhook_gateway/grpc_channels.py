@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import grpc
 from grpc import aio
 
-from midas.config_rules import read
+from midas.runtime.setting_rules import read
 from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
-from webhook_gateway.config import Settings
+from webhook_gateway.config.settings import Settings
 
 
 def open_midas(settings: Settings) -> aio.Channel:

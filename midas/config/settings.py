@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from midas import config_checks, config_rules, config_sources, limits
-from midas.config_sources import Env, Found, Sourced
+from midas import limits
+from midas.runtime import setting_rules
+from midas.runtime.config_sources import Env, Sourced
 
 PSP_API_BASE = "https://api.pingxx.com"
 
@@ -203,7 +204,7 @@ class Settings(Sourced):
 
 
 def _text(path: Path, name: str) -> str:
-    return config_rules.read(path, name).decode(errors="replace")
+    return setting_rules.read(path, name).decode(errors="replace")
 
 
 class MigrationSettings(Sourced):
@@ -211,31 +212,3 @@ class MigrationSettings(Sourced):
 
     database_url: SecretStr = SecretStr("")
     database_tls_by_network: bool = False
-
-
-def read() -> Found:
-    """The settings of this process, and a sentence for every mistake that they show.
-
-    `midas.start.prepare` finds what only the world shows, too. Raises nothing.
-    """
-    return config_sources.read(Settings, config_checks.mistakes)
-
-
-def load() -> Settings:
-    """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    settings: Settings = read().checked()
-    return settings
-
-
-def database_url(instead: str | None = None) -> str:
-    """The DATABASE_URL of this process, for whom the other settings are of no concern.
-
-    What is given `instead` has to hold the same, by the ENV of this process.
-
-    Without a default: a database that was forgotten must not pass for one that is migrated. Raises
-    SettingsError.
-    """
-    given = {} if instead is None else {"database_url": instead}
-    found = config_sources.read(MigrationSettings, config_checks.database_mistakes, given)
-    url: str = found.checked().database_url.get_secret_value()
-    return url

@@ -18,16 +18,16 @@ from typing import Any, TypeVar
 from midas import limits
 from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
 from midas.errors import MidasError, Overloaded, PspUnavailable
-from midas.flows import charge as charge_flow
+from midas.flows import create_charge as charge_flow
+from midas.flows import create_refund as refund_flow
 from midas.flows import query as query_flow
-from midas.flows import refund as refund_flow
-from midas.flows.charge import ChargeResult
+from midas.flows.create_charge import ChargeResult
+from midas.flows.create_refund import RefundResult
 from midas.flows.deadline import Deadline, within
 from midas.flows.listing import SharedLooks
 from midas.flows.lost import put_back
 from midas.flows.not_sent import say_not_sent
 from midas.flows.observe import Ports, load_again
-from midas.flows.refund import RefundResult
 from midas.flows.resolve import resolve_order
 from midas.flows.run import Run
 from midas.flows.terms import RefundTerms

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import click
 
+from midas.cli.call_errors import Failed, refused_settings
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json, warn_of_secret
-from midas.cli.trouble import Failed, refused_settings
 from midas.errors import SettingsError
 
 _PASSWORD = re.compile(r"://[^/@]*:[^@]+@|[?&]password=")
@@ -59,7 +59,8 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
       CONFIG_URL=http://config:8888 ENV=production midas migrate
       midas migrate --database sqlite:///midas.sqlite3 --json
     """
-    from midas import config, storage
+    from midas import storage
+    from midas.config import loading as config
 
     if database is not None and _PASSWORD.search(database):
         warn_of_secret("the password in --database", "DATABASE_URL")

@@ -11,7 +11,7 @@ from midas.cli.fields import Amount, pairs
 from midas.cli.help import Taught
 from midas.cli.options import json_option, metadata_option
 from midas.cli.wire import Wire, wire_options
-from midas.trouble import ExitStatus, Trouble
+from midas.runtime.command_errors import ExitStatus, Trouble
 from midas.v1 import refund_pb2
 from midas.v1.payment_service_pb2 import RefundRequest
 from midas.v1.refund_pb2 import FundingSource, Refund

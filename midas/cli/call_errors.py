@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import click
 
-from midas import trouble as troubles
 from midas.errors import SettingsError
-from midas.trouble import Trouble, not_tried
+from midas.runtime import command_errors as troubles
+from midas.runtime.command_errors import Trouble, not_tried
 
 
 class Failed(click.ClickException):

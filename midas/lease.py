@@ -3,8 +3,8 @@
 from datetime import datetime
 from enum import StrEnum
 
+from midas.immutable import record
 from midas.payment import Notification, Order
-from midas.records import record
 
 
 class DeliveryOutcome(StrEnum):

@@ -51,9 +51,9 @@ from midas.flows.observe import (
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
 from midas.flows.unknown import lease_end, refused, time_to_post, wait_while_in_flight
+from midas.immutable import record
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyTaken, NotDone, Refusal, Unknown, Verdict
-from midas.records import record
 
 ROUNDS = 8
 """How often one call looks at the order anew before it gives up; each round ends one obstacle."""

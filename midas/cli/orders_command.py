@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from midas.cli.call_errors import Failed, not_started, tell
 from midas.cli.help import Taught
 from midas.cli.options import json_option, say_json
-from midas.cli.trouble import Failed, not_started, tell
-from midas.trouble import ExitStatus, Trouble, as_data
+from midas.runtime.command_errors import ExitStatus, Trouble, as_data
 
 if TYPE_CHECKING:
     from midas.sandbox.orders.server import OrderOptions, OrderServer

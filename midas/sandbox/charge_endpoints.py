@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from midas.sandbox.books import Books
-from midas.sandbox.channels import CHANNELS, DAY_S
+from midas.sandbox.channel_table import CHANNELS, DAY_S
 from midas.sandbox.credentials import BEIJING
 from midas.sandbox.declines import DECLINED, DECLINED_MSG, DeclinePlan
 from midas.sandbox.errors import (

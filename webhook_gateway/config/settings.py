@@ -1,8 +1,8 @@
 """The settings of the gateway: environment first, then the config server, then the defaults.
 
 The text under each setting of `Settings` is the manual. What is not said here is said in
-`midas.config_sources`, the only module that reads the environment. No setting holds a secret of
-Ping++ or the address of a database.
+`midas.runtime.config_sources`, the only module that reads the environment. No setting holds a
+secret of Ping++ or the address of a database.
 """
 
 from datetime import timedelta
@@ -11,9 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from midas import config_sources
-from midas.config_sources import Env, Found, Sourced
-from webhook_gateway import config_checks
+from midas.runtime.config_sources import Env, Sourced
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -134,17 +132,3 @@ class Settings(Sourced):
     @classmethod
     def _maybe_unset(cls, value: object) -> object:
         return None if value == "" else value
-
-
-def read() -> Found:
-    """The settings of this process, and a sentence for every mistake that they show.
-
-    `webhook_gateway.start.prepare` finds what only the world shows, too. Raises nothing.
-    """
-    return config_sources.read(Settings, config_checks.mistakes)
-
-
-def load() -> Settings:
-    """The settings of this process. Raises SettingsError with a sentence for every mistake."""
-    settings: Settings = read().checked()
-    return settings

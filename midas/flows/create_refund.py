@@ -30,9 +30,9 @@ from midas.flows.observe import Ports, change, charge_told, failed_read, see_cha
 from midas.flows.resolve_refund import Posted, find_out, submit_refund
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
 from midas.flows.unknown import wait_while_in_flight
+from midas.immutable import record
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown
-from midas.records import record
 from midas.refund import Refund, RefundState
 
 

@@ -31,10 +31,10 @@ from midas.errors import (
 )
 from midas.event import EventRecord, EventStanding, PspEvent, UnreadableEvent, said_in_event
 from midas.flows.observe import EVENT_ID, Ports, change, charge_told, see_charge
+from midas.immutable import changed
 from midas.out_trade_no import made_at
 from midas.payment import Draft, Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal
-from midas.records import changed
 
 logger = logging.getLogger("midas.flows")
 

@@ -1,0 +1,1 @@
+"""How a process of Midas runs, logs and reads its settings. Nothing here knows of payments."""
