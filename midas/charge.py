@@ -1,4 +1,4 @@
-"""The charge and its state machine. Pure: `(charge, what Ping++ says) → Outcome`.
+"""The charge and its state machine. Pure: `(charge, observation) → ChargeOutcome`.
 
     SUBMITTING → PENDING → SUCCEEDED → REVERSED
         │           ├──→ CLOSED ──(late money)──▶ SUCCEEDED
@@ -14,12 +14,12 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
-from midas.immutable import changed, record
+from midas.immutable import record, replace
 from midas.refund import RefundFacts
 
 
 class ChargeState(StrEnum):
-    """Where a charge stands; `protos/midas/v1/charge.proto` tells what each promises."""
+    """Where a charge stands; `protos/midas/v1/charge.proto` has what each promises."""
 
     SUBMITTING = "SUBMITTING"
     PENDING = "PENDING"
@@ -40,8 +40,8 @@ class ObservedBy(StrEnum):
     RECONCILE = "RECONCILE"
 
 
-class ChargeSaid(StrEnum):
-    """What Ping++'s answer comes to (the table of pingpp.md section 2)."""
+class ChargeReport(StrEnum):
+    """What Ping++ reports of a charge (the table of pingpp.md section 2)."""
 
     WAITING = "WAITING"  # unpaid, and the payer's time is not over
     LAPSED = "LAPSED"  # unpaid, and Ping++ was asked after the expiry and its grace
@@ -92,7 +92,7 @@ def _in_ipv4(address: str) -> str:
 
 @record(frozen=True, slots=True)
 class ChargeFacts:
-    """A charge object as Ping++ tells it (pingpp.md section 2), read but not judged."""
+    """A charge object of Ping++ (pingpp.md section 2), read but not judged."""
 
     charge_id: str
     out_trade_no: str
@@ -212,7 +212,7 @@ class Charge:
 class ChargeObservation:
     """Something learnt about one charge, however it reached us."""
 
-    said: ChargeSaid
+    report: ChargeReport
     by: ObservedBy
     at: datetime
     facts: ChargeFacts | None = None
@@ -223,7 +223,7 @@ class ChargeObservation:
 
 
 class ChargeNotice(StrEnum):
-    """What the order service is to be told."""
+    """What the order service is notified of."""
 
     SUCCESS = "PAY_ORDER_SUCCESS"
     CLOSED = "PAY_ORDER_CLOSED"
@@ -239,7 +239,7 @@ class ChargeOutcome:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-NOT_TOLD = "Ping++ has not told for a day how this ended"
+OUTCOME_STAYS_UNKNOWN = "Ping++ has not told for a day how this ended"
 """Why a person is called for a charge or refund whose outcome stays unknown."""
 
 
@@ -249,20 +249,20 @@ class SecondClocks:
 
     psp: datetime | None = None
     """Ping++'s own clock, where it is known."""
-    awake: timedelta | None = None
+    uptime: timedelta | None = None
     """How long this process has run, by a clock that never steps. None: it is not asked."""
 
 
-Beside = Callable[[], SecondClocks]
+ReadSecondClocks = Callable[[], SecondClocks]
 """Reads the second clocks, where they decide something: most charges are far from their end."""
 
 
-def is_over(
+def is_expired(
     facts: ChargeFacts,
     at: datetime,
     asked_since: datetime,
     grace: timedelta,
-    beside: Beside = SecondClocks,
+    second_clocks: ReadSecondClocks = SecondClocks,
 ) -> bool:
     """Whether the payer's time is over, and the grace after it. `at` is when Ping++ was asked.
 
@@ -276,59 +276,59 @@ def is_over(
     lasts = facts.expires_at - facts.created_at
     if at < max(facts.expires_at, asked_since + lasts) + grace:
         return False
-    clocks = beside()
+    clocks = second_clocks()
     if clocks.psp is not None:
         return clocks.psp >= facts.expires_at + grace
-    return clocks.awake is None or clocks.awake >= lasts + grace
+    return clocks.uptime is None or clocks.uptime >= lasts + grace
 
 
-def said_by(
+def report_of(
     facts: ChargeFacts,
     at: datetime,
     asked_since: datetime,
     grace: timedelta,
-    beside: Beside = SecondClocks,
-) -> ChargeSaid:
-    """Read Ping++'s flags (pingpp.md section 2). `is_over` says when one has lapsed."""
+    second_clocks: ReadSecondClocks = SecondClocks,
+) -> ChargeReport:
+    """Read Ping++'s flags (pingpp.md section 2). `is_expired` decides when one has lapsed."""
     if facts.paid:
-        return ChargeSaid.PAID_THEN_REVERSED if facts.reversed else ChargeSaid.PAID
+        return ChargeReport.PAID_THEN_REVERSED if facts.reversed else ChargeReport.PAID
     if facts.reversed:
-        return ChargeSaid.REVERSED
+        return ChargeReport.REVERSED
     if facts.failure_code:
-        return ChargeSaid.PAYMENT_FAILED
-    over = is_over(facts, at, asked_since, grace, beside)
-    return ChargeSaid.LAPSED if over else ChargeSaid.WAITING
+        return ChargeReport.PAYMENT_FAILED
+    expired = is_expired(facts, at, asked_since, grace, second_clocks)
+    return ChargeReport.LAPSED if expired else ChargeReport.WAITING
 
 
 def observe(
-    charge: Charge, seen: ChargeObservation, *, order_paid: bool, booked: bool = False
+    charge: Charge, observation: ChargeObservation, *, order_paid: bool, booked: bool = False
 ) -> ChargeOutcome:
-    """Move the charge forward by what was seen, or leave it as it is and say why.
+    """Move the charge forward by an observation, or leave it as it is, with the reason.
 
     `order_paid`: another charge of the order holds the order's money already. `booked`: Ping++'s
     charge is another row's already. Such an observation, and one that does not match what was
     asked, is quarantined: the state stays and a person is called.
     """
-    facts = seen.facts
-    charge = _without_settled_reversal(charge, seen)
+    facts = observation.facts
+    charge = _without_settled_reversal(charge, observation)
     if facts is not None and (wrong := mismatches(charge, facts)):
         reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
-        return _quarantined(charge, seen, facts, wrong, reason)
+        return _quarantined(charge, observation, facts, wrong, reason)
     if facts is not None and booked:
         reason = f"Ping++ answered with the charge {facts.charge_id}, which is booked already"
-        return _quarantined(charge, seen, facts, ("charge_id",), reason)
-    if facts is not None and seen.by is not ObservedBy.WEBHOOK:
-        charge = _there_after_all(charge)
-    if charge.is_being_reversed and seen.said in _UNDONE_BY_A_REVERSAL:
-        detail = {"said": seen.said.value, "code": charge.failure_code}
+        return _quarantined(charge, observation, facts, ("charge_id",), reason)
+    if facts is not None and observation.by is not ObservedBy.WEBHOOK:
+        charge = _no_longer_missed(charge)
+    if charge.is_being_reversed and observation.report in _UNDONE_BY_A_REVERSAL:
+        detail = {"said": observation.report.value, "code": charge.failure_code}
         return ChargeOutcome(charge, "charge_is_being_reversed", detail=detail)
-    target = TRANSITIONS[charge.state].get(seen.said)
-    if target is None or (seen.said is ChargeSaid.WAITING and _stays_declined(charge)):
-        return _unchanged(charge, seen)
-    return _moved(charge, seen, target, order_paid=order_paid)
+    target = TRANSITIONS[charge.state].get(observation.report)
+    if target is None or (observation.report is ChargeReport.WAITING and _stays_declined(charge)):
+        return _unchanged(charge, observation)
+    return _moved(charge, observation, target, order_paid=order_paid)
 
 
-_UNDONE_BY_A_REVERSAL = (ChargeSaid.PAID, ChargeSaid.LAPSED, ChargeSaid.PAYMENT_FAILED)
+_UNDONE_BY_A_REVERSAL = (ChargeReport.PAID, ChargeReport.LAPSED, ChargeReport.PAYMENT_FAILED)
 """A payer may come after the last two, and a reversal that arrives then takes his payment back."""
 
 
@@ -337,16 +337,18 @@ def _stays_declined(charge: Charge) -> bool:
     return charge.is_declined and (charge.is_withdrawn or bool(charge.operator_reason))
 
 
-def _without_settled_reversal(charge: Charge, seen: ChargeObservation) -> Charge:
+def _without_settled_reversal(charge: Charge, observation: ChargeObservation) -> Charge:
     """What no reversal can change any more counts as on any other charge."""
-    settled = seen.settled_before is not None and charge.updated_at <= seen.settled_before
-    return changed(charge, answer=WITHDRAWN) if settled and charge.is_being_reversed else charge
+    settled = (
+        observation.settled_before is not None and charge.updated_at <= observation.settled_before
+    )
+    return replace(charge, answer=WITHDRAWN) if settled and charge.is_being_reversed else charge
 
 
 _S = ChargeState
-_A = ChargeSaid
+_A = ChargeReport
 
-TRANSITIONS: Mapping[ChargeState, Mapping[ChargeSaid, ChargeState]] = {
+TRANSITIONS: Mapping[ChargeState, Mapping[ChargeReport, ChargeState]] = {
     _S.SUBMITTING: {
         _A.WAITING: _S.PENDING,
         _A.LAPSED: _S.CLOSED,
@@ -371,7 +373,7 @@ TRANSITIONS: Mapping[ChargeState, Mapping[ChargeSaid, ChargeState]] = {
 }
 """Every move there is. A pair that is not here changes no state."""
 
-CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeSaid]] = frozenset(
+CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeReport]] = frozenset(
     {
         (_S.PENDING, _A.ABSENT),
         (_S.PENDING, _A.REFUSED),
@@ -395,7 +397,7 @@ def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
         ("livemode", charge.livemode, facts.livemode),
         ("charge_id", charge.charge_id or facts.charge_id, facts.charge_id),
     )
-    return tuple([name for name, asked, told in pairs if asked != told])
+    return tuple([name for name, wanted, reported in pairs if wanted != reported])
 
 
 def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None:
@@ -407,7 +409,7 @@ def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None
         return None
     if mismatches(charge, facts) != ("charge_id",):
         return None
-    return changed(
+    return replace(
         charge,
         out_trade_no=facts.charge_id,
         charge_id=facts.charge_id,
@@ -428,7 +430,7 @@ def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None
 
 
 def of_another_account(charge: Charge, facts: ChargeFacts) -> bool:
-    """Whether an answer about a charge_id of ours tells of another app or mode, and of no more.
+    """Whether an answer about a charge_id of ours differs in the app or mode, and in nothing else.
 
     That is not a payment which differs from what was asked, but a key that is not the right one: it
     says nothing of the charge.
@@ -437,12 +439,12 @@ def of_another_account(charge: Charge, facts: ChargeFacts) -> bool:
     return bool(wrong) and set(wrong) <= {"app", "livemode"} and charge.charge_id is not None
 
 
-def _there_after_all(charge: Charge) -> Charge:
-    """What Ping++ shows is not missing, whatever it said before."""
+def _no_longer_missed(charge: Charge) -> Charge:
+    """What Ping++ shows is not missing, also if it did not show it before."""
     reason = _without_missed(charge.operator_reason)
     if charge.absent_since is None and reason == charge.operator_reason:
         return charge
-    return changed(charge, absent_since=None, operator_reason=reason)
+    return replace(charge, absent_since=None, operator_reason=reason)
 
 
 def _without_missed(reason: str) -> str:
@@ -453,17 +455,17 @@ def _without_missed(reason: str) -> str:
 
 AND = "; "
 """Between the reasons for which a person was called."""
-_MISSED = f"Ping++ said {ChargeSaid.ABSENT} of "
+_MISSED = f"Ping++ said {ChargeReport.ABSENT} of "
 
 
 def _quarantined(
     charge: Charge,
-    seen: ChargeObservation,
+    observation: ChargeObservation,
     facts: ChargeFacts,
     wrong: tuple[str, ...],
     reason: str,
 ) -> ChargeOutcome:
-    told = {
+    detail = {
         "fields": list(wrong),
         "charge_id": facts.charge_id,
         "out_trade_no": facts.out_trade_no,
@@ -471,79 +473,76 @@ def _quarantined(
         "currency": facts.currency,
         "app": facts.app_id,
         "livemode": facts.livemode,
-        "said": seen.said.value,
+        "said": observation.report.value,
     }
-    raised = _raised(charge, reason, seen.at, due_at=None)
-    return ChargeOutcome(raised, "charge_quarantined", detail=told)
+    raised = _raised(charge, reason, observation.at, due_at=None)
+    return ChargeOutcome(raised, "charge_quarantined", detail=detail)
 
 
 def _raised(charge: Charge, reason: str, at: datetime, **fields: Any) -> Charge:
     """With this for a person to look at; the very same if it is so already."""
-    raised = changed(charge, operator_reason=reason, **fields)
-    return raised if raised is charge else changed(raised, updated_at=at)
+    raised = replace(charge, operator_reason=reason, **fields)
+    return raised if raised is charge else replace(raised, updated_at=at)
 
 
-def _unchanged(charge: Charge, seen: ChargeObservation) -> ChargeOutcome:
-    detail = {"said": seen.said.value, "code": seen.code}
-    if seen.said is ChargeSaid.NO_ANSWER:
+def _unchanged(charge: Charge, observation: ChargeObservation) -> ChargeOutcome:
+    detail = {"said": observation.report.value, "code": observation.code}
+    if observation.report is ChargeReport.NO_ANSWER:
         return ChargeOutcome(charge, "charge_outcome_unknown", detail=detail)
     undecided = charge.state is ChargeState.SUBMITTING and not charge.is_declined
-    if seen.said is ChargeSaid.DECLINED and undecided:
-        code = seen.code or seen.said.value.lower()
-        why = {"failure_code": code, "failure_message": seen.message}
-        declined = changed(charge, **why, updated_at=seen.at)
+    if observation.report is ChargeReport.DECLINED and undecided:
+        code = observation.code or observation.report.value.lower()
+        why = {"failure_code": code, "failure_message": observation.message}
+        declined = replace(charge, **why, updated_at=observation.at)
         return ChargeOutcome(declined, "charge_declined", detail=detail)
-    stale = seen.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
-    if (charge.state, seen.said) in CONTRADICTIONS and not stale:
-        reason = f"Ping++ said {seen.said} of a charge that is {charge.state}"
-        raised = _raised(charge, reason, seen.at, due_at=None)
+    stale = observation.by is ObservedBy.WEBHOOK  # it may have been overtaken by a newer one (W4)
+    if (charge.state, observation.report) in CONTRADICTIONS and not stale:
+        reason = f"Ping++ said {observation.report} of a charge that is {charge.state}"
+        raised = _raised(charge, reason, observation.at, due_at=None)
         return ChargeOutcome(raised, "charge_contradicted", detail=detail)
-    if seen.said is ChargeSaid.WAITING and charge.state is ChargeState.PENDING:
-        return ChargeOutcome(_with_facts(charge, seen), "charge_still_pending", detail=detail)
+    if observation.report is ChargeReport.WAITING and charge.state is ChargeState.PENDING:
+        completed = replace(charge, **_fields_from(charge, observation.facts))
+        return ChargeOutcome(completed, "charge_still_pending", detail=detail)
     return ChargeOutcome(charge, "charge_observation_stale", detail=detail)
 
 
 def _moved(
-    charge: Charge, seen: ChargeObservation, target: ChargeState, *, order_paid: bool
+    charge: Charge, observation: ChargeObservation, target: ChargeState, *, order_paid: bool
 ) -> ChargeOutcome:
     late = target is ChargeState.SUCCEEDED and charge.state in (
         ChargeState.CLOSED,
         ChargeState.FAILED,
     )
-    told = {
-        **_told(charge, seen),
+    fields = {
+        **_fields_from(charge, observation.facts),
         "state": target,
-        "observed_by": seen.by,
-        "updated_at": seen.at,
+        "observed_by": observation.by,
+        "updated_at": observation.at,
         "late": charge.late or late,
         "duplicate_payment": target is ChargeState.SUCCEEDED and order_paid,
         "looks": 0,
         "absent_since": None,
     }
     reason = charge.operator_reason
-    told["operator_reason"] = "" if reason == NOT_TOLD else _without_missed(reason)
+    fields["operator_reason"] = "" if reason == OUTCOME_STAYS_UNKNOWN else _without_missed(reason)
     if target is not ChargeState.PENDING:
-        told |= {"answer": None, "due_at": None}
+        fields |= {"answer": None, "due_at": None}
     if target is ChargeState.FAILED:
-        said = seen.said.value.lower()
-        told["failure_code"] = seen.code or told.get("failure_code") or charge.failure_code or said
-        told["failure_message"] = seen.message or told.get(
-            "failure_message", charge.failure_message
-        )
+        code = observation.code or fields.get("failure_code") or charge.failure_code
+        fields["failure_code"] = code or observation.report.value.lower()
+        message = fields.get("failure_message", charge.failure_message)
+        fields["failure_message"] = observation.message or message
     if target is ChargeState.SUCCEEDED:
-        told |= {"failure_code": "", "failure_message": ""}
-    moved = changed(charge, **told)
-    detail = {"said": seen.said.value, "code": moved.failure_code}
-    return ChargeOutcome(moved, f"charge_{target.lower()}", _notice(charge, moved, seen), detail)
+        fields |= {"failure_code": "", "failure_message": ""}
+    moved = replace(charge, **fields)
+    detail = {"said": observation.report.value, "code": moved.failure_code}
+    return ChargeOutcome(
+        moved, f"charge_{target.lower()}", _notice(charge, moved, observation), detail
+    )
 
 
-def _with_facts(charge: Charge, seen: ChargeObservation) -> Charge:
-    return changed(charge, **_told(charge, seen))
-
-
-def _told(charge: Charge, seen: ChargeObservation) -> dict[str, Any]:
-    """The fields that Ping++'s word fills in; what it is silent about stays."""
-    facts = seen.facts
+def _fields_from(charge: Charge, facts: ChargeFacts | None) -> dict[str, Any]:
+    """The fields of a charge that Ping++'s object fills in; what the object leaves out stays."""
     if facts is None:
         return {}
     return {
@@ -563,18 +562,18 @@ def _answer(charge: Charge, facts: ChargeFacts) -> str | None:
     return charge.answer
 
 
-def told_of(charge: Charge) -> ChargeNotice | None:
-    """What the order service was told of a charge that stands so, as far as that shows."""
+def notice_for(charge: Charge) -> ChargeNotice | None:
+    """What the order service was notified of about a charge that stands so, as far as it shows."""
     if charge.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
     closed = charge.state is ChargeState.CLOSED and not charge.superseded
     return ChargeNotice.CLOSED if closed or charge.state is ChargeState.REVERSED else None
 
 
-def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNotice | None:
-    """Money that came is always told, and so is that it went back.
+def _notice(before: Charge, after: Charge, observation: ChargeObservation) -> ChargeNotice | None:
+    """Money that came is always announced, and so is that it went back.
 
-    An end without money is told unless the caller knows it already or has asked for it.
+    An end without money is announced unless the caller knows it already or has asked for it.
     """
     if after.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
@@ -582,7 +581,6 @@ def _notice(before: Charge, after: Charge, seen: ChargeObservation) -> ChargeNot
         return ChargeNotice.CLOSED if after.state is ChargeState.REVERSED else None
     if after.state is ChargeState.PENDING:
         return None
-    told_before = before.state in (ChargeState.CLOSED, ChargeState.FAILED)
-    over = after.state in (ChargeState.FAILED, ChargeState.CLOSED)
-    in_the_answer = seen.by is ObservedBy.CREATE and over
-    return None if told_before or in_the_answer else ChargeNotice.CLOSED
+    ends = (ChargeState.FAILED, ChargeState.CLOSED)
+    in_the_answer = observation.by is ObservedBy.CREATE and after.state in ends
+    return None if before.state in ends or in_the_answer else ChargeNotice.CLOSED

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from midas.charge import ChargeFacts, ChargeSaid, said_by
+from midas.charge import ChargeFacts, ChargeReport, report_of
 from midas.immutable import record
 from midas.refund import RefundFacts
 
@@ -66,11 +66,11 @@ class EventRecord:
     """When to try again, by the database's clock. None: never."""
 
 
-def said_in_event(facts: ChargeFacts) -> ChargeSaid:
+def report_in_event(facts: ChargeFacts) -> ChargeReport:
     """What a charge inside an event comes to.
 
     An event is a picture of some earlier moment, so that one without money says only that the
     charge was waiting then: that it has lapsed must be asked for (I5).
     """
-    said = said_by(facts, facts.created_at, facts.created_at, timedelta(0))
-    return ChargeSaid.WAITING if said is ChargeSaid.LAPSED else said
+    said = report_of(facts, facts.created_at, facts.created_at, timedelta(0))
+    return ChargeReport.WAITING if said is ChargeReport.LAPSED else said

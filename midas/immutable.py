@@ -1,9 +1,9 @@
-"""How charges, refunds, events and what is told of them are declared, and changed copies made."""
+"""How charges, refunds, events and notifications are declared, and changed copies of them made."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["changed", "record"]
+__all__ = ["record", "replace"]
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as record
@@ -21,7 +21,7 @@ else:
 _Record = TypeVar("_Record")
 
 
-def changed(record: _Record, **fields: Any) -> _Record:
+def replace(record: _Record, **fields: Any) -> _Record:
     """A copy with these fields, or the very same record if it has them already.
 
     So whoever wants to know whether anything changed asks with `is`. Does what

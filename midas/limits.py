@@ -95,7 +95,7 @@ a random number of the same form it is within it once in fifty thousand times.""
 REFUND_AGE_MAX = timedelta(days=400)
 """The same for a refund, which says only when it was made itself: the longest time after the charge
 at which a channel still refunds is a year (pingpp.md section 3)."""
-UNKNOWN_ORDERS_TOLD = timedelta(hours=1)
+UNKNOWN_ORDERS_LOGGED = timedelta(hours=1)
 """How often the log says how many events of unknown orders came."""
 LEASE_DEFAULT = 32
 LEASE_MAX = 256

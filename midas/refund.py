@@ -1,4 +1,4 @@
-"""The refund and its state machine. Pure: `(refund, what Ping++ says) → Outcome`.
+"""The refund and its state machine. Pure: `(refund, observation) → RefundOutcome`.
 
     SUBMITTING → PENDING → SUCCEEDED
         │           └──→ FAILED ──(late)──▶ SUCCEEDED
@@ -13,14 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from midas.immutable import changed, record
+from midas.immutable import record, replace
 
 REFUND_NO_KEY = "refund_no"
 """Where in the metadata of a refund at Ping++ our own key travels."""
 
 
 class RefundState(StrEnum):
-    """Where a refund stands; `protos/midas/v1/refund.proto` tells what each promises."""
+    """Where a refund stands; `protos/midas/v1/refund.proto` has what each promises."""
 
     SUBMITTING = "SUBMITTING"
     PENDING = "PENDING"
@@ -35,8 +35,8 @@ class FundingSource(StrEnum):
     RECHARGE_FUNDS = "recharge_funds"
 
 
-class RefundSaid(StrEnum):
-    """What Ping++'s answer comes to (pingpp.md section 3)."""
+class RefundReport(StrEnum):
+    """What Ping++ reports of a refund (pingpp.md section 3)."""
 
     WORKING = "WORKING"  # status pending
     DONE = "DONE"  # status succeeded
@@ -49,12 +49,12 @@ class RefundSaid(StrEnum):
 
 @record(frozen=True, slots=True)
 class RefundFacts:
-    """A refund object as Ping++ tells it (pingpp.md section 3), read but not judged."""
+    """A refund object of Ping++ (pingpp.md section 3), read but not judged."""
 
     refund_id: str
     charge_id: str
     amount: int
-    said: RefundSaid
+    report: RefundReport
     created_at: datetime
     refund_no: str = ""
     """Our key, from its metadata; empty for a refund made elsewhere."""
@@ -115,7 +115,7 @@ class Refund:
 class RefundObservation:
     """Something learnt about one refund, however it reached us."""
 
-    said: RefundSaid
+    report: RefundReport
     by: str
     at: datetime
     facts: RefundFacts | None = None
@@ -124,7 +124,7 @@ class RefundObservation:
 
 
 class RefundNotice(StrEnum):
-    """What the order service is to be told."""
+    """What the order service is notified of."""
 
     SUCCESS = "REFUND_SUCCESS"
     FAILED = "REFUND_FAILED"
@@ -140,31 +140,33 @@ class RefundOutcome:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-def observe(refund: Refund, seen: RefundObservation, *, booked: bool = False) -> RefundOutcome:
-    """Move the refund forward by what was seen, or leave it as it is and say why.
+def observe(
+    refund: Refund, observation: RefundObservation, *, booked: bool = False
+) -> RefundOutcome:
+    """Move the refund forward by an observation, or leave it as it is, with the reason.
 
     `booked`: Ping++'s refund is another row's already. Such an observation, and one that does not
     match what was asked, is quarantined: the state stays and a person is called.
     """
-    facts = seen.facts
+    facts = observation.facts
     if facts is not None and (wrong := mismatches(refund, facts)):
         reason = f"Ping++ told of another {', '.join(wrong)} than was asked for"
-        return _quarantined(refund, seen, facts, wrong, reason)
+        return _quarantined(refund, observation, facts, wrong, reason)
     if facts is not None and booked:
         reason = f"Ping++ answered with the refund {facts.refund_id}, which is booked already"
-        return _quarantined(refund, seen, facts, ("refund_id",), reason)
-    if facts is not None and seen.by != OVERTAKEN:
-        refund = _there_after_all(refund)
-    target = TRANSITIONS[refund.state].get(seen.said)
+        return _quarantined(refund, observation, facts, ("refund_id",), reason)
+    if facts is not None and observation.by != OVERTAKEN:
+        refund = _no_longer_missed(refund)
+    target = TRANSITIONS[refund.state].get(observation.report)
     if target is None:
-        return _unchanged(refund, seen)
-    return _moved(refund, seen, target)
+        return _unchanged(refund, observation)
+    return _moved(refund, observation, target)
 
 
 _S = RefundState
-_A = RefundSaid
+_A = RefundReport
 
-TRANSITIONS: Mapping[RefundState, Mapping[RefundSaid, RefundState]] = {
+TRANSITIONS: Mapping[RefundState, Mapping[RefundReport, RefundState]] = {
     _S.SUBMITTING: {
         _A.WORKING: _S.PENDING,
         _A.DONE: _S.SUCCEEDED,
@@ -177,7 +179,7 @@ TRANSITIONS: Mapping[RefundState, Mapping[RefundSaid, RefundState]] = {
 }
 """Every move there is. A pair that is not here changes no state."""
 
-CONTRADICTIONS: frozenset[tuple[RefundState, RefundSaid]] = frozenset(
+CONTRADICTIONS: frozenset[tuple[RefundState, RefundReport]] = frozenset(
     {
         (_S.PENDING, _A.REFUSED),
         (_S.PENDING, _A.UNSENT),
@@ -194,8 +196,8 @@ OVERTAKEN = "WEBHOOK"
 """What is observed so may have been overtaken by a newer one (W4)."""
 
 
-def told_of(refund: Refund) -> RefundNotice | None:
-    """What the order service was told of a refund that stands so."""
+def notice_for(refund: Refund) -> RefundNotice | None:
+    """What the order service was notified of about a refund that stands so."""
     if refund.state is RefundState.SUCCEEDED:
         return RefundNotice.SUCCESS
     return RefundNotice.FAILED if refund.state is RefundState.FAILED else None
@@ -218,117 +220,124 @@ def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
         pairs["refund_no"] = (refund.refund_no, facts.refund_no)
     if refund.refund_id is not None:
         pairs["refund_id"] = (refund.refund_id, facts.refund_id)
-    return tuple(name for name, (asked, told) in pairs.items() if asked != told)
+    return tuple(name for name, (wanted, reported) in pairs.items() if wanted != reported)
 
 
-def _there_after_all(refund: Refund) -> Refund:
-    """What Ping++ shows is not missing, whatever it said before."""
+def _no_longer_missed(refund: Refund) -> Refund:
+    """What Ping++ shows is not missing, also if it did not show it before."""
     missed = refund.operator_reason.startswith(_MISSED)
     if refund.absent_since is None and not missed:
         return refund
     reason = "" if missed else refund.operator_reason
-    return changed(refund, absent_since=None, operator_reason=reason)
+    return replace(refund, absent_since=None, operator_reason=reason)
 
 
-_MISSED = f"Ping++ said {RefundSaid.ABSENT} of "
+_MISSED = f"Ping++ said {RefundReport.ABSENT} of "
 
 
 def _quarantined(
     refund: Refund,
-    seen: RefundObservation,
+    observation: RefundObservation,
     facts: RefundFacts,
     wrong: tuple[str, ...],
     reason: str,
 ) -> RefundOutcome:
-    told = {
+    detail = {
         "fields": list(wrong),
         "refund_id": facts.refund_id,
         "charge_id": facts.charge_id,
         "amount": facts.amount,
         "currency": facts.currency,
         "app": facts.app_id,
-        "said": seen.said.value,
+        "said": observation.report.value,
     }
-    raised = _raised(refund, reason, seen.at, due_at=None)
-    return RefundOutcome(raised, "refund_quarantined", detail=told)
+    raised = _raised(refund, reason, observation.at, due_at=None)
+    return RefundOutcome(raised, "refund_quarantined", detail=detail)
 
 
 def _raised(refund: Refund, reason: str, at: datetime, **fields: Any) -> Refund:
     """With this for a person to look at; the very same if it is so already."""
-    raised = changed(refund, operator_reason=reason, **fields)
-    return raised if raised is refund else changed(raised, updated_at=at)
+    raised = replace(refund, operator_reason=reason, **fields)
+    return raised if raised is refund else replace(raised, updated_at=at)
 
 
-def _unchanged(refund: Refund, seen: RefundObservation) -> RefundOutcome:
-    detail = {"said": seen.said.value, "code": seen.code}
-    if seen.said is RefundSaid.NO_ANSWER:
+def _unchanged(refund: Refund, observation: RefundObservation) -> RefundOutcome:
+    detail = {"said": observation.report.value, "code": observation.code}
+    if observation.report is RefundReport.NO_ANSWER:
         return RefundOutcome(refund, "refund_outcome_unknown", detail=detail)
-    if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.UNSENT:
-        unsent = changed(refund, unsent=True, updated_at=seen.at)
+    if refund.state is RefundState.SUBMITTING and observation.report is RefundReport.UNSENT:
+        unsent = replace(refund, unsent=True, updated_at=observation.at)
         return RefundOutcome(unsent, "refund_unsent", detail=detail)
-    if refund.state is RefundState.SUBMITTING and seen.said is RefundSaid.ABSENT:
+    if refund.state is RefundState.SUBMITTING and observation.report is RefundReport.ABSENT:
         reason = "Ping++ lists no such refund, and it may still have received the request"
-        raised = _raised(refund, reason, seen.at, due_at=None)
+        raised = _raised(refund, reason, observation.at, due_at=None)
         return RefundOutcome(raised, "refund_needs_operator", detail=detail)
-    contradicted = (refund.state, seen.said) in CONTRADICTIONS and seen.by != OVERTAKEN
-    if contradicted or _made_after_all(refund, seen):
-        reason = f"Ping++ said {seen.said} of a refund that is {refund.state}"
-        refund_id = seen.facts.refund_id if seen.facts else refund.refund_id
-        raised = _raised(refund, reason, seen.at, refund_id=refund_id)
+    contradicted = (
+        refund.state,
+        observation.report,
+    ) in CONTRADICTIONS and observation.by != OVERTAKEN
+    if contradicted or _made_although_refused(refund, observation):
+        reason = f"Ping++ said {observation.report} of a refund that is {refund.state}"
+        refund_id = observation.facts.refund_id if observation.facts else refund.refund_id
+        raised = _raised(refund, reason, observation.at, refund_id=refund_id)
         return RefundOutcome(raised, "refund_contradicted", detail=detail)
-    if refund.state is RefundState.PENDING and seen.said is RefundSaid.WORKING:
-        return RefundOutcome(_with_facts(refund, seen), "refund_still_pending", detail=detail)
+    if refund.state is RefundState.PENDING and observation.report is RefundReport.WORKING:
+        return RefundOutcome(
+            _with_facts(refund, observation), "refund_still_pending", detail=detail
+        )
     return RefundOutcome(refund, "refund_observation_stale", detail=detail)
 
 
-def _made_after_all(refund: Refund, seen: RefundObservation) -> bool:
+def _made_although_refused(refund: Refund, observation: RefundObservation) -> bool:
     """FAILED was concluded from a refusal, and now Ping++ works on such a refund."""
     concluded = refund.state is RefundState.FAILED and refund.refund_id is None
-    return concluded and seen.said is RefundSaid.WORKING
+    return concluded and observation.report is RefundReport.WORKING
 
 
-def _moved(refund: Refund, seen: RefundObservation, target: RefundState) -> RefundOutcome:
-    moved = changed(
-        _with_facts(refund, seen),
+def _moved(refund: Refund, observation: RefundObservation, target: RefundState) -> RefundOutcome:
+    moved = replace(
+        _with_facts(refund, observation),
         state=target,
-        observed_by=seen.by,
-        updated_at=seen.at,
+        observed_by=observation.by,
+        updated_at=observation.at,
         unsent=False,
         looks=0,
         absent_since=None,
     )
     if target is not RefundState.PENDING:
-        moved = changed(moved, due_at=None, action_url="")
+        moved = replace(moved, due_at=None, action_url="")
     if target is RefundState.FAILED:
-        moved = changed(
+        moved = replace(
             moved,
-            failure_code=seen.code or moved.failure_code or seen.said.value.lower(),
-            failure_message=seen.message or moved.failure_message,
+            failure_code=observation.code or moved.failure_code or observation.report.value.lower(),
+            failure_message=observation.message or moved.failure_message,
         )
     if target is RefundState.SUCCEEDED:
-        moved = changed(moved, failure_code="", failure_message="")
+        moved = replace(moved, failure_code="", failure_message="")
     if refund.state is RefundState.SUBMITTING:
-        moved = changed(moved, operator_reason="")  # it was missing, and now it is there
+        moved = replace(moved, operator_reason="")  # it was missing, and now it is there
     notice = {
         RefundState.SUCCEEDED: RefundNotice.SUCCESS,
         RefundState.FAILED: RefundNotice.FAILED,
     }.get(target)
-    detail: dict[str, Any] = {"said": seen.said.value, "code": moved.failure_code}
+    detail: dict[str, Any] = {"said": observation.report.value, "code": moved.failure_code}
     if moved.action_url:
         detail["action_url"] = moved.action_url
     return RefundOutcome(moved, f"refund_{target.lower()}", notice, detail)
 
 
-def _with_facts(refund: Refund, seen: RefundObservation) -> Refund:
-    facts = seen.facts
+def _with_facts(refund: Refund, observation: RefundObservation) -> Refund:
+    facts = observation.facts
     if facts is None:
         return refund
-    return changed(
+    return replace(
         refund,
         refund_id=facts.refund_id,
         action_url=facts.action_url,
         transaction_no=facts.transaction_no or refund.transaction_no,
-        succeeded_at=facts.succeeded_at if facts.said is RefundSaid.DONE else refund.succeeded_at,
+        succeeded_at=facts.succeeded_at
+        if facts.report is RefundReport.DONE
+        else refund.succeeded_at,
         failure_code=facts.failure_code,
         failure_message=facts.failure_message,
     )

@@ -3,10 +3,18 @@
 from datetime import timedelta
 from typing import Any
 
-from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ChargeState, ObservedBy
+from midas.charge import (
+    Charge,
+    ChargeFacts,
+    ChargeObservation,
+    ChargeReport,
+    ChargeState,
+    ObservedBy,
+)
+from midas.draft import Draft
 from midas.event import EventRecord, EventStanding
-from midas.payment import Draft, JournalEntry, Notification, Order
-from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+from midas.payment import JournalEntry, Notification, Order
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport, RefundState
 from tests.records import NOON, a_charge, a_refund
 
 LATER = NOON + timedelta(minutes=1)
@@ -70,14 +78,14 @@ def charge_facts(number: str = "T1", /, **values: Any) -> ChargeFacts:
 
 
 def refund_facts(
-    key: str = "R1", said: RefundSaid = RefundSaid.DONE, of: str = "T1", /, **values: Any
+    key: str = "R1", report: RefundReport = RefundReport.DONE, of: str = "T1", /, **values: Any
 ) -> RefundFacts:
     """What Ping++ tells of that refund: it is done."""
     known: dict[str, Any] = {
         "refund_id": f"re_{key}",
         "charge_id": f"ch_{of}",
         "amount": 10,
-        "said": said,
+        "report": report,
         "created_at": NOON,
         "refund_no": key,
     }
@@ -86,23 +94,23 @@ def refund_facts(
 
 def waiting(number: str = "T1", by: ObservedBy = QUERY, /, **values: Any) -> ChargeObservation:
     """Ping++ shows the charge, unpaid."""
-    return ChargeObservation(ChargeSaid.WAITING, by, LATER, charge_facts(number, **values))
+    return ChargeObservation(ChargeReport.WAITING, by, LATER, charge_facts(number, **values))
 
 
 def paid(number: str = "T1", by: ObservedBy = WEBHOOK, /, **values: Any) -> ChargeObservation:
     """Ping++ shows the charge, paid at noon."""
     facts = charge_facts(number, paid=True, paid_at=NOON, **values)
-    return ChargeObservation(ChargeSaid.PAID, by, LATER, facts)
+    return ChargeObservation(ChargeReport.PAID, by, LATER, facts)
 
 
 def seen(facts: RefundFacts, by: str = "WEBHOOK") -> RefundObservation:
     """Ping++ shows the refund."""
-    return RefundObservation(facts.said, by, LATER, facts)
+    return RefundObservation(facts.report, by, LATER, facts)
 
 
-def bare(said: ChargeSaid, by: ObservedBy = QUERY) -> ChargeObservation:
+def bare(report: ChargeReport, by: ObservedBy = QUERY) -> ChargeObservation:
     """What came to light without a charge object."""
-    return ChargeObservation(said, by, LATER)
+    return ChargeObservation(report, by, LATER)
 
 
 def written(draft: Draft) -> dict[str, Any]:
@@ -116,10 +124,18 @@ def written(draft: Draft) -> dict[str, Any]:
 
 
 def line(
-    subject: str, event: str, before: str = "", after: str = "", by: str = "WEBHOOK", **more: Any
+    subject: str,
+    event: str,
+    before: str = "",
+    after: str = "",
+    by: str = "WEBHOOK",
+    *,
+    report: str = "",
+    **more: Any,
 ) -> JournalEntry:
-    """A journal entry of now; `more` is its detail."""
-    return JournalEntry("o1", subject, event, LATER, by, before, after, more)
+    """A journal entry of now; `more` is its detail. The journal's word for a report is `said`."""
+    detail = {"said": report, **more} if report else more
+    return JournalEntry("o1", subject, event, LATER, by, before, after, detail)
 
 
 def notice(

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ObservedBy
-from midas.payment import Change, Draft, Order
-from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid
+from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeReport, ObservedBy
+from midas.draft import Draft
+from midas.payment import Change, Order
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport
 
 NOON = datetime(2030, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -85,8 +86,8 @@ def paid(order: Order, charge_id: str = "") -> Change:
         transaction_no="42",
     )
     draft = Draft(order)
-    seen = ChargeObservation(ChargeSaid.PAID, ObservedBy.WEBHOOK, NOON, facts)
-    draft.observe_charge(charge.out_trade_no, seen)
+    seen = ChargeObservation(ChargeReport.PAID, ObservedBy.WEBHOOK, NOON, facts)
+    draft.observe_charge(charge.out_trade_no, seen, plan=False)
     return changed(draft)
 
 
@@ -97,12 +98,14 @@ def refunded(order: Order, refund_id: str = "") -> Change:
         refund_id=refund_id or f"re_{refund.refund_no}",
         charge_id=refund.charge_id,
         amount=refund.amount,
-        said=RefundSaid.DONE,
+        report=RefundReport.DONE,
         created_at=NOON,
         succeeded_at=NOON,
     )
     draft = Draft(order)
-    draft.observe_refund(refund.refund_no, RefundObservation(RefundSaid.DONE, "QUERY", NOON, facts))
+    draft.observe_refund(
+        refund.refund_no, RefundObservation(RefundReport.DONE, "QUERY", NOON, facts), plan=False
+    )
     return changed(draft)
 
 
@@ -110,7 +113,7 @@ def touched(order: Order, subject: str = "", **fields: Any) -> Change:
     """A change of some fields of one charge (the first, unless it is named)."""
     charge = order.charge(subject) if subject else order.charges[0]
     draft = Draft(order)
-    draft.put_charge(replace(charge, **fields), "touched", NOON, "TEST")
+    draft.put(replace(charge, **fields), ("touched", NOON, "TEST"))
     return changed(draft)
 
 

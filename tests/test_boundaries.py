@@ -43,6 +43,8 @@ DOMAIN = {
     "limits",
     "out_trade_no",
     "schedule",
+    "draft",
+    "looks",
     "sequences",
 }
 MAY_USE = {

@@ -16,7 +16,7 @@ from midas.charge import (
     ChargeNotice,
     ChargeObservation,
     ChargeOutcome,
-    ChargeSaid,
+    ChargeReport,
     ChargeState,
     ChargeTerms,
     ObservedBy,
@@ -146,7 +146,7 @@ FLAGS: dict[str, dict[str, object]] = {
     "PAID_THEN_REVERSED": {"paid": True, "reversed": True},
     "PAYMENT_FAILED": {"failure_code": "channel_request_error"},
 }
-PAIRS = list(product(ChargeState, ChargeSaid))
+PAIRS = list(product(ChargeState, ChargeReport))
 
 
 def a_charge(state: ChargeState = ChargeState.PENDING) -> Charge:
@@ -193,18 +193,18 @@ def some_facts(said: str = "WAITING", /, **changes: object) -> ChargeFacts:
     return replace(facts, **{**FLAGS.get(said, {}), **changes})  # type: ignore[arg-type]
 
 
-def seen(said: ChargeSaid, by: ObservedBy = ObservedBy.QUERY) -> ChargeObservation:
+def seen(said: ChargeReport, by: ObservedBy = ObservedBy.QUERY) -> ChargeObservation:
     """An observation as the adapter would make it."""
     facts = None if said in WITHOUT_FACTS else some_facts(said)
     return ChargeObservation(said, by, NOW + timedelta(minutes=1), facts)
 
 
-def cell(table: dict[str, str], state: ChargeState, said: ChargeSaid) -> str:
+def cell(table: dict[str, str], state: ChargeState, said: ChargeReport) -> str:
     """What the table says of this pair."""
     return table[said].split()[list(ChargeState).index(state)]
 
 
-def expected(state: ChargeState, said: ChargeSaid) -> tuple[str, bool]:
+def expected(state: ChargeState, said: ChargeReport) -> tuple[str, bool]:
     """The state that must follow, and whether a person is called."""
     told = cell(EXPECTED, state, said)
     return told.rstrip("!"), told.endswith("!")
@@ -213,12 +213,12 @@ def expected(state: ChargeState, said: ChargeSaid) -> tuple[str, bool]:
 @pytest.mark.parametrize("table", TABLES)
 def test_the_tables_cover_everything(table: dict[str, str]) -> None:
     """No state and no observation is left out of the expectations."""
-    assert set(table) == set(ChargeSaid)
+    assert set(table) == set(ChargeReport)
     assert all(len(row.split()) == len(ChargeState) for row in table.values())
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_every_pair(state: ChargeState, said: ChargeSaid) -> None:
+def test_every_pair(state: ChargeState, said: ChargeReport) -> None:
     """Each observation leads each state exactly where the table says (I6)."""
     outcome = machine.observe(a_charge(state), seen(said), order_paid=False)
     assert (outcome.charge.state, bool(outcome.charge.operator_reason)) == expected(state, said)
@@ -227,7 +227,7 @@ def test_every_pair(state: ChargeState, said: ChargeSaid) -> None:
 @pytest.mark.parametrize("by", OBSERVERS)
 @pytest.mark.parametrize(("state", "said"), PAIRS)
 def test_what_every_pair_writes_and_tells(
-    state: ChargeState, said: ChargeSaid, by: ObservedBy
+    state: ChargeState, said: ChargeReport, by: ObservedBy
 ) -> None:
     """Each pair has its own journal entry and its own notice, or none, for each observer (I3)."""
     journal, told = OBSERVERS[by]
@@ -239,7 +239,7 @@ def test_what_every_pair_writes_and_tells(
 @pytest.mark.parametrize("by", OBSERVERS)
 @pytest.mark.parametrize(("state", "said"), PAIRS)
 def test_what_every_pair_tells_of_a_superseded_charge(
-    state: ChargeState, said: ChargeSaid, by: ObservedBy
+    state: ChargeState, said: ChargeReport, by: ObservedBy
 ) -> None:
     """It moves as any other charge does, and of its end only money is told."""
     superseded = replace(a_charge(state), superseded=True)
@@ -251,7 +251,7 @@ def test_what_every_pair_tells_of_a_superseded_charge(
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_a_webhook_calls_nobody_by_coming_late(state: ChargeState, said: ChargeSaid) -> None:
+def test_a_webhook_calls_nobody_by_coming_late(state: ChargeState, said: ChargeReport) -> None:
     """It leads to the same states; but it may have been overtaken by a newer one (W4)."""
     told = seen(said, ObservedBy.WEBHOOK)
     outcome = machine.observe(a_charge(state), told, order_paid=False)
@@ -260,7 +260,7 @@ def test_a_webhook_calls_nobody_by_coming_late(state: ChargeState, said: ChargeS
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_seen_twice_is_seen_once(state: ChargeState, said: ChargeSaid) -> None:
+def test_seen_twice_is_seen_once(state: ChargeState, said: ChargeReport) -> None:
     """The same observation again, an hour later, changes nothing and announces nothing."""
     once = machine.observe(a_charge(state), seen(said), order_paid=False).charge
     later = replace(seen(said), at=NOW + timedelta(hours=1))
@@ -272,7 +272,7 @@ def test_seen_twice_is_seen_once(state: ChargeState, said: ChargeSaid) -> None:
 @pytest.mark.parametrize("state", list(ChargeState))
 def test_money_is_never_dropped(state: ChargeState) -> None:
     """A payment ends in SUCCEEDED and is announced, wherever the charge stood; late ones say so."""
-    outcome = machine.observe(a_charge(state), seen(ChargeSaid.PAID), order_paid=False)
+    outcome = machine.observe(a_charge(state), seen(ChargeReport.PAID), order_paid=False)
     if state is ChargeState.REVERSED:
         assert outcome.charge.state is ChargeState.REVERSED  # the older snapshot of the two
         return
@@ -286,7 +286,7 @@ def test_money_is_never_dropped(state: ChargeState) -> None:
 @pytest.mark.parametrize("state", [ChargeState.SUBMITTING, ChargeState.PENDING, ChargeState.CLOSED])
 def test_a_second_payment_is_named_as_such(state: ChargeState) -> None:
     """Money for an order that is paid already is marked as a duplicate payment (I1)."""
-    outcome = machine.observe(a_charge(state), seen(ChargeSaid.PAID), order_paid=True)
+    outcome = machine.observe(a_charge(state), seen(ChargeReport.PAID), order_paid=True)
     assert outcome.charge.duplicate_payment
     assert outcome.notice is ChargeNotice.SUCCESS
 
@@ -299,7 +299,7 @@ MISMATCHES: dict[str, dict[str, object]] = {
     "out_trade_no": {"out_trade_no": "T0000000000000000002"},
     "charge_id": {"charge_id": "ch_2"},
 }
-WITH_FACTS = [said for said in ChargeSaid if said not in WITHOUT_FACTS]
+WITH_FACTS = [said for said in ChargeReport if said not in WITHOUT_FACTS]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ WITH_FACTS = [said for said in ChargeSaid if said not in WITHOUT_FACTS]
     ],
 )
 def test_what_does_not_match_is_quarantined(
-    state: ChargeState, said: ChargeSaid, field: str
+    state: ChargeState, said: ChargeReport, field: str
 ) -> None:
     """Another amount, currency, app, mode or number moves nothing and calls a person (I4)."""
     before = a_charge(state)
@@ -330,13 +330,13 @@ def test_what_does_not_match_is_quarantined(
 def test_silence_changes_nothing(state: ChargeState) -> None:
     """No answer is no failure: the charge stays to the letter as it was (I5)."""
     before = a_charge(state)
-    outcome = machine.observe(before, seen(ChargeSaid.NO_ANSWER), order_paid=False)
+    outcome = machine.observe(before, seen(ChargeReport.NO_ANSWER), order_paid=False)
     assert outcome.charge == before
 
 
 def test_the_first_id_is_adopted() -> None:
     """A webhook may be the first to tell Ping++'s id of a charge whose answer was lost."""
-    told = seen(ChargeSaid.PAID)
+    told = seen(ChargeReport.PAID)
     outcome = machine.observe(a_charge(ChargeState.SUBMITTING), told, order_paid=False)
     assert outcome.charge.charge_id == "ch_1"
 
@@ -362,13 +362,13 @@ def test_what_is_announced(
 ) -> None:
     """An end is told unless the caller knows it by the answer or asked for it itself."""
     before = replace(a_charge(ChargeState(state)), superseded=superseded)
-    told = seen(ChargeSaid(said), ObservedBy(by))
+    told = seen(ChargeReport(said), ObservedBy(by))
     assert machine.observe(before, told, order_paid=False).notice is notice
 
 
 @pytest.mark.parametrize("state", list(ChargeState))
-@pytest.mark.parametrize("said", list(ChargeSaid))
-def test_only_an_open_charge_is_handed_out_again(state: ChargeState, said: ChargeSaid) -> None:
+@pytest.mark.parametrize("said", list(ChargeReport))
+def test_only_an_open_charge_is_handed_out_again(state: ChargeState, said: ChargeReport) -> None:
     """Ping++'s JSON is kept while the charge is PENDING and no longer."""
     after = machine.observe(a_charge(state), seen(said), order_paid=False).charge
     if after.state in {ChargeState.SUCCEEDED, ChargeState.CLOSED, ChargeState.FAILED}:
@@ -378,21 +378,21 @@ def test_only_an_open_charge_is_handed_out_again(state: ChargeState, said: Charg
 @pytest.mark.parametrize(
     ("changes", "minutes", "said"),
     [
-        ({}, 0, ChargeSaid.WAITING),
-        ({}, 121, ChargeSaid.WAITING),
-        ({}, 122, ChargeSaid.LAPSED),
-        ({"expires_at": None}, 10**6, ChargeSaid.WAITING),
-        ({"paid": True}, 10**6, ChargeSaid.PAID),
-        ({"paid": True, "reversed": True}, 0, ChargeSaid.PAID_THEN_REVERSED),
-        ({"reversed": True}, 10**6, ChargeSaid.REVERSED),
-        ({"failure_code": "x"}, 0, ChargeSaid.PAYMENT_FAILED),
+        ({}, 0, ChargeReport.WAITING),
+        ({}, 121, ChargeReport.WAITING),
+        ({}, 122, ChargeReport.LAPSED),
+        ({"expires_at": None}, 10**6, ChargeReport.WAITING),
+        ({"paid": True}, 10**6, ChargeReport.PAID),
+        ({"paid": True, "reversed": True}, 0, ChargeReport.PAID_THEN_REVERSED),
+        ({"reversed": True}, 10**6, ChargeReport.REVERSED),
+        ({"failure_code": "x"}, 0, ChargeReport.PAYMENT_FAILED),
     ],
 )
-def test_reading_the_flags(changes: dict[str, object], minutes: int, said: ChargeSaid) -> None:
+def test_reading_the_flags(changes: dict[str, object], minutes: int, said: ChargeReport) -> None:
     """Ping++'s flags mean what pingpp.md section 2 says, and an expiry counts after its grace."""
     facts = some_facts(**changes)
     at = NOW + timedelta(minutes=minutes)
-    assert machine.said_by(facts, at, facts.created_at, timedelta(minutes=2)) is said
+    assert machine.report_of(facts, at, facts.created_at, timedelta(minutes=2)) is said
 
 
 def test_a_clock_that_is_ahead_lets_nothing_lapse_early() -> None:
@@ -402,8 +402,8 @@ def test_a_clock_that_is_ahead_lets_nothing_lapse_early() -> None:
     ahead, grace = timedelta(minutes=10), timedelta(minutes=2)
     asked_since = facts.created_at + ahead
     over = facts.expires_at + grace
-    assert machine.said_by(facts, over, asked_since, grace) is ChargeSaid.WAITING
-    assert machine.said_by(facts, over + ahead, asked_since, grace) is ChargeSaid.LAPSED
+    assert machine.report_of(facts, over, asked_since, grace) is ChargeReport.WAITING
+    assert machine.report_of(facts, over + ahead, asked_since, grace) is ChargeReport.LAPSED
 
 
 def test_a_clock_that_is_behind_lets_nothing_lapse_early() -> None:
@@ -412,8 +412,11 @@ def test_a_clock_that_is_behind_lets_nothing_lapse_early() -> None:
     assert facts.expires_at is not None
     grace, earlier = timedelta(minutes=2), facts.created_at - timedelta(hours=1)
     over = facts.expires_at + grace
-    assert machine.said_by(facts, over - timedelta(seconds=1), earlier, grace) is ChargeSaid.WAITING
-    assert machine.said_by(facts, over, earlier, grace) is ChargeSaid.LAPSED
+    assert (
+        machine.report_of(facts, over - timedelta(seconds=1), earlier, grace)
+        is ChargeReport.WAITING
+    )
+    assert machine.report_of(facts, over, earlier, grace) is ChargeReport.LAPSED
 
 
 HOUR = timedelta(hours=1)
@@ -452,15 +455,15 @@ def test_when_a_charge_is_over(
         None if awake is None else timedelta(minutes=awake),
     )
     at, since = (NOW + timedelta(minutes=each) for each in (ours, asked))
-    assert machine.is_over(facts, at, since, GRACE, lambda: beside) is over
-    said = ChargeSaid.LAPSED if over else ChargeSaid.WAITING
-    assert machine.said_by(facts, at, since, GRACE, lambda: beside) is said
+    assert machine.is_expired(facts, at, since, GRACE, lambda: beside) is over
+    said = ChargeReport.LAPSED if over else ChargeReport.WAITING
+    assert machine.report_of(facts, at, since, GRACE, lambda: beside) is said
 
 
 def test_what_has_no_end_is_never_over() -> None:
     """Ping++ did not tell when it ends."""
     facts = some_facts(expires_at=None)
-    assert not machine.is_over(facts, NOW + 1000 * HOUR, NOW, GRACE)
+    assert not machine.is_expired(facts, NOW + 1000 * HOUR, NOW, GRACE)
 
 
 def test_what_a_caller_or_psp_leaves_out() -> None:
@@ -496,7 +499,7 @@ def test_a_reversal_is_on_its_way_only_of_what_is_open(state: ChargeState) -> No
 def test_a_payment_that_a_reversal_may_take_back_is_written_down_alone(by: ObservedBy) -> None:
     """Nothing moves and nobody is told; the journal has what Ping++ said."""
     charge = replace(a_charge(), answer=REVERSING, failure_code="declined_before")
-    outcome = machine.observe(charge, seen(ChargeSaid.PAID, by), order_paid=False)
+    outcome = machine.observe(charge, seen(ChargeReport.PAID, by), order_paid=False)
     assert outcome == ChargeOutcome(
         charge, "charge_is_being_reversed", None, {"said": "PAID", "code": "declined_before"}
     )
@@ -517,7 +520,7 @@ def test_a_payment_is_believed_once_the_last_reversal_has_settled(
     """It left when the charge was marked; None: nobody knows how much time has passed."""
     charge = replace(a_charge(), answer=REVERSING)
     before = None if settled is None else charge.updated_at + settled
-    told = replace(seen(ChargeSaid.PAID), settled_before=before)
+    told = replace(seen(ChargeReport.PAID), settled_before=before)
     assert machine.observe(charge, told, order_paid=False).charge.state is state
 
 
@@ -528,21 +531,21 @@ MARKED_BAR_CODE = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", an
 @pytest.mark.parametrize(
     ("charge", "said", "state"),
     [
-        (MARKED, ChargeSaid.WAITING, ChargeState.PENDING),
-        (MARKED, ChargeSaid.LAPSED, ChargeState.PENDING),
-        (MARKED, ChargeSaid.PAYMENT_FAILED, ChargeState.PENDING),
-        (MARKED, ChargeSaid.REVERSED, ChargeState.CLOSED),
-        (MARKED, ChargeSaid.PAID_THEN_REVERSED, ChargeState.REVERSED),
-        (MARKED_BAR_CODE, ChargeSaid.PAID, ChargeState.SUBMITTING),
-        (MARKED_BAR_CODE, ChargeSaid.WAITING, ChargeState.SUBMITTING),
-        (MARKED_BAR_CODE, ChargeSaid.PAYMENT_FAILED, ChargeState.SUBMITTING),
-        (MARKED_BAR_CODE, ChargeSaid.LAPSED, ChargeState.SUBMITTING),
-        (MARKED_BAR_CODE, ChargeSaid.REVERSED, ChargeState.CLOSED),
-        (MARKED_BAR_CODE, ChargeSaid.PAID_THEN_REVERSED, ChargeState.REVERSED),
+        (MARKED, ChargeReport.WAITING, ChargeState.PENDING),
+        (MARKED, ChargeReport.LAPSED, ChargeState.PENDING),
+        (MARKED, ChargeReport.PAYMENT_FAILED, ChargeState.PENDING),
+        (MARKED, ChargeReport.REVERSED, ChargeState.CLOSED),
+        (MARKED, ChargeReport.PAID_THEN_REVERSED, ChargeState.REVERSED),
+        (MARKED_BAR_CODE, ChargeReport.PAID, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeReport.WAITING, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeReport.PAYMENT_FAILED, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeReport.LAPSED, ChargeState.SUBMITTING),
+        (MARKED_BAR_CODE, ChargeReport.REVERSED, ChargeState.CLOSED),
+        (MARKED_BAR_CODE, ChargeReport.PAID_THEN_REVERSED, ChargeState.REVERSED),
     ],
 )
 def test_what_is_believed_while_a_reversal_may_be_on_its_way(
-    charge: Charge, said: ChargeSaid, state: ChargeState
+    charge: Charge, said: ChargeReport, state: ChargeState
 ) -> None:
     """What the reversal comes to, and nothing that it could undo.
 
@@ -575,24 +578,24 @@ def test_when_a_declined_bar_code_is_open_again(
     """Where it cannot be reversed: else it would be handed out, and another code with it."""
     declined = a_charge(ChargeState.SUBMITTING)
     declined = replace(declined, failure_code="x", answer=answer, operator_reason=reason)
-    after = machine.observe(declined, seen(ChargeSaid.WAITING), order_paid=False).charge
+    after = machine.observe(declined, seen(ChargeReport.WAITING), order_paid=False).charge
     assert (after.state, after.operator_reason) == (state, reason)
 
 
 def test_what_is_not_being_reversed_is_handed_out_as_before() -> None:
     """Whatever has settled by now."""
     charge = replace(a_charge(), answer="{}")
-    waiting = replace(seen(ChargeSaid.WAITING), settled_before=NOW + timedelta(days=1))
+    waiting = replace(seen(ChargeReport.WAITING), settled_before=NOW + timedelta(days=1))
     assert machine.observe(charge, waiting, order_paid=False).charge.answer == "{}"
 
 
 def test_what_is_booked_already_and_what_is_silent() -> None:
     """Only facts can be another row's; the journal names the field that nobody may believe."""
     unknown = a_charge(ChargeState.SUBMITTING)
-    told = machine.observe(unknown, seen(ChargeSaid.PAID), order_paid=False, booked=True)
+    told = machine.observe(unknown, seen(ChargeReport.PAID), order_paid=False, booked=True)
     assert told.event == "charge_quarantined"
     assert told.detail["fields"] == ["charge_id"]
-    silent = machine.observe(unknown, seen(ChargeSaid.NO_ANSWER), order_paid=False, booked=True)
+    silent = machine.observe(unknown, seen(ChargeReport.NO_ANSWER), order_paid=False, booked=True)
     assert silent.event == "charge_outcome_unknown"
 
 
@@ -604,7 +607,7 @@ def test_an_old_webhook_does_not_show_a_charge_that_is_missed(
 ) -> None:
     """It may have been sent before the charge went missing; an answer of now counts."""
     missed = replace(a_charge(), absent_since=NOW)
-    after = machine.observe(missed, seen(ChargeSaid.WAITING, by), order_paid=False).charge
+    after = machine.observe(missed, seen(ChargeReport.WAITING, by), order_paid=False).charge
     assert (after.absent_since == NOW) is still_missed
 
 
@@ -648,7 +651,7 @@ def test_without_an_expiry_nothing_is_over() -> None:
     """Ping++ always tells one; should it not, no clock ends the charge."""
     facts = some_facts(expires_at=None)
     years = NOW + timedelta(days=1000)
-    assert machine.is_over(facts, years, NOW, timedelta(0)) is False
+    assert machine.is_expired(facts, years, NOW, timedelta(0)) is False
 
 
 @pytest.mark.parametrize(
@@ -678,8 +681,8 @@ DECLINED = {"failure_code": "declined", "failure_message": "Declined."}
 MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str, Any], str]] = {
     "opened": (
         ChargeState.SUBMITTING,
-        {**WATCHED, "operator_reason": machine.NOT_TOLD},
-        seen(ChargeSaid.WAITING, ObservedBy.CREATE),
+        {**WATCHED, "operator_reason": machine.OUTCOME_STAYS_UNKNOWN},
+        seen(ChargeReport.WAITING, ObservedBy.CREATE),
         {
             "state": ChargeState.PENDING,
             "charge_id": "ch_1",
@@ -696,7 +699,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
         ChargeState.PENDING,
         {**WATCHED, **DECLINED, "operator_reason": "called", "expires_at": LATER},
         replace(
-            seen(ChargeSaid.PAID, ObservedBy.WEBHOOK),
+            seen(ChargeReport.PAID, ObservedBy.WEBHOOK),
             facts=some_facts("PAID", transaction_no="4200", expires_at=None),
         ),
         {
@@ -713,7 +716,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "paid late": (
         ChargeState.CLOSED,
         {"transaction_no": "4100"},
-        seen(ChargeSaid.PAID),
+        seen(ChargeReport.PAID),
         {
             "state": ChargeState.SUCCEEDED,
             "expires_at": NOW + timedelta(hours=2),
@@ -728,7 +731,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
         ChargeState.SUCCEEDED,
         {"late": True, "paid_at": NOW - timedelta(minutes=1)},
         replace(
-            seen(ChargeSaid.PAID_THEN_REVERSED),
+            seen(ChargeReport.PAID_THEN_REVERSED),
             facts=some_facts(paid=True, reversed=True, expires_at=None),
         ),
         {"state": ChargeState.REVERSED, "observed_by": ObservedBy.QUERY},
@@ -738,7 +741,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
         ChargeState.PENDING,
         WATCHED,
         replace(
-            seen(ChargeSaid.PAYMENT_FAILED),
+            seen(ChargeReport.PAYMENT_FAILED),
             facts=some_facts(failure_code="no_funds", failure_message="Too poor.", expires_at=None),
         ),
         {
@@ -753,7 +756,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "refused": (
         ChargeState.SUBMITTING,
         DECLINED,
-        replace(seen(ChargeSaid.REFUSED, ObservedBy.CREATE), code="wrong", message="Wrong."),
+        replace(seen(ChargeReport.REFUSED, ObservedBy.CREATE), code="wrong", message="Wrong."),
         {
             "state": ChargeState.FAILED,
             "observed_by": ObservedBy.CREATE,
@@ -765,7 +768,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "absent": (
         ChargeState.SUBMITTING,
         WATCHED,
-        seen(ChargeSaid.ABSENT, ObservedBy.RESOLVE),
+        seen(ChargeReport.ABSENT, ObservedBy.RESOLVE),
         {
             **SETTLED,
             "state": ChargeState.FAILED,
@@ -777,7 +780,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "absent, once declined": (
         ChargeState.SUBMITTING,
         DECLINED,
-        seen(ChargeSaid.ABSENT, ObservedBy.RESOLVE),
+        seen(ChargeReport.ABSENT, ObservedBy.RESOLVE),
         {"state": ChargeState.FAILED, "observed_by": ObservedBy.RESOLVE},
         "declined",
     ),
@@ -792,12 +795,12 @@ def test_what_a_move_writes_down(move: str) -> None:
     outcome = machine.observe(before, observation, order_paid=False)
     after = replace(before, **{"updated_at": LATER, **changes})
     assert outcome.charge == after
-    assert outcome.detail == {"said": observation.said.value, "code": code}
+    assert outcome.detail == {"said": observation.report.value, "code": code}
     assert outcome.event == f"charge_{after.state.lower()}"
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_the_journal_says_what_was_seen(state: ChargeState, said: ChargeSaid) -> None:
+def test_the_journal_says_what_was_seen(state: ChargeState, said: ChargeReport) -> None:
     """Where nothing moves it is Ping++'s own code, and where it does what the charge has then."""
     told = replace(seen(said), code="its_code", message="Its message.")
     outcome = machine.observe(a_charge(state), told, order_paid=False)
@@ -808,31 +811,31 @@ def test_the_journal_says_what_was_seen(state: ChargeState, said: ChargeSaid) ->
 
 def test_a_declined_bar_code_says_why() -> None:
     """The row has the code and the words; without a code the fact itself."""
-    told = replace(seen(ChargeSaid.DECLINED), code="no_funds", message="Too poor.")
+    told = replace(seen(ChargeReport.DECLINED), code="no_funds", message="Too poor.")
     unknown = a_charge(ChargeState.SUBMITTING)
     why: dict[str, Any] = {"failure_code": "no_funds", "failure_message": "Too poor."}
     declined = machine.observe(unknown, told, order_paid=False).charge
     assert declined == replace(unknown, **why, updated_at=LATER)
     again = machine.observe(declined, replace(told, code="other"), order_paid=False)
     assert (again.charge, again.event) == (declined, "charge_observation_stale")
-    silent = machine.observe(unknown, seen(ChargeSaid.DECLINED), order_paid=False).charge
+    silent = machine.observe(unknown, seen(ChargeReport.DECLINED), order_paid=False).charge
     assert (silent.failure_code, silent.failure_message) == ("declined", "")
 
 
 def test_what_contradicts_itself_is_left_to_a_person() -> None:
     """The row says when and why, is looked at no more, and the same again changes nothing."""
     before = replace(a_charge(ChargeState.SUCCEEDED), due_at=NOW)
-    outcome = machine.observe(before, seen(ChargeSaid.REVERSED), order_paid=False)
+    outcome = machine.observe(before, seen(ChargeReport.REVERSED), order_paid=False)
     reason = "Ping++ said REVERSED of a charge that is SUCCEEDED"
     raised = replace(before, operator_reason=reason, due_at=None, updated_at=LATER)
     assert outcome.charge == raised
-    again = replace(seen(ChargeSaid.REVERSED), at=LATER + timedelta(hours=1))
+    again = replace(seen(ChargeReport.REVERSED), at=LATER + timedelta(hours=1))
     assert machine.observe(raised, again, order_paid=False).charge is raised
 
 
 def test_what_is_quarantined_says_all_that_ping_told() -> None:
     """A person decides by the journal entry alone."""
-    told = replace(seen(ChargeSaid.PAID), facts=some_facts("PAID", amount=99, currency="usd"))
+    told = replace(seen(ChargeReport.PAID), facts=some_facts("PAID", amount=99, currency="usd"))
     outcome = machine.observe(replace(a_charge(), due_at=NOW), told, order_paid=False)
     assert outcome.detail == {
         "fields": ["amount", "currency"],
@@ -850,7 +853,7 @@ def test_what_is_quarantined_says_all_that_ping_told() -> None:
 
 def test_waiting_brings_the_credential_once() -> None:
     """An open charge that is known without its JSON gets it, and keeps the first one."""
-    told = replace(seen(ChargeSaid.WAITING), facts=some_facts(transaction_no="4200"))
+    told = replace(seen(ChargeReport.WAITING), facts=some_facts(transaction_no="4200"))
     bare = replace(a_charge(), answer=None)
     outcome = machine.observe(bare, told, order_paid=False)
     expires_at = NOW + timedelta(hours=2)
@@ -877,29 +880,29 @@ def test_what_was_told_of_a_charge(
 ) -> None:
     """As far as the row shows."""
     charge = replace(a_charge(ChargeState(state)), superseded=superseded)
-    assert machine.told_of(charge) is notice
+    assert machine.notice_for(charge) is notice
 
 
 def test_one_that_was_missed_is_there_after_all() -> None:
     """The reason goes, and no other one that a person was called for."""
-    missed = machine.observe(a_charge(), seen(ChargeSaid.ABSENT), order_paid=False).charge
+    missed = machine.observe(a_charge(), seen(ChargeReport.ABSENT), order_paid=False).charge
     assert missed.operator_reason == "Ping++ said ABSENT of a charge that is PENDING"
-    shown = machine.observe(missed, seen(ChargeSaid.WAITING), order_paid=False).charge
+    shown = machine.observe(missed, seen(ChargeReport.WAITING), order_paid=False).charge
     assert (shown.operator_reason, shown.absent_since) == ("", None)
     called = replace(a_charge(), operator_reason="amount", absent_since=NOW)
-    shown = machine.observe(called, seen(ChargeSaid.WAITING), order_paid=False).charge
+    shown = machine.observe(called, seen(ChargeReport.WAITING), order_paid=False).charge
     assert (shown.operator_reason, shown.absent_since) == ("amount", None)
     both = replace(missed, operator_reason=f"{missed.operator_reason}; amount")
-    shown = machine.observe(both, seen(ChargeSaid.WAITING), order_paid=False).charge
+    shown = machine.observe(both, seen(ChargeReport.WAITING), order_paid=False).charge
     assert shown.operator_reason == "amount"
-    paid = machine.observe(missed, seen(ChargeSaid.PAID, ObservedBy.WEBHOOK), order_paid=False)
+    paid = machine.observe(missed, seen(ChargeReport.PAID, ObservedBy.WEBHOOK), order_paid=False)
     assert (paid.charge.state, paid.charge.operator_reason) == (ChargeState.SUCCEEDED, "")
 
 
 @pytest.mark.parametrize("state", [ChargeState.PENDING, ChargeState.CLOSED, ChargeState.FAILED])
 def test_money_that_went_back_is_neither_late_nor_a_duplicate(state: ChargeState) -> None:
     """Nobody holds it: there is nothing to give back any more."""
-    told = seen(ChargeSaid.PAID_THEN_REVERSED)
+    told = seen(ChargeReport.PAID_THEN_REVERSED)
     after = machine.observe(a_charge(state), told, order_paid=True).charge
     assert (after.state, after.late, after.duplicate_payment) == ("REVERSED", False, False)
 
@@ -935,4 +938,4 @@ def test_a_payer_on_ipv4_is_named_in_ipv4(given: str, taken: str) -> None:
 def test_what_is_stored_in_words_stays_as_it_is() -> None:
     """The next version reads what this one has written."""
     assert (WITHDRAWN, REVERSING) == ("", "reversing ")
-    assert machine.NOT_TOLD == "Ping++ has not told for a day how this ended"
+    assert machine.OUTCOME_STAYS_UNKNOWN == "Ping++ has not told for a day how this ended"

@@ -10,16 +10,17 @@ import pytest
 
 from midas import limits, schedule
 from midas.charge import (
-    NOT_TOLD,
+    OUTCOME_STAYS_UNKNOWN,
     REVERSING,
     WITHDRAWN,
     Charge,
     ChargeFacts,
     ChargeObservation,
-    ChargeSaid,
+    ChargeReport,
     ChargeState,
     ObservedBy,
 )
+from midas.draft import Draft
 from midas.errors import (
     ChargeRefused,
     ChargeStillOpen,
@@ -35,20 +36,21 @@ from midas.flows import close, declined, query, reversal
 from midas.flows import create_charge as charge_flow
 from midas.flows import create_refund as refund_flow
 from midas.flows.apply_event import NotYet, _charge_of
+from midas.flows.commit import Ports
 from midas.flows.deadline import NO_DEADLINE
-from midas.flows.look import refund_looked_at
+from midas.flows.look import refund_decision_on
 from midas.flows.not_sent import not_sent
-from midas.flows.observe import Ports, charge_told, see_charge, see_refund
+from midas.flows.observe import charge_observation
 from midas.flows.payment_calls import Payments, SystemClock
 from midas.flows.resolve_charge import finish_superseded
 from midas.flows.run import Run
 from midas.flows.terms import charge_digest
 from midas.flows.unknown import as_unknown, lease_end
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import Done, KeyKind, NotDone, Refusal, Unknown, Verdict
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
-from midas.refund import RefundObservation, RefundSaid, RefundState
+from midas.refund import RefundObservation, RefundReport, RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
@@ -113,7 +115,7 @@ def shown_unpaid(charge: Charge) -> ChargeObservation:
         *(charge.amount, charge.currency, False, False),
         created_at=NOON,
     )
-    return ChargeObservation(ChargeSaid.WAITING, ObservedBy.QUERY, NOON, facts)
+    return ChargeObservation(ChargeReport.WAITING, ObservedBy.QUERY, NOON, facts)
 
 
 # Making way -------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def shown_unpaid(charge: Charge) -> ChargeObservation:
 def test_a_charge_makes_way_once(superseded: bool) -> None:
     """Another process may have superseded it meanwhile: that is not written a second time."""
     charge = one(superseded=superseded)
-    events = written(charge, close._make_way(NUMBER, shown_unpaid(charge)))
+    events = written(charge, close._supersede(NUMBER, shown_unpaid(charge)))
     assert events.count("charge_superseded") == (not superseded)
 
 
@@ -136,9 +138,9 @@ def test_only_what_is_ours_and_unpaid_makes_way(shown: dict[str, Any], supersede
     """What is paid after all stays the order's charge, and of what is not ours nobody knows."""
     seen = shown_unpaid(one())
     assert seen.facts is not None
-    told = ChargeSaid.PAID if "paid" in shown else ChargeSaid.WAITING
-    seen = replace(seen, said=told, facts=replace(seen.facts, **shown))
-    events = written(one(), close._make_way(NUMBER, seen))
+    told = ChargeReport.PAID if "paid" in shown else ChargeReport.WAITING
+    seen = replace(seen, report=told, facts=replace(seen.facts, **shown))
+    events = written(one(), close._supersede(NUMBER, seen))
     assert ("charge_superseded" in events) is superseded
 
 
@@ -408,7 +410,7 @@ def test_a_reversal_has_settled_when_that_much_time_has_certainly_passed(
     charge = one(answer=REVERSING)
     facts = shown_unpaid(charge).facts
     assert facts is not None
-    told = charge_told(replace(ports, started=began), charge, facts, ObservedBy.QUERY)
+    told = charge_observation(replace(ports, started=began), charge, facts, ObservedBy.QUERY)
     assert told.settled_before == (NOON - SETTLES if settled else None)
 
 
@@ -423,7 +425,7 @@ def test_of_two_clocks_the_slower_one_tells_when_a_reversal_has_settled(
     facts = shown_unpaid(charge).facts
     assert facts is not None
     just_started = replace(ports, started=ports.clock.monotonic())
-    told = charge_told(just_started, charge, facts, ObservedBy.QUERY)
+    told = charge_observation(just_started, charge, facts, ObservedBy.QUERY)
     assert told.settled_before == min(NOON, psp_now) - SETTLES
 
 
@@ -472,9 +474,11 @@ def test_a_person_is_called_for_a_refund_that_is_unknown_for_a_day(
     refund = a_refund(charge, refund_no="R1", state=state, unsent=unsent, due_at=NOON)
     at = refund.updated_at + limits.UNKNOWN_PATIENCE - timedelta(seconds=early_s)
     draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
-    after = see_refund(draft, "R1", RefundObservation(RefundSaid.NO_ANSWER, ObservedBy.RESOLVE, at))
+    after = draft.observe_refund(
+        "R1", RefundObservation(RefundReport.NO_ANSWER, ObservedBy.RESOLVE, at)
+    )
     called = state is RefundState.SUBMITTING and not unsent and not early_s
-    assert (after.operator_reason == NOT_TOLD) is called
+    assert (after.operator_reason == OUTCOME_STAYS_UNKNOWN) is called
 
 
 @pytest.mark.parametrize("early_s", [0, 1])
@@ -486,10 +490,10 @@ def test_a_person_is_called_for_a_charge_that_is_unknown_for_a_day(
     charge = one(state, due_at=NOON)
     at = charge.created_at + limits.UNKNOWN_PATIENCE - timedelta(seconds=early_s)
     draft = Draft(Order(KEY, charges=(charge,)))
-    silent = ChargeObservation(ChargeSaid.NO_ANSWER, ObservedBy.RESOLVE, at)
-    after = see_charge(draft, NUMBER, silent)
+    silent = ChargeObservation(ChargeReport.NO_ANSWER, ObservedBy.RESOLVE, at)
+    after = draft.observe_charge(NUMBER, silent)
     called = state is ChargeState.SUBMITTING and not early_s
-    assert (after.operator_reason == NOT_TOLD) is called
+    assert (after.operator_reason == OUTCOME_STAYS_UNKNOWN) is called
 
 
 # When to look next ------------------------------------------------------------------------
@@ -509,8 +513,8 @@ def test_when_a_refund_is_looked_at_next(state: RefundState, looks: int, reason:
     charge = one(ChargeState.SUCCEEDED)
     refund = a_refund(charge, refund_no="R1", due_at=due_at and NOON, **known)
     draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
-    silent = RefundObservation(RefundSaid.NO_ANSWER, ObservedBy.RESOLVE, LATER)
-    after = see_refund(draft, "R1", silent)
+    silent = RefundObservation(RefundReport.NO_ANSWER, ObservedBy.RESOLVE, LATER)
+    after = draft.observe_refund("R1", silent)
     if reason:
         assert (after.due_at, after.looks) == (refund.due_at, looks)
     else:
@@ -529,8 +533,8 @@ def test_when_a_charge_is_looked_at_next(state: ChargeState, looks: int, reason:
     due_at = pauses.get(state)
     charge = one(state, looks=looks, operator_reason=reason, due_at=due_at and NOON)
     draft = Draft(Order(KEY, charges=(charge,)))
-    silent = ChargeObservation(ChargeSaid.NO_ANSWER, ObservedBy.RESOLVE, LATER)
-    after = see_charge(draft, NUMBER, silent)
+    silent = ChargeObservation(ChargeReport.NO_ANSWER, ObservedBy.RESOLVE, LATER)
+    after = draft.observe_charge(NUMBER, silent)
     if reason:
         assert (after.due_at, after.looks) == (charge.due_at, looks)
     else:
@@ -564,7 +568,7 @@ def test_only_a_refund_that_is_pending_can_be_missed(
     """A webhook may have told of its end since Ping++ was asked; and a person is called once."""
     charge = one(ChargeState.SUCCEEDED)
     refund = a_refund(charge, refund_no="R1", state=state, operator_reason=reason)
-    decide = refund_looked_at(ports, refund, NotDone(Refusal.NOT_FOUND), by)
+    decide = refund_decision_on(ports, refund, NotDone(Refusal.NOT_FOUND), by)
     assert decide is not None
     draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
     decide(draft)
@@ -613,8 +617,8 @@ def test_why_there_is_no_charge(
 )
 def test_a_refusal_has_a_code(ports: Ports, verdict: NotDone, code: str, message: str) -> None:
     """Ping++'s own, or what kind of refusal it was; its words, unless they are of our key."""
-    seen = charge_flow.created(ports, one(ChargeState.SUBMITTING), verdict)
-    assert (seen.said, seen.code, seen.message) == (ChargeSaid.REFUSED, code, message)
+    seen = charge_observation(ports, one(ChargeState.SUBMITTING), verdict, ObservedBy.CREATE)
+    assert (seen.report, seen.code, seen.message) == (ChargeReport.REFUSED, code, message)
 
 
 def test_an_expiry_is_in_whole_seconds() -> None:
@@ -674,11 +678,11 @@ async def test_what_is_withdrawn_is_not_handed_out_while_ping_rests(
     known = one(terms_digest=charge_digest(terms), answer="{}")
     rests = PspUnavailable()
     await keep(ports, known)
-    assert (await charge_flow.without_asking(ports, terms, rests)).charge_json == "{}"
+    assert (await charge_flow.answer_from_storage(ports, terms, rests)).charge_json == "{}"
     ports = replace(ports, store=MemoryStore(clock=NOON))
     await keep(ports, replace(known, answer=answer))
     with pytest.raises(PspUnavailable):
-        await charge_flow.without_asking(ports, terms, rests)
+        await charge_flow.answer_from_storage(ports, terms, rests)
 
 
 @pytest.mark.parametrize("superseded", [False, True])
@@ -689,13 +693,13 @@ def test_what_another_process_has_begun_to_close_has_made_way(
     """Its answer came after that, and is handed out no more."""
     closing = answer in (WITHDRAWN, f"{REVERSING}1")
     charge = one(answer=answer, superseded=superseded)
-    assert charge_flow._has_made_way(charge) is (closing or superseded)
+    assert charge_flow._closing_began(charge) is (closing or superseded)
 
 
 async def keep(ports: Ports, charge: Charge) -> None:
     """Write it down as it is."""
     draft = Draft(await ports.store.load(KEY))
-    draft.put_charge(charge, "charge_pending", NOON, ObservedBy.CREATE)
+    draft.put(charge, ("charge_pending", NOON, ObservedBy.CREATE))
     change = draft.change("1")
     assert change is not None
     assert await ports.store.commit(change)

@@ -149,7 +149,7 @@ async def test_what_is_remembered_is_bounded(stage: Stage, monkeypatch: pytest.M
     for number in range(5):
         event = sample_event("order.succeeded", livemode=False) | {"id": f"evt_{number}"}
         await stage.record(event | {"filler": "x" * 10_000})
-    remembered = stage.inbox._seen
+    remembered = stage.inbox._recent
     assert list(remembered) == ["evt_2", "evt_3", "evt_4"]
     assert len(repr(remembered)) < 5_000
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from midas import limits
+from midas.draft import Draft
 from midas.errors import StorageUnavailable
 from midas.event import EventRecord, EventStanding
 from midas.flows import apply_event
 from midas.flows.apply_event import EventOutcome
 from midas.flows.inbox import Inbox
-from midas.payment import Draft
 from midas.psp.transport import Answer, Lost
 from midas.sandbox.forgery import compact
 from midas.sandbox.samples import sample_event

@@ -10,6 +10,7 @@ import pytest
 
 from midas import limits, schedule
 from midas.charge import ChargeState, ChargeTerms
+from midas.draft import Draft
 from midas.errors import (
     InvalidRequest,
     OrderAlreadyPaid,
@@ -24,7 +25,7 @@ from midas.errors import (
 from midas.flows.payment_calls import Payments
 from midas.flows.terms import RefundTerms
 from midas.flows.unknown import in_flight
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.psp.breaker import State
 from midas.psp.client import PingppClient
@@ -467,7 +468,7 @@ async def test_a_refund_that_leaves_at_last_is_in_flight_like_a_new_one(
     order = await world.order()
     draft = Draft(order)
     assert order.refund("r1").looks > 0
-    draft.reschedule_refund(replace(order.refund("r1"), absent_since=world.disk.clock))
+    draft.put(replace(order.refund("r1"), absent_since=world.disk.clock))
     await written(world, draft)
     monkeypatch.undo()
     world.start()  # with a breaker of its own
@@ -498,7 +499,7 @@ async def test_a_queued_refund_that_a_person_looks_at_is_not_sent(
     draft = Draft(await world.order())
     refund = draft.refund("r1")
     assert refund.unsent
-    draft.reschedule_refund(replace(refund, operator_reason="another one has this key"))
+    draft.put(replace(refund, operator_reason="another one has this key"))
     await written(world, draft)
     with pytest.raises(OutcomeUnknown) as told:
         await world.payments.refund(a_part(world))
@@ -523,7 +524,7 @@ async def test_a_refund_that_is_being_sent_does_not_become_queued_again(
         if request.method != "GET":
             return await send(self, request, limit)
         draft = Draft(await world.order())
-        draft.reschedule_refund(replace(draft.refund("r1"), unsent=False))
+        draft.put(replace(draft.refund("r1"), unsent=False))
         await written(world, draft)
         return Lost("timeout")
 
@@ -541,7 +542,7 @@ async def test_a_charge_is_handed_out_again_within_its_window(
     """Posted again it may not arrive after the window: it is given the margin alone, not 30 s."""
     first = await world.payments.charge(world.terms)
     draft = Draft(await world.order())
-    draft.reschedule_charge(replace(first.charge, answer=None))
+    draft.put(replace(first.charge, answer=None))
     await written(world, draft)
     seen = slow_answers(monkeypatch, world, seconds=0)
     again = await world.payments.charge(world.terms)

@@ -87,7 +87,7 @@ def test_a_secret_is_blotted_out_wherever_it_is(log: Log) -> None:
 def test_what_cannot_be_seen_is_escaped(log: Log, character: str) -> None:
     """It steers no terminal and makes no second line; the value that is read stays the same."""
     logging.getLogger("midas.x").info("odd", extra={"order_no": f"中{character}文"})
-    logs.say("odd", {"order_no": f"中{character}文"})
+    logs.log_event("odd", {"order_no": f"中{character}文"})
     logging.getLogger("library").error("中" + character)  # noqa: G003 - text of its own
     text = log.text
     assert text.replace("\n", "").isprintable()

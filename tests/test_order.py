@@ -6,16 +6,9 @@ from itertools import product
 import pytest
 
 from midas.charge import ChargeState
+from midas.draft import Draft
 from midas.errors import StorageUnavailable
-from midas.payment import (
-    Change,
-    Draft,
-    JournalEntry,
-    Notification,
-    Order,
-    charges_by_age,
-    refunds_by_age,
-)
+from midas.payment import Change, JournalEntry, Notification, Order, charges_by_age, refunds_by_age
 from midas.refund import RefundState
 from midas.sequences import EPOCH
 from tests.orders import (

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from midas.charge import REVERSING, WITHDRAWN, Charge, ChargeSaid, ChargeState, ObservedBy
-from midas.payment import Change, Draft, JournalEntry, Order
-from midas.refund import RefundSaid, RefundState
+from midas.charge import REVERSING, WITHDRAWN, Charge, ChargeReport, ChargeState, ObservedBy
+from midas.draft import Draft
+from midas.payment import Change, JournalEntry, Order
+from midas.refund import RefundReport, RefundState
 from midas.sequences import EPOCH
 from tests.orders import (
     BEFORE,
@@ -55,12 +56,12 @@ def test_a_change_is_all_that_one_commit_writes() -> None:
     newer, older = charge("T4", created_at=LATER), refund("R0", created_at=EARLIER)
     closing, sent = replace(other, superseded=True), replace(given_back, unsent=True)
     draft.add_charge(newer, "CREATE")
-    draft.put_charge(closing, "charge_superseded", LATER, "CREATE")
+    draft.put(closing, ("charge_superseded", LATER, "CREATE"))
     draft.add_refund(older, "QUERY")
-    draft.put_refund(sent, "refund_unsent", LATER, "POLL")
+    draft.put(sent, ("refund_unsent", LATER, "POLL"))
     draft.record_event(an_event("evt_1"))
     draft.settle_event(an_event("evt_2"))
-    draft.observe_charge("T4", paid("T4"))
+    draft.observe_charge("T4", paid("T4"), plan=False)
     told = draft.charge("T4")
     after = Order("o1", 5, 7, (first, closing, told), (older, sent), COMMIT, 3)
     change = draft.change(COMMIT)
@@ -83,7 +84,7 @@ def test_a_change_is_all_that_one_commit_writes() -> None:
                 at=EARLIER,
             ),
             line("R1", "refund_unsent", "PENDING", "PENDING", "POLL"),
-            line("T4", "charge_succeeded", "PENDING", "SUCCEEDED", said="PAID", code=""),
+            line("T4", "charge_succeeded", "PENDING", "SUCCEEDED", report="PAID", code=""),
         ),
         notifications=(notice("PAY_ORDER_SUCCESS", of="T4", duplicate_payment=True),),
         new_events=(an_event("evt_1"),),
@@ -98,25 +99,25 @@ def test_a_change_is_all_that_one_commit_writes() -> None:
 
 
 STEPS: dict[str, tuple[Callable[[Draft], object], str | None]] = {
-    "a charge": (lambda draft: draft.reschedule_charge(charge("T2")), "new_charges"),
+    "a charge": (lambda draft: draft.put(charge("T2")), "new_charges"),
     "a charge's date": (
-        lambda draft: draft.reschedule_charge(charge("T1", due_at=LATER)),
+        lambda draft: draft.put(charge("T1", due_at=LATER)),
         "changed_charges",
     ),
-    "a refund": (lambda draft: draft.reschedule_refund(refund("R2")), "new_refunds"),
+    "a refund": (lambda draft: draft.put(refund("R2")), "new_refunds"),
     "a refund's date": (
-        lambda draft: draft.reschedule_refund(refund("R1", due_at=LATER)),
+        lambda draft: draft.put(refund("R1", due_at=LATER)),
         "changed_refunds",
     ),
     "a line": (
-        lambda draft: draft.observe_charge("T1", bare(ChargeSaid.NO_ANSWER, POLL)),
+        lambda draft: draft.observe_charge("T1", bare(ChargeReport.NO_ANSWER, POLL), plan=False),
         "journal",
     ),
     "an event": (lambda draft: draft.record_event(an_event()), "new_events"),
     "what became of an event": (lambda draft: draft.settle_event(an_event()), "changed_events"),
     "nothing": (lambda _: None, None),
-    "the very same": (lambda draft: draft.reschedule_charge(draft.charge("T1")), None),
-    "the same read again": (lambda draft: draft.reschedule_charge(charge("T1")), None),
+    "the very same": (lambda draft: draft.put(draft.charge("T1")), None),
+    "the same read again": (lambda draft: draft.put(charge("T1")), None),
 }
 
 
@@ -143,7 +144,7 @@ INTENTS: dict[str, tuple[tuple[Callable[[Draft], object], ...], bool]] = {
     "a charge, and a line": (
         (
             lambda d: d.add_charge(charge("T2"), "CREATE"),
-            lambda d: d.observe_charge("T1", bare(ChargeSaid.NO_ANSWER, POLL)),
+            lambda d: d.observe_charge("T1", bare(ChargeReport.NO_ANSWER, POLL), plan=False),
         ),
         False,
     ),
@@ -152,11 +153,11 @@ INTENTS: dict[str, tuple[tuple[Callable[[Draft], object], ...], bool]] = {
         False,
     ),
     "another date of a charge": (
-        (lambda d: d.reschedule_charge(charge("T1", due_at=LATER)),),
+        (lambda d: d.put(charge("T1", due_at=LATER)),),
         False,
     ),
     "another date of a refund": (
-        (lambda d: d.reschedule_refund(refund("R1", due_at=LATER)),),
+        (lambda d: d.put(refund("R1", due_at=LATER)),),
         False,
     ),
     "an event": ((lambda d: d.record_event(an_event()),), False),
@@ -192,7 +193,7 @@ def test_a_charge_that_a_person_looks_at_is_not_due(
     """If it is unknown or being closed; one that its payer may pay is still looked at."""
     row = charge("T1", state, superseded=superseded, operator_reason=reason, due_at=LATER)
     draft = Draft(an_order())
-    draft.reschedule_charge(row)
+    draft.put(row)
     left = bool(reason) and (state is SUBMITTING or (state is PENDING and superseded))
     assert written(draft) == {"new_charges": (replace(row, due_at=None if left else LATER),)}
 
@@ -214,7 +215,7 @@ def test_what_a_person_looks_at_is_not_being_reversed(
     known = {"superseded": True, "failure_code": "declined", "due_at": LATER}
     row = charge("T1", state, operator_reason=reason, answer=answer, **known)
     draft = Draft(an_order())
-    draft.reschedule_charge(row)
+    draft.put(row)
     left = replace(row, due_at=None, answer=kept) if reason else row
     assert written(draft) == {"new_charges": (left,)}
 
@@ -224,7 +225,7 @@ def test_a_refund_that_a_person_looks_at_is_not_due(state: RefundState, reason: 
     """If it is unknown; what Ping++ works on is still looked at."""
     row = refund("R1", state, operator_reason=reason, due_at=LATER)
     draft = Draft(an_order())
-    draft.reschedule_refund(row)
+    draft.put(row)
     left = bool(reason) and state is RefundState.SUBMITTING
     assert written(draft) == {"new_refunds": (replace(row, due_at=None if left else LATER),)}
 
@@ -248,11 +249,13 @@ def test_a_payment_is_written_and_told(late: bool, beside: list[Charge]) -> None
     draft = Draft(an_order(first, *beside))
     twice = any(each.state is SUCCEEDED for each in beside)
     after = by_psp(first, SUCCEEDED, paid_at=NOON, late=late, duplicate_payment=twice)
-    assert draft.observe_charge("T1", paid()) == after
+    assert draft.observe_charge("T1", paid(), plan=False) == after
     assert draft.charge("T1") == after
     assert written(draft) == {
         "changed_charges": (after,),
-        "journal": (line("T1", "charge_succeeded", first.state, SUCCEEDED, said="PAID", code=""),),
+        "journal": (
+            line("T1", "charge_succeeded", first.state, SUCCEEDED, report="PAID", code=""),
+        ),
         "notifications": (notice("PAY_ORDER_SUCCESS", late=late, duplicate_payment=twice),),
     }
 
@@ -262,8 +265,8 @@ def test_its_own_payment_does_not_make_a_charge_a_second_one() -> None:
     first, other = charge("T1", CLOSED), charge("T2", SUCCEEDED)
     given_back = refund("R1", RefundState.SUCCEEDED, "T2", amount=100)
     draft = Draft(an_order(first, other, given_back))
-    assert draft.observe_charge("T1", paid()).duplicate_payment is False
-    assert draft.observe_charge("T1", paid()).duplicate_payment is False
+    assert draft.observe_charge("T1", paid(), plan=False).duplicate_payment is False
+    assert draft.observe_charge("T1", paid(), plan=False).duplicate_payment is False
 
 
 def test_what_is_no_news_is_not_told() -> None:
@@ -271,42 +274,42 @@ def test_what_is_no_news_is_not_told() -> None:
     first = charge("T1", SUBMITTING)
     draft = Draft(an_order(first))
     after = by_psp(first, PENDING, QUERY, charge_id="ch_T1")
-    assert draft.observe_charge("T1", waiting()) == after
+    assert draft.observe_charge("T1", waiting(), plan=False) == after
     assert written(draft) == {
         "changed_charges": (after,),
         "journal": (
-            line("T1", "charge_pending", SUBMITTING, PENDING, QUERY, said="WAITING", code=""),
+            line("T1", "charge_pending", SUBMITTING, PENDING, QUERY, report="WAITING", code=""),
         ),
     }
 
 
-UNKNOWN = (SUBMITTING, ChargeSaid.NO_ANSWER)
-RECURRING = [(PENDING, ChargeSaid.WAITING), (SUCCEEDED, ChargeSaid.WAITING)]
+UNKNOWN = (SUBMITTING, ChargeReport.NO_ANSWER)
+RECURRING = [(PENDING, ChargeReport.WAITING), (SUCCEEDED, ChargeReport.WAITING)]
 
 
 @pytest.mark.parametrize(("row", "by"), list(product([UNKNOWN, *RECURRING], ObservedBy)))
 @pytest.mark.parametrize("looks", [0, 9, 10, 11])
 def test_what_every_look_says_again_is_not_journaled_each_time(
-    row: tuple[ChargeState, ChargeSaid], by: ObservedBy, looks: int
+    row: tuple[ChargeState, ChargeReport], by: ObservedBy, looks: int
 ) -> None:
     """That nothing is known is, of Midas's own first ten looks; callers may ask as they like."""
     state, said = row
     draft = Draft(an_order(charge("T1", state, looks=looks)))
-    draft.observe_charge("T1", bare(said, by))
+    draft.observe_charge("T1", bare(said, by), plan=False)
     shown = row == UNKNOWN and by is not QUERY and looks < 10
-    entry = line("T1", "charge_outcome_unknown", state, state, by, said=said.value, code="")
+    entry = line("T1", "charge_outcome_unknown", state, state, by, report=said.value, code="")
     assert written(draft) == ({"journal": (entry,)} if shown else {})
 
 
 @pytest.mark.parametrize("row", [UNKNOWN, *RECURRING])
 def test_what_recurs_is_journaled_with_what_else_was_changed(
-    row: tuple[ChargeState, ChargeSaid],
+    row: tuple[ChargeState, ChargeReport],
 ) -> None:
     """A row that is written has a line that says why."""
     state, said = row
     draft = Draft(an_order(charge("T1", state, looks=11)))
-    draft.reschedule_charge(charge("T1", state, looks=12))
-    draft.observe_charge("T1", bare(said))
+    draft.put(charge("T1", state, looks=12))
+    draft.observe_charge("T1", bare(said), plan=False)
     (entry,) = written(draft)["journal"]
     assert (entry.subject, entry.state_before, entry.state_after) == ("T1", state, state)
 
@@ -315,8 +318,8 @@ def test_what_recurs_is_journaled_with_what_else_was_changed(
 def test_what_is_not_believed_yet_is_not_said_by_every_look(by: ObservedBy) -> None:
     """Money that a reversal may take back; a webhook is something that Ping++ sent."""
     draft = Draft(an_order(charge("T1", PENDING, answer=REVERSING)))
-    draft.observe_charge("T1", paid("T1", by))
-    entry = line("T1", "charge_is_being_reversed", PENDING, PENDING, by, said="PAID", code="")
+    draft.observe_charge("T1", paid("T1", by), plan=False)
+    entry = line("T1", "charge_is_being_reversed", PENDING, PENDING, by, report="PAID", code="")
     assert written(draft) == ({"journal": (entry,)} if by is WEBHOOK else {})
 
 
@@ -324,11 +327,11 @@ def test_what_is_not_believed_yet_is_not_said_by_every_look(by: ObservedBy) -> N
 def test_what_a_person_was_called_for_is_not_said_again_by_every_look(by: ObservedBy) -> None:
     """A webhook is: it is something that Ping++ sent."""
     draft = Draft(an_order(charge("T1")))
-    draft.observe_charge("T1", waiting("T1", by, amount=99))
+    draft.observe_charge("T1", waiting("T1", by, amount=99), plan=False)
     first = draft.change(COMMIT)
     assert first is not None
     draft = Draft(first.after)
-    draft.observe_charge("T1", waiting("T1", by, amount=99))
+    draft.observe_charge("T1", waiting("T1", by, amount=99), plan=False)
     again = first.journal if by is WEBHOOK else ()
     assert written(draft) == ({"journal": again} if again else {})
 
@@ -337,12 +340,12 @@ def test_what_a_person_was_called_for_is_not_said_again_by_every_look(by: Observ
 def test_what_contradicts_itself_is_said_once(by: ObservedBy) -> None:
     """However often Ping++ is asked."""
     draft = Draft(an_order(charge("T1", SUCCEEDED)))
-    draft.observe_charge("T1", bare(ChargeSaid.REFUSED, by))
+    draft.observe_charge("T1", bare(ChargeReport.REFUSED, by), plan=False)
     first = draft.change(COMMIT)
     assert first is not None
     assert [each.event for each in first.journal] == ["charge_contradicted"]
     draft = Draft(first.after)
-    draft.observe_charge("T1", bare(ChargeSaid.REFUSED, by))
+    draft.observe_charge("T1", bare(ChargeReport.REFUSED, by), plan=False)
     assert draft.change(COMMIT) is None
 
 
@@ -371,8 +374,8 @@ def test_a_charge_that_is_booked_already_is_left_to_a_person(case: str) -> None:
     beside, foreign = BOOKED[case]
     first = charge("T1", SUBMITTING)
     draft = Draft(an_order(first, *beside), foreign=foreign)
-    given_back = refund_facts("R7", RefundSaid.DONE, charge_id="ch_9", refund_no="")
-    after = draft.observe_charge("T1", paid(charge_id="ch_9", refunds=(given_back,)))
+    given_back = refund_facts("R7", RefundReport.DONE, charge_id="ch_9", refund_no="")
+    after = draft.observe_charge("T1", paid(charge_id="ch_9", refunds=(given_back,)), plan=False)
     reason = "Ping++ answered with the charge ch_9, which is booked already"
     assert after == replace(first, operator_reason=reason, updated_at=LATER)
     entry = line("T1", "charge_quarantined", SUBMITTING, SUBMITTING, fields=["charge_id"])
@@ -387,7 +390,7 @@ def test_what_is_silent_is_not_booked(case: str) -> None:
     """Without facts nothing can be another row's."""
     beside, foreign = BOOKED[case]
     draft = Draft(an_order(charge("T1", SUBMITTING), *beside), foreign=foreign)
-    draft.observe_charge("T1", bare(ChargeSaid.REFUSED))
+    draft.observe_charge("T1", bare(ChargeReport.REFUSED), plan=False)
     assert draft.charge("T1").state is FAILED
 
 
@@ -402,10 +405,10 @@ def test_the_refunds_of_a_charge_come_with_it() -> None:
         updated_at=LATER,
         refund_id="re_R1",
     )
-    assert draft.observe_charge("T1", paid(refunds=(refund_facts(),))) == first
+    assert draft.observe_charge("T1", paid(refunds=(refund_facts(),)), plan=False) == first
     assert written(draft) == {
         "changed_refunds": (after,),
-        "journal": (line("R1", "refund_succeeded", PENDING, SUCCEEDED, said="DONE", code=""),),
+        "journal": (line("R1", "refund_succeeded", PENDING, SUCCEEDED, report="DONE", code=""),),
         "notifications": (notice("REFUND_SUCCESS", refund_no="R1"),),
     }
 
@@ -413,7 +416,7 @@ def test_the_refunds_of_a_charge_come_with_it() -> None:
 def test_the_refunds_of_another_charge_do_not() -> None:
     """Where the charge is not the one that was asked for, nor are its refunds."""
     draft = Draft(an_order(charge("T1", SUCCEEDED), refund("R1")))
-    draft.observe_charge("T1", paid(amount=99, refunds=(refund_facts(),)))
+    draft.observe_charge("T1", paid(amount=99, refunds=(refund_facts(),)), plan=False)
     assert draft.refund("R1") == refund("R1")
     assert [each.event for each in written(draft)["journal"]] == ["charge_quarantined"]
 
@@ -422,7 +425,7 @@ def test_a_charge_is_answered_as_its_refunds_have_left_it() -> None:
     """A refund that another charge has calls a person to this one."""
     other = refund("R2", RefundState.PENDING, "T2")
     draft = Draft(an_order(charge("T1", SUCCEEDED, paid_at=NOON), charge("T2", SUCCEEDED), other))
-    after = draft.observe_charge("T1", paid(refunds=(refund_facts("R2"),)))
+    after = draft.observe_charge("T1", paid(refunds=(refund_facts("R2"),)), plan=False)
     assert after == draft.charge("T1")
     assert (
         after.operator_reason == "Ping++ lists the refund re_R2, which another charge has already"
@@ -458,13 +461,13 @@ def test_a_second_charge_is_booked_as_one_of_its_own() -> None:
     """And the first one is as it was: unpaid, the second is to be closed."""
     first = charge("T1", PENDING, created_at=EARLIER)
     draft = Draft(an_order(first))
-    assert draft.observe_charge("T1", waiting("T1", charge_id="ch_2")) == first
+    assert draft.observe_charge("T1", waiting("T1", charge_id="ch_2"), plan=False) == first
     found = second(observed_by=QUERY)
     assert written(draft) == {
         "new_charges": (found,),
         "journal": (
             *doubled(PENDING, QUERY),
-            line("ch_2", "charge_pending", SUBMITTING, PENDING, QUERY, said="WAITING", code=""),
+            line("ch_2", "charge_pending", SUBMITTING, PENDING, QUERY, report="WAITING", code=""),
         ),
     }
 
@@ -473,7 +476,7 @@ def test_a_second_charge_is_found_once() -> None:
     """From then on it has a row, and a charge that is told of under the number may be that one."""
     first, found = charge("T1", PENDING, created_at=EARLIER), second()
     draft = Draft(an_order(first, found))
-    assert draft.observe_charge("T1", waiting("T1", charge_id="ch_2")) == first
+    assert draft.observe_charge("T1", waiting("T1", charge_id="ch_2"), plan=False) == first
     assert draft.change(COMMIT) is None
 
 
@@ -482,14 +485,14 @@ def test_a_second_charge_that_is_paid_makes_the_first_one_go() -> None:
     first = charge("T1", PENDING, created_at=EARLIER)
     draft = Draft(an_order(first))
     closing = replace(first, superseded=True, due_at=LATER)
-    assert draft.observe_charge("T1", paid(charge_id="ch_2")) == closing
+    assert draft.observe_charge("T1", paid(charge_id="ch_2"), plan=False) == closing
     found = second(state=SUCCEEDED, observed_by=WEBHOOK, paid_at=NOON, answer=None, due_at=None)
     assert written(draft) == {
         "new_charges": (found,),
         "changed_charges": (closing,),
         "journal": (
             *doubled(PENDING, WEBHOOK),
-            line("ch_2", "charge_succeeded", SUBMITTING, SUCCEEDED, said="PAID", code=""),
+            line("ch_2", "charge_succeeded", SUBMITTING, SUCCEEDED, report="PAID", code=""),
             line("T1", "charge_superseded", PENDING, PENDING),
         ),
         "notifications": (notice("PAY_ORDER_SUCCESS", of="ch_2"),),
@@ -501,7 +504,7 @@ def test_a_first_charge_that_is_over_has_no_way_to_make(state: ChargeState) -> N
     """Paid both, the second payment is a duplicate."""
     first = charge("T1", state)
     draft = Draft(an_order(first))
-    assert draft.observe_charge("T1", paid(charge_id="ch_2")) is first
+    assert draft.observe_charge("T1", paid(charge_id="ch_2"), plan=False) is first
     assert draft.charge("ch_2").duplicate_payment is (state is SUCCEEDED)
     assert "changed_charges" not in written(draft)
 
@@ -510,7 +513,7 @@ def test_a_second_charge_that_another_order_has_is_left_to_a_person() -> None:
     """No row of this order can have its id."""
     first = charge("T1")
     draft = Draft(an_order(first), foreign=frozenset({"ch_2"}))
-    after = draft.observe_charge("T1", waiting("T1", charge_id="ch_2"))
+    after = draft.observe_charge("T1", waiting("T1", charge_id="ch_2"), plan=False)
     reason = "Ping++ told of another charge_id than was asked for"
     assert after == replace(first, operator_reason=reason, updated_at=LATER)
     assert list(draft.order.charges) == [after]
@@ -529,9 +532,9 @@ def test_messages_are_numbered_above_the_last_one_and_the_floor(
     rows: list[Row] = [charge("T1"), refund("R1"), refund("R2")]
     draft = Draft(an_order(*rows, last_sequence=last, sequence_floor=floor))
     assert draft.order.last_sequence == last
-    draft.observe_charge("T1", paid())
+    draft.observe_charge("T1", paid(), plan=False)
     for each in ("R1", "R2"):
-        draft.observe_refund(each, seen(refund_facts(each)))
+        draft.observe_refund(each, seen(refund_facts(each)), plan=False)
     change = draft.change(COMMIT)
     assert change is not None
     assert [each.sequence for each in change.notifications] == [first, first + 1, first + 2]
@@ -553,7 +556,7 @@ def test_what_is_told_again_has_numbers_of_a_new_epoch(
     """None of them was used for anything else, and nothing before them is to be told."""
     told = [notice("PAY_ORDER_SUCCESS", 5), notice("REFUND_SUCCESS", 3, refund_no="R1")]
     draft = Draft(an_order(charge("T1"), last_sequence=last, sequence_floor=floor))
-    draft.tell_again(told, above, LATER)
+    draft.renumber_notifications(told, above, LATER)
     change = draft.change(COMMIT)
     assert change is not None
     assert change.retells

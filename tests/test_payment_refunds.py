@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from midas.payment import (
-    Draft,
-    JournalEntry,
-)
-from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+from midas.draft import Draft
+from midas.payment import JournalEntry
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport, RefundState
 from tests.orders import (
     COMMIT,
     EARLIER,
@@ -44,11 +42,11 @@ def test_the_end_of_a_refund_is_written_and_told() -> None:
         updated_at=LATER,
         refund_id="re_R1",
     )
-    assert draft.observe_refund("R1", seen(refund_facts())) == after
+    assert draft.observe_refund("R1", seen(refund_facts()), plan=False) == after
     assert draft.refund("R1") == after
     assert written(draft) == {
         "changed_refunds": (after,),
-        "journal": (line("R1", "refund_succeeded", SUBMITTING, SUCCEEDED, said="DONE", code=""),),
+        "journal": (line("R1", "refund_succeeded", SUBMITTING, SUCCEEDED, report="DONE", code=""),),
         "notifications": (notice("REFUND_SUCCESS", refund_no="R1"),),
     }
 
@@ -57,50 +55,50 @@ def test_a_refund_that_ping_works_on_is_not_told() -> None:
     """Its id is known from now on."""
     asked = refund("R1", RefundState.SUBMITTING)
     draft = Draft(an_order(charge("T1", SUCCEEDED), asked))
-    draft.observe_refund("R1", seen(refund_facts("R1", RefundSaid.WORKING)))
+    draft.observe_refund("R1", seen(refund_facts("R1", RefundReport.WORKING)), plan=False)
     assert list(written(draft)) == ["changed_refunds", "journal"]
 
 
 @pytest.mark.parametrize(
-    ("said", "event", "shown"),
+    ("report", "event", "shown"),
     [
-        (RefundSaid.WORKING, "refund_still_pending", False),
-        (RefundSaid.NO_ANSWER, "refund_outcome_unknown", True),
+        (RefundReport.WORKING, "refund_still_pending", False),
+        (RefundReport.NO_ANSWER, "refund_outcome_unknown", True),
     ],
 )
 @pytest.mark.parametrize(("by", "looks"), list(product(["POLL", "QUERY"], [0, 9, 10])))
 def test_what_every_look_says_of_a_refund_is_not_journaled_each_time(
-    said: RefundSaid, event: str, shown: bool, by: str, looks: int
+    report: RefundReport, event: str, shown: bool, by: str, looks: int
 ) -> None:
     """As it is with charges."""
     draft = Draft(an_order(charge("T1", SUCCEEDED), refund("R1", looks=looks)))
-    draft.observe_refund("R1", RefundObservation(said, by, LATER))
-    entry = line("R1", event, PENDING, PENDING, by, said=said.value, code="")
+    draft.observe_refund("R1", RefundObservation(report, by, LATER), plan=False)
+    entry = line("R1", event, PENDING, PENDING, by, report=report.value, code="")
     shown = shown and by == "POLL" and looks < 10
     assert written(draft) == ({"journal": (entry,)} if shown else {})
-    draft.reschedule_refund(refund("R1", due_at=LATER))
-    draft.observe_refund("R1", RefundObservation(said, by, LATER))
+    draft.put(refund("R1", due_at=LATER))
+    draft.observe_refund("R1", RefundObservation(report, by, LATER), plan=False)
     assert written(draft)["journal"] == ((entry, entry) if shown else (entry,))
 
 
 @pytest.mark.parametrize(
     ("state", "said", "event"),
     [
-        (RefundState.SUBMITTING, RefundSaid.ABSENT, "refund_needs_operator"),
-        (RefundState.PENDING, RefundSaid.ABSENT, "refund_contradicted"),
+        (RefundState.SUBMITTING, RefundReport.ABSENT, "refund_needs_operator"),
+        (RefundState.PENDING, RefundReport.ABSENT, "refund_contradicted"),
     ],
 )
 def test_what_a_person_was_called_for_with_a_refund_is_said_once(
-    state: RefundState, said: RefundSaid, event: str
+    state: RefundState, said: RefundReport, event: str
 ) -> None:
     """However often Ping++ is asked."""
     draft = Draft(an_order(charge("T1", SUCCEEDED), refund("R1", state)))
-    draft.observe_refund("R1", RefundObservation(said, "POLL", LATER))
+    draft.observe_refund("R1", RefundObservation(said, "POLL", LATER), plan=False)
     first = draft.change(COMMIT)
     assert first is not None
     assert [each.event for each in first.journal] == [event]
     draft = Draft(first.after)
-    draft.observe_refund("R1", RefundObservation(said, "POLL", LATER))
+    draft.observe_refund("R1", RefundObservation(said, "POLL", LATER), plan=False)
     assert draft.change(COMMIT) is None
 
 
@@ -111,7 +109,7 @@ def test_a_refund_that_is_booked_already_is_left_to_a_person(where: str) -> None
     beside = [refund("R2", refund_id="re_9")] if where == "here" else []
     foreign = frozenset({"re_9"} if where == "in another order" else ())
     draft = Draft(an_order(charge("T1", SUCCEEDED), asked, *beside), foreign=foreign)
-    after = draft.observe_refund("R1", seen(refund_facts(refund_id="re_9")))
+    after = draft.observe_refund("R1", seen(refund_facts(refund_id="re_9")), plan=False)
     reason = "Ping++ answered with the refund re_9, which is booked already"
     raised = replace(asked, operator_reason=reason, updated_at=LATER)
     assert (after == raised) is (where != "nowhere")
@@ -121,7 +119,9 @@ def test_a_refund_that_is_booked_already_is_left_to_a_person(where: str) -> None
 def test_a_silent_observation_of_a_refund_is_not_booked() -> None:
     """Without facts nothing can be another row's, nor a second refund."""
     draft = Draft(an_order(charge("T1", SUCCEEDED), refund("R1", RefundState.SUBMITTING)))
-    after = draft.observe_refund("R1", RefundObservation(RefundSaid.REFUSED, "POLL", LATER))
+    after = draft.observe_refund(
+        "R1", RefundObservation(RefundReport.REFUSED, "POLL", LATER), plan=False
+    )
     assert after.state is RefundState.FAILED
 
 
@@ -183,7 +183,7 @@ def test_a_refund_that_was_made_elsewhere_is_taken_in(
 def test_a_refund_that_was_taken_in_is_looked_at_until_it_ends() -> None:
     """As any other that Ping++ works on."""
     draft = Draft(an_order(charge("T1", SUCCEEDED, currency="usd", app_id="app_9")))
-    facts = elsewhere(said=RefundSaid.WORKING)
+    facts = elsewhere(report=RefundReport.WORKING)
     draft.observe_refund_list("T1", [facts], "WEBHOOK", LATER)
     (row,) = written(draft)["new_refunds"]
     assert row == found(
@@ -270,7 +270,7 @@ def test_a_second_refund_under_a_key_is_money_given_back_twice(way: str) -> None
     reason = "Ping++ holds another refund under the refund_no R1"
     raised = replace(first, operator_reason=reason, updated_at=LATER)
     if way == "observe_refund":
-        assert draft.observe_refund("R1", seen(facts)) == raised
+        assert draft.observe_refund("R1", seen(facts), plan=False) == raised
     else:
         draft.observe_refund_list("T1", [facts], "WEBHOOK", LATER)
     assert written(draft) == {
@@ -288,7 +288,7 @@ def test_a_refund_of_another_charge_is_no_second_one() -> None:
     """Ping++ told of the wrong one: a person is called, and nothing is booked."""
     first = refund("R1")
     draft = Draft(an_order(charge("T1", SUCCEEDED), charge("T2", SUCCEEDED), first))
-    after = draft.observe_refund("R1", seen(elsewhere("R1", charge_id="ch_T2")))
+    after = draft.observe_refund("R1", seen(elsewhere("R1", charge_id="ch_T2")), plan=False)
     reason = "Ping++ told of another charge_id, refund_id than was asked for"
     assert after == replace(first, operator_reason=reason, updated_at=LATER)
     assert draft.order.refunds == (after,)
@@ -298,7 +298,7 @@ def test_a_refund_under_another_key_is_no_second_one() -> None:
     """The same."""
     first = refund("R1")
     draft = Draft(an_order(charge("T1", SUCCEEDED), first))
-    after = draft.observe_refund("R1", seen(elsewhere("R8")))
+    after = draft.observe_refund("R1", seen(elsewhere("R8")), plan=False)
     reason = "Ping++ told of another refund_no, refund_id than was asked for"
     assert after == replace(first, operator_reason=reason, updated_at=LATER)
     assert draft.order.refunds == (after,)
@@ -321,7 +321,7 @@ def test_a_refund_that_another_charge_has_is_left_to_a_person(where: str) -> Non
         *("T1", "charge_quarantined", SUCCEEDED, SUCCEEDED),
         refund_id="re_9",
         amount=10,
-        said="DONE",
+        report="DONE",
     )
     draft.observe_refund_list("T1", [elsewhere(), more], "WEBHOOK", LATER)
     draft.observe_refund_list("T1", [elsewhere()], "WEBHOOK", LATER + timedelta(minutes=1))

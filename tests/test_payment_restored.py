@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from midas.charge import Charge
-from midas.payment import Draft, JournalEntry, refunds_by_age
+from midas.draft import Draft
+from midas.payment import JournalEntry, refunds_by_age
 from midas.refund import Refund, RefundState
 from tests.orders import (
     CLOSED,

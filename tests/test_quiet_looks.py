@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from midas.charge import ChargeState
+from midas.draft import Draft
 from midas.errors import OutcomeUnknown
-from midas.payment import Draft
 from midas.ports import KeyKind
 from midas.psp.transport import Lost
 from midas.sandbox.forgery import compact
@@ -92,7 +92,7 @@ def test_a_copy_that_says_the_same_is_no_change() -> None:
     """A record is compared by its value, however it came about."""
     change = intent("order-1")
     draft = Draft(change.after)
-    draft.reschedule_charge(replace(change.after.charges[0]))
+    draft.put(replace(change.after.charges[0]))
     assert draft.change("c1") is None
 
 

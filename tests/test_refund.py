@@ -14,7 +14,7 @@ from midas.refund import (
     RefundFacts,
     RefundNotice,
     RefundObservation,
-    RefundSaid,
+    RefundReport,
     RefundState,
 )
 
@@ -86,7 +86,7 @@ OBSERVERS = {"CREATE": JOURNAL, "WEBHOOK": JOURNAL_OF_WEBHOOKS, "QUERY": JOURNAL
 NOTICES = {"-": None, "SUCCESS": RefundNotice.SUCCESS, "FAILED": RefundNotice.FAILED}
 
 WITHOUT_FACTS = {"REFUSED", "UNSENT", "ABSENT", "NO_ANSWER"}
-PAIRS = list(product(RefundState, RefundSaid))
+PAIRS = list(product(RefundState, RefundReport))
 
 
 def a_refund(state: RefundState = RefundState.SUBMITTING) -> Refund:
@@ -109,36 +109,36 @@ def a_refund(state: RefundState = RefundState.SUBMITTING) -> Refund:
     )
 
 
-def some_facts(said: RefundSaid = RefundSaid.WORKING, **changes: object) -> RefundFacts:
+def some_facts(said: RefundReport = RefundReport.WORKING, **changes: object) -> RefundFacts:
     """What Ping++ tells of that refund."""
     facts = RefundFacts(
         refund_id="re_1",
         charge_id="ch_1",
         amount=40,
-        said=said,
+        report=said,
         created_at=NOW,
         refund_no="refund-1",
         currency="cny",
         app_id="app_1",
-        action_url="https://example.test/approve" if said is RefundSaid.WORKING else "",
-        succeeded_at=NOW if said is RefundSaid.DONE else None,
-        failure_code="refund_refused_msg" if said is RefundSaid.FAILED else "",
+        action_url="https://example.test/approve" if said is RefundReport.WORKING else "",
+        succeeded_at=NOW if said is RefundReport.DONE else None,
+        failure_code="refund_refused_msg" if said is RefundReport.FAILED else "",
     )
     return replace(facts, **changes)  # type: ignore[arg-type]
 
 
-def seen(said: RefundSaid, by: str = "QUERY") -> RefundObservation:
+def seen(said: RefundReport, by: str = "QUERY") -> RefundObservation:
     """An observation as the adapter would make it."""
     facts = None if said in WITHOUT_FACTS else some_facts(said)
     return RefundObservation(said, by, NOW + timedelta(minutes=1), facts)
 
 
-def cell(table: dict[str, str], state: RefundState, said: RefundSaid) -> str:
+def cell(table: dict[str, str], state: RefundState, said: RefundReport) -> str:
     """What the table says of this pair."""
     return table[said].split()[list(RefundState).index(state)]
 
 
-def expected(state: RefundState, said: RefundSaid) -> tuple[str, bool]:
+def expected(state: RefundState, said: RefundReport) -> tuple[str, bool]:
     """The state that must follow, and whether a person is called."""
     told = cell(EXPECTED, state, said)
     return told.rstrip("!"), told.endswith("!")
@@ -147,12 +147,12 @@ def expected(state: RefundState, said: RefundSaid) -> tuple[str, bool]:
 @pytest.mark.parametrize("table", TABLES)
 def test_the_tables_cover_everything(table: dict[str, str]) -> None:
     """No state and no observation is left out of the expectations."""
-    assert set(table) == set(RefundSaid)
+    assert set(table) == set(RefundReport)
     assert all(len(row.split()) == len(RefundState) for row in table.values())
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_every_pair(state: RefundState, said: RefundSaid) -> None:
+def test_every_pair(state: RefundState, said: RefundReport) -> None:
     """Each observation leads each state exactly where the table says (I6)."""
     outcome = machine.observe(a_refund(state), seen(said))
     assert (outcome.refund.state, bool(outcome.refund.operator_reason)) == expected(state, said)
@@ -160,7 +160,7 @@ def test_every_pair(state: RefundState, said: RefundSaid) -> None:
 
 @pytest.mark.parametrize("by", OBSERVERS)
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_what_every_pair_writes_and_tells(state: RefundState, said: RefundSaid, by: str) -> None:
+def test_what_every_pair_writes_and_tells(state: RefundState, said: RefundReport, by: str) -> None:
     """Each pair has its own journal entry and its own notice, or none, for each observer (I3)."""
     outcome = machine.observe(a_refund(state), seen(said, by))
     assert outcome.event == EVENTS[cell(OBSERVERS[by], state, said)]
@@ -185,13 +185,13 @@ def test_what_is_seen_of_a_refund_that_was_refused(
 ) -> None:
     """No id of Ping++'s is known of it; a refund at work there contradicts, whoever saw it."""
     refused = replace(a_refund(RefundState.FAILED), refund_id=None)
-    outcome = machine.observe(refused, seen(RefundSaid(said), by))
+    outcome = machine.observe(refused, seen(RefundReport(said), by))
     assert (outcome.refund.state, outcome.event, outcome.notice) == (state, event, notice)
     assert outcome.refund.holds_money is (said in {"WORKING", "DONE"})
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_seen_twice_is_seen_once(state: RefundState, said: RefundSaid) -> None:
+def test_seen_twice_is_seen_once(state: RefundState, said: RefundReport) -> None:
     """The same observation again, an hour later, changes nothing and announces nothing."""
     once = machine.observe(a_refund(state), seen(said)).refund
     twice = machine.observe(once, replace(seen(said), at=NOW + timedelta(hours=1)))
@@ -203,14 +203,14 @@ def test_seen_twice_is_seen_once(state: RefundState, said: RefundSaid) -> None:
 @pytest.mark.parametrize("state", list(RefundState))
 def test_money_that_went_back_is_never_dropped(state: RefundState) -> None:
     """A refund that Ping++ made ends in SUCCEEDED and is announced, also after a failure."""
-    outcome = machine.observe(a_refund(state), seen(RefundSaid.DONE))
+    outcome = machine.observe(a_refund(state), seen(RefundReport.DONE))
     assert outcome.refund.state is RefundState.SUCCEEDED
     announced = None if state is RefundState.SUCCEEDED else RefundNotice.SUCCESS
     assert outcome.notice is announced
 
 
-@pytest.mark.parametrize("said", [RefundSaid.FAILED, RefundSaid.REFUSED])
-def test_a_refusal_is_announced_with_its_reason(said: RefundSaid) -> None:
+@pytest.mark.parametrize("said", [RefundReport.FAILED, RefundReport.REFUSED])
+def test_a_refusal_is_announced_with_its_reason(said: RefundReport) -> None:
     """A refund that was not done says why and is announced as failed."""
     told = replace(seen(said), code="refund_refused", message="no")
     outcome = machine.observe(a_refund(), told)
@@ -219,8 +219,8 @@ def test_a_refusal_is_announced_with_its_reason(said: RefundSaid) -> None:
     assert not outcome.refund.holds_money
 
 
-@pytest.mark.parametrize("said", [RefundSaid.NO_ANSWER, RefundSaid.UNSENT, RefundSaid.ABSENT])
-def test_an_unknown_refund_keeps_its_amount(said: RefundSaid) -> None:
+@pytest.mark.parametrize("said", [RefundReport.NO_ANSWER, RefundReport.UNSENT, RefundReport.ABSENT])
+def test_an_unknown_refund_keeps_its_amount(said: RefundReport) -> None:
     """Neither silence nor absence frees the reserved amount (I2, I5)."""
     outcome = machine.observe(a_refund(), seen(said))
     assert outcome.refund.holds_money
@@ -235,7 +235,7 @@ MISMATCHES: dict[str, dict[str, object]] = {
     "refund_no": {"refund_no": "refund-2"},
     "refund_id": {"refund_id": "re_2"},
 }
-WITH_FACTS = [said for said in RefundSaid if said not in WITHOUT_FACTS]
+WITH_FACTS = [said for said in RefundReport if said not in WITHOUT_FACTS]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ WITH_FACTS = [said for said in RefundSaid if said not in WITHOUT_FACTS]
     ],
 )
 def test_what_does_not_match_is_quarantined(
-    state: RefundState, said: RefundSaid, field: str
+    state: RefundState, said: RefundReport, field: str
 ) -> None:
     """Another amount, charge, currency, app or key moves nothing and calls a person (I4)."""
     before = a_refund(state)
@@ -263,25 +263,25 @@ def test_what_does_not_match_is_quarantined(
 
 def test_fields_that_older_answers_lack_are_not_compared() -> None:
     """Currency, app and metadata are missing from old answers, and that is no mismatch."""
-    facts = some_facts(RefundSaid.DONE, currency="", app_id="", refund_no="")
+    facts = some_facts(RefundReport.DONE, currency="", app_id="", refund_no="")
     assert machine.mismatches(a_refund(), facts) == ()
 
 
 def test_the_link_comes_and_goes() -> None:
     """The link that a person must open is kept while the refund is pending, the newest one."""
-    pending = machine.observe(a_refund(), seen(RefundSaid.WORKING)).refund
+    pending = machine.observe(a_refund(), seen(RefundReport.WORKING)).refund
     assert pending.action_url == "https://example.test/approve"
-    again = some_facts(RefundSaid.WORKING, action_url="https://example.test/fresh")
-    fresh = machine.observe(pending, replace(seen(RefundSaid.WORKING), facts=again)).refund
+    again = some_facts(RefundReport.WORKING, action_url="https://example.test/fresh")
+    fresh = machine.observe(pending, replace(seen(RefundReport.WORKING), facts=again)).refund
     assert fresh.action_url == "https://example.test/fresh"
-    assert machine.observe(fresh, seen(RefundSaid.DONE)).refund.action_url == ""
+    assert machine.observe(fresh, seen(RefundReport.DONE)).refund.action_url == ""
 
 
 def test_a_refusal_that_was_none_keeps_its_amount() -> None:
     """A refund taken for refused that Ping++ works on after all counts as spent, and is raised."""
-    refused = machine.observe(a_refund(), seen(RefundSaid.REFUSED)).refund
+    refused = machine.observe(a_refund(), seen(RefundReport.REFUSED)).refund
     assert not refused.holds_money
-    told = machine.observe(refused, seen(RefundSaid.WORKING))
+    told = machine.observe(refused, seen(RefundReport.WORKING))
     assert told.event == "refund_contradicted"
     assert told.refund.holds_money
     assert told.refund.refund_id == "re_1"
@@ -290,7 +290,7 @@ def test_a_refusal_that_was_none_keeps_its_amount() -> None:
 def test_an_alarm_outlives_the_success() -> None:
     """What a person has to look at is not taken back because the refund went through."""
     alarmed = replace(a_refund(RefundState.PENDING), operator_reason="doubled")
-    assert machine.observe(alarmed, seen(RefundSaid.DONE)).refund.operator_reason == "doubled"
+    assert machine.observe(alarmed, seen(RefundReport.DONE)).refund.operator_reason == "doubled"
 
 
 LATER = NOW + timedelta(minutes=1)
@@ -302,7 +302,7 @@ MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str,
     "taken up": (
         RefundState.SUBMITTING,
         {**WATCHED, "unsent": True, "operator_reason": "it was missing"},
-        seen(RefundSaid.WORKING, "CREATE"),
+        seen(RefundReport.WORKING, "CREATE"),
         {
             "state": RefundState.PENDING,
             "refund_id": "re_1",
@@ -318,9 +318,9 @@ MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str,
         RefundState.PENDING,
         {**WATCHED, "action_url": LINK, "failure_code": "a", "failure_message": "A."},
         replace(
-            seen(RefundSaid.DONE, "WEBHOOK"),
+            seen(RefundReport.DONE, "WEBHOOK"),
             facts=some_facts(
-                RefundSaid.DONE,
+                RefundReport.DONE,
                 transaction_no="4200",
                 action_url=LINK,
                 failure_code="tried_before",
@@ -342,8 +342,8 @@ MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str,
         RefundState.PENDING,
         {**WATCHED, "transaction_no": "4100", "operator_reason": "somebody was called"},
         replace(
-            seen(RefundSaid.FAILED),
-            facts=some_facts(RefundSaid.FAILED, failure_message="No.", succeeded_at=NOW),
+            seen(RefundReport.FAILED),
+            facts=some_facts(RefundReport.FAILED, failure_message="No.", succeeded_at=NOW),
         ),
         {
             **SETTLED,
@@ -356,7 +356,7 @@ MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str,
     "refused": (
         RefundState.SUBMITTING,
         {"failure_code": "before", "failure_message": "Before."},
-        replace(seen(RefundSaid.REFUSED, "CREATE"), code="wrong", message="Wrong."),
+        replace(seen(RefundReport.REFUSED, "CREATE"), code="wrong", message="Wrong."),
         {
             "state": RefundState.FAILED,
             "observed_by": "CREATE",
@@ -367,13 +367,13 @@ MOVES: dict[str, tuple[RefundState, dict[str, Any], RefundObservation, dict[str,
     "refused without a word": (
         RefundState.SUBMITTING,
         {},
-        seen(RefundSaid.REFUSED, "CREATE"),
+        seen(RefundReport.REFUSED, "CREATE"),
         {"state": RefundState.FAILED, "observed_by": "CREATE", "failure_code": "refused"},
     ),
     "done after all": (
         RefundState.FAILED,
         {"failure_code": "a", "failure_message": "A."},
-        seen(RefundSaid.DONE),
+        seen(RefundReport.DONE),
         {
             "state": RefundState.SUCCEEDED,
             "observed_by": "QUERY",
@@ -394,12 +394,12 @@ def test_what_a_move_writes_down(move: str) -> None:
     after = replace(before, **{"updated_at": LATER, **changes})
     assert outcome.refund == after
     link = {"action_url": LINK} if after.action_url else {}
-    said = observation.said.value
+    said = observation.report.value
     assert outcome.detail == {"said": said, "code": after.failure_code, **link}
 
 
 @pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_the_journal_says_what_was_seen(state: RefundState, said: RefundSaid) -> None:
+def test_the_journal_says_what_was_seen(state: RefundState, said: RefundReport) -> None:
     """Where nothing moves it is Ping++'s own code, and where it does what the refund has then."""
     told = replace(seen(said), code="its_code", message="Its message.")
     outcome = machine.observe(a_refund(state), told)
@@ -410,10 +410,10 @@ def test_the_journal_says_what_was_seen(state: RefundState, said: RefundSaid) ->
 
 def test_what_ping_leaves_out() -> None:
     """Of a new refund nothing is known but what was asked."""
-    facts = RefundFacts("re_1", "ch_1", 40, RefundSaid.WORKING, NOW)
+    facts = RefundFacts("re_1", "ch_1", 40, RefundReport.WORKING, NOW)
     assert (facts.refund_no, facts.currency, facts.app_id, facts.succeeded_at) == ("", "", "", None)
     pending = machine.observe(
-        a_refund(), RefundObservation(RefundSaid.WORKING, "QUERY", NOW, facts)
+        a_refund(), RefundObservation(RefundReport.WORKING, "QUERY", NOW, facts)
     )
     assert (pending.refund.action_url, pending.refund.transaction_no) == ("", "")
     assert (pending.refund.external, pending.refund.unsent) == (False, False)
@@ -422,14 +422,14 @@ def test_what_ping_leaves_out() -> None:
 
 def test_what_may_be_sent_again_says_since_when() -> None:
     """Proven not taken up: nothing else changes."""
-    outcome = machine.observe(a_refund(), seen(RefundSaid.UNSENT))
+    outcome = machine.observe(a_refund(), seen(RefundReport.UNSENT))
     assert outcome.refund == replace(a_refund(), unsent=True, updated_at=LATER)
 
 
 def test_a_refund_that_is_not_listed_is_left_to_a_person() -> None:
     """It may still have been received: nothing is freed, and it is looked at no more."""
     before = replace(a_refund(), due_at=NOW)
-    outcome = machine.observe(before, seen(RefundSaid.ABSENT))
+    outcome = machine.observe(before, seen(RefundReport.ABSENT))
     reason = "Ping++ lists no such refund, and it may still have received the request"
     assert outcome.refund == replace(before, operator_reason=reason, due_at=None, updated_at=LATER)
 
@@ -437,13 +437,13 @@ def test_a_refund_that_is_not_listed_is_left_to_a_person() -> None:
 @pytest.mark.parametrize(
     ("state", "said", "refund_id"),
     [
-        (RefundState.PENDING, RefundSaid.REFUSED, "re_1"),
-        (RefundState.SUCCEEDED, RefundSaid.FAILED, "re_1"),
-        (RefundState.FAILED, RefundSaid.WORKING, None),
+        (RefundState.PENDING, RefundReport.REFUSED, "re_1"),
+        (RefundState.SUCCEEDED, RefundReport.FAILED, "re_1"),
+        (RefundState.FAILED, RefundReport.WORKING, None),
     ],
 )
 def test_what_contradicts_itself_is_left_to_a_person(
-    state: RefundState, said: RefundSaid, refund_id: str | None
+    state: RefundState, said: RefundReport, refund_id: str | None
 ) -> None:
     """The row says when and why, with Ping++'s id; when it is looked at stays as it was."""
     before = replace(a_refund(state), refund_id=refund_id, due_at=NOW)
@@ -456,9 +456,9 @@ def test_what_contradicts_itself_is_left_to_a_person(
 
 def test_what_is_quarantined_says_all_that_ping_told() -> None:
     """A person decides by the journal entry alone."""
-    facts = some_facts(RefundSaid.DONE, amount=39, app_id="app_2")
+    facts = some_facts(RefundReport.DONE, amount=39, app_id="app_2")
     before = replace(a_refund(RefundState.PENDING), due_at=NOW)
-    outcome = machine.observe(before, replace(seen(RefundSaid.DONE), facts=facts))
+    outcome = machine.observe(before, replace(seen(RefundReport.DONE), facts=facts))
     assert outcome.detail == {
         "fields": ["amount", "app"],
         "refund_id": "re_1",
@@ -474,10 +474,10 @@ def test_what_is_quarantined_says_all_that_ping_told() -> None:
 
 def test_what_is_booked_already_and_what_is_silent() -> None:
     """Only facts can be another row's; the journal names the field that nobody may believe."""
-    told = machine.observe(a_refund(), seen(RefundSaid.DONE), booked=True)
+    told = machine.observe(a_refund(), seen(RefundReport.DONE), booked=True)
     assert (told.event, told.detail["fields"]) == ("refund_quarantined", ["refund_id"])
     assert "re_1, which is booked already" in told.refund.operator_reason
-    silent = machine.observe(a_refund(), seen(RefundSaid.NO_ANSWER), booked=True)
+    silent = machine.observe(a_refund(), seen(RefundReport.NO_ANSWER), booked=True)
     assert silent.event == "refund_outcome_unknown"
 
 
@@ -491,18 +491,18 @@ def test_what_was_made_elsewhere_has_no_key_of_ours() -> None:
 def test_an_old_webhook_does_not_show_a_refund_that_is_missed(by: str, still_missed: bool) -> None:
     """It may have been sent before the refund went missing; an answer of now counts."""
     missed = replace(a_refund(RefundState.PENDING), absent_since=NOW)
-    after = machine.observe(missed, seen(RefundSaid.WORKING, by)).refund
+    after = machine.observe(missed, seen(RefundReport.WORKING, by)).refund
     assert (after.absent_since == NOW) is still_missed
 
 
 def test_one_that_was_missed_is_there_after_all() -> None:
     """The reason goes, and no other one that a person was called for."""
-    missed = machine.observe(a_refund(RefundState.PENDING), seen(RefundSaid.ABSENT)).refund
+    missed = machine.observe(a_refund(RefundState.PENDING), seen(RefundReport.ABSENT)).refund
     assert missed.operator_reason == "Ping++ said ABSENT of a refund that is PENDING"
-    shown = machine.observe(missed, seen(RefundSaid.WORKING)).refund
+    shown = machine.observe(missed, seen(RefundReport.WORKING)).refund
     assert (shown.operator_reason, shown.absent_since) == ("", None)
     called = replace(a_refund(RefundState.PENDING), operator_reason="amount", absent_since=NOW)
-    shown = machine.observe(called, seen(RefundSaid.WORKING)).refund
+    shown = machine.observe(called, seen(RefundReport.WORKING)).refund
     assert (shown.operator_reason, shown.absent_since) == ("amount", None)
 
 
@@ -517,7 +517,7 @@ def test_one_that_was_missed_is_there_after_all() -> None:
 )
 def test_what_was_told_of_a_refund(state: RefundState, notice: RefundNotice | None) -> None:
     """As far as the row shows."""
-    assert machine.told_of(a_refund(state)) is notice
+    assert machine.notice_for(a_refund(state)) is notice
 
 
 @pytest.mark.parametrize("reason", ["", "somebody was called"])

@@ -8,6 +8,7 @@ import pytest
 
 from midas import limits, schedule
 from midas.charge import Charge, ChargeState, ObservedBy
+from midas.draft import Draft
 from midas.errors import (
     InvalidRequest,
     MidasError,
@@ -19,12 +20,12 @@ from midas.errors import (
 )
 from midas.flows import create_refund as refund_flow
 from midas.flows import resolve_refund
-from midas.flows.observe import Ports
+from midas.flows.commit import Ports
 from midas.flows.payment_calls import Payments, SystemClock
 from midas.flows.terms import RefundTerms, refund_digest
-from midas.payment import Change, Draft, Order
+from midas.payment import Change, Order
 from midas.ports import KeyKind
-from midas.refund import FundingSource, Refund, RefundFacts, RefundSaid, RefundState
+from midas.refund import FundingSource, Refund, RefundFacts, RefundReport, RefundState
 from midas.sandbox.ledger import Lookalike
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
@@ -222,7 +223,7 @@ def test_a_refund_that_ping_works_on_is_looked_at_soon(ports: Ports) -> None:
         refund_id="re_1",
         charge_id="ch_1",
         amount=refund.amount,
-        said=RefundSaid.WORKING,
+        report=RefundReport.WORKING,
         created_at=NOON,
     )
     draft = Draft(order)

@@ -13,9 +13,9 @@ import pytest
 
 from midas import limits
 from midas.charge import Charge, ChargeFacts, ChargeState
+from midas.flows.commit import Ports
 from midas.flows.deadline import NO_DEADLINE
 from midas.flows.listing import SharedLooks, find_charge
-from midas.flows.observe import Ports
 from midas.flows.sweep import TOO_LONG, Found, Wanted, _Sweep, merged, sweep, wanted, without
 from midas.ports import ChargePage, Done, NotDone, Refusal, Unknown, Verdict
 from midas.psp.sdk import Prepared

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from midas.charge import ChargeState
+from midas.draft import Draft
 from midas.errors import (
     ChargeNotMade,
     ChargeStillOpen,
@@ -16,7 +17,7 @@ from midas.errors import (
     PspUnavailable,
     StorageUnavailable,
 )
-from midas.payment import Change, Draft
+from midas.payment import Change
 from midas.ports import KeyTaken
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Lost, NotSent, Sent
@@ -94,7 +95,7 @@ async def test_a_question_that_fails_after_a_repetition(monkeypatch: pytest.Monk
     world = World(Chooser((), most_faults=0), TERMS)
     first = await world.payments.charge(TERMS)
     draft = Draft(await world.order())
-    draft.reschedule_charge(replace(first.charge, answer=None))
+    draft.put(replace(first.charge, answer=None))
     known = draft.change(world.disk.new_change_id())
     assert known is not None
     assert await world.disk.commit(known)

@@ -8,11 +8,12 @@ import pytest
 
 from midas import limits
 from midas.charge import ChargeState, ObservedBy
+from midas.draft import Draft
 from midas.errors import StorageUnavailable
-from midas.flows.observe import change
+from midas.flows.commit import commit
+from midas.flows.keyed_locks import KeyedLocks
 from midas.flows.payment_calls import Payments
-from midas.flows.turns import Turns
-from midas.payment import Change, Draft
+from midas.payment import Change
 from midas.ports import Store
 from midas.sandbox.ledger import Lookalike
 from tests.event_stage import states
@@ -31,7 +32,7 @@ async def _others() -> None:
 
 async def test_each_waits_for_those_before() -> None:
     """One at a time for a key, in the order in which they came; other keys are not concerned."""
-    turns = Turns()
+    turns = KeyedLocks()
     said: list[tuple[str, object]] = []
 
     async def take(name: str, key: str = "o1") -> None:
@@ -54,7 +55,7 @@ async def test_each_waits_for_those_before() -> None:
 @pytest.mark.parametrize("when", ["while it waits", "as its turn comes"])
 async def test_one_that_is_cancelled_keeps_nobody(when: str) -> None:
     """A caller that goes away leaves the line, also if its turn has just been handed to it."""
-    turns = Turns()
+    turns = KeyedLocks()
     gate = asyncio.Event()
     done: list[str] = []
 
@@ -95,7 +96,7 @@ async def test_a_database_that_is_away_makes_no_line_of_patiences() -> None:
     store = _Away()
     ports = _payments(store).ports
     store.disk.orders["o1"] = order = intent("o1").after
-    changes = [asyncio.create_task(change(ports, order, _journal)) for _ in range(50)]
+    changes = [asyncio.create_task(commit(ports, order, _journal)) for _ in range(50)]
     await _others()
     assert store.trying == 1
     store.patience_ends.set()
@@ -143,7 +144,7 @@ async def test_a_change_that_is_overtaken_steps_out_of_step() -> None:
     store, clock = _Overtaken(100), _Pauses()
     assert await MemoryStore.commit(store, intent("o1"))
     ports = _payments(store, clock).ports
-    after = await change(ports, await store.load("o1"), _journal)
+    after = await commit(ports, await store.load("o1"), _journal)
     assert after.version == 102
     assert len(clock.slept_s) == 99
     assert len(set(clock.slept_s)) > 90
@@ -170,11 +171,11 @@ def _payments(store: Store, clock: _Pauses | None = None) -> Payments:
 def _journal(draft: Draft) -> None:
     """A change that does no harm."""
     charge = draft.base.charges[0]
-    draft.put_charge(charge, "charge_seen", charge.created_at, ObservedBy.QUERY)
+    draft.put(charge, ("charge_seen", charge.created_at, ObservedBy.QUERY))
 
 
 def _closed(draft: Draft) -> Draft:
     charge = draft.base.charges[0]
     closed = replace(charge, state=ChargeState.CLOSED)
-    draft.put_charge(closed, "charge_closed", charge.created_at, ObservedBy.QUERY)
+    draft.put(closed, ("charge_closed", charge.created_at, ObservedBy.QUERY))
     return draft

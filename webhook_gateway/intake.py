@@ -20,7 +20,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from grpc import StatusCode
 from multidict import istr
 
-from midas.runtime.logs import failure, say
+from midas.runtime.logs import failure, log_event
 from midas.v1 import event_service_pb2 as events
 from webhook_gateway import envelope
 from webhook_gateway.answers import Answer
@@ -190,7 +190,7 @@ class Intake:
         self._metrics.answered(answer.status, answer.outcome)
         if not webhook.key_name and not self._refusals.has_line(answer.outcome):
             return
-        say(
+        log_event(
             "webhook",
             {
                 "status": answer.status,

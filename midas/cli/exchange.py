@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 
 from midas.cli.call_errors import Failed, tell
 from midas.cli.calls import QUERY_AFTER, call
-from midas.cli.options import say_json
+from midas.cli.options import print_json
 from midas.cli.wire import Wire, connected
 from midas.runtime.command_errors import ExitStatus, Trouble, as_data
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
@@ -86,7 +86,7 @@ def _go_through(wire: Wire, asked: Exchange, as_json: bool, progress: "_Progress
         progress.status = ExitStatus.DONE if trouble is None else trouble.status
     if as_json:
         error = {} if trouble is None else {"ok": False, "error": as_data(trouble)}
-        say_json({**asked.as_data(answer), **error})
+        print_json({**asked.as_data(answer), **error})
         return
     asked.show(answer)
     if trouble is not None:

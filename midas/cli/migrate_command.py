@@ -8,7 +8,7 @@ import click
 
 from midas.cli.call_errors import Failed, refused_settings
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json, warn_of_secret
+from midas.cli.options import json_option, print_json, warn_of_secret
 from midas.errors import SettingsError
 
 _PASSWORD = re.compile(r"://[^/@]*:[^@]+@|[?&]password=")
@@ -71,7 +71,7 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     except SettingsError as error:
         raise Failed(refused_settings(error, _AS_A_WHOLE)) from None
     if as_json:
-        say_json({"from": before or None, "to": after} | ({"floor": floor} if restored else {}))
+        print_json({"from": before or None, "to": after} | ({"floor": floor} if restored else {}))
     elif before == after:
         click.echo(f"Schema {after}: nothing to do.")
     else:

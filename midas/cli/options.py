@@ -23,7 +23,7 @@ def metadata_option(command: Command) -> Command:
     return click.option("--metadata", type=Pair(), multiple=True, help=text)(command)
 
 
-def say_json(content: dict[str, Any]) -> None:
+def print_json(content: dict[str, Any]) -> None:
     """The one object of a command; `ok` is true unless `content` says otherwise."""
     click.echo(one_line_of_json({"ok": True, **content}))
 

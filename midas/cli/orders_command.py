@@ -12,7 +12,7 @@ import click
 
 from midas.cli.call_errors import Failed, not_started, tell
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json
+from midas.cli.options import json_option, print_json
 from midas.runtime.command_errors import ExitStatus, Trouble, as_data
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _say_ready(server: OrderServer, as_json: bool) -> None:
     exports = {"ORDER_TARGET": server.target}
     if as_json:
         ready = {"event": "ready", "target": server.target, "environment": exports}
-        say_json({**ready, "control": server.control_url, "tls": server.has_tls})
+        print_json({**ready, "control": server.control_url, "tls": server.has_tls})
         return
     click.echo(f"# The order service is at {server.target}. A gateway that uses it needs:")
     for name, value in exports.items():
@@ -144,11 +144,11 @@ def _show(file: Path, order_no: str, as_json: bool) -> int:
     finally:
         book.close()
     if order.last_sequence:
-        say_json(order.to_json())
+        print_json(order.to_json())
         return ExitStatus.DONE
     advice = "It is told of an order when a charge of it is paid or ends."
     trouble = Trouble("NOT_FOUND", f"nothing was told of the order {order_no}", advice=advice)
-    say_json({**order.to_json(), "ok": False, "error": as_data(trouble)})
+    print_json({**order.to_json(), "ok": False, "error": as_data(trouble)})
     if not as_json:
         tell(trouble, as_json=False)
     return trouble.status

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from midas.cli.call_errors import not_started
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json, warn_of_secret
+from midas.cli.options import json_option, print_json, warn_of_secret
 
 if TYPE_CHECKING:
     from midas.sandbox.http import SandboxServer
@@ -158,7 +158,7 @@ def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer],
         if private_key is not None:
             exports["PINGPP_PRIVATE_KEY_PATH"] = str(private_key)
         if as_json:
-            say_json({"event": "ready", "url": server.url, "environment": exports})
+            print_json({"event": "ready", "url": server.url, "environment": exports})
             return
         click.echo(f"# The sandbox is at {server.url}. A Midas that uses it needs:")
         for name, value in exports.items():

@@ -4,7 +4,7 @@ import click
 
 from midas.cli.call_errors import Failed
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json
+from midas.cli.options import json_option, print_json
 from midas.runtime.command_errors import Trouble
 from midas.runtime.manual import manual
 
@@ -58,7 +58,7 @@ def serve(check: bool, as_json: bool) -> int:
 
 def _say_fine(env: str, livemode: bool, as_json: bool) -> None:
     if as_json:
-        say_json({"env": env, "livemode": livemode})
+        print_json({"env": env, "livemode": livemode})
     else:
         money = "real money moves" if livemode else "test mode, no real money"
         click.echo(f"The settings will do: {env}, {money}.")

@@ -1,9 +1,9 @@
-"""announce: hand out what the order service has to be told, and write down what became of it.
+"""announce: hand out the notifications for the order service, and write down what became of them.
 
 lease per order, head of line first ─▶ delivered ─▶ the next one is due
                                     ├▶ retry ─────▶ due after a growing pause, for ever
                                     └▶ refused ───▶ parked: a person has to look
-                                          └─ its number was used before ─▶ all of it is told again
+                                          └─ its number was used before ─▶ all are renumbered
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from datetime import timedelta
 from typing import Any
 
 from midas import limits
+from midas.draft import Draft
 from midas.errors import Overloaded, StorageUnavailable
 from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
-from midas.payment import RENUMBERED, Draft
+from midas.payment import RENUMBERED
 from midas.ports import Clock, Store
 
 logger = logging.getLogger("midas.flows")
@@ -81,11 +82,11 @@ class Announcer:
         return applied
 
     async def _refused(self, settlement: Settlement) -> None:
-        """The order is parked; tell all of it again if that is what helps. An alarm in any case."""
+        """The order is parked; renumber its notifications if that helps. An alarm in any case."""
         ids = {"order_no": settlement.order_no, "sequence": settlement.sequence}
         if 0 < settlement.receiver_sequence <= RECEIVER_SEQUENCE_MOST:
             try:
-                if await self._tell_again(settlement.order_no, settlement.receiver_sequence):
+                if await self._renumber(settlement.order_no, settlement.receiver_sequence):
                     logger.error("operator_needed", extra=ids | {"kind": RENUMBERED})
                     return
             except (StorageUnavailable, Overloaded) as error:
@@ -93,11 +94,11 @@ class Announcer:
                 logger.warning("not_told_again", extra=ids | {"reason": reason})
         logger.error("order_parked", extra=ids | {"code": settlement.code})
 
-    async def _tell_again(self, order_no: str, above: int) -> bool:
-        """Write all that there is to tell of the order once more, under numbers of a new epoch.
+    async def _renumber(self, order_no: str, above: int) -> bool:
+        """Write all notifications of the order once more, under numbers of a new epoch.
 
-        False, and the order stays parked, if that was done too often: then the order service says
-        so of whatever it is told.
+        False, and the order stays parked, if that was done too often: then the order service
+        answers so to every notification.
         """
         for _ in range(limits.CONFLICT_RETRIES):
             order = await self._store.load(order_no)
@@ -106,10 +107,10 @@ class Announcer:
             if len(before) >= RENUMBERINGS_MOST:
                 return False
             since = before[-1].detail["first"] if before else 0
-            told = await self._store.notifications(order_no)
+            sent = await self._store.notifications(order_no)
             draft = Draft(order)
-            draft.tell_again(
-                (each for each in told if each.sequence >= since), above, self._store.now()
+            draft.renumber_notifications(
+                (each for each in sent if each.sequence >= since), above, self._store.now()
             )
             change = draft.change(self._store.new_change_id())
             if change is not None and await self._store.commit(change):

@@ -1,4 +1,4 @@
-"""events: write down what Ping++ tells by webhook, and apply it.
+"""events: write down each event of Ping++ that a webhook brings, and apply it.
 
 read ─┬─ unreadable, another app's, another mode's, another type's, unknown order ─▶ ignored
       ├─ money under a number of ours that is not known here ─▶ parked, with an alarm
@@ -22,6 +22,7 @@ from midas.charge import (
     ObservedBy,
     of_another_account,
 )
+from midas.draft import Draft
 from midas.errors import (
     EventIdReused,
     FieldViolation,
@@ -29,11 +30,12 @@ from midas.errors import (
     MidasError,
     StorageUnavailable,
 )
-from midas.event import EventRecord, EventStanding, PspEvent, UnreadableEvent, said_in_event
-from midas.flows.observe import EVENT_ID, Ports, change, charge_told, see_charge
-from midas.immutable import changed
+from midas.event import EventRecord, EventStanding, PspEvent, UnreadableEvent, report_in_event
+from midas.flows.commit import EVENT_ID, Ports, commit
+from midas.flows.observe import charge_observation
+from midas.immutable import replace
 from midas.out_trade_no import made_at
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal
 
 logger = logging.getLogger("midas.flows")
@@ -71,10 +73,12 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
     if not 0 < len(body) <= limits.EVENT_BYTES:
         rule = f"give 1 to {limits.EVENT_BYTES} bytes"
         raise InvalidRequest((FieldViolation("body", rule),))
-    said = UnreadableEvent(unreadable[:64]) if unreadable else ports.psp.read_event(body)
+    psp_event = UnreadableEvent(unreadable[:64]) if unreadable else ports.psp.read_event(body)
     digest = hashlib.sha256(body).hexdigest()
     named = f"sha256:{digest}"[: limits.EVENT_ID_CHARACTERS], ""
-    event_id, kind = (said.event_id, said.type) if isinstance(said, PspEvent) else named
+    event_id, kind = (
+        (psp_event.event_id, psp_event.type) if isinstance(psp_event, PspEvent) else named
+    )
     record = EventRecord(
         event_id=event_id,
         order_no=None,
@@ -84,15 +88,17 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
         body=body,
         standing=EventStanding.IGNORED,
     )
-    if isinstance(said, UnreadableEvent):
-        logger.error("event_unreadable", extra={"event_id": record.event_id, "reason": said.reason})
-        return changed(record, reason="unreadable"), None
-    reason, ours = _concern(ports, said)
+    if isinstance(psp_event, UnreadableEvent):
+        logger.error(
+            "event_unreadable", extra={"event_id": record.event_id, "reason": psp_event.reason}
+        )
+        return replace(record, reason="unreadable"), None
+    reason, ours = _concern(ports, psp_event)
     if reason == OBJECT_UNREADABLE:
-        return changed(record, reason=reason, standing=EventStanding.PARKED), None
+        return replace(record, reason=reason, standing=EventStanding.PARKED), None
     if reason:
-        return changed(record, reason=reason, body=body if ours else b""), None
-    return record, said
+        return replace(record, reason=reason, body=body if ours else b""), None
+    return record, psp_event
 
 
 OBJECT_UNREADABLE = "object_unreadable"
@@ -117,35 +123,37 @@ def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
     return "", True
 
 
-async def record(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
+async def record(ports: Ports, event: EventRecord, psp_event: PspEvent | None) -> Recorded:
     """Write the event down, applied where that can be. Raises EventIdReused, StorageUnavailable."""
-    if said is None:
+    if psp_event is None:
         return await _by_itself(ports, event)
-    order = await _owner(ports, said)
+    order = await _owner(ports, psp_event)
     if order is None:
-        return await _of_unknown_order(ports, event, said)
-    owned = changed(event, order_no=order.order_no)
+        return await _of_unknown_order(ports, event, psp_event)
+    owned = replace(event, order_no=order.order_no)
     try:
-        return await _applied(ports, order, owned, said)
+        return await _applied(ports, order, owned, psp_event)
     except MidasError:
         raise
-    except Exception as error:  # whatever it is, the event must not be lost with it (W17)
+    except Exception as error:  # any defect: the event must not be lost with it (W17)
         if isinstance(error, KeyTaken) and error.column == EVENT_ID:
             return await _known(ports, event)
         return await _by_itself(ports, _waiting(ports, owned, _why_not(owned, error)))
 
 
-async def _of_unknown_order(ports: Ports, event: EventRecord, said: PspEvent) -> Recorded:
+async def _of_unknown_order(ports: Ports, event: EventRecord, psp_event: PspEvent) -> Recorded:
     """Money under a number of ours is never ignored: the database has lost its order (D3).
 
     An intent is on disk before anything is sent, so such an event cannot be early. It does not wait
     to be applied: a process that still has the row puts it back with what Ping++ answered, which is
     more than the event says; else a person, or a look through Ping++'s lists, adopts the charge.
     """
-    if not is_lost_money(said):
-        return await _by_itself(ports, changed(event, reason=UNKNOWN_ORDER))
-    lost = changed(event, reason=ORDER_LOST, standing=EventStanding.PARKED)
-    return await _by_itself(ports, lost, out_trade_no=said.out_trade_no, charge_id=said.charge_id)
+    if not is_lost_money(psp_event):
+        return await _by_itself(ports, replace(event, reason=UNKNOWN_ORDER))
+    lost = replace(event, reason=ORDER_LOST, standing=EventStanding.PARKED)
+    return await _by_itself(
+        ports, lost, out_trade_no=psp_event.out_trade_no, charge_id=psp_event.charge_id
+    )
 
 
 UNKNOWN_ORDER = "unknown_order"
@@ -154,20 +162,22 @@ ORDER_LOST = "order_lost"
 """The number is one that only Midas makes, and no row here has it."""
 
 
-def is_lost_money(said: PspEvent) -> bool:
-    """Whether an event of an unknown order tells of money that was moved by this Midas.
+def is_lost_money(psp_event: PspEvent) -> bool:
+    """Whether an event of an unknown order is about money that was moved by this Midas.
 
     It does if it is of a payment, or of a refund, under a number that Midas makes at about that
     time. A refund may be made long after its charge.
     """
-    made = made_at(said.out_trade_no)
+    made = made_at(psp_event.out_trade_no)
     if made is None:
         return False
-    if said.charge is not None:
-        return said.charge.paid and abs(said.charge.created_at - made) <= limits.NUMBER_SKEW
-    if said.refund is None:
+    if psp_event.charge is not None:
+        return (
+            psp_event.charge.paid and abs(psp_event.charge.created_at - made) <= limits.NUMBER_SKEW
+        )
+    if psp_event.refund is None:
         return False
-    return -limits.NUMBER_SKEW <= said.refund.created_at - made <= limits.REFUND_AGE_MAX
+    return -limits.NUMBER_SKEW <= psp_event.refund.created_at - made <= limits.REFUND_AGE_MAX
 
 
 async def _known(ports: Ports, event: EventRecord) -> Recorded:
@@ -196,25 +206,25 @@ async def _by_itself(ports: Ports, event: EventRecord, **ids: str) -> Recorded:
     return Recorded(EventOutcome.ACCEPTED if accepted else EventOutcome.IGNORED, event)
 
 
-async def _applied(ports: Ports, order: Order, event: EventRecord, said: PspEvent) -> Recorded:
+async def _applied(ports: Ports, order: Order, event: EventRecord, psp_event: PspEvent) -> Recorded:
     done = _done(ports, event)
 
     def decide(draft: Draft) -> None:
-        _apply(ports, draft, said)
+        _apply(ports, draft, psp_event)
         draft.record_event(done)
 
-    await change(ports, order, decide)
+    await commit(ports, order, decide)
     return Recorded(EventOutcome.ACCEPTED, done)
 
 
 def _done(ports: Ports, event: EventRecord) -> EventRecord:
     applied = EventStanding.APPLIED
-    return changed(event, standing=applied, reason="", applied_at=ports.store.now(), due_at=None)
+    return replace(event, standing=applied, reason="", applied_at=ports.store.now(), due_at=None)
 
 
 def _waiting(ports: Ports, event: EventRecord, why: str) -> EventRecord:
     now = ports.store.now()
-    return changed(event, standing=EventStanding.WAITING, reason=why, due_at=now)
+    return replace(event, standing=EventStanding.WAITING, reason=why, due_at=now)
 
 
 def _why_not(event: EventRecord, error: Exception) -> str:
@@ -224,49 +234,53 @@ def _why_not(event: EventRecord, error: Exception) -> str:
     return "apply_failed"
 
 
-async def _owner(ports: Ports, said: PspEvent) -> Order | None:
+async def _owner(ports: Ports, psp_event: PspEvent) -> Order | None:
     """The order that the event is about."""
     order = None
-    if said.out_trade_no:
-        order = await ports.store.find(KeyKind.OUT_TRADE_NO, said.out_trade_no)
-    return order or await ports.store.find(KeyKind.CHARGE_ID, said.charge_id)
+    if psp_event.out_trade_no:
+        order = await ports.store.find(KeyKind.OUT_TRADE_NO, psp_event.out_trade_no)
+    return order or await ports.store.find(KeyKind.CHARGE_ID, psp_event.charge_id)
 
 
-def _apply(ports: Ports, draft: Draft, said: PspEvent, *, whatever: bool = False) -> None:
-    """Send it down the funnel. Raises NotYet while a refund's charge is not known, or not paid.
+def _apply(
+    ports: Ports, draft: Draft, psp_event: PspEvent, *, charge_queried: bool = False
+) -> None:
+    """Apply it to the order. Raises NotYet while a refund's charge is not known, or not paid.
 
-    `whatever`: Ping++ was asked about the charge meanwhile, so nothing is waited for any more.
+    `charge_queried`: Ping++ was asked about the charge meanwhile, so nothing is waited for.
     """
     now = ports.store.now()
-    charge = _charge_of(draft.order, said)
-    if said.charge is not None:
-        told = said_in_event(said.charge)
-        seen = ChargeObservation(told, ObservedBy.WEBHOOK, now, said.charge)
-        see_charge(draft, charge.out_trade_no, seen)
-    elif said.refund is not None:
-        is_it = charge.charge_id in (None, said.charge_id)
-        if not whatever and not (is_it and charge.state in _PAID):
+    charge = _charge_of(draft.order, psp_event)
+    if psp_event.charge is not None:
+        report = report_in_event(psp_event.charge)
+        observation = ChargeObservation(report, ObservedBy.WEBHOOK, now, psp_event.charge)
+        draft.observe_charge(charge.out_trade_no, observation)
+    elif psp_event.refund is not None:
+        is_it = charge.charge_id in (None, psp_event.charge_id)
+        if not charge_queried and not (is_it and charge.state in _PAID):
             raise NotYet("charge_not_paid_yet" if is_it else "charge_not_known_yet")
         if charge.is_being_reversed:
             raise NotAsked("charge_is_being_reversed")
         if not is_it:
-            reason = f"Ping++ told of a refund of {said.charge_id} under this number"
-            raised = changed(charge, operator_reason=reason, updated_at=now)
-            draft.put_charge(raised, "charge_quarantined", now, ObservedBy.WEBHOOK)
+            reason = f"Ping++ told of a refund of {psp_event.charge_id} under this number"
+            raised = replace(charge, operator_reason=reason, updated_at=now)
+            draft.put(raised, ("charge_quarantined", now, ObservedBy.WEBHOOK))
         else:
-            draft.observe_refund_list(charge.out_trade_no, (said.refund,), ObservedBy.WEBHOOK, now)
+            draft.observe_refund_list(
+                charge.out_trade_no, (psp_event.refund,), ObservedBy.WEBHOOK, now
+            )
 
 
 _PAID = (ChargeState.SUCCEEDED, ChargeState.REVERSED)
 
 
-def _charge_of(order: Order, said: PspEvent) -> Charge:
+def _charge_of(order: Order, psp_event: PspEvent) -> Charge:
     """By Ping++'s id; by the number while that is not known here. Raises NotYet if it is gone."""
     for each in order.charges:
-        if each.charge_id == said.charge_id:
+        if each.charge_id == psp_event.charge_id:
             return each
     for each in order.charges:
-        if each.out_trade_no == said.out_trade_no:
+        if each.out_trade_no == psp_event.out_trade_no:
             return each
     raise NotYet("charge_lost")
 
@@ -285,7 +299,7 @@ async def apply_waiting(ports: Ports, event: EventRecord) -> None:
     except Exception as error:
         why = _why_not(event, error)
         if _is_hopeless(ports, event, error):
-            await _park(ports, changed(event, reason=why))
+            await _park(ports, replace(event, reason=why))
 
 
 def _is_hopeless(ports: Ports, event: EventRecord, error: Exception) -> bool:
@@ -295,20 +309,20 @@ def _is_hopeless(ports: Ports, event: EventRecord, error: Exception) -> bool:
 
 
 async def _apply_late(ports: Ports, event: EventRecord) -> None:
-    said = ports.psp.read_event(event.body)
-    if isinstance(said, UnreadableEvent):
+    psp_event = ports.psp.read_event(event.body)
+    if isinstance(psp_event, UnreadableEvent):
         raise NotYet("unreadable")
-    reason, _ = _concern(ports, said)
+    reason, _ = _concern(ports, psp_event)
     if reason:
         raise NotYet(reason)
-    order = await _ask_about_charge(ports, await _order_of(ports, event), said)
+    order = await _ask_about_charge(ports, await _order_of(ports, event), psp_event)
     done = _done(ports, event)
 
     def decide(draft: Draft) -> None:
-        _apply(ports, draft, said, whatever=True)
+        _apply(ports, draft, psp_event, charge_queried=True)
         draft.settle_event(done)
 
-    await change(ports, order, decide)
+    await commit(ports, order, decide)
 
 
 async def _order_of(ports: Ports, event: EventRecord) -> Order:
@@ -316,22 +330,24 @@ async def _order_of(ports: Ports, event: EventRecord) -> Order:
     return await ports.store.load(event.order_no or "")
 
 
-async def _ask_about_charge(ports: Ports, order: Order, said: PspEvent) -> Order:
-    """What Ping++ says of the charge whose refund was told of before its payment."""
-    if said.refund is None:
+async def _ask_about_charge(ports: Ports, order: Order, psp_event: PspEvent) -> Order:
+    """Ask Ping++ about the charge whose refund was reported before its payment."""
+    if psp_event.refund is None:
         return order
-    told = await ports.psp.retrieve_charge(said.charge_id)
-    if isinstance(told, NotDone) and told.refusal is Refusal.NOT_FOUND:
+    verdict = await ports.psp.retrieve_charge(psp_event.charge_id)
+    if isinstance(verdict, NotDone) and verdict.refusal is Refusal.NOT_FOUND:
         raise NotAsked("charge_not_found")  # one 404 proves nothing, and a wrong key gives many
-    if not isinstance(told, Done):
+    if not isinstance(verdict, Done):
         raise NotAsked("charge_not_asked")
-    number = told.answer.out_trade_no
+    number = verdict.answer.out_trade_no
     if all(each.out_trade_no != number for each in order.charges):
         raise NotYet("charge_of_another_order")
-    if of_another_account(order.charge(number), told.answer):
+    if of_another_account(order.charge(number), verdict.answer):
         raise NotAsked("charge_of_another_account")
-    seen = charge_told(ports, order.charge(number), told.answer, ObservedBy.RESOLVE)
-    return await change(ports, order, lambda draft: see_charge(draft, number, seen))
+    observation = charge_observation(
+        ports, order.charge(number), verdict.answer, ObservedBy.RESOLVE
+    )
+    return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
 
 async def _park(ports: Ports, event: EventRecord) -> None:
@@ -339,7 +355,7 @@ async def _park(ports: Ports, event: EventRecord) -> None:
 
     The order is read first: whoever applies the event after that makes the commit here fail.
     """
-    parked = changed(event, standing=EventStanding.PARKED, due_at=None)
+    parked = replace(event, standing=EventStanding.PARKED, due_at=None)
     for _ in range(limits.CONFLICT_RETRIES):
         draft = Draft(await _order_of(ports, event))
         now = await ports.store.event(event.event_id)

@@ -18,12 +18,14 @@ from midas.charge import (
     ObservedBy,
     mismatches,
 )
+from midas.draft import Draft
 from midas.errors import ChargeStillOpen
+from midas.flows.commit import Ports, commit
 from midas.flows.look import is_missing, not_shown
-from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
+from midas.flows.observe import charge_observation, failed_read
 from midas.flows.reversal import is_to_be_reversed, take_back
-from midas.immutable import changed
-from midas.payment import Draft, Order
+from midas.immutable import replace
+from midas.payment import Order
 from midas.ports import Done, NotDone, Refusal, Verdict
 
 
@@ -37,26 +39,26 @@ async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
     charge = order.charge(out_trade_no)
     if charge.charge_id is None:
         raise ChargeStillOpen(order.order_no, out_trade_no)
-    told = await ports.psp.retrieve_charge(charge.charge_id)
-    if is_missing(charge, told):
+    verdict = await ports.psp.retrieve_charge(charge.charge_id)
+    if is_missing(charge, verdict):
         return await _missing(ports, order, out_trade_no)
-    if not isinstance(told, Done):
-        raise failed_read(told)
-    if is_to_be_reversed(ports, charge, told.answer):
+    if not isinstance(verdict, Done):
+        raise failed_read(verdict)
+    if is_to_be_reversed(ports, charge, verdict.answer):
         if ports.psp.gives_back(charge.channel):
             return await take_back(ports, order, charge, ObservedBy.QUERY)
-        order = await change(ports, order, _not_handed_out_again(ports, out_trade_no))
-        told = await _reverse(ports, charge.charge_id)
-        if not isinstance(told, Done) or is_missing(charge, told):
+        order = await commit(ports, order, _not_handed_out_again(ports, out_trade_no))
+        verdict = await _reverse(ports, charge.charge_id)
+        if not isinstance(verdict, Done) or is_missing(charge, verdict):
             raise ChargeStillOpen(order.order_no, out_trade_no)
-    seen = charge_told(ports, charge, told.answer, ObservedBy.QUERY)
-    return await change(ports, order, _make_way(out_trade_no, seen))
+    observation = charge_observation(ports, charge, verdict.answer, ObservedBy.QUERY)
+    return await commit(ports, order, _supersede(out_trade_no, observation))
 
 
 async def _missing(ports: Ports, order: Order, out_trade_no: str) -> Order:
     """Ping++ does not show it: once it is confirmed absent, a person has been called for it."""
     missed = not_shown(ports, out_trade_no, ObservedBy.QUERY, "not_shown")
-    order = await change(ports, order, missed)
+    order = await commit(ports, order, missed)
     if not order.charge(out_trade_no).operator_reason:
         raise ChargeStillOpen(order.order_no, out_trade_no)
     return order
@@ -68,8 +70,8 @@ def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], 
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
         if charge.state is ChargeState.PENDING and not charge.is_withdrawn:
-            closing = changed(charge, answer=WITHDRAWN)
-            draft.put_charge(closing, "charge_closing", ports.store.now(), ObservedBy.QUERY)
+            closing = replace(charge, answer=WITHDRAWN)
+            draft.put(closing, ("charge_closing", ports.store.now(), ObservedBy.QUERY))
 
     return decide
 
@@ -84,15 +86,15 @@ async def _reverse(ports: Ports, charge_id: str) -> Verdict[ChargeFacts]:
     return await ports.psp.retrieve_charge(charge_id)
 
 
-def _make_way(out_trade_no: str, seen: ChargeObservation) -> Callable[[Draft], None]:
+def _supersede(out_trade_no: str, observation: ChargeObservation) -> Callable[[Draft], None]:
     def decide(draft: Draft) -> None:
         """Supersede first, so that the closing is not announced: the caller asked for it."""
         charge = draft.charge(out_trade_no)
         makes_way = charge.state is ChargeState.PENDING and not charge.superseded
-        if makes_way and _is_ours_and_unpaid(charge, seen.facts):
-            superseded = changed(charge, superseded=True)
-            draft.put_charge(superseded, "charge_superseded", seen.at, seen.by)
-        see_charge(draft, out_trade_no, seen)
+        if makes_way and _is_ours_and_unpaid(charge, observation.facts):
+            superseded = replace(charge, superseded=True)
+            draft.put(superseded, ("charge_superseded", observation.at, observation.by))
+        draft.observe_charge(out_trade_no, observation)
 
     return decide
 

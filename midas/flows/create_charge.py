@@ -14,14 +14,15 @@ from midas.charge import (
     Charge,
     ChargeFacts,
     ChargeObservation,
-    ChargeSaid,
+    ChargeReport,
     ChargeState,
     ChargeTerms,
     ObservedBy,
     SecondClocks,
     mismatches,
-    said_by,
+    report_of,
 )
+from midas.draft import Draft
 from midas.errors import (
     ChargeNotMade,
     ChargeRefused,
@@ -37,22 +38,16 @@ from midas.errors import (
     Throttled,
 )
 from midas.flows.close import close
+from midas.flows.commit import Ports, commit
 from midas.flows.deadline import within
 from midas.flows.declined import settle_declined, settles_in
 from midas.flows.look import is_missing
-from midas.flows.observe import (
-    Ports,
-    change,
-    charge_seen,
-    charge_silent,
-    charge_told,
-    failed_read,
-)
+from midas.flows.observe import charge_observation, failed_read
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
-from midas.flows.unknown import lease_end, refused, time_to_post, wait_while_in_flight
+from midas.flows.unknown import is_refused, lease_end, time_to_post, wait_while_in_flight
 from midas.immutable import record
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import Done, KeyTaken, NotDone, Refusal, Unknown, Verdict
 
 ROUNDS = 8
@@ -101,19 +96,19 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
                 if started is not None:
                     return await _submit(ports, order, started)
             else:
-                met = await _meet(ports, order, blocking, digest)
-                if isinstance(met, ChargeResult):
-                    return met
-                order, dealt_with = met, blocking
+                settled = await _settle_blocking_charge(ports, order, blocking, digest)
+                if isinstance(settled, ChargeResult):
+                    return settled
+                order, dealt_with = settled, blocking
     except (StorageUnavailable, Overloaded, PspUnavailable) as failed:
         raise _error_after(dealt_with, failed) from None
     raise OutcomeUnknown(terms.order_no)
 
 
 def _error_after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
-    """What to tell of a failure that by itself says that nothing was sent.
+    """The error for a failure that by itself means that nothing was sent.
 
-    With an earlier charge dealt with in the same call, reversed perhaps, that would be a lie.
+    If the same call has dealt with an earlier charge, reversed it perhaps, that would be a lie.
     """
     if dealt_with is None:
         return failed
@@ -122,12 +117,12 @@ def _error_after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
     return ChargeNotMade(dealt_with.order_no, dealt_with.out_trade_no)
 
 
-async def without_asking(
-    ports: Ports, terms: ChargeTerms, refused: PspUnavailable | Overloaded
+async def answer_from_storage(
+    ports: Ports, terms: ChargeTerms, error: PspUnavailable | Overloaded
 ) -> ChargeResult:
-    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `refused`.
+    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `error`.
 
-    That one says that nothing was sent, which must not hide that the outcome of an earlier call is
+    `error` means that nothing was sent. It must not hide that the outcome of an earlier call is
     unknown.
     """
     order = await ports.store.load(terms.order_no)
@@ -135,23 +130,25 @@ async def without_asking(
     if paying is not None:
         raise OrderAlreadyPaid(order.order_no, paying.out_trade_no)
     if blocking is None:
-        raise refused
+        raise error
     if blocking.operator_reason or blocking.state is ChargeState.SUBMITTING:
-        raise _stuck(blocking)
-    same = blocking.terms_digest == charge_digest(terms) and not _seems_over(ports, blocking)
+        raise _outcome_unknown(blocking)
+    same = blocking.terms_digest == charge_digest(terms) and not _seems_expired(ports, blocking)
     if blocking.answer is None or blocking.is_withdrawn or not same:
-        raise refused
+        raise error
     return ChargeResult(order, blocking, blocking.answer, reused=True)
 
 
-async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> ChargeResult | Order:
+async def _settle_blocking_charge(
+    ports: Ports, order: Order, blocking: Charge, digest: str
+) -> ChargeResult | Order:
     """Hand the open charge out again, or give the order in which it is no longer in the way."""
     if blocking.operator_reason:
-        raise _stuck(blocking)
+        raise _outcome_unknown(blocking)
     posted = False
     try:
         if blocking.state is ChargeState.SUBMITTING:
-            return await _find_out(ports, order, blocking)
+            return await _resolve_unknown(ports, order, blocking)
         if blocking.terms_digest == digest and await _can_be_paid(ports, blocking):
             again = await _hand_out_again(ports, order, blocking)
             if again is not None:
@@ -163,7 +160,7 @@ async def _meet(ports: Ports, order: Order, blocking: Charge, digest: str) -> Ch
         if isinstance(failed, PspUnavailable) and not posted:
             raise  # that was a question, and the first thing to be sent
         if blocking.state is ChargeState.SUBMITTING:
-            raise _stuck(blocking) from None
+            raise _outcome_unknown(blocking) from None
         raise ChargeStillOpen(order.order_no, blocking.out_trade_no) from None
 
 
@@ -179,9 +176,9 @@ async def _intend(
         draft.add_charge(charge, ObservedBy.CREATE)
 
     try:
-        return charge, await change(ports, order, decide)
-    except _InTheWay as met:
-        return None, met.order
+        return charge, await commit(ports, order, decide)
+    except _InTheWay as blocked:
+        return None, blocked.order
     except StorageUnavailable as failed:
         if failed.may_have_written:
             ports.in_doubt(charge)
@@ -203,9 +200,9 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     if isinstance(verdict, NotDone) and ports.store.now() >= lease_end(ports, charge):
         # Others may have posted it by now, of which a refusal says nothing.
         verdict = Unknown("lease_over")
-    seen = created(ports, charge, verdict)
+    observation = charge_observation(ports, charge, verdict, ObservedBy.CREATE)
     try:
-        order = await charge_seen(ports, order, charge.out_trade_no, seen)
+        order = await _record(ports, order, charge, observation)
         if order.charge(charge.out_trade_no).is_declined:
             soon = within(ports.clock, limits.DECLINED_LOOK)
             order = await settle_declined(
@@ -214,7 +211,7 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     except (StorageUnavailable, Overloaded):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no) from None
     after = order.charge(charge.out_trade_no)
-    if after.state is ChargeState.PENDING and _has_made_way(after):
+    if after.state is ChargeState.PENDING and _closing_began(after):
         raise ChargeStillOpen(order.order_no, after.out_trade_no)
     is_it = isinstance(verdict, Done) and verdict.answer.charge_id == after.charge_id
     if isinstance(verdict, Done) and is_it and _can_be_handed_out(after):
@@ -226,29 +223,19 @@ def _can_be_handed_out(charge: Charge) -> bool:
     return charge.state in _HANDED_OUT and not charge.operator_reason
 
 
-def _has_made_way(charge: Charge) -> bool:
-    """Whether another process has begun to close it, so that it is handed out no more."""
+def _closing_began(charge: Charge) -> bool:
+    """Whether another process has begun to close it: it is handed out no more."""
     return charge.superseded or charge.is_withdrawn
 
 
 _HANDED_OUT = (ChargeState.PENDING, ChargeState.SUCCEEDED)
 
 
-def created(ports: Ports, charge: Charge, verdict: Verdict[ChargeFacts]) -> ChargeObservation:
-    """What the answer to a create call says of the charge."""
-    if isinstance(verdict, Done):
-        return charge_told(ports, charge, verdict.answer, ObservedBy.CREATE)
-    at = ports.store.now()
-    if isinstance(verdict, Unknown) and verdict.declined is not None:
-        no = verdict.declined
-        said = ChargeSaid.DECLINED
-        return ChargeObservation(said, ObservedBy.CREATE, at, code=no.code, message=no.message)
-    if isinstance(verdict, Unknown):
-        return charge_silent(ports, verdict, ObservedBy.CREATE)
-    code = verdict.code or verdict.refusal.lower()
-    # What Ping++ says of our own key is for nobody else to read.
-    message = verdict.message if verdict.refusal is Refusal.REFUSED else ""
-    return ChargeObservation(ChargeSaid.REFUSED, ObservedBy.CREATE, at, code=code, message=message)
+async def _record(
+    ports: Ports, order: Order, charge: Charge, observation: ChargeObservation
+) -> Order:
+    number = charge.out_trade_no
+    return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
 
 def _why_not(
@@ -267,10 +254,10 @@ def _why_not(
     declined = isinstance(verdict, Unknown) and verdict.declined is not None
     if declined and after.state is ChargeState.SUCCEEDED:
         return OrderAlreadyPaid(after.order_no, after.out_trade_no)  # the payer has confirmed
-    return _stuck(after, query_after)
+    return _outcome_unknown(after, query_after)
 
 
-def _stuck(charge: Charge, query_after: timedelta | None = None) -> OutcomeUnknown:
+def _outcome_unknown(charge: Charge, query_after: timedelta | None = None) -> OutcomeUnknown:
     unknown = OutcomeUnknown(charge.order_no, charge.out_trade_no)
     unknown.needs_operator = bool(charge.operator_reason)
     unknown.query_after = query_after or unknown.query_after
@@ -283,7 +270,7 @@ def _refused(charge: Charge, param: str = "") -> ChargeRefused:
     return ChargeRefused(charge.order_no, charge.out_trade_no, code, message, param)
 
 
-async def _find_out(ports: Ports, order: Order, charge: Charge) -> Order:
+async def _resolve_unknown(ports: Ports, order: Order, charge: Charge) -> Order:
     """End the uncertainty about an earlier call. Raises OutcomeUnknown if it stays."""
     number = charge.out_trade_no
     order = await wait_while_in_flight(ports, order, lambda now: now.charge(number))
@@ -291,7 +278,7 @@ async def _find_out(ports: Ports, order: Order, charge: Charge) -> Order:
         order = await resolve_charge(ports, order, charge.out_trade_no, ObservedBy.RESOLVE)
     after = order.charge(charge.out_trade_no)
     if after.state is ChargeState.SUBMITTING:
-        raise _stuck(after, settles_in(ports, after))
+        raise _outcome_unknown(after, settles_in(ports, after))
     return order
 
 
@@ -302,25 +289,25 @@ async def _can_be_paid(ports: Ports, charge: Charge) -> bool:
     paid beside the next one. How long this process has run does not count here: it would have
     expired charges handed out for as long again after every restart.
     """
-    if not _seems_over(ports, charge):
+    if not _seems_expired(ports, charge):
         return True
     if charge.charge_id is None:
         return False
-    told = await ports.psp.retrieve_charge(charge.charge_id)
-    if not isinstance(told, Done) or mismatches(charge, told.answer):
+    verdict = await ports.psp.retrieve_charge(charge.charge_id)
+    if not isinstance(verdict, Done) or mismatches(charge, verdict.answer):
         return False
     now, no_grace = ports.store.now(), timedelta(0)
-    said = said_by(
-        told.answer,
+    report = report_of(
+        verdict.answer,
         now,
         charge.created_at,
         no_grace,
         lambda: SecondClocks(psp=ports.psp.latest_now()),
     )
-    return said is ChargeSaid.WAITING
+    return report is ChargeReport.WAITING
 
 
-def _seems_over(ports: Ports, charge: Charge) -> bool:
+def _seems_expired(ports: Ports, charge: Charge) -> bool:
     """By our own clock, which may be ahead of Ping++'s."""
     return charge.expires_at is not None and ports.store.now() >= charge.expires_at
 
@@ -332,19 +319,19 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if charge.answer is not None:
         return ChargeResult(order, charge, charge.answer, reused=True)
     verdict = await _fresh_answer(ports, charge)
-    if verdict is None or refused(verdict) or is_missing(charge, verdict):
+    if verdict is None or is_refused(verdict) or is_missing(charge, verdict):
         return None
     if isinstance(verdict, Unknown):
         raise OutcomeUnknown(charge.order_no, charge.out_trade_no)
     if isinstance(verdict, NotDone):
         raise failed_read(verdict)
-    seen = charge_told(ports, charge, verdict.answer, ObservedBy.QUERY)
-    order = await charge_seen(ports, order, charge.out_trade_no, seen)
+    observation = charge_observation(ports, charge, verdict.answer, ObservedBy.QUERY)
+    order = await _record(ports, order, charge, observation)
     after = order.charge(charge.out_trade_no)
     if after.operator_reason:
-        raise _stuck(after)
+        raise _outcome_unknown(after)
     is_it = verdict.answer.charge_id == after.charge_id
-    if after.state is not ChargeState.PENDING or _has_made_way(after) or not is_it:
+    if after.state is not ChargeState.PENDING or _closing_began(after) or not is_it:
         return None
     return ChargeResult(order, after, verdict.answer.raw, reused=True)
 

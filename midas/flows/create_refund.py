@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from midas import schedule
 from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy, mismatches
+from midas.draft import Draft
 from midas.errors import (
     InvalidRequest,
     NotFound,
@@ -24,14 +25,15 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
+from midas.flows.commit import Ports, commit
 from midas.flows.listing import list_all_refunds
 from midas.flows.look import is_missing, not_shown
-from midas.flows.observe import Ports, change, charge_told, failed_read, see_charge
-from midas.flows.resolve_refund import Posted, find_out, submit_refund
+from midas.flows.observe import charge_observation, failed_read
+from midas.flows.resolve_refund import Posted, resolve_and_answer, submit_refund
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
 from midas.flows.unknown import wait_while_in_flight
 from midas.immutable import record
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import Done, KeyKind, KeyTaken, NotDone, Refusal, Unknown
 from midas.refund import Refund, RefundState
 
@@ -88,7 +90,7 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
         return RefundResult(order, would_be)
     planned = _Planned(ports, charge.out_trade_no, terms)
     try:
-        order = await change(ports, order, planned.reserve)
+        order = await commit(ports, order, planned.reserve)
     except StorageUnavailable as failed:
         if failed.may_have_written and planned.refund is not None:
             ports.in_doubt(planned.refund)
@@ -101,19 +103,19 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
     return await _submit(ports, order, terms.refund_no)
 
 
-async def without_asking(
-    ports: Ports, terms: RefundTerms, refused: PspUnavailable | Overloaded
+async def answer_from_storage(
+    ports: Ports, terms: RefundTerms, error: PspUnavailable | Overloaded
 ) -> RefundResult:
-    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `refused`.
+    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `error`.
 
-    That one says that nothing was sent, which must not hide that this very refund is queued, or
-    that its outcome is unknown.
+    `error` means that nothing was sent. It must not hide that this very refund is queued, or that
+    its outcome is unknown.
     """
-    if isinstance(refused, PspUnavailable) and refused.queued:
-        raise refused  # this call has just written it down
+    if isinstance(error, PspUnavailable) and error.queued:
+        raise error  # this call has just written it down
     known = await ports.store.find(KeyKind.REFUND_NO, terms.refund_no)
     if known is None:
-        raise refused
+        raise error
     _check_content(known, terms)
     return _answer(known, terms.refund_no)
 
@@ -156,7 +158,7 @@ async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundR
     verdict: Posted = None
     if unknown and not terms.validate_only:
         try:
-            order, verdict = await find_out(ports, order, key, ObservedBy.RESOLVE)
+            order, verdict = await resolve_and_answer(ports, order, key, ObservedBy.RESOLVE)
         except (StorageUnavailable, Overloaded):
             charge_no = refund.out_trade_no
             raise OutcomeUnknown(order.order_no, charge_no, terms.refund_no) from None
@@ -202,32 +204,32 @@ async def _fetch(ports: Ports, order: Order, charge: Charge) -> tuple[Order, Cha
     """The charge as Ping++ has it now, with every refund that Ping++ knows, recorded here."""
     if charge.charge_id is None:
         raise RefundNotAllowed("ORDER_NOT_PAID", order.order_no, charge.out_trade_no)
-    told = await ports.psp.retrieve_charge(charge.charge_id)
-    if is_missing(charge, told):
+    verdict = await ports.psp.retrieve_charge(charge.charge_id)
+    if is_missing(charge, verdict):
         missed = not_shown(ports, charge.out_trade_no, ObservedBy.QUERY, "not_shown")
-        order = await change(ports, order, missed)
+        order = await commit(ports, order, missed)
         if order.charge(charge.out_trade_no).operator_reason:
             reason = "CHARGE_NOT_FOUND_AT_PSP"
             raise RefundNotAllowed(reason, order.order_no, charge.out_trade_no)
         raise PspUnavailable  # a list that lags, or a wrong key: this may well be done later
-    if not isinstance(told, Done):
-        raise failed_read(told)
-    facts = told.answer
+    if not isinstance(verdict, Done):
+        raise failed_read(verdict)
+    facts = verdict.answer
     if mismatches(charge, facts):
-        order = await change(ports, order, _see(ports, charge, facts))
+        order = await commit(ports, order, _observed(ports, charge, facts))
         raise RefundNotAllowed("CHARGE_QUARANTINED", order.order_no, charge.out_trade_no)
     if not facts.refunds_complete:
         listed = await list_all_refunds(ports, charge.charge_id)
         if isinstance(listed, Unknown):
             raise PspUnavailable
         facts = replace(facts, refunds=listed)
-    order = await change(ports, order, _see(ports, charge, facts))
+    order = await commit(ports, order, _observed(ports, charge, facts))
     return order, order.charge(charge.out_trade_no)
 
 
-def _see(ports: Ports, charge: Charge, facts: ChargeFacts) -> Callable[[Draft], object]:
-    seen = charge_told(ports, charge, facts, ObservedBy.QUERY)
-    return lambda draft: see_charge(draft, charge.out_trade_no, seen)
+def _observed(ports: Ports, charge: Charge, facts: ChargeFacts) -> Callable[[Draft], object]:
+    observation = charge_observation(ports, charge, facts, ObservedBy.QUERY)
+    return lambda draft: draft.observe_charge(charge.out_trade_no, observation)
 
 
 def _plan(ports: Ports, order: Order, charge: Charge, terms: RefundTerms) -> Refund:

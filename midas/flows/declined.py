@@ -12,26 +12,21 @@ charge is made. Money that still comes is late, and a duplicate payment if the n
 paid. The row's `failure_code` says that it was declined, so that whoever finds it goes on here.
 
 The mark is committed before the reversal leaves, and only while nothing is known to be paid. From
-then on nobody is told of a payment that a reversal on its way may take back: it is reversed again,
-and given back, or believed once no reversal can be on its way any more (`reversal.py`).
+then on no payment is announced that a reversal on its way may take back: the charge is reversed
+again, and given back, or believed once no reversal can be on its way any more (`reversal.py`).
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from midas.charge import Charge, ChargeFacts, ChargeSaid, ObservedBy
+from midas.charge import Charge, ChargeFacts, ChargeReport, ObservedBy
+from midas.draft import Draft
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
+from midas.flows.commit import Ports, commit
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import not_shown
-from midas.flows.observe import (
-    Ports,
-    change,
-    charge_seen,
-    charge_silent,
-    charge_told,
-    see_charge,
-)
+from midas.flows.observe import charge_observation
 from midas.flows.reversal import (
     can_be_taken_back,
     is_mark,
@@ -40,8 +35,8 @@ from midas.flows.reversal import (
     new_mark,
     reverse,
 )
-from midas.immutable import changed
-from midas.payment import Draft, Order
+from midas.immutable import replace
+from midas.payment import Order
 from midas.ports import Unknown
 
 
@@ -61,13 +56,16 @@ async def settle_declined(
     charge, began_at = order.charge(out_trade_no), ports.store.now()
     found = await find(ports, charge, deadline)
     if isinstance(found, Unknown):
-        return await charge_seen(ports, order, out_trade_no, charge_silent(ports, found, by))
+        unanswered = charge_observation(ports, charge, found, by)
+        return await commit(
+            ports, order, lambda draft: draft.observe_charge(out_trade_no, unanswered)
+        )
     if not found:
-        return await change(ports, order, _not_listed(ports, out_trade_no, by, began_at))
+        return await commit(ports, order, _not_listed(ports, out_trade_no, by, began_at))
     if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0], by):
-        return await change(ports, order, _listed(ports, charge, found, by))
+        return await commit(ports, order, _listed(ports, charge, found, by))
     mark = new_mark(ports)
-    order = await change(ports, order, _marked(ports, out_trade_no, mark, by))
+    order = await commit(ports, order, _marked(ports, out_trade_no, mark, by))
     marked = order.charge(out_trade_no)
     if not is_mark(marked, mark):
         return order  # it was paid before
@@ -88,7 +86,7 @@ def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts, by: Obs
         return False
     if charge.is_being_reversed and by is ObservedBy.QUERY:
         return False
-    if charge_told(ports, charge, found, by).said is ChargeSaid.LAPSED:
+    if charge_observation(ports, charge, found, by).report is ChargeReport.LAPSED:
         return False
     paid_at = found.paid_at or charge.created_at
     just_paid = ports.store.now() < paid_at + ports.settle_window
@@ -112,11 +110,11 @@ def _listed(
     ports: Ports, charge: Charge, found: tuple[ChargeFacts, ...], by: ObservedBy
 ) -> Callable[[Draft], None]:
     """All that was found, so that a second charge of the number is loud."""
-    observed = [charge_told(ports, charge, each, by) for each in found]
+    observations = [charge_observation(ports, charge, each, by) for each in found]
 
     def decide(draft: Draft) -> None:
-        for seen in observed:
-            see_charge(draft, charge.out_trade_no, seen)
+        for observation in observations:
+            draft.observe_charge(charge.out_trade_no, observation)
 
     return decide
 
@@ -126,8 +124,8 @@ def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Calla
         charge, now = draft.charge(out_trade_no), ports.store.now()
         if charge.is_declined and not charge.operator_reason:
             answer, due_at = mark_of(charge, mark), lease(ports, now)
-            marked = changed(charge, answer=answer, updated_at=now, due_at=due_at)
-            draft.put_charge(marked, "charge_closing", now, by)
+            marked = replace(charge, answer=answer, updated_at=now, due_at=due_at)
+            draft.put(marked, ("charge_closing", now, by))
 
     return decide
 
@@ -140,10 +138,10 @@ def _not_listed(
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)
         if not charge.is_declined:
-            return  # a webhook told more meanwhile
+            return  # a webhook has brought more meanwhile
         if charge.is_withdrawn:  # it was listed before
-            silent = charge_silent(ports, Unknown("not_listed"), by)
-            see_charge(draft, out_trade_no, silent)
+            unanswered = charge_observation(ports, charge, Unknown("not_listed"), by)
+            draft.observe_charge(out_trade_no, unanswered)
             return
         missed(draft)
         after = draft.charge(out_trade_no)
@@ -153,6 +151,6 @@ def _not_listed(
         settled_at = ports.store.now() + left
         if settled_at < after.due_at:
             # The shop waits for this very moment: do not look a minute later.
-            draft.reschedule_charge(changed(after, due_at=settled_at))
+            draft.put(replace(after, due_at=settled_at))
 
     return decide

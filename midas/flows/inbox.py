@@ -10,9 +10,9 @@ from midas.errors import MidasError
 from midas.event import EventRecord
 from midas.flows import apply_event
 from midas.flows.apply_event import UNKNOWN_ORDER, EventOutcome, Recorded
-from midas.flows.observe import Ports
-from midas.flows.turns import Turns
-from midas.immutable import changed
+from midas.flows.commit import Ports
+from midas.flows.keyed_locks import KeyedLocks
+from midas.immutable import replace
 
 logger = logging.getLogger("midas.flows")
 
@@ -31,9 +31,9 @@ class Inbox:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._turns = Turns()
-        self._seen: OrderedDict[str, tuple[EventRecord, float]] = OrderedDict()
-        self._unknown_orders = _Count("events_of_unknown_orders", limits.UNKNOWN_ORDERS_TOLD)
+        self._locks = KeyedLocks()
+        self._recent: OrderedDict[str, tuple[EventRecord, float]] = OrderedDict()
+        self._unknown_orders = _Count("events_of_unknown_orders", limits.UNKNOWN_ORDERS_LOGGED)
 
     async def record(self, body: bytes, unreadable: str = "") -> Recorded:
         """Write an event down and apply it; it is on disk when this returns.
@@ -41,12 +41,12 @@ class Inbox:
         Raises InvalidRequest, EventIdReused, Overloaded and StorageUnavailable; the last one does
         not say that nothing was written, so send the event again.
         """
-        event, said = apply_event.read(self._ports, body, unreadable)
-        async with self._turns.of(event.event_id):
-            seen = self._remembered(event)
-            if seen is not None:
-                return Recorded(EventOutcome.DUPLICATE, seen)
-            recorded = await apply_event.record(self._ports, event, said)
+        event, psp_event = apply_event.read(self._ports, body, unreadable)
+        async with self._locks.of(event.event_id):
+            known = self._remembered(event)
+            if known is not None:
+                return Recorded(EventOutcome.DUPLICATE, known)
+            recorded = await apply_event.record(self._ports, event, psp_event)
         self._remember(recorded.event)
         if recorded.outcome is EventOutcome.IGNORED and recorded.event.reason == UNKNOWN_ORDER:
             self._unknown_orders.add(self._ports.clock.monotonic())
@@ -57,17 +57,17 @@ class Inbox:
 
         Not for long: a failover may lose what was on disk, and it has to be written again then.
         """
-        seen, at = self._seen.get(event.event_id, (None, 0.0))
-        if seen is None or seen.body_digest != event.body_digest:
+        known, at = self._recent.get(event.event_id, (None, 0.0))
+        if known is None or known.body_digest != event.body_digest:
             return None
         fresh = self._ports.clock.monotonic() - at < limits.EVENT_MEMORY.total_seconds()
-        return seen if fresh else None
+        return known if fresh else None
 
     async def run(self) -> None:
         """Apply events that wait as they fall due, until cancelled."""
         pause_s = WAITING_PAUSE_S
         while True:
-            self._unknown_orders.tell(self._ports.clock.monotonic())
+            self._unknown_orders.log(self._ports.clock.monotonic())
             try:
                 found = await self.apply_due()
                 pause_s = WAITING_PAUSE_S
@@ -91,15 +91,15 @@ class Inbox:
         try:
             await apply_event.apply_waiting(self._ports, event)
         except Exception as error:
-            told = {"event_id": event.event_id, "reason": type(error).__name__}
-            logger.warning("events_not_applied", extra=told)
+            fields = {"event_id": event.event_id, "reason": type(error).__name__}
+            logger.warning("events_not_applied", extra=fields)
 
     def _remember(self, event: EventRecord) -> None:
-        remembered = changed(event, body=b"")
-        self._seen[event.event_id] = remembered, self._ports.clock.monotonic()
-        self._seen.move_to_end(event.event_id)
-        if len(self._seen) > limits.EVENT_IDS_REMEMBERED:
-            self._seen.popitem(last=False)
+        remembered = replace(event, body=b"")
+        self._recent[event.event_id] = remembered, self._ports.clock.monotonic()
+        self._recent.move_to_end(event.event_id)
+        if len(self._recent) > limits.EVENT_IDS_REMEMBERED:
+            self._recent.popitem(last=False)
 
 
 class _Count:
@@ -109,15 +109,15 @@ class _Count:
         self._event = event
         self._period_s = period.total_seconds()
         self._count = 0
-        self._told_at: float | None = None
+        self._logged_at: float | None = None
 
     def add(self, now: float) -> None:
         """One more."""
         self._count += 1
-        self.tell(now)
+        self.log(now)
 
-    def tell(self, now: float) -> None:
+    def log(self, now: float) -> None:
         """How many there were since the last line, if there were any and it is time."""
-        if self._count and (self._told_at is None or now - self._told_at >= self._period_s):
+        if self._count and (self._logged_at is None or now - self._logged_at >= self._period_s):
             logger.info(self._event, extra={"count": self._count})
-            self._count, self._told_at = 0, now
+            self._count, self._logged_at = 0, now

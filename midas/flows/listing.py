@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from midas import limits
 from midas.charge import Charge
+from midas.flows.commit import Ports
 from midas.flows.deadline import NO_DEADLINE, Deadline, within
-from midas.flows.observe import Ports
 from midas.flows.sweep import INCOMPLETE, TOO_LONG, Found, Wanted, sweep, wanted
 from midas.flows.unknown import as_unknown
 from midas.ports import Done, Unknown

@@ -1,12 +1,12 @@
 """lost: put back what this process has committed and the database has lost, though nobody asks.
 
-A flow that is under way restores its own order when its commit loses (`observe.load_again`). What
-was finished just before a failover has no such flow: charged, paid, told and forgotten within a
-second, an order would be known to nobody, with nobody told.
+A flow that is under way restores its own order when its commit loses (`commit.load_again`). What
+was finished just before a failover has no such flow: charged, paid, announced and forgotten within
+a second, an order would be known to nobody, and nobody would be called.
 """
 
+from midas.flows.commit import Ports, load_again, logger
 from midas.flows.deadline import NO_DEADLINE
-from midas.flows.observe import Ports, load_again, logger
 from midas.flows.query import refresh
 from midas.payment import Order
 
@@ -14,7 +14,7 @@ NOT_RESTORED = "lost_commit_not_restored"
 
 
 async def put_back(ports: Ports, known: Order) -> None:
-    """See that the database has all that it had of the order when `known` was committed.
+    """Make sure that the database has all that it had of the order when `known` was committed.
 
     Rows that are gone are written again, with an alarm. Of those that are there as they were
     earlier, Ping++ is asked how they stand. Raises nothing: what could not be done is an alarm.
@@ -24,6 +24,6 @@ async def put_back(ports: Ports, known: Order) -> None:
         if order.is_behind(known):
             logger.warning("commit_lost", extra={"order_no": known.order_no})
             await refresh(ports, order, order.charges, NO_DEADLINE)
-    except Exception as error:  # whatever it is, the others and the resolver go on
-        told = {"order_no": known.order_no, "kind": NOT_RESTORED, "reason": type(error).__name__}
-        logger.error("operator_needed", extra=told)
+    except Exception as error:  # any defect: the others and the resolver go on
+        fields = {"order_no": known.order_no, "kind": NOT_RESTORED, "reason": type(error).__name__}
+        logger.error("operator_needed", extra=fields)

@@ -2,11 +2,11 @@
 
 It was to be on disk before Ping++ is called, so nothing was sent; but if it landed all the same,
 whoever reads the row must take it for sent. Only the flow that would have sent it knows better, and
-while its process lives it says so: a charge has failed, a refund is queued.
+while its process lives it records that: a charge has failed, a refund is queued.
 
     not there ───────────────▶ it may land yet: look again, for a bounded time
-    as that commit left it ──▶ say that it was not sent
-    any other way ───────────▶ others have acted on it, and nothing is said
+    as that commit left it ──▶ record that it was not sent
+    any other way ───────────▶ others have acted on it, and nothing is recorded
 """
 
 from collections.abc import Callable
@@ -14,19 +14,20 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from midas.charge import Charge, ChargeObservation, ChargeSaid, ObservedBy
+from midas.charge import Charge, ChargeObservation, ChargeReport, ObservedBy
+from midas.draft import Draft
 from midas.errors import Overloaded, StorageUnavailable
-from midas.flows.observe import Ports, change, see_charge, see_refund
+from midas.flows.commit import Ports, commit
 from midas.flows.unknown import lease_end
-from midas.payment import Draft, Order
-from midas.refund import Refund, RefundObservation, RefundSaid
+from midas.payment import Order
+from midas.refund import Refund, RefundObservation, RefundReport
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 
 
-async def say_not_sent(ports: Ports, row: Charge | Refund) -> None:
-    """Say of a row, as the commit in doubt wrote it, that it was not sent, where that still counts.
+async def record_not_sent(ports: Ports, row: Charge | Refund) -> None:
+    """Record that a row was not sent, if it stands as the commit in doubt wrote it.
 
     A refund is looked for as long as the settle window lasts, after which a person would be called.
     A charge is its sender's alone only until the end of its lease: then others may post it again.
@@ -38,7 +39,7 @@ async def say_not_sent(ports: Ports, row: Charge | Refund) -> None:
         with suppress(StorageUnavailable, Overloaded):
             order = await ports.store.load(row.order_no)
             if _find(order, row) is not None:
-                await change(ports, order, not_sent(ports, row))
+                await commit(ports, order, not_sent(ports, row))
                 return
         await ports.clock.sleep(pause_s)
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -55,17 +56,17 @@ def _find(order: Order, row: Charge | Refund) -> Charge | Refund | None:
 
 
 def not_sent(ports: Ports, row: Charge | Refund) -> Callable[[Draft], None]:
-    """The decision to say so, for as long as the row is as its sender has written it."""
+    """The decision to record that, for as long as the row is as its sender has written it."""
 
     def decide(draft: Draft) -> None:
         now, by, code = ports.store.now(), ObservedBy.CREATE, "not_sent"
         if isinstance(row, Refund):
             if _is_untouched(_find(draft.base, row), row):
-                unsent = RefundObservation(RefundSaid.UNSENT, by, now, code=code)
-                see_refund(draft, row.refund_no, unsent)
+                unsent = RefundObservation(RefundReport.UNSENT, by, now, code=code)
+                draft.observe_refund(row.refund_no, unsent)
         elif _find(draft.base, row) == row and now < lease_end(ports, row):
-            refused = ChargeObservation(ChargeSaid.REFUSED, by, now, code=code)
-            see_charge(draft, row.out_trade_no, refused)
+            refused = ChargeObservation(ChargeReport.REFUSED, by, now, code=code)
+            draft.observe_charge(row.out_trade_no, refused)
 
     return decide
 

@@ -21,17 +21,17 @@ from midas.errors import MidasError, Overloaded, PspUnavailable
 from midas.flows import create_charge as charge_flow
 from midas.flows import create_refund as refund_flow
 from midas.flows import query as query_flow
+from midas.flows.commit import Ports, load_again
 from midas.flows.create_charge import ChargeResult
 from midas.flows.create_refund import RefundResult
 from midas.flows.deadline import Deadline, within
+from midas.flows.keyed_locks import KeyedLocks
 from midas.flows.listing import SharedLooks
 from midas.flows.lost import put_back
-from midas.flows.not_sent import say_not_sent
-from midas.flows.observe import Ports, load_again
+from midas.flows.not_sent import record_not_sent
 from midas.flows.resolve import resolve_order
 from midas.flows.run import Run
 from midas.flows.terms import RefundTerms
-from midas.flows.turns import Turns
 from midas.out_trade_no import CHANCE_BITS, out_trade_no
 from midas.payment import Order
 from midas.ports import Clock, KeyKind, Listing, Psp, Store
@@ -69,10 +69,10 @@ class Payments:
             expiry_grace,
             declined_settle=declined_settle,
             started=clock.monotonic(),
-            in_doubt=self._say_not_sent,
+            in_doubt=self._record_not_sent,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._turns = Turns()
+        self._locks = KeyedLocks()
         self._blind = False
         self._perhaps_lost: list[Order] = []
 
@@ -85,7 +85,7 @@ class Payments:
         if not terms.currency:
             terms = replace(terms, currency="cny")
         charge_flow.check(self.ports, terms)
-        return await self._outlive(self._charge(terms))
+        return await self._run_to_completion(self._charge(terms))
 
     async def refund(self, terms: RefundTerms) -> RefundResult:
         """Give money back; `protos/midas/v1/payment_service.proto` states the promise.
@@ -94,7 +94,7 @@ class Payments:
         `flows.refund.refund` raises, InvalidRequest and NotFound.
         """
         refund_flow.check(terms)
-        return await self._outlive(self._refund(terms))
+        return await self._run_to_completion(self._refund(terms))
 
     async def query(
         self,
@@ -112,7 +112,7 @@ class Payments:
         deadline = within(self.ports.clock, timeout)
         order, charges = await query_flow.find(self.ports, kind, key)
         if refresh:
-            order = await self._outlive(self._refresh(order, charges, deadline))
+            order = await self._run_to_completion(self._refresh(order, charges, deadline))
         return order, query_flow.named(order, kind, key)
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
@@ -144,7 +144,7 @@ class Payments:
         """
         self._perhaps_lost += await self.ports.store.perhaps_lost()
         if self._perhaps_lost:
-            await self._outlive(self._put_back(self._perhaps_lost))
+            await self._run_to_completion(self._put_back(self._perhaps_lost))
             self._perhaps_lost = []
         self.ports.skew.note(self.ports.psp.now(), self.ports.store.now())
         claim = limits.RESOLVE_CLAIM
@@ -160,7 +160,7 @@ class Payments:
         places = asyncio.Semaphore(limits.RESOLVE_AT_ONCE)
 
         async def one(known: Order) -> None:
-            async with places, self._turns.of(known.order_no):
+            async with places, self._locks.of(known.order_no):
                 await put_back(self.ports, known)
 
         await asyncio.gather(*map(one, perhaps_lost))
@@ -169,7 +169,7 @@ class Payments:
         places = asyncio.Semaphore(limits.RESOLVE_AT_ONCE)
         looks = SharedLooks(places)
         each = (self._resolve(order_no, run, places, looks) for order_no in order_nos)
-        await asyncio.gather(*(self._outlive(work) for work in each))
+        await asyncio.gather(*(self._run_to_completion(work) for work in each))
 
     def _is_blind(self, run: Run) -> None:
         """One alarm, not one for every run, that Ping++ knows nothing of what Midas asks for."""
@@ -188,27 +188,27 @@ class Payments:
         return not unfinished
 
     async def _charge(self, terms: ChargeTerms) -> ChargeResult:
-        async with self._turns.of(terms.order_no):
+        async with self._locks.of(terms.order_no):
             try:
                 async with self.ports.psp.admit():
                     return await charge_flow.charge(self.ports, terms)
-            except (PspUnavailable, Overloaded) as refused:
-                return await charge_flow.without_asking(self.ports, terms, refused)
+            except (PspUnavailable, Overloaded) as error:
+                return await charge_flow.answer_from_storage(self.ports, terms, error)
 
     async def _refund(self, terms: RefundTerms) -> RefundResult:
         order = await refund_flow.find_target(self.ports, terms)
-        async with self._turns.of(order.order_no):
+        async with self._locks.of(order.order_no):
             try:
                 async with self.ports.psp.admit():
                     order = await load_again(self.ports, order)
                     return await refund_flow.refund(self.ports, order, terms)
-            except (PspUnavailable, Overloaded) as refused:
-                return await refund_flow.without_asking(self.ports, terms, refused)
+            except (PspUnavailable, Overloaded) as error:
+                return await refund_flow.answer_from_storage(self.ports, terms, error)
 
     async def _refresh(
         self, order: Order, charges: tuple[Charge, ...], deadline: Deadline
     ) -> Order:
-        async with self._turns.of(order.order_no), self.ports.psp.admit():
+        async with self._locks.of(order.order_no), self.ports.psp.admit():
             order = await load_again(self.ports, order)
             return await query_flow.refresh(self.ports, order, charges, deadline)
 
@@ -217,7 +217,7 @@ class Payments:
     ) -> None:
         """One order's turn; its trouble must not keep the others from theirs."""
         try:
-            async with places, self._turns.of(order_no):
+            async with places, self._locks.of(order_no):
                 if not run.is_blind:
                     order = await self.ports.store.load(order_no)
                     find = looks.find_charge
@@ -226,7 +226,7 @@ class Payments:
             reason = type(error).__name__
             logger.warning("resolve_failed", extra={"order_no": order_no, "reason": reason})
 
-    async def _outlive(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def _run_to_completion(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run it to its end even if the caller is cancelled meanwhile."""
         if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
             work.close()
@@ -236,11 +236,11 @@ class Payments:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
-    def _say_not_sent(self, row: Charge | Refund) -> None:
+    def _record_not_sent(self, row: Charge | Refund) -> None:
         """Beside the caller, who is answered at once; where too much is under way, not at all."""
         if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
             return
-        task = asyncio.create_task(say_not_sent(self.ports, row))
+        task = asyncio.create_task(record_not_sent(self.ports, row))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

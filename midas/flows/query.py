@@ -2,9 +2,10 @@
 
 from midas.charge import Charge, ChargeState, ObservedBy
 from midas.errors import InvalidRequest, NotFound
+from midas.flows.commit import Ports, commit
 from midas.flows.deadline import Deadline
-from midas.flows.look import looked_at, refund_looked_at
-from midas.flows.observe import Ports, change, failed_read
+from midas.flows.look import decision_on, refund_decision_on
+from midas.flows.observe import failed_read
 from midas.flows.resolve_charge import resolve_charge
 from midas.flows.resolve_refund import resolve_refund
 from midas.flows.terms import key_violations
@@ -75,11 +76,11 @@ async def _refresh_charge(ports: Ports, order: Order, charge: Charge, deadline: 
             number = charge.out_trade_no
             return await resolve_charge(ports, order, number, ObservedBy.QUERY, deadline)
         return order
-    told = await ports.psp.retrieve_charge(charge.charge_id, deadline.left())
-    decide = looked_at(ports, charge, told, ObservedBy.QUERY)
+    verdict = await ports.psp.retrieve_charge(charge.charge_id, deadline.left())
+    decide = decision_on(ports, charge, verdict, ObservedBy.QUERY)
     if decide is None:
-        raise failed_read(told)
-    return await change(ports, order, decide)
+        raise failed_read(verdict)
+    return await commit(ports, order, decide)
 
 
 async def _refresh_refund(ports: Ports, order: Order, refund: Refund, deadline: Deadline) -> Order:
@@ -89,8 +90,8 @@ async def _refresh_refund(ports: Ports, order: Order, refund: Refund, deadline: 
     if refund.state is not RefundState.PENDING or refund.refund_id is None:
         return order
     left = deadline.left()
-    told = await ports.psp.retrieve_refund(refund.charge_id, refund.refund_id, left)
-    decide = refund_looked_at(ports, refund, told, ObservedBy.QUERY)
+    verdict = await ports.psp.retrieve_refund(refund.charge_id, refund.refund_id, left)
+    decide = refund_decision_on(ports, refund, verdict, ObservedBy.QUERY)
     if decide is None:
-        raise failed_read(told)
-    return await change(ports, order, decide)
+        raise failed_read(verdict)
+    return await commit(ports, order, decide)

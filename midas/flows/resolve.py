@@ -5,8 +5,8 @@ under way is nobody's but its sender's, whatever else of its order is due.
 """
 
 from midas.charge import ChargeState, ObservedBy
+from midas.flows.commit import Ports, commit
 from midas.flows.listing import FindCharge, find_charge
-from midas.flows.observe import Ports, change
 from midas.flows.resolve_charge import finish_superseded, resolve_charge
 from midas.flows.resolve_refund import resolve_refund
 from midas.flows.run import Run
@@ -28,7 +28,7 @@ async def resolve_order(
     looks for charges. Raises StorageUnavailable, Overloaded and OutcomeUnknown.
     """
     run = run or Run(many=False)
-    order = await change(ports, order, lambda _: None)  # what a person looks at is not due
+    order = await commit(ports, order, lambda _: None)  # what a person looks at is not due
     for charge in order.charges:
         if charge.operator_reason or in_flight(ports, charge):
             continue

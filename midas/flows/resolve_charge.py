@@ -16,25 +16,20 @@ from datetime import datetime, timedelta
 
 from midas import limits
 from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy
+from midas.draft import Draft
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
+from midas.flows.commit import Ports, commit
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.declined import settle_declined
 from midas.flows.listing import FindCharge, find_charge
-from midas.flows.look import is_blind, is_missing, looked_at, not_shown
-from midas.flows.observe import (
-    Ports,
-    change,
-    charge_seen,
-    charge_silent,
-    charge_told,
-    see_charge,
-)
+from midas.flows.look import decision_on, is_blind, is_missing, not_shown
+from midas.flows.observe import charge_observation
 from midas.flows.reversal import is_to_be_reversed, take_back
 from midas.flows.run import Run
 from midas.flows.sweep import Found
 from midas.flows.unknown import as_unknown
-from midas.immutable import changed
-from midas.payment import Draft, Order
+from midas.immutable import replace
+from midas.payment import Order
 from midas.ports import Done, Unknown, Verdict
 
 A_MINUTE = timedelta(minutes=1)
@@ -70,10 +65,10 @@ async def resolve_charge(
             found = (verdict.answer,)
         else:
             found = await find(ports, charge, deadline)
-    posted_in_vain = isinstance(verdict, Unknown)
-    learnt = _learnt(ports, charge, found, began_at, by, posted_in_vain=posted_in_vain)
+    repost_unanswered = isinstance(verdict, Unknown)
+    learnt = _learnt(ports, charge, found, began_at, by, repost_unanswered=repost_unanswered)
     try:
-        return await change(ports, order, learnt)
+        return await commit(ports, order, learnt)
     except (StorageUnavailable, Overloaded):
         if verdict is None:
             raise
@@ -105,22 +100,24 @@ async def finish_superseded(
     """Ask how a charge stands that made way for another one, and try again to close it."""
     if charge.charge_id is None:
         return order
-    told = await ports.psp.retrieve_charge(charge.charge_id)
+    verdict = await ports.psp.retrieve_charge(charge.charge_id)
     if not run.may_write_after(
-        order.order_no, answered=isinstance(told, Done), blind=is_blind(charge, told)
+        order.order_no, answered=isinstance(verdict, Done), blind=is_blind(charge, verdict)
     ):
         return order
-    shown = told.answer if isinstance(told, Done) and not is_missing(charge, told) else None
+    is_shown = isinstance(verdict, Done) and not is_missing(charge, verdict)
+    shown = verdict.answer if isinstance(verdict, Done) and is_shown else None
     if shown is not None and is_to_be_reversed(ports, charge, shown):
         if ports.psp.gives_back(charge.channel):
             return await take_back(ports, order, charge, by)
         reversal = await ports.psp.reverse_charge(charge.charge_id)
-        told = reversal if isinstance(reversal, Done) else told
-    decide = looked_at(ports, charge, told, by)
+        verdict = reversal if isinstance(reversal, Done) else verdict
+    decide = decision_on(ports, charge, verdict, by)
     if decide is None:
-        silent = charge_silent(ports, as_unknown(told), by)
-        return await charge_seen(ports, order, charge.out_trade_no, silent)
-    return await change(ports, order, decide)
+        number, unanswered = charge.out_trade_no, as_unknown(verdict)
+        observation = charge_observation(ports, charge, unanswered, by)
+        return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
+    return await commit(ports, order, decide)
 
 
 def _learnt(
@@ -130,24 +127,24 @@ def _learnt(
     began_at: datetime,
     by: ObservedBy,
     *,
-    posted_in_vain: bool,
+    repost_unanswered: bool,
 ) -> Callable[[Draft], None]:
     """What to write down: all that was found, so that a second charge of the number is loud."""
     number = charge.out_trade_no
     missed = not_shown(ports, number, by, "not_listed", began_at)
     if isinstance(found, Unknown):
-        observed = [charge_silent(ports, found, by)]
+        observations = [charge_observation(ports, charge, found, by)]
     else:
-        observed = [charge_told(ports, charge, each, by) for each in found]
+        observations = [charge_observation(ports, charge, each, by) for each in found]
 
     def decide(draft: Draft) -> None:
         is_unknown = draft.charge(number).state is ChargeState.SUBMITTING
-        if posted_in_vain and is_unknown:
+        if repost_unanswered and is_unknown:
             # What may be on its way again is not absent because it was not listed before.
-            draft.reschedule_charge(changed(draft.charge(number), absent_since=None))
-        for seen in observed:
-            see_charge(draft, number, seen)
-        if is_unknown and not observed:
+            draft.put(replace(draft.charge(number), absent_since=None))
+        for observation in observations:
+            draft.observe_charge(number, observation)
+        if is_unknown and not observations:
             missed(draft)
 
     return decide

@@ -8,25 +8,27 @@ A database that lost its last commits may call a refund queued whose post is on 
 change of the database's server a queued refund waits until such a post has arrived or never will,
 and is looked for then. What nothing here can hinder: where the intent itself was lost and the same
 key comes again, at another process, before the first post has arrived, Ping++ gets it twice. Both
-are booked then (`Draft.observe_refund`), both are told, and a person is called.
+are booked then (`Draft.observe_refund`), both are announced, and a person is called.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from midas import limits, schedule
 from midas.charge import ObservedBy
+from midas.draft import Draft
 from midas.errors import StorageUnavailable
+from midas.flows.commit import Ports, commit
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import list_all_refunds
 from midas.flows.not_sent import not_sent
-from midas.flows.observe import Ports, change, refund_silent, refund_told, see_refund
-from midas.flows.unknown import long_absent, refused, time_to_post
-from midas.immutable import changed
-from midas.payment import Draft, Order
+from midas.flows.observe import refund_observation
+from midas.flows.unknown import is_refused, long_absent, time_to_post
+from midas.immutable import replace
+from midas.payment import Order
 from midas.ports import Done, NotDone, Unknown, Verdict
-from midas.refund import Refund, RefundFacts, RefundObservation, RefundSaid, RefundState
+from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport, RefundState
 
 logger = logging.getLogger("midas.flows")
 
@@ -42,22 +44,24 @@ async def resolve_refund(
     deadline: Deadline = NO_DEADLINE,
 ) -> Order:
     """Find out what became of a refund, or send it if it certainly never went out."""
-    order, _ = await find_out(ports, order, refund_no, by, deadline)
+    order, _ = await resolve_and_answer(ports, order, refund_no, by, deadline)
     return order
 
 
-async def find_out(
+async def resolve_and_answer(
     ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline = NO_DEADLINE
 ) -> tuple[Order, Posted]:
-    """The same, with the verdict on the POST if it was sent: the caller is told by that."""
+    """The same, with the verdict on the POST if it was sent, for the answer to the caller."""
     refund = order.refund(refund_no)
     if refund.unsent:
         return await _send_unsent(ports, order, refund_no, by, deadline)
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
-        silent = refund_silent(ports, listed.reason, by)
-        return await change(ports, order, lambda draft: see_refund(draft, refund_no, silent)), None
-    return await change(ports, order, _refund_listed(ports, refund, listed, by)), None
+        unanswered = refund_observation(ports, listed, by)
+        return await commit(
+            ports, order, lambda draft: draft.observe_refund(refund_no, unanswered)
+        ), None
+    return await commit(ports, order, _refund_listed(ports, refund, listed, by)), None
 
 
 async def _send_unsent(
@@ -94,20 +98,20 @@ async def _claim_and_send(
         if refund.unsent and refund.state is RefundState.SUBMITTING:
             now = ports.store.now()
             due_at = schedule.while_in_flight(now, ports.psp.total_timeout)
-            taken = changed(
+            taken = replace(
                 refund, unsent=False, due_at=due_at, updated_at=now, looks=0, absent_since=None
             )
-            draft.put_refund(taken, "refund_sent_again", now, by)
+            draft.put(taken, ("refund_sent_again", now, by))
 
     try:
-        order = await change(ports, order, claim)
+        order = await commit(ports, order, claim)
         waits = taken is not None and await _may_be_on_its_way(ports)
     except StorageUnavailable:
         if taken is not None:
             ports.in_doubt(taken)
         raise
     if taken is not None and waits:
-        return await change(ports, order, not_sent(ports, taken)), None
+        return await commit(ports, order, not_sent(ports, taken)), None
     if taken is not None:
         return await submit_refund(ports, order, refund_no, by)
     return order, None
@@ -121,7 +125,7 @@ async def _may_be_on_its_way(ports: Ports) -> bool:
 
 
 def _unsent(ports: Ports, by: ObservedBy, code: str) -> RefundObservation:
-    return RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=code)
+    return RefundObservation(RefundReport.UNSENT, by, ports.store.now(), code=code)
 
 
 async def _found_before_sending(
@@ -136,7 +140,7 @@ async def _found_before_sending(
         return await _leave_queued(ports, order, refund.refund_no, by, listed.reason), True
     if not _shows(listed, refund):
         return order, False
-    return await change(ports, order, _seen_in_list(ports, refund, listed, by)), True
+    return await commit(ports, order, _booked_from_list(ports, refund, listed, by)), True
 
 
 async def _leave_queued(
@@ -146,16 +150,16 @@ async def _leave_queued(
         """Only if nobody has sent it meanwhile: that must not be forgotten."""
         refund = draft.refund(refund_no)
         if refund.unsent and refund.state is RefundState.SUBMITTING:
-            see_refund(draft, refund_no, _unsent(ports, by, code))
+            draft.observe_refund(refund_no, _unsent(ports, by, code))
 
-    return await change(ports, order, decide)
+    return await commit(ports, order, decide)
 
 
 def _shows(listed: tuple[RefundFacts, ...], refund: Refund) -> bool:
     return any(each.refund_no == refund.refund_no for each in listed)
 
 
-def _seen_in_list(
+def _booked_from_list(
     ports: Ports, refund: Refund, listed: tuple[RefundFacts, ...], by: ObservedBy
 ) -> Callable[[Draft], None]:
     """All that the list shows, a second refund under one key among it."""
@@ -174,46 +178,48 @@ async def submit_refund(
     refund = order.refund(refund_no)
     verdict = await ports.psp.create_refund(refund, time_to_post(ports, refund))
     if isinstance(verdict, Done):
-        return await change(ports, order, _answered(ports, refund, verdict.answer, by)), verdict
+        return await commit(ports, order, _answered(ports, refund, verdict.answer, by)), verdict
     if isinstance(verdict, Unknown):
-        seen = refund_silent(ports, verdict.reason, by)
-    elif not refused(verdict):
-        seen = _unsent(ports, by, verdict.refusal.lower())
+        observation = refund_observation(ports, verdict, by)
+    elif not is_refused(verdict):
+        observation = _unsent(ports, by, verdict.refusal.lower())
     else:
         listed = await list_all_refunds(ports, refund.charge_id)
         if not isinstance(listed, Unknown) and _shows(listed, refund):
-            return await change(ports, order, _seen_in_list(ports, refund, listed, by)), verdict
-        seen = _refused_refund(ports, verdict, listed, by)
-    return await change(ports, order, _not_answered(ports, refund, seen)), verdict
+            return await commit(ports, order, _booked_from_list(ports, refund, listed, by)), verdict
+        observation = _refused_refund(ports, verdict, listed, by)
+    return await commit(ports, order, _not_answered(ports, refund, observation)), verdict
 
 
 def _answered(
     ports: Ports, refund: Refund, facts: RefundFacts, by: ObservedBy
 ) -> Callable[[Draft], None]:
     """Book what our own POST was answered, whatever became of the row meanwhile."""
-    ours = replace(facts, refund_no=facts.refund_no or refund.refund_no)
+    ours = dataclasses.replace(facts, refund_no=facts.refund_no or refund.refund_no)
 
     def decide(draft: Draft) -> None:
         if any(each.refund_no == refund.refund_no for each in draft.base.refunds):
-            see_refund(draft, refund.refund_no, refund_told(ports, ours, by))
+            draft.observe_refund(refund.refund_no, refund_observation(ports, ours, by))
         else:  # lost, and its key is another order's by now
-            _seen_in_list(ports, refund, (ours,), by)(draft)
+            _booked_from_list(ports, refund, (ours,), by)(draft)
 
     return decide
 
 
-def _not_answered(ports: Ports, refund: Refund, seen: RefundObservation) -> Callable[[Draft], None]:
+def _not_answered(
+    ports: Ports, refund: Refund, observation: RefundObservation
+) -> Callable[[Draft], None]:
     """Book that our own POST came to nothing, or that nobody knows what it came to."""
 
     def decide(draft: Draft) -> None:
-        row, said = draft.refund(refund.refund_no), seen
-        if row.unsent and seen.said is RefundSaid.NO_ANSWER:
+        row, learnt = draft.refund(refund.refund_no), observation
+        if row.unsent and observation.report is RefundReport.NO_ANSWER:
             # A failover lost that it was taken to be sent; by now it may be there.
-            row = changed(row, unsent=False, updated_at=ports.store.now())
-            draft.put_refund(row, "refund_sent_again", row.updated_at, seen.by)
+            row = replace(row, unsent=False, updated_at=ports.store.now())
+            draft.put(row, ("refund_sent_again", row.updated_at, observation.by))
         elif _is_sent_by_another(row, refund):
-            said = replace(seen, said=RefundSaid.NO_ANSWER)
-        see_refund(draft, refund.refund_no, said)
+            learnt = dataclasses.replace(observation, report=RefundReport.NO_ANSWER)
+        draft.observe_refund(refund.refund_no, learnt)
 
     return decide
 
@@ -231,10 +237,10 @@ def _refused_refund(
     ports: Ports, verdict: NotDone, listed: object, by: ObservedBy
 ) -> RefundObservation:
     if isinstance(listed, Unknown):
-        return refund_silent(ports, listed.reason, by)
+        return refund_observation(ports, listed, by)
     code = verdict.code or verdict.refusal.lower()
     at = ports.store.now()
-    return RefundObservation(RefundSaid.REFUSED, by, at, code=code, message=verdict.message)
+    return RefundObservation(RefundReport.REFUSED, by, at, code=code, message=verdict.message)
 
 
 def _refund_listed(
@@ -247,11 +253,11 @@ def _refund_listed(
         if current.state is not RefundState.SUBMITTING or current.refund_id is not None:
             return
         if long_absent(ports, current.absent_since, current.updated_at, now):
-            seen = RefundObservation(RefundSaid.ABSENT, by, now)
+            observation = RefundObservation(RefundReport.ABSENT, by, now)
         else:
-            seen = RefundObservation(RefundSaid.NO_ANSWER, by, now, code="not_listed")
+            observation = RefundObservation(RefundReport.NO_ANSWER, by, now, code="not_listed")
             first = current.absent_since or now
-            draft.reschedule_refund(changed(current, absent_since=first))
-        see_refund(draft, refund.refund_no, seen)
+            draft.put(replace(current, absent_since=first))
+        draft.observe_refund(refund.refund_no, observation)
 
     return decide

@@ -7,8 +7,8 @@
     marked, and paid ─▶ believed once no reversal can be on its way any more
 
 The mark is committed before the reversal leaves, a new one for each. From then on neither a payment
-is believed nor that it failed or its time is over: nobody may be told of a payment that a reversal
-on its way takes back in silence (Ping++ sends no event for it, pingpp.md section 4). That ends when
+is believed nor that it failed or its time is over: no payment may be announced that a reversal on
+its way takes back without an event of Ping++ (pingpp.md section 4). That ends when
 the only reversal is answered, when the settle window is over since the last one left, or when a
 person is called.
 """
@@ -22,24 +22,19 @@ from midas.charge import (
     WITHDRAWN,
     Charge,
     ChargeFacts,
-    ChargeSaid,
+    ChargeReport,
     ChargeState,
     ObservedBy,
     mismatches,
     of_another_account,
 )
+from midas.draft import Draft
+from midas.flows.commit import Ports, commit, load_again
 from midas.flows.deadline import NO_DEADLINE, Deadline
-from midas.flows.observe import (
-    Ports,
-    change,
-    charge_silent,
-    charge_told,
-    load_again,
-    see_charge,
-)
-from midas.flows.unknown import refused
-from midas.immutable import changed
-from midas.payment import Draft, Order
+from midas.flows.observe import charge_observation
+from midas.flows.unknown import is_refused
+from midas.immutable import replace
+from midas.payment import Order
 from midas.ports import Done, NotDone, Unknown
 
 
@@ -75,10 +70,10 @@ def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
     """Whether a pending charge that makes way, and stands so at Ping++, is to be reversed."""
     if charge.operator_reason or not can_be_taken_back(ports, charge, found):
         return False
-    return charge_told(ports, charge, found, ObservedBy.QUERY).said in _PAYABLE
+    return charge_observation(ports, charge, found, ObservedBy.QUERY).report in _PAYABLE
 
 
-_PAYABLE = (ChargeSaid.WAITING, ChargeSaid.PAYMENT_FAILED)
+_PAYABLE = (ChargeReport.WAITING, ChargeReport.PAYMENT_FAILED)
 """After a payment that failed the payer may try another one."""
 
 
@@ -89,7 +84,7 @@ async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) 
     StorageUnavailable or Overloaded: it may have been reversed all the same.
     """
     number, only = charge.out_trade_no, new_mark(ports)
-    order = await change(ports, order, _marked(ports, number, only, by))
+    order = await commit(ports, order, _marked(ports, number, only, by))
     marked = order.charge(number)
     if not is_mark(marked, only) or marked.charge_id is None:
         return order  # it was paid or closed before
@@ -104,7 +99,7 @@ def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Calla
         if charge.state is ChargeState.PENDING and not charge.operator_reason:
             answer, due_at = mark_of(charge, only), lease(ports, now)
             closing = {"answer": answer, "superseded": True, "updated_at": now, "due_at": due_at}
-            draft.put_charge(changed(charge, **closing), "charge_closing", now, by)
+            draft.put(replace(charge, **closing), ("charge_closing", now, by))
 
     return decide
 
@@ -124,8 +119,8 @@ async def reverse(
     """
     answer = await _sent(ports, marked, charge_id, deadline)
     if isinstance(answer, Unknown):
-        order = await load_again(ports, order)  # it may be told as paid by now
-    return await change(ports, order, reversal_answered(ports, marked, only, answer, by))
+        order = await load_again(ports, order)  # it may be paid by now
+    return await commit(ports, order, reversal_answered(ports, marked, only, answer, by))
 
 
 Answered = ChargeFacts | NotDone | Unknown
@@ -138,34 +133,34 @@ async def _sent(ports: Ports, marked: Charge, charge_id: str, deadline: Deadline
     """It leaves only while the row is ours: after that somebody may have believed a payment."""
     now = ports.store.now()
     left = schedule.time_for_call(now, marked.due_at or now, ports.psp.total_timeout)
-    told = await ports.psp.reverse_charge(charge_id, deadline.at_most(left))
-    if isinstance(told, NotDone) and refused(told):
+    verdict = await ports.psp.reverse_charge(charge_id, deadline.at_most(left))
+    if isinstance(verdict, NotDone) and is_refused(verdict):
         shown = await ports.psp.retrieve_charge(charge_id, deadline.left())
         if isinstance(shown, Done) and not of_another_account(marked, shown.answer):
             return shown.answer
-    if isinstance(told, Done):
+    if isinstance(verdict, Done):
         # Only `reversed` ends it (pingpp.md section 9).
-        is_over = told.answer.reversed and not of_another_account(marked, told.answer)
-        return told.answer if is_over else Unknown("not_reversed")
-    return told
+        ended = verdict.answer.reversed and not of_another_account(marked, verdict.answer)
+        return verdict.answer if ended else Unknown("not_reversed")
+    return verdict
 
 
 def reversal_answered(
     ports: Ports, charge: Charge, only: str, answer: Answered, by: ObservedBy
 ) -> Callable[[Draft], None]:
-    """`only`: the mark that says that no other reversal than this one can be on its way."""
+    """`only`: the mark of a charge that no other reversal than this one can be on its way to."""
     if isinstance(answer, ChargeFacts):
-        seen = charge_told(ports, charge, answer, by)
+        observation = charge_observation(ports, charge, answer, by)
     else:
-        seen = charge_silent(ports, Unknown("not_reversed"), by)
+        observation = charge_observation(ports, charge, Unknown("not_reversed"), by)
 
     def decide(draft: Draft) -> None:
         now = draft.charge(charge.out_trade_no)
         if now.answer == only and not isinstance(answer, Unknown):
-            draft.reschedule_charge(changed(now, answer=WITHDRAWN))
-        see_charge(draft, charge.out_trade_no, seen)
+            draft.put(replace(now, answer=WITHDRAWN))
+        draft.observe_charge(charge.out_trade_no, observation)
         if isinstance(answer, Unknown):
-            _doubt(draft, charge.out_trade_no, only, seen.at, by)
+            _doubt(draft, charge.out_trade_no, only, observation.at, by)
 
     return decide
 
@@ -173,20 +168,20 @@ def reversal_answered(
 def _doubt(draft: Draft, out_trade_no: str, only: str, now: datetime, by: ObservedBy) -> None:
     """Doubt a charge although it has not the mark `only` any more: the database lost that, say.
 
-    A person is called for a payment that was believed meanwhile: Ping++ would not tell that this
-    reversal took it back (pingpp.md section 4).
+    A person is called for a payment that was believed meanwhile: Ping++ sends no event when
+    this reversal takes it back (pingpp.md section 4).
     """
     charge = draft.charge(out_trade_no)
     if charge.operator_reason or is_mark(charge, only):
         return
     if charge.state is ChargeState.SUCCEEDED:
         reason = "a reversal that was not answered may take this payment back"
-        called = changed(charge, operator_reason=reason, updated_at=now)
-        draft.put_charge(called, "charge_needs_operator", now, by)
+        called = replace(charge, operator_reason=reason, updated_at=now)
+        draft.put(called, ("charge_needs_operator", now, by))
     elif charge.is_declined or charge.state is ChargeState.PENDING:
         marked = {"answer": only + _AGAIN, "due_at": now}
         if charge.is_being_reversed:  # by another process, which has the row
             marked = {"answer": str(charge.answer).removesuffix(_AGAIN) + _AGAIN}
         made_way = charge.superseded or charge.state is ChargeState.PENDING
         marked |= {"superseded": made_way, "updated_at": now}
-        draft.put_charge(changed(charge, **marked), "charge_closing", now, by)
+        draft.put(replace(charge, **marked), ("charge_closing", now, by))

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from midas.charge import Charge, ChargeFacts
+from midas.flows.commit import Ports
 from midas.flows.deadline import Deadline
-from midas.flows.observe import Ports
 from midas.flows.unknown import as_unknown
 from midas.ports import ChargePage, Done, Unknown
 
@@ -44,12 +44,12 @@ class Wanted:
     moment: int
     window: Seconds
     answer: Found | None = None
-    seen: dict[str, ChargeFacts] = field(default_factory=dict)
+    shown: dict[str, ChargeFacts] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
         """Whether it is still looked for."""
-        return self.answer is None and not self.seen
+        return self.answer is None and not self.shown
 
     def within(self, distance_s: int) -> Seconds:
         """The part of its window that is not further from the call than this."""
@@ -83,8 +83,8 @@ async def sweep(
     search = _Sweep(ports, channel, all_wanted, deadline, pages)
     why_not = await search.run()
     for each in all_wanted:
-        if each.seen and each.answer is None:
-            found = sorted(each.seen.values(), key=lambda one: (not one.paid, one.created_at))
+        if each.shown and each.answer is None:
+            found = sorted(each.shown.values(), key=lambda one: (not one.paid, one.created_at))
             each.answer = tuple(found)
         elif each.answer is None:
             each.answer = why_not if without(each.window, search.covered) else ()
@@ -155,7 +155,7 @@ class _Sweep:
         for each in page.charges:
             ours = self._wanted.get(each.out_trade_no)
             if ours is not None:
-                ours.seen[each.charge_id] = each
+                ours.shown[each.charge_id] = each
         for out_trade_no in page.unread:
             if out_trade_no in self._wanted:
                 self._wanted[out_trade_no].answer = Unknown("unreadable_answer")

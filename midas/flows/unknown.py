@@ -6,7 +6,7 @@ from typing import Any
 
 from midas import schedule
 from midas.charge import Charge, ChargeState
-from midas.flows.observe import Ports, load_again
+from midas.flows.commit import Ports, load_again
 from midas.payment import Order
 from midas.ports import NotDone, Refusal, Unknown, Verdict
 from midas.refund import Refund, RefundState
@@ -63,7 +63,7 @@ def long_absent(
 ) -> bool:
     """Whether this is a second complete list without it, made after the settle window."""
     window = ports.settle_window if window is None else window
-    return absent_since is not None and ports.passed(sent_at, now) >= window
+    return absent_since is not None and ports.elapsed(sent_at, now) >= window
 
 
 def as_unknown(verdict: Verdict[Any]) -> Unknown:
@@ -73,7 +73,7 @@ def as_unknown(verdict: Verdict[Any]) -> Unknown:
     return verdict if isinstance(verdict, Unknown) else Unknown("unexpected_answer")
 
 
-def refused(verdict: Verdict[Any]) -> bool:
+def is_refused(verdict: Verdict[Any]) -> bool:
     """Whether Ping++ read the request and said no."""
     return isinstance(verdict, NotDone) and verdict.refusal in (
         Refusal.REFUSED,

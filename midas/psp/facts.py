@@ -14,7 +14,7 @@ from midas.limits import REFUND_NO_CHARACTERS
 from midas.ports import ChargePage, RefundPage
 from midas.psp.codes import MEANINGS, Meaning
 from midas.psp.strict_json import Json, Unreadable, parse_list, parse_object
-from midas.refund import REFUND_NO_KEY, RefundFacts, RefundSaid
+from midas.refund import REFUND_NO_KEY, RefundFacts, RefundReport
 
 _ID_CHARACTERS = REFUND_NO_CHARACTERS
 """A refund that was made elsewhere is booked under its id, so that no id may be longer than a key.
@@ -100,21 +100,21 @@ def refund_facts(data: Mapping[str, Any]) -> RefundFacts:
         refund_id=_id(data, "id"),
         charge_id=_id(data, "charge"),
         amount=_amount(data),
-        said=said,
+        report=said,
         created_at=_time(data.get("created")),
         refund_no=_refund_no(data.get("metadata")),
         currency=_text(data.get("currency")),
         app_id="" if data.get("app") is None else _app(data["app"]),
         description=_text(data.get("description")),
-        action_url=_link(_whole(data.get("failure_msg"))) if said is RefundSaid.WORKING else "",
+        action_url=_link(_whole(data.get("failure_msg"))) if said is RefundReport.WORKING else "",
         transaction_no=_text(data.get("transaction_no")),
-        succeeded_at=_lenient_time(data.get("time_succeed")) if said is RefundSaid.DONE else None,
+        succeeded_at=_lenient_time(data.get("time_succeed")) if said is RefundReport.DONE else None,
         failure_code=_text(data.get("failure_code")),
         failure_message=message,
     )
 
 
-def _refund_said(data: Mapping[str, Any]) -> RefundSaid:
+def _refund_said(data: Mapping[str, Any]) -> RefundReport:
     """`status` decides. Data of 2015 has none; then `succeed` and the failure code do.
 
     A status or code that is not known leaves it unsettled: unknown is not failed.
@@ -123,18 +123,18 @@ def _refund_said(data: Mapping[str, Any]) -> RefundSaid:
     if status is not None:
         if not isinstance(status, str):
             raise Unreadable("status")
-        return _STATUSES.get(status, RefundSaid.WORKING)
+        return _STATUSES.get(status, RefundReport.WORKING)
     if _flag(data, "succeed"):
-        return RefundSaid.DONE
+        return RefundReport.DONE
     code = data.get("failure_code")
     known = MEANINGS.get(code) if isinstance(code, str) else None
-    return RefundSaid.FAILED if known is Meaning.NOT_DONE else RefundSaid.WORKING
+    return RefundReport.FAILED if known is Meaning.NOT_DONE else RefundReport.WORKING
 
 
 _STATUSES = {
-    "pending": RefundSaid.WORKING,
-    "succeeded": RefundSaid.DONE,
-    "failed": RefundSaid.FAILED,
+    "pending": RefundReport.WORKING,
+    "succeeded": RefundReport.DONE,
+    "failed": RefundReport.FAILED,
 }
 
 

@@ -14,7 +14,7 @@ from midas.rpc import conversion
 from midas.rpc.conversion import refuse
 from midas.rpc.errors import INTERNAL, INTERRUPTED, failure_of
 from midas.rpc.interceptor import Call, Method
-from midas.runtime.logs import failure, say
+from midas.runtime.logs import failure, log_event
 from midas.v1 import event_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class EventService:
             recorded = await self._inbox.record(request.body, request.unreadable)
         except MidasError as error:
             failed = failure_of(error)
-            say("event", {"code": failed.code.name, "reason": failed.reason})
+            log_event("event", {"code": failed.code.name, "reason": failed.reason})
             permanent = isinstance(error, EventIdReused | InvalidRequest)
             return pb.RecordEventResult(
                 error=pb.RecordEventError(reason=failed.reason, permanent=permanent)
@@ -99,7 +99,7 @@ class EventService:
         except Exception as error:
             _log.error("event_not_recorded", extra=failure(error))
             return pb.RecordEventResult(error=pb.RecordEventError(reason=INTERNAL.reason))
-        say("event", {"code": "OK", **_ids(request, recorded)})
+        log_event("event", {"code": "OK", **_ids(request, recorded)})
         return pb.RecordEventResult(recorded=_recorded(recorded))
 
     async def lease(

@@ -23,7 +23,7 @@ from midas import limits
 from midas.errors import MidasError, Overloaded
 from midas.rpc import errors
 from midas.rpc.entrance import Entrance, end
-from midas.runtime.logs import failure, say
+from midas.runtime.logs import failure, log_event
 from midas.v1 import errors_pb2 as pb
 
 Request = TypeVar("Request", bound=Message)
@@ -221,7 +221,7 @@ def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors
 
 def _note(method: Method[Any], call: Call, started: float, code: str = "OK") -> None:
     took = round((perf_counter() - started) * 1000, 3)
-    say("call", {"method": method.name, "code": code, "duration_ms": took, **call.ids})
+    log_event("call", {"method": method.name, "code": code, "duration_ms": took, **call.ids})
 
 
 def _note_failure(

@@ -70,7 +70,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
     return logs
 
 
-def say(event: str, fields: Mapping[str, object]) -> None:
+def log_event(event: str, fields: Mapping[str, object]) -> None:
     """Log an event of Midas's own at INFO without a LogRecord: for every call and every payment.
 
     The line is the same as `logging.getLogger("midas").info(event, extra=fields)` would make.

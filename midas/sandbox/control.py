@@ -44,7 +44,7 @@ from aiohttp import web
 
 from midas.sandbox.entries import MONEY_KINDS
 from midas.sandbox.errors import ControlError, Json
-from midas.sandbox.request_log import seen_json
+from midas.sandbox.request_log import request_json
 
 if TYPE_CHECKING:
     from midas.sandbox.clock import SandboxClock
@@ -237,7 +237,7 @@ class _Controls:
         seen = self._server.requests.matching(
             asked.get("method"), asked.get("path"), asked.get("order_no")
         )
-        return {"count": len(seen), "requests": [seen_json(one) for one in seen]}
+        return {"count": len(seen), "requests": [request_json(one) for one in seen]}
 
     def clear_requests(self, _: web.Request, __: Json) -> Json:
         self._server.requests.clear()

@@ -29,7 +29,7 @@ from midas.sandbox.errors import (
 from midas.sandbox.faults import Fault, FaultList, Target
 from midas.sandbox.ledger import Lookalike
 from midas.sandbox.options import SandboxOptions
-from midas.sandbox.request_log import RequestLog, SeenRequest
+from midas.sandbox.request_log import LoggedRequest, RequestLog
 from midas.sandbox.signing import Keyring, RequestVerifier
 from midas.sandbox.webhooks import Webhooks
 
@@ -156,7 +156,7 @@ class SandboxServer:
         return await self._reply(request, seen, status, answer, fault)
 
     async def _without_handling(
-        self, request: web.Request, fault: Fault, seen: SeenRequest
+        self, request: web.Request, fault: Fault, seen: LoggedRequest
     ) -> web.StreamResponse:
         if fault.kind == "status":
             answer = broken_answer(fault, 500, {}, self._encode)
@@ -168,7 +168,7 @@ class SandboxServer:
     async def _reply(
         self,
         request: web.Request,
-        seen: SeenRequest,
+        seen: LoggedRequest,
         status: int,
         content: Json,
         fault: Fault | None,
@@ -182,7 +182,7 @@ class SandboxServer:
         return await self._send(request, seen, answer)
 
     async def _send(
-        self, request: web.Request, seen: SeenRequest, answer: Answer
+        self, request: web.Request, seen: LoggedRequest, answer: Answer
     ) -> web.StreamResponse:
         seen.status = answer.status
         seen.answer_sha256 = hashlib.sha256(answer.body).hexdigest()
@@ -218,7 +218,7 @@ class SandboxServer:
         # A signature over other bytes: valid base64, right length, wrong.
         return self.sign(answer.body + b" " if answer.forged else answer.body)
 
-    def _note(self, request: web.Request, body: bytes) -> SeenRequest:
+    def _note(self, request: web.Request, body: bytes) -> LoggedRequest:
         order_no, channel, charge_id = self._subject(request, body)
         seen = self.requests.add(
             time=self.clock.now(),

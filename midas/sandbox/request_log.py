@@ -13,7 +13,7 @@ BODY_CHARS_KEPT = 4_000
 
 
 @dataclass(slots=True)
-class SeenRequest:
+class LoggedRequest:
     """One API request that arrived; `status` and `answer_sha256` stay None without an answer.
 
     The digest is over the whole body as it was to be sent, also where the connection was cut.
@@ -38,7 +38,7 @@ class RequestLog:
     """The last requests under `/v1`, oldest first, and how many there were since the start."""
 
     def __init__(self) -> None:
-        self._seen: deque[SeenRequest] = deque(maxlen=REQUESTS_KEPT)
+        self._seen: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
         self.total = 0
 
     def add(
@@ -51,17 +51,17 @@ class RequestLog:
         order_no: str | None,
         channel: str | None,
         body: bytes,
-    ) -> SeenRequest:
+    ) -> LoggedRequest:
         """Note an arrival; the caller fills in the rest as it happens."""
         self.total += 1
         text = body[:BODY_CHARS_KEPT].decode(errors="replace")
-        seen = SeenRequest(self.total, time, method, path, query, order_no, channel, text)
+        seen = LoggedRequest(self.total, time, method, path, query, order_no, channel, text)
         self._seen.append(seen)
         return seen
 
     def matching(
         self, method: str | None = None, path: str | None = None, order_no: str | None = None
-    ) -> list[SeenRequest]:
+    ) -> list[LoggedRequest]:
         """Those with this method, with a path that the whole regular expression matches, ..."""
         pattern = re.compile(path) if path is not None else None
         return [
@@ -84,6 +84,6 @@ class RequestLog:
         self.total = 0
 
 
-def seen_json(seen: SeenRequest) -> Json:
+def request_json(seen: LoggedRequest) -> Json:
     """As the control API shows it."""
     return asdict(seen)

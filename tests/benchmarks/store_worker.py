@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import uvloop
 
-from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeSaid, ObservedBy
-from midas.flows.observe import see_charge
+from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeReport, ObservedBy
+from midas.draft import Draft
 from midas.flows.payment_calls import new_out_trade_no
-from midas.payment import Change, Draft, Order
+from midas.payment import Change, Order
 from midas.storage import SqlStore, open_store
 from tests.benchmarks.child import Command, obey
 
@@ -63,9 +63,9 @@ def _changes(order_no: str, number: int) -> tuple[Change, Change]:
     draft = Draft(begun.after)
     facts = _facts(charge)
     seen = ChargeObservation(
-        ChargeSaid.WAITING, ObservedBy.CREATE, charge.created_at + timedelta(seconds=1), facts
+        ChargeReport.WAITING, ObservedBy.CREATE, charge.created_at + timedelta(seconds=1), facts
     )
-    see_charge(draft, charge.out_trade_no, seen)
+    draft.observe_charge(charge.out_trade_no, seen)
     finished = draft.change(uuid4().hex)
     assert finished is not None
     return begun, finished

@@ -111,7 +111,9 @@ def test_without_the_server_extra(absent: set[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "Dockerfile", "ARCHITECTURE.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/operating.md", "Dockerfile", "ARCHITECTURE.md"]
+)
 def test_nobody_is_led_to_the_other_midas(name: str) -> None:
     """By its name alone pip would install what has the name on the public index."""
     text = (ROOT / name).read_text()

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from midas.draft import Draft
 from midas.event import EventRecord, EventStanding
-from midas.payment import Change, Draft, Order
+from midas.payment import Change, Order
 from midas.ports import KeyTaken, Store
 from midas.storage import open_store
 from tests.fakes.store import MemoryStore

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from midas.charge import Charge, ChargeFacts, ChargeSaid, said_by
+from midas.charge import Charge, ChargeFacts, ChargeReport, report_of
 from midas.ports import Done, NotDone, Psp, Refusal, Unknown, Verdict
 from midas.psp.client import PingppClient
 from midas.psp.options import PspOptions
-from midas.refund import FundingSource, Refund, RefundFacts, RefundSaid
+from midas.refund import FundingSource, Refund, RefundFacts, RefundReport
 from midas.sandbox.app import SandboxOptions, SandboxServer
 from midas.sandbox.clock import SandboxClock
 from midas.sandbox.ledger import Lookalike
@@ -127,7 +127,9 @@ async def test_a_charge_is_made_as_asked(world: World) -> None:
     assert (facts.paid, facts.reversed, facts.has_credential) == (False, False, True)
     assert facts.charge_id in facts.raw
     assert "7F" in facts.raw
-    assert said_by(facts, facts.created_at, facts.created_at, timedelta(0)) is ChargeSaid.WAITING
+    assert (
+        report_of(facts, facts.created_at, facts.created_at, timedelta(0)) is ChargeReport.WAITING
+    )
 
 
 async def test_an_expiry_is_kept(world: World) -> None:
@@ -199,7 +201,9 @@ async def test_a_charge_that_is_closed_stays_closed(world: World) -> None:
     assert world.psp.can_reverse("wx")
     assert done(await world.psp.reverse_charge(charge.charge_id)).reversed
     facts = done(await world.psp.retrieve_charge(charge.charge_id))
-    assert said_by(facts, facts.created_at, facts.created_at, timedelta(0)) is ChargeSaid.REVERSED
+    assert (
+        report_of(facts, facts.created_at, facts.created_at, timedelta(0)) is ChargeReport.REVERSED
+    )
 
 
 async def test_a_paid_charge_is_not_closed(world: World) -> None:
@@ -244,7 +248,7 @@ async def test_a_refund_carries_our_number(world: World) -> None:
     charge = await world.paid()
     refund = await world.refunded(charge, 40, "refund-1")
     assert (refund.refund_no, refund.amount) == ("refund-1", 40)
-    assert (refund.said, refund.charge_id) == (RefundSaid.DONE, charge.charge_id)
+    assert (refund.report, refund.charge_id) == (RefundReport.DONE, charge.charge_id)
     again = done(await world.psp.retrieve_refund(charge.charge_id, refund.refund_id))
     listed = done(await world.psp.list_refunds(charge.charge_id))
     beside = done(await world.psp.retrieve_charge(charge.charge_id))
@@ -285,11 +289,11 @@ async def test_a_refund_that_fails_says_so_with_200(world: World) -> None:
     charge = await world.paid()
     world.payers.plan_refund("failed")
     refund = await world.refunded(charge, 40, "refund-1")
-    assert refund.said is RefundSaid.FAILED
+    assert refund.report is RefundReport.FAILED
     assert refund.failure_code
     source = FundingSource.RECHARGE_FUNDS
     again = replace(world.refund(charge, 40, "refund-2"), funding_source=source)
-    assert done(await world.psp.create_refund(again)).said is RefundSaid.DONE
+    assert done(await world.psp.create_refund(again)).report is RefundReport.DONE
 
 
 async def test_a_refund_that_waits_is_seen_to_end(world: World) -> None:
@@ -297,10 +301,10 @@ async def test_a_refund_that_waits_is_seen_to_end(world: World) -> None:
     charge = await world.paid()
     world.payers.plan_refund("pending")
     refund = await world.refunded(charge, 40, "refund-1")
-    assert refund.said is RefundSaid.WORKING
+    assert refund.report is RefundReport.WORKING
     world.payers.approve_refund(refund.refund_id)
     ended = done(await world.psp.retrieve_refund(charge.charge_id, refund.refund_id))
-    assert ended.said is RefundSaid.DONE
+    assert ended.report is RefundReport.DONE
     assert ended.succeeded_at is not None
 
 
@@ -309,7 +313,7 @@ async def test_an_alipay_refund_tells_its_link(world: World) -> None:
     charge = await world.paid(channel="alipay_qr")
     world.payers.plan_refund("alipay_link")
     refund = await world.refunded(charge, 40, "refund-1")
-    assert refund.said is RefundSaid.WORKING
+    assert refund.report is RefundReport.WORKING
     assert refund.action_url.startswith("http")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from midas.charge import ChargeState
-from midas.payment import Draft, JournalEntry, Order
+from midas.draft import Draft
+from midas.payment import JournalEntry, Order
 from midas.ports import KeyKind, KeyTaken, Listing, Store
 from midas.refund import RefundState
 from midas.storage import open_store
@@ -162,7 +163,7 @@ async def test_a_second_open_charge_is_refused(store: Store) -> None:
     assert not await store.commit(intent("o1", order))
     assert await store.load("o1") == order
     draft = Draft(order)
-    draft.put_charge(replace(order.charges[0], superseded=True), "charge_superseded", NOON, "T")
+    draft.put(replace(order.charges[0], superseded=True), ("charge_superseded", NOON, "T"))
     draft.add_charge(a_charge("o1", created_at=NOON + HOLD), "CREATE")
     assert await store.commit(changed(draft))
     after = await store.load("o1")
@@ -465,7 +466,7 @@ async def test_a_change_without_journal_is_stored(store: Store) -> None:
     """A look that is put off needs no journal entry and still counts as a version."""
     order = await put(store)
     draft = Draft(order)
-    draft.reschedule_charge(replace(order.charges[0], due_at=NOON, looks=1))
+    draft.put(replace(order.charges[0], due_at=NOON, looks=1))
     assert await store.commit(changed(draft))
     after = await store.load("o1")
     assert (after.version, after.charges[0].due_at, after.charges[0].looks) == (2, NOON, 1)

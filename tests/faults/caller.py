@@ -9,7 +9,7 @@ from grpc import aio
 
 from midas.v1 import payment_service_pb2 as pb
 from tests.patience import PATIENCE_S
-from tests.rpc.scripted import Told, told_by
+from tests.rpc.scripted import Told, error_of
 
 Answer = TypeVar("Answer")
 
@@ -34,7 +34,7 @@ async def attempt(call: Awaitable[Answer]) -> Answer | Told:
     try:
         return await call
     except aio.AioRpcError as error:
-        return await told_by(_raising(error))
+        return await error_of(_raising(error))
 
 
 async def _raising(error: Exception) -> None:

@@ -41,16 +41,16 @@ class MortalStub:
         step = STEPS.get(name, "deliver")
 
         async def call(request: Any, **options: Any) -> Any:
-            _meet(f"{step}.before", f"{step}.stops_before", about=request)
+            _settle_blocking_charge(f"{step}.before", f"{step}.stops_before", about=request)
             answer = await real(request, **options)
             about = answer if step == "lease" else request
-            _meet(f"{step}.after", f"{step}.stops_after", about=about)
+            _settle_blocking_charge(f"{step}.after", f"{step}.stops_after", about=about)
             return answer
 
         return call
 
 
-def _meet(death: str, stop: str, about: Any) -> None:
+def _settle_blocking_charge(death: str, stop: str, about: Any) -> None:
     if _fate[0] not in (death, stop) or _fate[1].encode() not in about.SerializeToString():
         return
     if _fate[0] == death:

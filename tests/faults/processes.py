@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from midas.cli.keys import make_keys
 from midas.sandbox.app import SandboxOptions, SandboxServer
-from midas.sandbox.request_log import SeenRequest
+from midas.sandbox.request_log import LoggedRequest
 from midas.v1 import payment_service_pb2 as pb
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.faults.caller import charge_request, refund_request
@@ -215,12 +215,12 @@ class Harness:
         match = {"method": method, "path": f"^{path}$"}
         self.sandbox.faults.add({"match": match, "count": count, "action": {"kind": kind, **more}})
 
-    def posts(self, order_no: str) -> list[SeenRequest]:
+    def posts(self, order_no: str) -> list[LoggedRequest]:
         """What asked the sandbox for a charge of this order; its subject is the order's number."""
         seen = self.sandbox.requests.matching("POST", CHARGES)
         return [each for each in seen if json.loads(each.body)["subject"] == order_no]
 
-    def refund_posts(self, refund_no: str) -> list[SeenRequest]:
+    def refund_posts(self, refund_no: str) -> list[LoggedRequest]:
         """What asked the sandbox for this refund."""
         seen = self.sandbox.requests.matching("POST", REFUNDS)
         return [

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from midas.charge import ChargeState
+from midas.draft import Draft
 from midas.errors import OutcomeUnknown
 from midas.event import EventStanding
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Sent
@@ -141,7 +142,7 @@ async def test_a_charge_that_is_answered_with_one_that_is_booked(
     first = await world.payments.charge(owner)
     charge_id = first.charge.charge_id or ""
     draft = Draft(first.order)
-    draft.put_charge(replace(first.charge, superseded=True), "test", world.disk.clock, "TEST")
+    draft.put(replace(first.charge, superseded=True), ("test", world.disk.clock, "TEST"))
     change = draft.change(world.disk.new_change_id())
     assert change is not None
     assert await world.disk.commit(change)

@@ -8,8 +8,8 @@ import pytest
 
 from midas import limits
 from midas.charge import ChargeState
+from midas.draft import Draft
 from midas.flows.terms import RefundTerms
-from midas.payment import Draft
 from midas.refund import RefundState
 from tests.faults.chooser import Chooser
 from tests.faults.scenarios import TERMS, insist_on_charge
@@ -53,7 +53,7 @@ async def test_what_a_person_looks_at_is_not_claimed_for_ever(how: str) -> None:
     made = await world.payments.charge(TERMS)
     draft = Draft(made.order)
     raised = replace(made.charge, superseded=True, operator_reason="another amount")
-    draft.put_charge(replace(raised, due_at=world.disk.clock), "test", world.disk.clock, "TEST")
+    draft.put(replace(raised, due_at=world.disk.clock), ("test", world.disk.clock, "TEST"))
     change = draft.change(world.disk.new_change_id())
     assert change is not None
     assert await world.disk.commit(change)

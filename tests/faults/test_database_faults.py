@@ -23,7 +23,7 @@ from tests.faults.processes import (
     until,
 )
 from tests.postgres import PostgresServer
-from tests.rpc.scripted import Told, told_by
+from tests.rpc.scripted import Told, error_of
 
 SHORT_LOCK_S = 1.0
 CALLS_AT_ONCE = 20
@@ -87,7 +87,7 @@ async def test_a_long_lock_is_told(harness: Harness, sqlite_url: str, sqlite_pat
     """Longer than the patience: UNAVAILABLE and nothing sent; it works when the lock is gone."""
     midas = await harness.serve(sqlite_url)
     with locked(sqlite_path):
-        _assert_storage_unavailable(await told_by(midas.charge("locked")))
+        _assert_storage_unavailable(await error_of(midas.charge("locked")))
         assert harness.posts("locked") == []
     await _works_again(midas, "locked")
     await books_agree(sqlite_url, ["locked"], harness.sandbox.lookalike)
@@ -99,7 +99,7 @@ async def test_the_disk_is_full(harness: Harness, sqlite_url: str) -> None:
     await harness.paid(midas, "refunded")
     under_way = await _charge_and_refund_under_way(harness, midas)
     with full(midas):
-        _assert_storage_unavailable(await told_by(midas.charge("unsent")))
+        _assert_storage_unavailable(await error_of(midas.charge("unsent")))
         assert harness.posts("unsent") == []
         for told in await asyncio.gather(*under_way):
             _assert_unknown(told)
@@ -117,7 +117,7 @@ async def test_postgres_goes_away_and_comes_back(
     under_way = await _charge_and_refund_under_way(harness, midas)
     await asyncio.to_thread(postgres.stop)
     try:
-        told, _ = await asyncio.gather(told_by(midas.charge("unsent")), midas.health(NOT_SERVING))
+        told, _ = await asyncio.gather(error_of(midas.charge("unsent")), midas.health(NOT_SERVING))
         _assert_storage_unavailable(told)
         assert harness.posts("unsent") == []
         for outcome in await asyncio.gather(*under_way):
@@ -137,7 +137,7 @@ async def test_postgres_turns_read_only(
     midas = await harness.serve(postgres_url)
     await midas.charge("before")
     with read_only(postgres):
-        _assert_storage_unavailable(await told_by(midas.charge("unsent")))
+        _assert_storage_unavailable(await error_of(midas.charge("unsent")))
         assert harness.posts("unsent") == []
         assert (await midas.query("before")).charges
     await _works_again(midas, "unsent")
@@ -171,8 +171,8 @@ async def _charge_and_refund_under_way(
     """Both are at Ping++, which has carried them out and is about to answer."""
     harness.fault("delay", seconds=PING_TAKES_S, when="after")
     harness.fault("delay", path=REFUNDS, seconds=PING_TAKES_S, when="after")
-    charging = asyncio.ensure_future(told_by(midas.charge("charged")))
-    refunding = asyncio.ensure_future(told_by(midas.refund("refunded", "refunded")))
+    charging = asyncio.ensure_future(error_of(midas.charge("charged")))
+    refunding = asyncio.ensure_future(error_of(midas.refund("refunded", "refunded")))
     posts = harness.sandbox.requests
     await until(lambda: harness.posts("charged") and posts.matching("POST", REFUNDS), "both calls")
     return [charging, refunding]

@@ -4,21 +4,22 @@ That every single commit may be lost is enumerated in `test_crash_points.py`; he
 with a second process, and those of rows that were read a while ago.
 """
 
+import dataclasses
 import logging
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from midas.charge import WITHDRAWN, Charge, ChargeState, ChargeTerms, ObservedBy
+from midas.draft import Draft
 from midas.errors import ChargeStillOpen, NotFound, OrderAlreadyPaid, OutcomeUnknown
 from midas.flows import create_charge as charge_flow
 from midas.flows import create_refund as refund_flow
 from midas.flows import query as query_flow
-from midas.flows.observe import change
+from midas.flows.commit import commit
 from midas.flows.terms import RefundTerms, charge_digest
-from midas.immutable import changed
-from midas.payment import Draft, Order
+from midas.immutable import replace
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Lost, NotSent, Sent
@@ -77,10 +78,10 @@ async def touched(world: World, known: Order) -> None:
 
     def decide(draft: Draft) -> None:
         charge = draft.base.charges[0]
-        told = changed(charge, transaction_no="told again")
-        draft.put_charge(told, "touched", now, ObservedBy.QUERY)
+        told = replace(charge, transaction_no="told again")
+        draft.put(told, ("touched", now, ObservedBy.QUERY))
 
-    await change(world.payments.ports, known, decide)
+    await commit(world.payments.ports, known, decide)
 
 
 async def test_a_lost_charge_makes_way_for_the_one_that_came_instead() -> None:
@@ -146,12 +147,12 @@ async def test_an_unknown_charge_stays_unknown_and_blocks(monkeypatch: pytest.Mo
     assert sorted(each.superseded for each in order.charges) == [False, True]
     draft = Draft(order)
     assert order.open_charge is not None
-    failed = replace(order.open_charge, state=ChargeState.FAILED, due_at=None)
-    draft.put_charge(failed, "charge_failed", world.disk.clock, ObservedBy.CREATE)
+    failed = dataclasses.replace(order.open_charge, state=ChargeState.FAILED, due_at=None)
+    draft.put(failed, ("charge_failed", world.disk.clock, ObservedBy.CREATE))
     written = draft.change(world.disk.new_change_id())
     assert written is not None
     assert await world.disk.commit(written)
-    another_code = replace(BAR_CODE, extra={"scan_code": "134590000000000001"})
+    another_code = dataclasses.replace(BAR_CODE, extra={"scan_code": "134590000000000001"})
     with pytest.raises(OrderAlreadyPaid):
         await world.payments.charge(another_code)
     assert len(world.lookalike.newest_charges(10)) == 1
@@ -243,7 +244,7 @@ async def test_a_charge_without_its_answer_is_not_posted_where_that_could_make_a
     """Another process may be reversing it; Ping++ would refuse no repetition then (section 8)."""
     world = a_world(ALIPAY)
     first = await world.payments.charge(ALIPAY)
-    await _put(world, await world.order(), replace(first.charge, answer=None))
+    await _put(world, await world.order(), dataclasses.replace(first.charge, answer=None))
     again = await world.payments.charge(ALIPAY)
     assert again.charge.out_trade_no != first.charge.out_trade_no
     assert world.lookalike.charge(first.charge.charge_id or "")["reversed"]
@@ -258,10 +259,10 @@ async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
     await world.payments.refund(a_part(world))
     known = await world.order()
     world.disk.disk = base
-    other = await world.payments.charge(replace(TERMS, order_no="order-2"))
+    other = await world.payments.charge(dataclasses.replace(TERMS, order_no="order-2"))
     world.lookalike.pay(other.charge.charge_id or "")
     await world.payments.query(KeyKind.ORDER_NO, "order-2", refresh=True)
-    await world.payments.refund(replace(a_part(world), order_no="order-2"))
+    await world.payments.refund(dataclasses.replace(a_part(world), order_no="order-2"))
     await touched(world, known)
     alarms = [vars(each) for each in caplog.records if each.levelno == logging.ERROR]
     assert [(each["order_no"], each["kind"]) for each in alarms] == [
@@ -290,7 +291,7 @@ async def test_an_order_that_is_lost_between_two_reads_is_put_back(call: str) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FaultyStore, "load", lose_it_first)
         if call == "refund":
-            terms = replace(a_part(world), order_no="", charge_id=charge_id)
+            terms = dataclasses.replace(a_part(world), order_no="", charge_id=charge_id)
             assert (await world.payments.refund(terms)).refund.state is RefundState.SUCCEEDED
         else:
             await world.payments.query(KeyKind.CHARGE_ID, charge_id, refresh=True)
@@ -317,10 +318,10 @@ async def test_the_answer_of_a_refund_whose_key_is_anothers_by_now_is_booked(
 
     async def key_is_taken() -> None:
         world.on_post, world.disk.disk = None, base
-        other = await world.payments.charge(replace(TERMS, order_no="order-2"))
+        other = await world.payments.charge(dataclasses.replace(TERMS, order_no="order-2"))
         world.lookalike.pay(other.charge.charge_id or "")
         await world.payments.query(KeyKind.ORDER_NO, "order-2", refresh=True)
-        await world.payments.refund(replace(a_part(world), order_no="order-2"))
+        await world.payments.refund(dataclasses.replace(a_part(world), order_no="order-2"))
 
     world.on_post = key_is_taken
     told = await world.ask(lambda p: p.refund(a_part(world)))
@@ -362,14 +363,16 @@ async def test_a_charge_that_is_withdrawn_meanwhile_is_not_handed_out(when: str)
     world = a_world()
     if when == "posted again":
         first = await world.payments.charge(TERMS)
-        await _put(world, await world.order(), replace(first.charge, answer=None))
+        await _put(world, await world.order(), dataclasses.replace(first.charge, answer=None))
 
     async def withdraw() -> None:
         world.on_post = world.on_charged = None
         order = await world.disk.load(KEY)
         (told,) = world.lookalike.newest_charges(1)
-        known = replace(order.charges[0], state=ChargeState.PENDING, charge_id=told["id"])
-        await _put(world, order, replace(known, answer=WITHDRAWN))
+        known = dataclasses.replace(
+            order.charges[0], state=ChargeState.PENDING, charge_id=told["id"]
+        )
+        await _put(world, order, dataclasses.replace(known, answer=WITHDRAWN))
 
     if when == "created":
         world.on_charged = withdraw
@@ -383,7 +386,7 @@ async def test_a_charge_that_is_withdrawn_meanwhile_is_not_handed_out(when: str)
 
 async def _put(world: World, order: Order, charge: Charge) -> None:
     draft = Draft(order)
-    draft.put_charge(charge, "charge_closing", world.disk.clock, ObservedBy.QUERY)
+    draft.put(charge, ("charge_closing", world.disk.clock, ObservedBy.QUERY))
     written = draft.change(world.disk.new_change_id())
     assert written is not None
     assert await world.disk.commit(written)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from midas.charge import ChargeState
+from midas.draft import Draft
 from midas.flows.lost import NOT_RESTORED
-from midas.payment import Draft, Order
+from midas.payment import Order
 from midas.ports import KeyKind
 from midas.psp.transport import NotSent, Sent
 from midas.refund import RefundState

@@ -15,7 +15,7 @@ from midas.v1 import payment_service_pb2 as pb
 from tests.faults.books import books_agree
 from tests.faults.caller import attempt, charge_request, insist, refund_request
 from tests.faults.processes import REFUNDS, Harness, Midas, eventually, until
-from tests.rpc.scripted import Told, told_by
+from tests.rpc.scripted import Told, error_of
 
 SLOW_S = 2.0
 """What Ping++ takes."""
@@ -140,7 +140,7 @@ async def test_charges_in_trouble(
         with subtests.test(kind=trouble.kind, number=number):
             orders.append(f"order-{number}")
             harness.fault(trouble.kind, **trouble.action)
-            told = await told_by(midas.charge(orders[-1]))
+            told = await error_of(midas.charge(orders[-1]))
             _assert_unknown(told, trouble.reason)
             again = await insist(lambda: midas.charge(orders[-1]))
             assert isinstance(again, pb.ChargeResponse), again
@@ -159,7 +159,7 @@ async def test_refunds_in_trouble(
     for order_no, trouble in zip(orders, TROUBLES, strict=True):
         with subtests.test(kind=trouble.kind, order_no=order_no):
             harness.fault(trouble.kind, path=REFUNDS, **trouble.action)
-            _assert_unknown(await told_by(midas.refund(order_no, order_no)), trouble.reason)
+            _assert_unknown(await error_of(midas.refund(order_no, order_no)), trouble.reason)
             if trouble.arrives:
                 again = await insist(lambda no=order_no: midas.refund(no, no))  # type: ignore[misc]
                 assert isinstance(again, pb.RefundResponse), again
@@ -181,7 +181,7 @@ async def test_refusals_move_nothing(name: str, harness: Harness, sqlite_url: st
     status, code, reason = REFUSALS[name]
     midas = await harness.serve(sqlite_url)
     harness.fault("status", code=status)
-    told = await told_by(midas.charge("refused"))
+    told = await error_of(midas.charge("refused"))
     assert (told.code, told.info.reason) == (code, reason)
     assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
     assert (await midas.charge("refused")).charge.state == charge_pb2.CHARGE_STATE_PENDING
@@ -195,7 +195,7 @@ async def test_another_charge_than_asked(
     midas = await harness.serve(sqlite_url)
     harness.fault("alter", fields=changes)
     for _ in range(2):
-        told = await told_by(midas.charge("altered"))
+        told = await error_of(midas.charge("altered"))
         assert (told.code, told.info.reason) == (StatusCode.UNKNOWN, "OUTCOME_NEEDS_OPERATOR")
     charges = (await midas.query("altered")).charges
     assert [each.needs_operator for each in charges] == [True]
@@ -208,12 +208,12 @@ async def test_ping_is_down(harness: Harness, sqlite_url: str) -> None:
     midas = await harness.serve(sqlite_url)
     await harness.sandbox.go_down()
     for number in range(6):
-        told = await told_by(midas.charge(f"down-{number}"))
+        told = await error_of(midas.charge(f"down-{number}"))
         assert (told.code, told.info.reason) == (StatusCode.UNAVAILABLE, "PSP_UNAVAILABLE")
         assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
         assert told.detail.retry == errors_pb2.RETRY_SAME_KEY
         assert told.retry is not None
-    resting = await told_by(midas.query("down-5"))
+    resting = await error_of(midas.query("down-5"))
     assert resting.code is StatusCode.NOT_FOUND, "written, though the breaker was open"
     states = [each.state for each in (await midas.query("down-0")).charges]
     assert states == [charge_pb2.CHARGE_STATE_FAILED]
@@ -232,7 +232,7 @@ async def test_refund_queues_while_ping_is_down(
     await harness.paid(midas, "queued")
     fetch = "/v1/charges/[^/]+"
     harness.fault("delay", "GET", fetch, seconds=1.0)
-    calling = asyncio.ensure_future(told_by(midas.refund("r-queued", "queued")))
+    calling = asyncio.ensure_future(error_of(midas.refund("r-queued", "queued")))
     requests = harness.sandbox.requests
     await until(lambda: requests.count("GET", fetch), "the fetch of the charge")
     with sqlite3.connect(sqlite_path) as lock:  # it cannot go on to the POST meanwhile

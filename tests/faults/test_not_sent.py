@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 
 from midas.charge import Charge, ChargeState
+from midas.draft import Draft
 from midas.errors import StorageUnavailable
-from midas.flows.not_sent import say_not_sent
+from midas.flows.not_sent import record_not_sent
 from midas.flows.payment_calls import Payments
-from midas.payment import Change, Draft
+from midas.payment import Change
 from midas.ports import KeyKind
 from midas.psp.transport import NotSent
 from midas.refund import Refund, RefundState
@@ -65,9 +66,9 @@ async def touched(world: World, row: Charge | Refund) -> None:
     """Another process writes this row."""
     draft = Draft(await world.order())
     if isinstance(row, Refund):
-        draft.put_refund(row, "test", world.disk.clock, "TEST")
+        draft.put(row, ("test", world.disk.clock, "TEST"))
     else:
-        draft.put_charge(row, "test", world.disk.clock, "TEST")
+        draft.put(row, ("test", world.disk.clock, "TEST"))
     change = draft.change(world.disk.new_change_id())
     assert change is not None
     assert await world.disk.commit(change)
@@ -97,7 +98,7 @@ async def charge_in_doubt(world: World) -> Charge:
 async def say_it(world: World) -> None:
     """What the process does beside the caller who is answered already."""
     (row,) = world.in_doubt
-    await say_not_sent(world.payments.ports, row)
+    await record_not_sent(world.payments.ports, row)
 
 
 async def test_a_refund_is_queued_and_goes_out_by_itself() -> None:

@@ -22,7 +22,7 @@ from tests.faults.caller import insist, refund_request
 from tests.faults.processes import NOT_SERVING, REFUNDS, SERVING, Harness, eventually, until
 from tests.faults.victim import ORDER, POINT, VICTIM
 from tests.postgres import PostgresServer
-from tests.rpc.scripted import told_by
+from tests.rpc.scripted import error_of
 
 PASSWORD = "hunter2-of-the-database"
 PATIENT = {"PSP_TOTAL_TIMEOUT_S": "10", "SETTLE_WINDOW_S": "10", "DRAIN_TIMEOUT_S": "10"}
@@ -74,11 +74,11 @@ async def test_the_drain_is_bounded(what: str, harness: Harness, sqlite_url: str
     if what == "refund":
         await harness.paid(midas, "stalled")
         harness.fault("delay", path=REFUNDS, seconds=30.0, when="after")
-        calling = asyncio.ensure_future(told_by(midas.refund("stalled", "stalled")))
+        calling = asyncio.ensure_future(error_of(midas.refund("stalled", "stalled")))
         await until(lambda: _handled(harness.refund_posts("stalled")), "the call to Ping++")
     else:
         harness.fault("delay", seconds=30.0, when="after")
-        calling = asyncio.ensure_future(told_by(midas.charge("stalled")))
+        calling = asyncio.ensure_future(error_of(midas.charge("stalled")))
         await until(lambda: _handled(harness.posts("stalled")), "the call to Ping++")
     assert await midas.stop() == 0
     await asyncio.wait([calling])
@@ -254,7 +254,7 @@ async def test_a_surprise_is_not_told(point: str, harness: Harness, sqlite_url: 
     """What nobody foresaw ends the call without its text, at once, and loses nothing (R14, I15)."""
     fate = {POINT: point, ORDER: "surprise"}
     midas = await harness.serve(sqlite_url, *VICTIM, **fate)
-    told = await told_by(midas.charge("surprise"))
+    told = await error_of(midas.charge("surprise"))
     assert told.code is SURPRISES[point]
     assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
     for secret in ("6222021234567890", harness.sandbox.options.key(), "RuntimeError"):
@@ -348,7 +348,7 @@ async def test_huge_messages(harness: Harness, sqlite_url: str, sqlite_path: Pat
     A little above the bound with Midas's details; far above it grpc itself refuses, without any.
     """
     midas = await harness.serve(sqlite_url)
-    told = await told_by(midas.charge("huge", body="x" * limits.REQUEST_BYTES))
+    told = await error_of(midas.charge("huge", body="x" * limits.REQUEST_BYTES))
     assert told.code is StatusCode.RESOURCE_EXHAUSTED
     assert told.info.reason == "REQUEST_TOO_LARGE"
     assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
@@ -368,14 +368,14 @@ async def test_bytes_that_are_no_request(
     midas = await harness.serve(sqlite_url)
     for raw in (b"\xff" * 100, b"\x0a\xff\xff\xff\xff\x0f", os.urandom(50)):
         call: Any = midas.channel.unary_unary("/midas.v1.PaymentService/Charge")
-        told = await told_by(call(raw))
+        told = await error_of(call(raw))
         assert told.code is StatusCode.INVALID_ARGUMENT
         assert "Unexpected" not in told.message
     assert _rows(sqlite_path) == 0
 
 
 async def _assert_invalid(call: Any, field: str) -> None:
-    told = await told_by(call)
+    told = await error_of(call)
     assert told.code is StatusCode.INVALID_ARGUMENT, told.message
     assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
     assert any(each.partition(".")[0] == field or each == field for each in told.fields), (

@@ -11,9 +11,10 @@ from datetime import timedelta
 import pytest
 
 from midas.charge import Charge, ChargeState, ObservedBy
+from midas.draft import Draft
 from midas.errors import OrderAlreadyPaid, OutcomeUnknown, RefundNotAllowed
-from midas.flows.observe import charge_seen, charge_told
-from midas.payment import Draft
+from midas.flows.commit import commit
+from midas.flows.observe import charge_observation
 from midas.ports import Done, KeyKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Sent
@@ -56,8 +57,9 @@ async def seen(world: World, charge_id: str) -> None:
     order, ports = await world.order(), world.payments.ports
     told = await ports.psp.retrieve_charge(charge_id)
     assert isinstance(told, Done)
-    observation = charge_told(ports, order.charges[0], told.answer, ObservedBy.RESOLVE)
-    await charge_seen(ports, order, order.charges[0].out_trade_no, observation)
+    observation = charge_observation(ports, order.charges[0], told.answer, ObservedBy.RESOLVE)
+    number = order.charges[0].out_trade_no
+    await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -199,9 +201,15 @@ async def test_the_answer_to_our_own_post_may_be_the_second_one() -> None:
         told = await world.payments.ports.psp.retrieve_charge(made["id"])
         assert isinstance(told, Done)
         facts = replace(told.answer, charge_id="ch_first", has_credential=False)
-        observation = charge_told(world.payments.ports, order.charges[0], facts, ObservedBy.RESOLVE)
+        observation = charge_observation(
+            world.payments.ports, order.charges[0], facts, ObservedBy.RESOLVE
+        )
         number = order.charges[0].out_trade_no
-        await charge_seen(world.payments.ports, order, number, observation)
+        await commit(
+            world.payments.ports,
+            order,
+            lambda draft: draft.observe_charge(number, observation),
+        )
 
     world.on_charged = told_of_another
     told = await world.ask(lambda p: p.charge(ALIPAY))
@@ -220,7 +228,7 @@ async def test_a_repetition_may_be_answered_with_the_second_one(
     world = World(Chooser((), most_faults=0), TERMS)
     first = await world.payments.charge(TERMS)
     draft = Draft(first.order)
-    draft.reschedule_charge(replace(first.charge, answer=None))
+    draft.put(replace(first.charge, answer=None))
     change = draft.change(world.disk.new_change_id())
     assert change is not None
     assert await world.disk.commit(change)

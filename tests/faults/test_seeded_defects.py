@@ -14,19 +14,28 @@ from typing import Any
 import pytest
 
 from midas import charge as charge_machine
-from midas.charge import ChargeFacts, ChargeObservation, ChargeSaid, ChargeTerms, ObservedBy
+from midas.charge import (
+    Charge,
+    ChargeFacts,
+    ChargeObservation,
+    ChargeReport,
+    ChargeTerms,
+    ObservedBy,
+)
+from midas.draft import Draft
 from midas.errors import OutcomeUnknown
 from midas.flows import create_charge as charge_flow
 from midas.flows import resolve_refund as resolve_flow
+from midas.flows.commit import Ports, commit
 from midas.flows.create_charge import ChargeResult
-from midas.flows.observe import Ports, change, see_charge
+from midas.flows.observe import charge_observation, refund_observation
 from midas.flows.payment_calls import Payments
 from midas.flows.terms import charge_digest
-from midas.payment import Change, Draft, Order
-from midas.ports import Done, Unknown
+from midas.payment import Change, Order
+from midas.ports import Done, Unknown, Verdict
 from midas.psp.sdk import Prepared
 from midas.psp.transport import Answer, Sent
-from midas.refund import RefundObservation, RefundSaid
+from midas.refund import RefundFacts, RefundObservation, RefundReport
 from tests.faults import scenarios
 from tests.faults.chooser import Chooser, Odometer
 from tests.faults.scenarios import BAR_CODE, TERMS, Story, play
@@ -46,7 +55,9 @@ def m1_call_before_intent(patch: pytest.MonkeyPatch) -> None:
         verdict = await ports.psp.create_charge(made)
         draft = Draft(Order(terms.order_no))
         draft.add_charge(made, ObservedBy.CREATE)
-        see_charge(draft, made.out_trade_no, charge_flow.created(ports, made, verdict))
+        draft.observe_charge(
+            made.out_trade_no, charge_observation(ports, made, verdict, ObservedBy.CREATE)
+        )
         wanted = draft.change(ports.store.new_change_id())
         if wanted is None or not await ports.store.commit(wanted):
             raise OutcomeUnknown(terms.order_no)
@@ -61,19 +72,25 @@ def m1_call_before_intent(patch: pytest.MonkeyPatch) -> None:
 def m2_timeout_is_failure(patch: pytest.MonkeyPatch) -> None:
     """M2: no answer is taken for a refusal of the charge."""
 
-    def refused(ports: Ports, unknown: Unknown, by: ObservedBy) -> ChargeObservation:
-        return ChargeObservation(ChargeSaid.REFUSED, by, ports.store.now())
+    def refused(
+        ports: Ports, charge: Charge, answer: Verdict[ChargeFacts], by: ObservedBy
+    ) -> ChargeObservation:
+        if isinstance(answer, Unknown):
+            return ChargeObservation(ChargeReport.REFUSED, by, ports.store.now())
+        return charge_observation(ports, charge, answer, by)
 
-    patch.setattr(charge_flow, "charge_silent", refused)
+    patch.setattr(charge_flow, "charge_observation", refused)
 
 
 def m2_timeout_is_failed_refund(patch: pytest.MonkeyPatch) -> None:
     """M2: no answer is taken for a refusal of the refund."""
 
-    def refused(ports: Ports, reason: str, by: ObservedBy) -> RefundObservation:
-        return RefundObservation(RefundSaid.REFUSED, by, ports.store.now())
+    def refused(ports: Ports, answer: RefundFacts | Unknown, by: ObservedBy) -> RefundObservation:
+        if isinstance(answer, Unknown):
+            return RefundObservation(RefundReport.REFUSED, by, ports.store.now())
+        return refund_observation(ports, answer, by)
 
-    patch.setattr(resolve_flow, "refund_silent", refused)
+    patch.setattr(resolve_flow, "refund_observation", refused)
 
 
 def m3_retry_after_502(patch: pytest.MonkeyPatch) -> None:
@@ -93,8 +110,8 @@ def m4_new_number_per_retry(patch: pytest.MonkeyPatch) -> None:
     """M4: what is unknown is written off, and the retry goes out under a new number."""
 
     async def write_off(ports: Ports, order: Order, number: str, by: ObservedBy) -> Order:
-        seen = ChargeObservation(ChargeSaid.REFUSED, by, ports.store.now())
-        return await change(ports, order, lambda draft: see_charge(draft, number, seen))
+        seen = ChargeObservation(ChargeReport.REFUSED, by, ports.store.now())
+        return await commit(ports, order, lambda draft: draft.observe_charge(number, seen))
 
     patch.setattr(charge_flow, "resolve_charge", write_off)
 
@@ -171,8 +188,8 @@ async def test_m13_closed_by_the_clock_alone(monkeypatch: pytest.MonkeyPatch) ->
     """M13: a charge that is closed because its time is over is caught by the late payer."""
 
     async def by_the_clock(ports: Ports, order: Order, number: str) -> Order:
-        seen = ChargeObservation(ChargeSaid.LAPSED, ObservedBy.QUERY, ports.store.now())
-        return await change(ports, order, lambda draft: see_charge(draft, number, seen))
+        seen = ChargeObservation(ChargeReport.LAPSED, ObservedBy.QUERY, ports.store.now())
+        return await commit(ports, order, lambda draft: draft.observe_charge(number, seen))
 
     monkeypatch.setattr(charge_flow, "close", by_the_clock)
     with pytest.raises(AssertionError, match="I5"):
@@ -185,7 +202,7 @@ async def test_m14_handler_without_shield(monkeypatch: pytest.MonkeyPatch) -> No
     async def die_together(_self: Payments, work: Coroutine[Any, Any, Any]) -> Any:
         return await work
 
-    monkeypatch.setattr(Payments, "_outlive", die_together)
+    monkeypatch.setattr(Payments, "_run_to_completion", die_together)
     with pytest.raises(AssertionError, match="F1"):
         await scenarios.caller_goes_away(_healthy_world())
 

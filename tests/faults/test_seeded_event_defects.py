@@ -16,15 +16,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from midas.charge import ChargeTerms
+from midas.draft import Draft
 from midas.event import EventRecord, PspEvent
 from midas.flows import apply_event
 from midas.flows.announce import Announcer
 from midas.flows.apply_event import EventOutcome, Recorded
-from midas.flows.observe import Ports, change
+from midas.flows.commit import Ports, commit
+from midas.flows.keyed_locks import KeyedLocks
 from midas.flows.payment_calls import Payments
-from midas.flows.turns import Turns
 from midas.lease import DeliveryOutcome, Settlement
-from midas.payment import Draft, Order
+from midas.payment import Order
 from tests.faults import event_scenarios
 from tests.faults.chooser import Odometer
 from tests.faults.scenarios import BAR_CODE, TERMS, Story, play
@@ -91,7 +92,7 @@ def m10_known_before_applied(patch: pytest.MonkeyPatch) -> None:
         done = apply_event._done(ports, event)
         if not await ports.store.record_event(done):
             return await apply_event._known(ports, event)
-        await change(ports, order, lambda draft: apply_event._apply(ports, draft, said))
+        await commit(ports, order, lambda draft: apply_event._apply(ports, draft, said))
         return Recorded(EventOutcome.ACCEPTED, done)
 
     patch.setattr(apply_event, "_applied", known_first)
@@ -113,17 +114,17 @@ def m15_sequence_of_the_database(patch: pytest.MonkeyPatch) -> None:
 def webhook_waits_for_its_turn(patch: pytest.MonkeyPatch) -> None:
     """A webhook takes the order's turn, and so waits for the charge that is under way."""
     make, record = Payments.__init__, apply_event.record
-    turns: dict[int, Turns] = {}
+    locks: dict[int, KeyedLocks] = {}
 
     def remember(self: Payments, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
-        turns[id(self.ports.store)] = self._turns
+        locks[id(self.ports.store)] = self._locks
 
     async def in_turn(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
         order = None if said is None else await apply_event._owner(ports, said)
         if order is None:
             return await record(ports, event, said)
-        async with turns[id(ports.store)].of(order.order_no):
+        async with locks[id(ports.store)].of(order.order_no):
             return await record(ports, event, said)
 
     patch.setattr(Payments, "__init__", remember)

@@ -20,11 +20,13 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from midas import charge as charge_machine
 from midas import refund as refund_machine
-from midas.charge import ChargeFacts, ChargeObservation, ChargeOutcome, ChargeSaid, ChargeState
+from midas.charge import ChargeFacts, ChargeObservation, ChargeOutcome, ChargeReport, ChargeState
 from midas.flows import resolve_refund as resolve_flow
-from midas.flows.observe import Ports
+from midas.flows.commit import Ports
+from midas.flows.observe import refund_observation
 from midas.payment import Change
-from midas.refund import RefundObservation, RefundSaid, RefundState
+from midas.ports import Unknown
+from midas.refund import RefundFacts, RefundObservation, RefundReport, RefundState
 from midas.storage import sqlite_queues
 from midas.storage.rows import NOTIFICATIONS, Row, utc_text
 from midas.storage.store import SqlStore
@@ -158,14 +160,14 @@ def m12_any_amount(patch: pytest.MonkeyPatch) -> None:
 
 def regressing_charge(patch: pytest.MonkeyPatch) -> None:
     """A payment that is seen for the second time makes the charge wait again."""
-    back = {ChargeSaid.PAID: ChargeState.PENDING}
+    back = {ChargeReport.PAID: ChargeState.PENDING}
     moves = {**charge_machine.TRANSITIONS, ChargeState.SUCCEEDED: back}
     patch.setattr(charge_machine, "TRANSITIONS", moves)
 
 
 def regressing_refund(patch: pytest.MonkeyPatch) -> None:
     """A refund that is seen done for the second time counts as failed."""
-    back = {RefundSaid.DONE: RefundState.FAILED}
+    back = {RefundReport.DONE: RefundState.FAILED}
     moves = {**refund_machine.TRANSITIONS, RefundState.SUCCEEDED: back}
     patch.setattr(refund_machine, "TRANSITIONS", moves)
 
@@ -173,10 +175,15 @@ def regressing_refund(patch: pytest.MonkeyPatch) -> None:
 def unknown_is_unsent(patch: pytest.MonkeyPatch) -> None:
     """A refund that was not answered is sent again."""
 
-    def unsent(ports: Ports, reason: str, by: charge_machine.ObservedBy) -> RefundObservation:
-        return RefundObservation(RefundSaid.UNSENT, by, ports.store.now(), code=reason)
+    def unsent(
+        ports: Ports, answer: RefundFacts | Unknown, by: charge_machine.ObservedBy
+    ) -> RefundObservation:
+        if isinstance(answer, Unknown):
+            at, code = ports.store.now(), answer.reason
+            return RefundObservation(RefundReport.UNSENT, by, at, code=code)
+        return refund_observation(ports, answer, by)
 
-    patch.setattr(resolve_flow, "refund_silent", unsent)
+    patch.setattr(resolve_flow, "refund_observation", unsent)
 
 
 def silent_duplicate(patch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.errors import MidasError, StorageUnavailable
 from midas.flows.announce import Announcer
 from midas.flows.inbox import Inbox
-from midas.flows.not_sent import say_not_sent
+from midas.flows.not_sent import record_not_sent
 from midas.flows.payment_calls import Payments
 from midas.payment import Change, Order
 from midas.ports import KeyKind
@@ -180,7 +180,7 @@ class World:
         if self.process.dead:
             self.start()
         while self.in_doubt:
-            await say_not_sent(self.payments.ports, self.in_doubt.pop(0))
+            await record_not_sent(self.payments.ports, self.in_doubt.pop(0))
         for _ in range(MOST_TICKS):
             if self.listens:
                 await self.webhooks.send_owed()

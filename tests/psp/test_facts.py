@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from midas.psp import facts, strict_json
 from midas.psp.strict_json import Unreadable, decode, parse_list, parse_object
-from midas.refund import RefundSaid
+from midas.refund import RefundReport
 from tests.psp import made
 
 
@@ -135,20 +135,20 @@ def test_refunds_beside_a_charge() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"status": "succeeded"}, RefundSaid.DONE),
-        ({"status": "failed", "succeed": True}, RefundSaid.FAILED),
-        ({"status": "pending"}, RefundSaid.WORKING),
-        ({"status": "a new one"}, RefundSaid.WORKING),
-        ({"status": None, "succeed": True}, RefundSaid.DONE),
-        ({"status": None, "failure_code": "refund_refused"}, RefundSaid.FAILED),
-        ({"status": None, "failure_code": "refund_wait_operation"}, RefundSaid.WORKING),
-        ({"status": None, "failure_code": "a_new_one"}, RefundSaid.WORKING),
-        ({"status": None}, RefundSaid.WORKING),
+        ({"status": "succeeded"}, RefundReport.DONE),
+        ({"status": "failed", "succeed": True}, RefundReport.FAILED),
+        ({"status": "pending"}, RefundReport.WORKING),
+        ({"status": "a new one"}, RefundReport.WORKING),
+        ({"status": None, "succeed": True}, RefundReport.DONE),
+        ({"status": None, "failure_code": "refund_refused"}, RefundReport.FAILED),
+        ({"status": None, "failure_code": "refund_wait_operation"}, RefundReport.WORKING),
+        ({"status": None, "failure_code": "a_new_one"}, RefundReport.WORKING),
+        ({"status": None}, RefundReport.WORKING),
     ],
 )
-def test_what_a_refund_says(fields: dict[str, Any], said: RefundSaid) -> None:
+def test_what_a_refund_says(fields: dict[str, Any], said: RefundReport) -> None:
     """The status decides; without one `succeed` and a known code do; unknown is not failed."""
-    assert refund(**fields).said is said
+    assert refund(**fields).report is said
 
 
 def test_a_refund_without_any_sign_is_unreadable() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from midas.charge import ChargeObservation, ChargeSaid, ObservedBy, mismatches, observe
+from midas.charge import ChargeObservation, ChargeReport, ObservedBy, mismatches, observe
 from midas.ports import Done, NotDone, Refusal, Unknown
 from midas.psp.client import PingppClient
-from midas.refund import RefundFacts, RefundSaid
+from midas.refund import RefundFacts, RefundReport
 from tests.psp import made, wire
 from tests.psp.test_client import CALLS
 
@@ -84,7 +84,7 @@ REFUND = RefundFacts(
     refund_id=made.REFUND_ID,
     charge_id=made.CHARGE_ID,
     amount=40,
-    said=RefundSaid.WORKING,
+    report=RefundReport.WORKING,
     created_at=made.NOW,
     refund_no="refund-1",
     description="不想要了",
@@ -111,7 +111,7 @@ TABLE: dict[str, Case] = {
         Done(
             replace(
                 REFUND,
-                said=RefundSaid.FAILED,
+                report=RefundReport.FAILED,
                 failure_code="refund_failed",
                 failure_message="余额不足",
             )
@@ -241,6 +241,6 @@ def _check_charge(told: Done[Any], wrong: tuple[str, ...]) -> None:
     asked = made.charge()
     assert mismatches(asked, told.answer) == wrong
     paid = replace(told.answer, paid=True)
-    seen = ChargeObservation(ChargeSaid.PAID, ObservedBy.CREATE, made.NOW, paid)
+    seen = ChargeObservation(ChargeReport.PAID, ObservedBy.CREATE, made.NOW, paid)
     event = observe(asked, seen, order_paid=False).event
     assert event == ("charge_quarantined" if wrong else "charge_succeeded")

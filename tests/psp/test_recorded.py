@@ -12,7 +12,7 @@ from midas.psp.sdk import Requestor
 from midas.psp.signing import Verifier
 from midas.psp.transport import Answer
 from midas.psp.verdicts import judge
-from midas.refund import RefundSaid
+from midas.refund import RefundReport
 from tests.psp import made
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
@@ -73,7 +73,7 @@ def test_the_recorded_list_of_refunds() -> None:
     (refund,) = verdict.answer.refunds
     assert not verdict.answer.more
     assert (refund.refund_id, refund.amount) == ("re_LWn5y1mfXbj50ej1q5ar1GOC", 10)
-    assert refund.said is RefundSaid.DONE
+    assert refund.report is RefundReport.DONE
     assert (refund.refund_no, refund.transaction_no, refund.currency) == ("", "", "")
 
 
@@ -82,7 +82,7 @@ def test_the_recorded_refund_that_failed_with_200() -> None:
     answer = recorded("RefundFromChannelFailure")
     verdict = judge(answer, facts.read_refund, REQUESTOR, keys("omnipay-2016-recovered.pem"))
     assert isinstance(verdict, Done)
-    assert verdict.answer.said is RefundSaid.FAILED
+    assert verdict.answer.report is RefundReport.FAILED
     assert verdict.answer.failure_code == "refund_refused_msg"
 
 
@@ -122,5 +122,5 @@ def test_the_recorded_alipay_link_is_found() -> None:
     message = (FIXTURES / "observed/alipay-refund-failure-msg-2016.txt").read_text("utf-8")
     data = made.refund_data(failure_code="refund_wait_operation", failure_msg=message)
     refund = facts.refund_facts(data)
-    assert refund.said is RefundSaid.WORKING
+    assert refund.report is RefundReport.WORKING
     assert refund.action_url == message[message.index("http") :].strip()

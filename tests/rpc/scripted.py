@@ -204,7 +204,7 @@ class Told:
         return [each.field for each in self.bad_request.field_violations]
 
 
-async def told_by(call: Awaitable[object]) -> Told:
+async def error_of(call: Awaitable[object]) -> Told:
     """The error that a call ends with."""
     try:
         answer = await call

@@ -12,7 +12,7 @@ import pytest
 from midas import errors
 from midas.runtime.logs import Logs
 from midas.v1 import payment_service_pb2 as pb
-from tests.rpc.scripted import ScriptedFlows, charge_request, served, told_by
+from tests.rpc.scripted import ScriptedFlows, charge_request, error_of, served
 
 OUT_TRADE_NO = "00000000000000000001"
 TAKES_S = 0.01
@@ -96,7 +96,7 @@ async def test_a_call_that_was_refused(logged: Logged) -> None:
     """The reason too, and whether money moved; what the caller did is no error of ours."""
     began = perf_counter()
     async with served(ending_in(errors.OrderAlreadyPaid("o-1", OUT_TRADE_NO))) as midas:
-        await told_by(midas.stub.Charge(charge_request()))
+        await error_of(midas.stub.Charge(charge_request()))
     told = line(logged)
     check_when(told, began)
     assert told == {
@@ -115,7 +115,7 @@ async def test_a_call_that_broke(logged: Logged) -> None:
     """The class and the place of what was raised, under the id that the caller was told."""
     began = perf_counter()
     async with served(ending_in(ValueError("x"))) as midas:
-        failed = await told_by(midas.stub.Charge(charge_request()))
+        failed = await error_of(midas.stub.Charge(charge_request()))
     told = line(logged)
     check_when(told, began)
     assert told.pop("at").startswith("midas/rpc/")

@@ -15,7 +15,7 @@ from midas.runtime.logs import Logs
 from midas.v1 import errors_pb2 as pb
 from midas.v1 import payment_service_pb2
 from tests.patience import PATIENCE_S
-from tests.rpc.scripted import ScriptedFlows, charge_request, served, told_by
+from tests.rpc.scripted import ScriptedFlows, charge_request, error_of, served
 
 SECRET = "sk_live_" + "iHaveNotBeenMadeUp123456"
 
@@ -99,7 +99,7 @@ def test_every_row_is_played_below() -> None:
 async def test_every_error_is_told_in_full(error: MidasError) -> None:
     """Code, reason, whether money moved and whether to try again reach the caller."""
     async with served(raising(error)) as midas:
-        told = await told_by(midas.stub.Charge(charge_request()))
+        told = await error_of(midas.stub.Charge(charge_request()))
     money = pb.MoneyMoved.Name(told.detail.money_moved).removeprefix("MONEY_MOVED_")
     retry = pb.Retry.Name(told.detail.retry).removeprefix("RETRY_")
     assert f"{told.code.name} {told.info.reason} {money} {retry}" == TOLD[name(error)]
@@ -112,11 +112,11 @@ async def test_ids_travel_as_metadata() -> None:
     """What a program needs of an error is in ErrorInfo, not in a sentence."""
     async with served(raising(errors.RefundExceedsRemaining("o-1", "t-1", 50, 20))) as midas:
         request = payment_service_pb2.RefundRequest(refund_no="r", order_no="o-1")
-        told = await told_by(midas.stub.Refund(request))
+        told = await error_of(midas.stub.Refund(request))
     assert (told.info.metadata["remaining"], told.info.metadata["currency"]) == ("20", "cny")
     assert "20 minor units of cny" in told.message
     async with served(raising(EXAMPLES[3])) as midas:
-        told = await told_by(midas.stub.Charge(charge_request()))
+        told = await error_of(midas.stub.Charge(charge_request()))
     assert told.info.metadata["psp_code"] == "channel_error"
     assert told.info.metadata["psp_param"] == "amount"
     assert told.info.metadata["psp_message"] == "余额不足"
@@ -126,7 +126,7 @@ async def test_each_bad_field_is_named() -> None:
     """BadRequest holds the path and the rule of every refused field."""
     wrong = errors.InvalidRequest((FieldViolation("a.b", "one"), FieldViolation("c", "two")))
     async with served(raising(wrong)) as midas:
-        told = await told_by(midas.stub.Charge(charge_request()))
+        told = await error_of(midas.stub.Charge(charge_request()))
     assert told.fields == ["a.b", "c"]
 
 
@@ -143,8 +143,8 @@ def test_the_largest_error_fits_into_the_trailers() -> None:
 async def test_a_query_moves_no_money() -> None:
     """An unforeseen error of a read says that nothing moved, of a charge that nobody knows."""
     async with served(raising(ValueError("x"))) as midas:
-        read = await told_by(midas.stub.Query(payment_service_pb2.QueryRequest(order_no="o")))
-        charge = await told_by(midas.stub.Charge(charge_request()))
+        read = await error_of(midas.stub.Query(payment_service_pb2.QueryRequest(order_no="o")))
+        charge = await error_of(midas.stub.Charge(charge_request()))
     assert read.detail.money_moved == pb.MONEY_MOVED_NO
     assert charge.detail.money_moved == pb.MONEY_MOVED_UNKNOWN
     assert charge.code is read.code is grpc.StatusCode.INTERNAL
@@ -153,7 +153,7 @@ async def test_a_query_moves_no_money() -> None:
 async def test_nothing_of_an_exception_leaks(logged: tuple[Logs, io.StringIO]) -> None:
     """The text of an unforeseen exception is not in the status, the trailers or the log."""
     async with served(raising(RuntimeError(f"card 6222 secret={SECRET}"))) as midas:
-        told = await told_by(midas.stub.Charge(charge_request()))
+        told = await error_of(midas.stub.Charge(charge_request()))
     logs, stream = logged
     logs.flush()
     error_id = told.info.metadata["error_id"]
@@ -172,9 +172,9 @@ async def test_a_cancellation_inside_never_hangs_the_caller(read: bool) -> None:
     async with served(raising(asyncio.CancelledError())) as midas, asyncio.timeout(PATIENCE_S):
         if read:
             query = payment_service_pb2.QueryRequest(order_no="o")
-            told = await told_by(midas.stub.Query(query))
+            told = await error_of(midas.stub.Query(query))
             assert told.code is grpc.StatusCode.UNAVAILABLE
         else:
-            told = await told_by(midas.stub.Charge(charge_request()))
+            told = await error_of(midas.stub.Charge(charge_request()))
             assert told.code is grpc.StatusCode.UNKNOWN
             assert told.detail.money_moved == pb.MONEY_MOVED_UNKNOWN

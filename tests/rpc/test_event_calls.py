@@ -29,7 +29,7 @@ from midas.v1.event_service_pb2_grpc import EventServiceStub
 from tests.fakes.psp import DirectWire, client_over
 from tests.faults.scenarios import TERMS
 from tests.rpc.certificates import Authority
-from tests.rpc.scripted import told_by
+from tests.rpc.scripted import error_of
 
 if TYPE_CHECKING:
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
@@ -69,7 +69,7 @@ async def test_the_gateway_may_do_this_and_nothing_else() -> None:
                     if may:
                         await call
                     else:
-                        assert (await told_by(call)).code is grpc.StatusCode.PERMISSION_DENIED
+                        assert (await error_of(call)).code is grpc.StatusCode.PERMISSION_DENIED
         assert len(midas.inbox.asked) == len(midas.announcer.asked) == 1
 
 

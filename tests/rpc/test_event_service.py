@@ -20,7 +20,7 @@ from midas.v1 import charge_pb2, errors_pb2
 from midas.v1 import event_service_pb2 as pb
 from tests.fakes.psp import DirectWire, client_over
 from tests.fakes.store import MemoryStore
-from tests.rpc.scripted import NOW, told_by
+from tests.rpc.scripted import NOW, error_of
 from tests.rpc.scripted_events import (
     EVENT,
     ORDER,
@@ -88,7 +88,7 @@ async def test_what_goes_wrong_is_told_richly(
 ) -> None:
     """Every error has its status and its details, and none its text (I15)."""
     async with served(ScriptedInbox(error)) as midas:
-        told = await told_by(midas.stub.RecordEvent(pb.RecordEventRequest(body=b"{}")))
+        told = await error_of(midas.stub.RecordEvent(pb.RecordEventRequest(body=b"{}")))
     assert (told.code, told.info.reason) == (code, reason)
     assert told.detail.retry == retry
     assert told.detail.money_moved != errors_pb2.MONEY_MOVED_UNSPECIFIED
@@ -104,9 +104,9 @@ async def test_a_body_within_and_beyond_the_bounds() -> None:
         most = await record(pb.RecordEventRequest(body=b"x" * limits.EVENT_BYTES))
         assert most.outcome == pb.EVENT_OUTCOME_IGNORED
         for length in (0, limits.EVENT_BYTES + 1):
-            told = await told_by(record(pb.RecordEventRequest(body=b"x" * length)))
+            told = await error_of(record(pb.RecordEventRequest(body=b"x" * length)))
             assert (told.code, told.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["body"])
-        told = await told_by(record(pb.RecordEventRequest(body=b"x" * limits.REQUEST_BYTES)))
+        told = await error_of(record(pb.RecordEventRequest(body=b"x" * limits.REQUEST_BYTES)))
         assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert told.info.reason == "REQUEST_TOO_LARGE"
 
@@ -193,7 +193,7 @@ async def test_a_lease_out_of_bounds_is_refused(
 ) -> None:
     """Every wrong field is named, and nothing is leased."""
     async with served() as midas:
-        told = await told_by(midas.stub.LeaseNotifications(request_))
+        told = await error_of(midas.stub.LeaseNotifications(request_))
         assert midas.announcer.asked == []
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
     assert told.fields == fields
@@ -226,7 +226,7 @@ async def test_a_lease_that_fails_is_told() -> None:
             midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest()),
             midas.stub.SettleNotifications(settle(settlement())),
         ):
-            told = await told_by(call)
+            told = await error_of(call)
             assert told.code is grpc.StatusCode.UNAVAILABLE
             assert told.retry is not None
 
@@ -296,7 +296,7 @@ async def test_settlements_out_of_bounds_are_refused(
 ) -> None:
     """Every wrong field is named, and none of the report counts."""
     async with served() as midas:
-        told = await told_by(midas.stub.SettleNotifications(settle(*settlements)))
+        told = await error_of(midas.stub.SettleNotifications(settle(*settlements)))
         assert midas.announcer.settled == []
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
     assert told.fields == fields
@@ -356,6 +356,6 @@ async def test_so_many_events_are_refused(count: int) -> None:
     """None, and more than the bound."""
     request = pb.RecordEventsRequest(events=[pb.RecordEventRequest(body=b"x")] * count)
     async with served() as midas:
-        told = await told_by(midas.stub.RecordEvents(request))
+        told = await error_of(midas.stub.RecordEvents(request))
         assert midas.inbox.asked == []
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT

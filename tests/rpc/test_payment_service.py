@@ -27,8 +27,8 @@ from tests.rpc.scripted import (
     a_charge,
     a_refund,
     charge_request,
+    error_of,
     served,
-    told_by,
 )
 
 OUT_TRADE_NO = "00000000000000000001"
@@ -189,7 +189,7 @@ async def test_what_cannot_be_said_is_refused(case: str) -> None:
     request, field = _CANNOT_BE_SAID[case]
     method = type(request).__name__.removesuffix("Request")
     async with served() as midas:
-        told = await told_by(getattr(midas.stub, method)(request))
+        told = await error_of(getattr(midas.stub, method)(request))
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
     assert told.fields == [field]
     assert midas.flows.asked == []
@@ -257,7 +257,7 @@ async def test_a_token_fits_its_own_list_only() -> None:
             midas.stub.ListCharges(other),
             midas.stub.ListRefunds(pb.ListRefundsRequest(page_token=token)),
         ):
-            told = await told_by(call)
+            told = await error_of(call)
             assert told.code is grpc.StatusCode.INVALID_ARGUMENT
             assert told.fields == ["page_token"]
         resized = pb.ListChargesRequest(page_size=2, page_token=token)

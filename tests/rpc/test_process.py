@@ -19,7 +19,7 @@ from midas.start import OTHER_FILES
 from midas.v1 import errors_pb2
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.patience import PATIENCE_S
-from tests.rpc.scripted import charge_request, told_by
+from tests.rpc.scripted import charge_request, error_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -114,7 +114,7 @@ async def test_the_drain_is_bounded() -> None:
             call = asyncio.ensure_future(PaymentServiceStub(channel).Charge(charge_request()))
             await midas.logged("charge_under_way")
             midas.process.send_signal(signal.SIGINT)
-            told = await told_by(call)
+            told = await error_of(call)
             assert told.code is StatusCode.UNKNOWN
             assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
         assert await midas.ended() == 0

@@ -24,7 +24,7 @@ from midas.v1 import payment_service_pb2 as pb
 from midas.v1.errors_pb2 import MONEY_MOVED_NO
 from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 from tests.rpc.certificates import Authority, Pair
-from tests.rpc.scripted import ScriptedFlows, Served, charge_request, served, told_by
+from tests.rpc.scripted import ScriptedFlows, Served, charge_request, error_of, served
 
 CHARGE = "/midas.v1.PaymentService/Charge"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -41,7 +41,7 @@ def raw_call(midas: Served, method: str, request: bytes = b"") -> Awaitable[obje
 async def test_bytes_that_are_no_message_are_refused() -> None:
     """A request that is no protobuf is the caller's mistake, and no flow sees it."""
     async with served() as midas:
-        told = await told_by(raw_call(midas, CHARGE, b"\xff\xff\xff garbage"))
+        told = await error_of(raw_call(midas, CHARGE, b"\xff\xff\xff garbage"))
         assert midas.flows.asked == []
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
     assert told.info.reason == "UNREADABLE_REQUEST"
@@ -50,7 +50,7 @@ async def test_bytes_that_are_no_message_are_refused() -> None:
 async def test_text_that_is_no_utf8_is_refused() -> None:
     """A string field with bytes that are no UTF-8 is no valid message."""
     async with served() as midas:
-        told = await told_by(raw_call(midas, CHARGE, b"\x0a\x02\xc3\x28"))
+        told = await error_of(raw_call(midas, CHARGE, b"\x0a\x02\xc3\x28"))
     assert told.info.reason == "UNREADABLE_REQUEST"
 
 
@@ -58,7 +58,7 @@ async def test_a_request_over_the_bound_is_refused() -> None:
     """Above REQUEST_BYTES the caller is told the bound; above what is read grpc itself refuses."""
     async with served() as midas:
         for size in (limits.REQUEST_BYTES + 1, limits.REQUEST_BYTES_READ):
-            told = await told_by(raw_call(midas, CHARGE, b"\0" * size))
+            told = await error_of(raw_call(midas, CHARGE, b"\0" * size))
             assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert told.info.reason == "REQUEST_TOO_LARGE"
         with pytest.raises(aio.AioRpcError) as refused:
@@ -72,8 +72,8 @@ async def test_a_request_over_the_bound_is_refused() -> None:
 async def test_an_unknown_method_is_told_richly() -> None:
     """A method that does not exist is UNIMPLEMENTED with the same details as all errors."""
     async with served() as midas:
-        told = await told_by(raw_call(midas, "/midas.v1.PaymentService/Steal"))
-        other = await told_by(raw_call(midas, "/other.Service/Method"))
+        told = await error_of(raw_call(midas, "/midas.v1.PaymentService/Steal"))
+        other = await error_of(raw_call(midas, "/other.Service/Method"))
     assert told.code is other.code is grpc.StatusCode.UNIMPLEMENTED
     assert told.info.metadata["method"] == "midas.v1.PaymentService/Steal"
 
@@ -85,7 +85,7 @@ async def test_one_call_too_many_is_told_to_come_again() -> None:
     async with served(flows, Binding(concurrent_rpcs=1)) as midas:
         first = asyncio.ensure_future(midas.stub.Charge(charge_request()))
         await flows.called.wait()
-        told = await told_by(midas.stub.Charge(charge_request()))
+        told = await error_of(midas.stub.Charge(charge_request()))
         release.set()
         await first
     assert told.code is grpc.StatusCode.UNAVAILABLE
@@ -117,7 +117,7 @@ async def test_health_follows_readiness() -> None:
         for asked in ("", name):
             told = await stub.Check(health_pb2.HealthCheckRequest(service=asked))
             assert told.status == NOT_SERVING
-        unknown = await told_by(stub.Check(health_pb2.HealthCheckRequest(service="x")))
+        unknown = await error_of(stub.Check(health_pb2.HealthCheckRequest(service="x")))
         assert unknown.code is grpc.StatusCode.NOT_FOUND
 
 
@@ -161,7 +161,7 @@ async def test_draining_is_bounded() -> None:
         stuck = asyncio.ensure_future(midas.stub.Charge(charge_request()))
         await flows.called.wait()
         assert await midas.server.drain(timedelta(seconds=0.1)) == 1
-        told = await told_by(stuck)
+        told = await error_of(stuck)
         assert told.info.reason == "OUTCOME_UNKNOWN"
 
 
@@ -271,7 +271,7 @@ async def test_a_caller_may_do_what_the_list_says_and_no_more() -> None:
     may = Callers({"audit.internal": frozenset({"midas.v1.PaymentService/Query"})})
     async with secured(authority, authority.issue("audit"), may) as stub:
         assert (await stub.Query(pb.QueryRequest(order_no="o-1"))).charges
-        told = await told_by(stub.Charge(charge_request()))
+        told = await error_of(stub.Charge(charge_request()))
     assert told.code is grpc.StatusCode.PERMISSION_DENIED
     assert told.info.reason == "CALLER_NOT_PERMITTED"
 
@@ -281,7 +281,7 @@ async def test_an_unlisted_caller_may_do_nothing() -> None:
     authority = Authority()
     may = Callers({"order-service": frozenset({"*"})})
     async with secured(authority, authority.issue("stranger"), may) as stub:
-        told = await told_by(stub.Query(pb.QueryRequest(order_no="o-1")))
+        told = await error_of(stub.Query(pb.QueryRequest(order_no="o-1")))
     assert told.code is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -290,7 +290,7 @@ async def test_a_longer_name_does_not_pass_for_a_listed_one() -> None:
     authority = Authority()
     pair = authority.issue("order-service\0.evil", x509.DNSName("evil.example"))
     async with secured(authority, pair, Callers({"order-service": frozenset({"*"})})) as stub:
-        told = await told_by(stub.Query(pb.QueryRequest(order_no="o-1")))
+        told = await error_of(stub.Query(pb.QueryRequest(order_no="o-1")))
     assert told.info.reason == "CALLER_NOT_PERMITTED"
 
 

@@ -31,7 +31,7 @@ HOLD = timedelta(seconds=60)
 DELIVERED = DeliveryOutcome.DELIVERED
 RETRY = DeliveryOutcome.RETRY
 REFUSED = DeliveryOutcome.REFUSED
-README = Path(__file__).parents[2] / "README.md"
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 FAILING = 40
 ROUNDING_S = 0.002
 """SQLite keeps moments to the millisecond."""
@@ -187,11 +187,11 @@ def _ending(order: Order, refund_no: str) -> Order:
     return replace(order, refunds=(*others, refund))
 
 
-async def test_the_statement_of_the_readme_lets_a_parked_order_go_on(
+async def test_the_documented_statement_lets_a_parked_order_go_on(
     database_url: str, request: pytest.FixtureRequest
 ) -> None:
     """Run beside the server as an operator would: leased again and delivered, and no other is."""
-    (documented,) = re.findall(r"`(UPDATE orders SET [^`]+)`", README.read_text())
+    (documented,) = re.findall(r"`(UPDATE orders SET [^`]+)`", OPERATING.read_text())
     assert documented.count("…") == 1
     async with await open_store(database_url) as store:
         for order_no in ("mended", "parked"):

@@ -16,7 +16,7 @@ from tests.postgres import PostgresServer
 from tests.records import intent, paid, refund_intent, refunded
 
 
-async def told_of(store: SqlStore, order_no: str = "o1") -> Change:
+async def notice_for(store: SqlStore, order_no: str = "o1") -> Change:
     """A paid order with a notification and a refund under way: the change that tells of its end."""
     assert await store.commit(intent(order_no))
     assert await store.commit(paid(await store.load(order_no)))
@@ -27,7 +27,7 @@ async def told_of(store: SqlStore, order_no: str = "o1") -> Change:
 async def test_a_sequence_that_is_taken_is_refused(database_url: str) -> None:
     """A change that numbers its notification like an earlier one is not written, no part of it."""
     async with await open_store(database_url) as store:
-        change = await told_of(store)
+        change = await notice_for(store)
         before, told = await store.load("o1"), await store.notifications("o1")
         journal = await store.journal("o1")
         assert [each.sequence for each in told] == [1]
@@ -45,7 +45,7 @@ async def test_a_sequence_that_is_taken_is_refused(database_url: str) -> None:
 async def test_one_change_cannot_use_a_sequence_twice(database_url: str) -> None:
     """Two notifications with one number in one change are refused as well."""
     async with await open_store(database_url) as store:
-        change = await told_of(store)
+        change = await notice_for(store)
         (second,) = change.notifications
         other = replace(second, kind="PAY_ORDER_CLOSED", refund_no="")
         with pytest.raises(RowRefused):
@@ -57,7 +57,7 @@ async def test_a_doubled_sequence_does_not_harm_its_neighbours(database_url: str
     """Of changes that share a commit only that one is refused; each order counts for itself."""
     async with await open_store(database_url) as store:
         names = [f"o{number}" for number in range(8)]
-        changes = [await told_of(store, name) for name in names]
+        changes = [await notice_for(store, name) for name in names]
         (second,) = changes[5].notifications
         changes[5] = replace(changes[5], notifications=(replace(second, sequence=1),))
         said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
@@ -78,7 +78,7 @@ _AGAIN = (
 async def test_sqlite_itself_refuses_it(sqlite_path: Path) -> None:
     """Whoever writes, and by whatever way: the table's own key stands in the way."""
     async with await open_store(f"sqlite:///{sqlite_path}") as store:
-        await told_of(store)
+        await notice_for(store)
     connection = sqlite3.connect(sqlite_path)
     with pytest.raises(sqlite3.IntegrityError, match=r"notifications\.order_no.*sequence"):
         connection.execute(_AGAIN)
@@ -89,7 +89,7 @@ async def test_sqlite_itself_refuses_it(sqlite_path: Path) -> None:
 async def test_postgres_itself_refuses_it(postgres: PostgresServer, postgres_url: str) -> None:
     """The same there."""
     async with await open_store(postgres_url) as store:
-        await told_of(store)
+        await notice_for(store)
         told = await store.notifications("o1")
         with pytest.raises(subprocess.CalledProcessError) as refused:
             postgres.sql(_AGAIN, postgres_url.rpartition("/")[2])

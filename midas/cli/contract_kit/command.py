@@ -20,7 +20,7 @@ from midas.cli.contract_kit.scenarios import run_all
 from midas.cli.contract_kit.target import CHANNEL, Target
 from midas.cli.fields import Amount
 from midas.cli.help import Taught
-from midas.cli.options import json_option, say_json
+from midas.cli.options import json_option, print_json
 from midas.runtime.command_errors import ExitStatus
 
 CONNECT_TIMEOUT_S = 10.0
@@ -119,7 +119,7 @@ def contract_kit(
     findings = asyncio.run(_judge(target, credentials, probes, orders, amount, timeout_s))
     told = report.as_data(findings, target, orders)
     if as_json:
-        say_json(told)
+        print_json(told)
     else:
         report.tell(findings, target, orders)
     return ExitStatus.DONE if told["ok"] else ExitStatus.FAILED

@@ -13,7 +13,7 @@ from midas.cli.demo.report import Report, Result, as_data
 from midas.cli.demo.rows import Row
 from midas.cli.demo.scene import NotHeld, Scene
 from midas.cli.demo.stage import Stage, put_up
-from midas.cli.options import say_json
+from midas.cli.options import print_json
 
 
 class Play:
@@ -43,7 +43,7 @@ class Play:
         self._report.ends_all(self._results, seconds)
         told = as_data(self._results, seconds, None if kept is None else str(kept))
         if as_json:
-            say_json(told)
+            print_json(told)
         elif kept is not None:
             click.echo(f"Logs, ledger and databases are in {kept}.")
         return bool(told["ok"])

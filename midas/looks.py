@@ -1,0 +1,79 @@
+"""When to look at a charge or refund next, and when a person has to. Pure."""
+
+from datetime import datetime
+from typing import TypeVar
+
+from midas import limits, schedule
+from midas.charge import (
+    OUTCOME_STAYS_UNKNOWN,
+    Charge,
+    ChargeObservation,
+    ChargeState,
+    ObservedBy,
+)
+from midas.immutable import replace
+from midas.refund import Refund, RefundObservation, RefundState
+
+_Row = TypeVar("_Row", Charge, Refund)
+
+
+def stays_planned(before: Charge, after: Charge, observation: ChargeObservation) -> bool:
+    """Whether the next look at a charge stays when it was.
+
+    A caller's question changes nothing of it, unless its answer moved the charge or ended what a
+    person was called for. Nor does the answer about another charge of the same number.
+    """
+    found_again = bool(before.operator_reason) and not after.operator_reason
+    moved = after.state is not before.state or found_again
+    if observation.by is ObservedBy.QUERY and not moved:
+        return True
+    return observation.facts is not None and observation.facts.charge_id != after.charge_id
+
+
+def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime | None:
+    """By the database's clock. None: nobody looks at it by himself any more."""
+    if charge.operator_reason:
+        return charge.due_at
+    if charge.state is ChargeState.SUBMITTING or charge.is_being_reversed:
+        soon = schedule.next_resolve(observation.at, charge.looks)
+        known = observation.facts is not None
+        if charge.is_being_reversed and known and charge.due_at is not None:
+            return max(soon, charge.due_at)  # whoever reverses it has the row until then
+        return soon
+    if charge.state is ChargeState.PENDING:
+        return schedule.next_poll(observation.at, charge.looks)
+    return None
+
+
+def next_refund_look(refund: Refund, observation: RefundObservation) -> datetime | None:
+    """As for a charge."""
+    if refund.operator_reason:
+        return refund.due_at
+    if refund.state is RefundState.SUBMITTING:
+        return schedule.next_resolve(observation.at, refund.looks)
+    if refund.state is RefundState.PENDING:
+        return schedule.next_poll(observation.at, refund.looks)
+    return None
+
+
+def planned(row: _Row, due_at: datetime | None) -> _Row:
+    """With this as the next look; the very same row if that was no look of a series.
+
+    The pauses grow with `looks`. A look may be planned for the very moment at which its claim ends.
+    """
+    counts = due_at is not None or row.due_at is not None
+    if row.operator_reason:
+        counts = due_at != row.due_at
+    return replace(row, due_at=due_at, looks=row.looks + 1) if counts else row
+
+
+def is_overdue(unknown: bool, since: datetime, now: datetime) -> bool:
+    """Whether an outcome has stayed unknown for so long that a person has to find it out."""
+    return unknown and now >= since + limits.UNKNOWN_PATIENCE
+
+
+def escalated(row: _Row) -> _Row:
+    """With a reason for a person to look, unless it has one."""
+    if row.operator_reason:
+        return row
+    return replace(row, operator_reason=OUTCOME_STAYS_UNKNOWN, due_at=None)
