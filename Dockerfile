@@ -23,8 +23,8 @@ USER midas
 # 6014 only to probes and Prometheus.
 ENV PATH=/opt/gateway/bin:$PATH IP=0.0.0.0 WEBHOOK_MIP=0.0.0.0 DRAIN_DELAY_S=5 DRAIN_TIMEOUT_S=10
 EXPOSE 6013 6014
-# Give it longer than both together (docker stop -t 20), so that webhooks and deliveries under way are
-# finished. Docker alone kills after 10 seconds.
+# The stop may take DRAIN_DELAY_S and DRAIN_TIMEOUT_S together: allow more than that (docker stop -t 20),
+# so that webhooks and deliveries under way are finished. By default Docker kills after 10 seconds.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["webhook-gateway"]
 
@@ -35,8 +35,9 @@ USER midas
 WORKDIR /var/lib/midas
 ENV PATH=/opt/midas/bin:$PATH IP=0.0.0.0 PORT=6011 DRAIN_DELAY_S=5 DRAIN_TIMEOUT_S=20
 EXPOSE 6011
-# Give it longer than both together (docker stop -t 30, terminationGracePeriodSeconds: 30), so that
-# calls under way are finished and recorded. Docker alone kills after 10 seconds.
+# The stop may take DRAIN_DELAY_S and DRAIN_TIMEOUT_S together: allow more than that (docker stop -t 30,
+# terminationGracePeriodSeconds: 30), so that calls under way are finished and recorded. By default
+# Docker kills after 10 seconds.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["midas"]
 CMD ["serve"]

@@ -1,9 +1,9 @@
 """The composition root: what is wired to what, and how the process starts and ends.
 
-SIGTERM or SIGINT → health NOT_SERVING → calls are served for DRAIN_DELAY_S more, while whoever
-looks at health turns away → no new calls → what is under way ends, for at most DRAIN_TIMEOUT_S →
-Ping++ and the database are closed → exit status 0. A second signal ends the delay; any further one,
-and the second one where there is no delay, ends the process at once.
+SIGTERM or SIGINT → health NOT_SERVING → calls are served for DRAIN_DELAY_S more, while clients that
+watch health turn away → no new calls → what is under way ends, for at most DRAIN_TIMEOUT_S → Ping++
+and the database are closed → exit status 0. A second signal ends the delay; any further one, and
+the second one where there is no delay, ends the process at once.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ from midas.runtime.setting_rules import read
 from midas.storage import open_store
 
 READINESS_PAUSE_S = 2.0
-"""How often the database is asked for a sign of life."""
+"""How often the database is asked whether it answers."""
 READINESS_TIMEOUT_S = 3.0
-"""How long it may take to give one."""
+"""How long its answer may take."""
 NOT_READY_AGAIN_S = 60.0
-"""How often the log says again that the database is away."""
+"""How often the log repeats that the process is not ready."""
 RESTART_PAUSE_S = 1.0
-"""Before background work that broke is started again."""
+"""How long background work that broke waits before it is started again."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Drain:
     """How a process ends."""
 
     delay: timedelta = timedelta(0)
-    """How long calls are served after health has said NOT_SERVING."""
+    """How long calls are served after health has become NOT_SERVING."""
     timeout: timedelta = limits.DRAIN_TIMEOUT
     """How long calls under way may take from then on."""
 
@@ -103,7 +103,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT. Tests bring faults in by wrapping the ports.
 
-    Raises SettingsError when something of it cannot be started as configured.
+    Raises SettingsError when a part cannot be started as configured.
     """
     # before the database is migrated: who cannot have the port has changed nothing
     server = Server(binding(settings, start.open_files(settings).allow()))
@@ -187,9 +187,9 @@ async def serve_work(
 
 
 def parts(settings: Settings) -> None:
-    """Build what is made of settings alone, to see whether it lets itself be built.
+    """Build what is made of settings alone, to find out whether that is possible.
 
-    Raises SettingsError where it does not.
+    Raises SettingsError where it is not.
     """
     PingppClient(_psp_options(settings))
     binding(settings, settings.connections)
@@ -253,19 +253,19 @@ async def _drain(server: Server, work: Work, timeout: timedelta) -> None:
 
 
 async def _readiness(server: Server, check: Callable[[], Awaitable[None]]) -> None:
-    """Tell health and the log what `check` says.
+    """Give the outcome of `check` to health and to the log.
 
-    The log also when the reason is another one, and every NOT_READY_AGAIN_S while it lasts: the
-    calls that fail meanwhile are lines of what callers were told, and no alarm.
+    A line is logged at each change, also of the reason alone, and every NOT_READY_AGAIN_S while the
+    process is not ready: the lines of calls that fail meanwhile are no alarm.
     """
     was: dict[str, str] | None = None
-    told_at = monotonic()
+    logged_at = monotonic()
     while True:
         why = await _why_not_ready(check)
-        if why != was or (why and monotonic() - told_at >= NOT_READY_AGAIN_S):
+        if why != was or (why and monotonic() - logged_at >= NOT_READY_AGAIN_S):
             level = logging.ERROR if why else logging.INFO
             _log.log(level, "not_ready" if why else "ready", extra=why)
-            told_at = monotonic()
+            logged_at = monotonic()
         if why != was:
             await server.health.set_ready(not why)
             was = why
@@ -273,7 +273,7 @@ async def _readiness(server: Server, check: Callable[[], Awaitable[None]]) -> No
 
 
 async def _why_not_ready(check: Callable[[], Awaitable[None]]) -> dict[str, str]:
-    """Fields for the log; none if it is ready."""
+    """The reason as fields for the log; none if the process is ready."""
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_S):
             await check()

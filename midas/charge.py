@@ -55,6 +55,10 @@ class ChargeReport(StrEnum):
     NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
 
 
+CURRENCY_DEFAULT = "cny"
+"""Where a caller names none."""
+
+
 @record(frozen=True, slots=True)
 class ChargeTerms:
     """What a caller asks for. Amount in minor units; `expires_in` is no part of the identity."""
@@ -71,7 +75,12 @@ class ChargeTerms:
     expires_in: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """An IPv4 payer is named in IPv4: what is checked, compared and sent is one spelling."""
+        """No currency means CNY. An IPv4 payer is named in IPv4.
+
+        So what is checked, compared and sent has one spelling.
+        """
+        if not self.currency:
+            object.__setattr__(self, "currency", CURRENCY_DEFAULT)
         if ":" in self.client_ip:
             object.__setattr__(self, "client_ip", _in_ipv4(self.client_ip))
 

@@ -110,7 +110,7 @@ class Draft:
                 [replace(each, change_id=change_id) for each in self._notifications]
             ),
             sequence_floor=self.base.sequence_floor,
-            retells=self._renumbers,
+            renumbers=self._renumbers,
             new_events=self._new_events,
             changed_events=self._changed_events,
         )

@@ -1,10 +1,10 @@
-"""What Midas tells a caller when it does not do what was asked.
+"""The errors that a caller gets when Midas does not do what was asked.
 
     MidasError
     ├── InvalidRequest           some fields cannot be accepted; nothing was written or sent
     ├── NotFound                 no such order, charge or refund here
     ├── OrderAlreadyPaid         the order is paid and not refunded in full
-    ├── ChargeRefused            Ping++ or the channel said no: proven not done
+    ├── ChargeRefused            Ping++ or the channel refused: proven not done
     ├── RefundNotAllowed         the charge is in no state to be refunded, or it is not clear which
     ├── RefundExceedsRemaining   more than is left
     ├── RefundNoReused           this refund_no belongs to a refund with other content
@@ -19,8 +19,8 @@
     └── StorageUnavailable       the database cannot be used now: nothing was sent
 
 `midas/rpc/errors.py` maps each of them to one gRPC status. `SettingsError` is not of that tree: it
-stops a process before it serves. `SchemaRefused`, one of its kind, also has a process that serves
-report that it is not ready.
+stops a process before it serves. `SchemaRefused`, one of its kind, also makes a process that serves
+not ready.
 """
 
 from dataclasses import dataclass, field
@@ -94,7 +94,7 @@ class RefundExceedsRemaining(MidasError):
     out_trade_no: str
     amount: int
     remaining: int
-    currency: str = "cny"
+    currency: str
 
 
 @dataclass(eq=False)
@@ -195,7 +195,7 @@ class StorageUnavailable(MidasError):
 
 
 class SettingsError(Exception):
-    """Settings keep the process from starting. The text says which, and what to do.
+    """Settings keep the process from starting. The text names them and what to do.
 
     `mistakes` has a sentence for each. None of them repeats the value of a setting that
     can hold a secret, or of one that cannot be read.

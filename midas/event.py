@@ -1,4 +1,4 @@
-"""Ping++'s events: what one says, and what Midas keeps of it. Pure."""
+"""Ping++'s events: what one is about, and what Midas keeps of it. Pure."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,23 +9,61 @@ from midas.refund import RefundFacts
 
 
 @record(frozen=True, slots=True)
-class PspEvent:
-    """An event as Ping++ tells it (pingpp.md section 4), read but not judged.
+class ChargeInEvent:
+    """A charge as it was at the moment of the event."""
 
-    It has a charge or a refund if its type is one that Midas handles and its object could be read.
-    """
+    facts: ChargeFacts
+
+    @property
+    def out_trade_no(self) -> str:
+        """Our number of the charge that the event is about."""
+        return self.facts.out_trade_no
+
+    @property
+    def charge_id(self) -> str:
+        """The same by Ping++'s own id."""
+        return self.facts.charge_id
+
+    @property
+    def app_id(self) -> str:
+        """Whose it is."""
+        return self.facts.app_id
+
+
+@record(frozen=True, slots=True)
+class RefundInEvent:
+    """A refund as it was at the moment of the event."""
+
+    facts: RefundFacts
+    out_trade_no: str
+    """Our number of the charge that the event is about; empty where the refund does not name it."""
+
+    @property
+    def charge_id(self) -> str:
+        """The same by Ping++'s own id."""
+        return self.facts.charge_id
+
+    @property
+    def app_id(self) -> str:
+        """Whose it is; empty where the refund does not name it."""
+        return self.facts.app_id
+
+
+Subject = ChargeInEvent | RefundInEvent
+"""What an event is about. Each kind has its handler in `flows/event_handlers.py`."""
+
+
+@record(frozen=True, slots=True)
+class PspEvent:
+    """An event of Ping++ (pingpp.md section 4), read but not judged."""
 
     event_id: str
     type: str
     livemode: bool
     handled: bool
     """Whether Midas handles events of this type."""
-    charge: ChargeFacts | None = None
-    refund: RefundFacts | None = None
-    out_trade_no: str = ""
-    """Which charge it is about; empty where a refund does not say."""
-    charge_id: str = ""
-    """The same by Ping++'s own id."""
+    subject: Subject | None = None
+    """None: the type is not handled, or its object cannot be read."""
 
 
 @record(frozen=True, slots=True)
@@ -67,10 +105,10 @@ class EventRecord:
 
 
 def report_in_event(facts: ChargeFacts) -> ChargeReport:
-    """What a charge inside an event comes to.
+    """What a charge inside an event reports.
 
-    An event is a picture of some earlier moment, so that one without money says only that the
-    charge was waiting then: that it has lapsed must be asked for (I5).
+    An event is a picture of some earlier moment. Without money it shows only that the charge was
+    waiting then: whether it has lapsed since must be asked for (I5).
     """
-    said = report_of(facts, facts.created_at, facts.created_at, timedelta(0))
-    return ChargeReport.WAITING if said is ChargeReport.LAPSED else said
+    report = report_of(facts, facts.created_at, facts.created_at, timedelta(0))
+    return ChargeReport.WAITING if report is ChargeReport.LAPSED else report

@@ -1,4 +1,4 @@
-"""Telling the order service: a notification is leased, delivered and settled. Pure."""
+"""The delivery of notifications: one is leased, delivered and settled. Pure."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -44,13 +44,13 @@ class Settlement:
     outcome: DeliveryOutcome
     code: str = UNNAMED
     receiver_sequence: int = 0
-    """With REFUSED: the highest sequence that the order service has, which had been told something
+    """With REFUSED: the highest sequence that the order service has, which had received something
     else under this one; 0: it did not say so."""
 
 
 @record(frozen=True, slots=True)
 class Backlog:
-    """What waits to be told."""
+    """The notifications that wait."""
 
     oldest_at: datetime | None
     """When the oldest notification that is not delivered, and not parked, occurred."""

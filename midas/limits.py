@@ -1,4 +1,4 @@
-"""Every bound of Midas by name. Where one can be set, `midas/config/settings.py` says how."""
+"""Every bound of Midas by name. `midas/config/settings.py` has the settings for some of them."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ REFUND_NO_CHARACTERS = 64
 CHANNEL_CHARACTERS = 32
 AMOUNT_MAX = 100_000_000_000
 """In minor units. Ping++ documents no ceiling for a charge (pingpp.md section 13); this one keeps a
-slip of the keyboard from becoming a payment."""
+mistyped amount from becoming a payment."""
 DESCRIPTION_CHARACTERS = 255
 METADATA_PAIRS = 20
 METADATA_CHARACTERS = 1000
@@ -19,11 +19,11 @@ PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 REQUEST_BYTES = 256 * 1024
 REQUEST_BYTES_READ = REQUEST_BYTES + 64 * 1024
-"""What grpc reads at most of a message, unpacked: a little more than what is accepted, so that who
-is just above it is told so with all details. Beyond it grpc itself refuses, without them."""
+"""What grpc reads at most of a message, unpacked: a little more than what is accepted, so that a
+caller just above it gets an error with all details. Beyond it grpc itself refuses, without them."""
 CONCURRENT_RPCS = 1000
 CONNECTIONS = 1000
-"""Of callers to the gRPC port."""
+"""The most connections of callers to the gRPC port."""
 FLOWS_UNDER_WAY = 2 * CONCURRENT_RPCS
 """Flows outlive their callers, so they have a bound of their own."""
 
@@ -68,7 +68,7 @@ RUN_FIRST_LOOKS = 20
 RESOLVE_BATCH = 200
 """Orders that are looked at together, so that one look through Ping++'s lists answers for many."""
 RESOLVE_AT_ONCE = 8
-"""Of these, so many at a time are worked on; others wait, for their turn or for that look."""
+"""So many of these orders are worked on at a time; others wait, for their turn or for that look."""
 RESOLVE_CLAIM = timedelta(seconds=60)
 CONFLICT_RETRIES = 200
 """How often a change is decided anew because another process was faster. With four processes that
@@ -79,9 +79,9 @@ CONFLICT_PAUSE_MAX_MS = 20
 # Events and notifications
 EVENT_BYTES = REQUEST_BYTES - 1024
 EVENTS_TOGETHER = 64
-"""In one call of RecordEvents."""
+"""The most events in one call of RecordEvents."""
 EVENT_IDS_REMEMBERED = 4096
-"""Of the newest events; a repetition of one of them needs no look at the database."""
+"""So many ids of the newest events; a repetition of one of them needs no look at the database."""
 EVENT_MEMORY = timedelta(minutes=1)
 """How long they are remembered."""
 EVENT_BATCH = 50
@@ -93,10 +93,10 @@ NUMBER_SKEW = timedelta(days=1)
 """How far Ping++'s `created` may be from the time in the number of a charge that Midas made. Under
 a random number of the same form it is within it once in fifty thousand times."""
 REFUND_AGE_MAX = timedelta(days=400)
-"""The same for a refund, which says only when it was made itself: the longest time after the charge
-at which a channel still refunds is a year (pingpp.md section 3)."""
+"""The same for a refund, which has only the time of its own creation: the longest time after the
+charge at which a channel still refunds is a year (pingpp.md section 3)."""
 UNKNOWN_ORDERS_LOGGED = timedelta(hours=1)
-"""How often the log says how many events of unknown orders came."""
+"""How often the number of events of unknown orders is logged."""
 LEASE_DEFAULT = 32
 LEASE_MAX = 256
 LEASE_WAIT_MAX = timedelta(seconds=60)
@@ -106,7 +106,7 @@ NOTIFICATION_LOOK_S = 0.5
 NOTIFICATION_PAUSE_MAX_S = 300
 """The pauses between attempts are 1, 2, 4 … seconds, up to this long; each is cut by up to half."""
 BACKLOG_AGE_S = 5.0
-"""How old the count of what waits may be when it is told."""
+"""How old the count of what waits may be when it is handed out."""
 
 # Storage
 BATCH_CHANGES = 256

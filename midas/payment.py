@@ -56,7 +56,7 @@ class Notification:
     change_id: str = ""
     """The id of the commit that wrote it: a second mark of it, beside its number."""
     told_again: bool = False
-    """The same may have been told before, under another number."""
+    """The same may have been announced before, under another number."""
 
 
 @record(frozen=True, slots=True)
@@ -187,8 +187,8 @@ class Change:
     changed_events: tuple[EventRecord, ...] = ()
     sequence_floor: int = 0
     """Above which the notifications are numbered: if another one holds by now, the change loses."""
-    retells: bool = False
-    """The notifications are all that the order service is to be told: nothing before them, and the
+    renumbers: bool = False
+    """The notifications are all that the order service is to receive: nothing before them, and the
     order is not parked any more."""
 
     @property

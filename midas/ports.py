@@ -324,7 +324,7 @@ class Store(Protocol):
         """
 
     async def backlog(self) -> Backlog:
-        """What waits to be told. Costs the more, the more waits."""
+        """The notifications that wait. Costs the more, the more waits."""
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each matching charge, holding that charge alone with all its refunds.

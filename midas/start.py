@@ -1,7 +1,7 @@
-"""What keeps this process from starting, asked before anything is started: all of it at once.
+"""Finds everything that keeps this process from starting, before anything is started.
 
-`midas serve` asks, and so does `midas serve --check`; there is no other checker. What is found here
-is found without changing anything: no file is made, no row is written.
+`midas serve` asks here, and so does `midas serve --check`; there is no other checker. Nothing is
+changed by that: no file is made, no row is written.
 """
 
 import asyncio

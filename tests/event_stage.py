@@ -45,10 +45,10 @@ class Stage:
         return str(json.loads(made.charge_json)["id"])
 
     async def paid(self, order_no: str = TERMS.order_no, **terms: Any) -> str:
-        """A charge that is paid, and Midas was told by its webhook."""
+        """A charge that is paid, and Midas knows it by its webhook."""
         charge_id = await self.charge(order_no, **terms)
         self.world.lookalike.pay(charge_id)
-        await self.record(self.told("charge.succeeded"))
+        await self.record(self.event("charge.succeeded"))
         return charge_id
 
     async def refund(self, refund_no: str = "r1", amount: int = 40) -> None:
@@ -56,7 +56,7 @@ class Stage:
         order_no = self.world.terms.order_no
         await self.world.payments.refund(RefundTerms(refund_no, order_no, "", amount, "back"))
 
-    def told(self, kind: str) -> Event:
+    def event(self, kind: str) -> Event:
         """The newest event of this type, as a copy that may be changed."""
         events = self.world.lookalike.events.values()
         found = [each for each in events if each["type"] == kind]
@@ -73,11 +73,11 @@ class Stage:
         return await self.world.disk.load(order_no)
 
     async def notices(self, order_no: str = TERMS.order_no) -> list[str]:
-        """The kinds of all that the order service is told of the order."""
+        """The kinds of all notifications of the order."""
         return [each.kind for each in await self.notifications(order_no)]
 
     async def notifications(self, order_no: str = TERMS.order_no) -> list[Notification]:
-        """All that the order service is told of the order."""
+        """All notifications of the order."""
         return await self.world.disk.notifications(order_no)
 
     async def stored(self, event: Event) -> EventRecord:

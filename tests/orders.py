@@ -18,7 +18,7 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport, R
 from tests.records import NOON, a_charge, a_refund
 
 LATER = NOON + timedelta(minutes=1)
-"""When everything here is seen, changed or put back."""
+"""When everything here is observed, changed or put back."""
 EARLIER = NOON - timedelta(minutes=1)
 COMMIT = "the-commit"
 BEFORE = "the-commit-before"
@@ -103,7 +103,7 @@ def paid(number: str = "T1", by: ObservedBy = WEBHOOK, /, **values: Any) -> Char
     return ChargeObservation(ChargeReport.PAID, by, LATER, facts)
 
 
-def seen(facts: RefundFacts, by: str = "WEBHOOK") -> RefundObservation:
+def observed(facts: RefundFacts, by: str = "WEBHOOK") -> RefundObservation:
     """Ping++ shows the refund."""
     return RefundObservation(facts.report, by, LATER, facts)
 

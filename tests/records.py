@@ -86,8 +86,8 @@ def paid(order: Order, charge_id: str = "") -> Change:
         transaction_no="42",
     )
     draft = Draft(order)
-    seen = ChargeObservation(ChargeReport.PAID, ObservedBy.WEBHOOK, NOON, facts)
-    draft.observe_charge(charge.out_trade_no, seen, plan=False)
+    observation = ChargeObservation(ChargeReport.PAID, ObservedBy.WEBHOOK, NOON, facts)
+    draft.observe_charge(charge.out_trade_no, observation, plan=False)
     return changed(draft)
 
 

@@ -99,13 +99,13 @@ async def settle_down() -> None:
 def settlements(leased: Leased, outcome: DeliveryOutcome) -> list[Settlement]:
     """The same became of all of them."""
     return [
-        Settlement(lease.token, told.order_no, told.sequence, outcome, "NOT_FOUND")
+        Settlement(lease.token, sent.order_no, sent.sequence, outcome, "NOT_FOUND")
         for lease in leased.leases
-        for told in (lease.notification,)
+        for sent in (lease.notification,)
     ]
 
 
-def told(leased: Leased) -> Sequence[tuple[str, int]]:
+def leased_sequences(leased: Leased) -> Sequence[tuple[str, int]]:
     """Which notifications were handed out."""
     found = (lease.notification for lease in leased.leases)
     return [(each.order_no, each.sequence) for each in found]
@@ -116,7 +116,7 @@ async def test_what_is_due_is_handed_out_at_once(stage: Stage) -> None:
     await stage.pay()
     await stage.refund()
     leased = await stage.announcer.lease(10, MINUTE)
-    assert told(leased) == [("o1", 1)]
+    assert leased_sequences(leased) == [("o1", 1)]
     (lease,) = leased.leases
     assert lease.order == await stage.store.load("o1")
     assert leased.holds == limits.NOTIFICATION_LEASE
@@ -126,7 +126,7 @@ async def test_what_is_due_is_handed_out_at_once(stage: Stage) -> None:
 
 async def test_nothing_due_and_no_wait_is_an_empty_answer(stage: Stage) -> None:
     """Whoever does not want to wait does not."""
-    assert told(await stage.announcer.lease(10, NOW)) == []
+    assert leased_sequences(await stage.announcer.lease(10, NOW)) == []
     assert stage.clock.asked == []
 
 
@@ -135,7 +135,7 @@ async def test_a_notification_ends_the_wait_at_once(stage: Stage) -> None:
     call = await stage.waiting()
     await stage.pay()
     await settle_down()
-    assert told(call.result()) == [("o1", 1)]
+    assert leased_sequences(call.result()) == [("o1", 1)]
     assert stage.store.clock == START
 
 
@@ -157,7 +157,7 @@ async def test_a_delivery_lets_the_next_one_go_at_once(stage: Stage) -> None:
     call = await stage.waiting()
     assert await stage.settle(first) == [True]
     await settle_down()
-    assert told(call.result()) == [("o1", 2)]
+    assert leased_sequences(call.result()) == [("o1", 2)]
     assert stage.store.clock == START
 
 
@@ -168,7 +168,7 @@ async def test_another_process_is_heard_soon(stage: Stage) -> None:
     await settle_down()
     assert not call.done()
     await stage.clock.pass_time(limits.NOTIFICATION_LOOK_S)
-    assert told(call.result()) == [("o1", 1)]
+    assert leased_sequences(call.result()) == [("o1", 1)]
 
 
 async def test_the_wait_ends(stage: Stage) -> None:
@@ -178,7 +178,7 @@ async def test_the_wait_ends(stage: Stage) -> None:
         await stage.clock.pass_time(0.5)
         assert not call.done()
     await stage.clock.pass_time(0.2)
-    assert told(call.result()) == []
+    assert leased_sequences(call.result()) == []
     assert [round(each, 3) for each in stage.clock.asked] == [0.5, 0.5, 0.2]
 
 
@@ -187,10 +187,10 @@ async def test_the_end_of_a_process_ends_every_wait(stage: Stage) -> None:
     calls = [await stage.waiting() for _ in range(3)]
     stage.announcer.stop_waiting()
     await settle_down()
-    assert [told(each.result()) for each in calls] == [[], [], []]
+    assert [leased_sequences(each.result()) for each in calls] == [[], [], []]
     await stage.pay()
-    assert told(await stage.announcer.lease(10, MINUTE)) == []
-    assert told(await Stage(stage).announcer.lease(10, NOW)) == [("o1", 1)]
+    assert leased_sequences(await stage.announcer.lease(10, MINUTE)) == []
+    assert leased_sequences(await Stage(stage).announcer.lease(10, NOW)) == [("o1", 1)]
 
 
 async def test_a_caller_that_goes_away_leaves_nothing_leased(stage: Stage) -> None:
@@ -200,7 +200,7 @@ async def test_a_caller_that_goes_away_leaves_nothing_leased(stage: Stage) -> No
     await stage.pay()
     await settle_down()
     assert call.cancelled()
-    assert told(await stage.announcer.lease(10, NOW)) == [("o1", 1)]
+    assert leased_sequences(await stage.announcer.lease(10, NOW)) == [("o1", 1)]
 
 
 async def test_of_many_that_wait_one_gets_it(stage: Stage) -> None:
@@ -209,7 +209,7 @@ async def test_of_many_that_wait_one_gets_it(stage: Stage) -> None:
     await stage.pay()
     await settle_down()
     done = [each for each in calls if each.done()]
-    assert [told(each.result()) for each in done] == [[("o1", 1)]]
+    assert [leased_sequences(each.result()) for each in done] == [[("o1", 1)]]
     await stage.pay("o2")
     await settle_down()
     assert sum(each.done() for each in calls) == 2
@@ -217,10 +217,10 @@ async def test_of_many_that_wait_one_gets_it(stage: Stage) -> None:
         each.cancel()
 
 
-async def test_a_database_that_is_away_is_told(
+async def test_a_database_that_is_away_is_an_error_for_the_caller(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller is told, nobody waits for nothing; nothing is lost."""
+    """The caller gets the error, nobody waits for nothing; nothing is lost."""
 
     async def away(*_: object) -> object:
         raise StorageUnavailable
@@ -258,7 +258,7 @@ async def test_o1_down_for_a_day(stage: Stage) -> None:
     await stage.clock.pass_time(limits.NOTIFICATION_PAUSE_MAX_S)
     for sequence in (1, 2):
         leased = await stage.announcer.lease(10, NOW)
-        assert told(leased) == [("o1", sequence)]
+        assert leased_sequences(leased) == [("o1", sequence)]
         assert await stage.settle(leased) == [True]
 
 
@@ -268,13 +268,13 @@ async def test_o3_o6_a_lease_that_ran_out_is_handed_out_again(stage: Stage) -> N
     await stage.refund()
     lost = await stage.announcer.lease(10, NOW)
     await stage.clock.pass_time(limits.NOTIFICATION_LEASE.total_seconds() - 1)
-    assert told(await stage.announcer.lease(10, NOW)) == []
+    assert leased_sequences(await stage.announcer.lease(10, NOW)) == []
     await stage.clock.pass_time(1)
     again = await stage.announcer.lease(10, NOW)
-    assert told(again) == told(lost) == [("o1", 1)]
+    assert leased_sequences(again) == leased_sequences(lost) == [("o1", 1)]
     assert await stage.settle(lost) == [False]
     assert await stage.settle(again) == [True]
-    assert told(await stage.announcer.lease(10, NOW)) == [("o1", 2)]
+    assert leased_sequences(await stage.announcer.lease(10, NOW)) == [("o1", 2)]
 
 
 async def test_o4_a_refused_order_is_parked_and_the_others_flow(
@@ -289,7 +289,7 @@ async def test_o4_a_refused_order_is_parked_and_the_others_flow(
         await stage.pay(f"good{number}")
     await stage.refund("bad")
     leased = await stage.announcer.lease(10, NOW)
-    assert sorted(told(leased)) == [("good0", 1), ("good1", 1), ("good2", 1)]
+    assert sorted(leased_sequences(leased)) == [("good0", 1), ("good1", 1), ("good2", 1)]
     assert await stage.settle(leased) == [True] * 3
     await stage.clock.pass_time(24 * 3600)
     assert (await stage.announcer.lease(10, NOW)) == Leased(
@@ -351,7 +351,7 @@ async def test_a_long_count_keeps_nobody_waiting(
 async def test_a_count_that_fails_keeps_nobody_waiting(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last count is told as long as there is no better one."""
+    """The last count is given as long as there is no better one."""
     await stage.pay()
     leased = await stage.announcer.lease(10, NOW)
     assert await stage.settle(leased, RETRY) == [True]
@@ -362,7 +362,7 @@ async def test_a_count_that_fails_keeps_nobody_waiting(
     monkeypatch.setattr(stage.store, "backlog", broken)
     await stage.clock.pass_time(limits.BACKLOG_AGE_S)
     again = await stage.announcer.lease(10, NOW)
-    assert told(again) == [("o1", 1)]
+    assert leased_sequences(again) == [("o1", 1)]
     assert again.backlog == Backlog(NOON, 0)
     (line,) = (vars(each) for each in caplog.records)
     assert (line["message"], line["reason"]) == ("backlog_not_counted", "StorageUnavailable")
@@ -392,10 +392,10 @@ def counting() -> list[str]:
     return [each for each in names if each == "midas-backlog"]
 
 
-async def test_what_a_used_number_hid_is_told_again_so_often_and_no_more(
+async def test_what_a_used_number_hid_is_renumbered_so_often_and_no_more(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Above the number that the order service names; one that says so of all is given up (A7)."""
+    """Above the number that the order service names; one that says so of all is given up (I7)."""
     await stage.pay()
     above = 7
     for _ in range(RENUMBERINGS_MOST + 1):
@@ -403,7 +403,7 @@ async def test_what_a_used_number_hid_is_told_again_so_often_and_no_more(
         (used,) = settlements(leased, REFUSED)
         assert await stage.announcer.settle([replace(used, receiver_sequence=above)]) == [True]
         above = used.sequence + 7
-    assert told(await stage.announcer.lease(10, NOW)) == []
+    assert leased_sequences(await stage.announcer.lease(10, NOW)) == []
     numbers = [each.sequence for each in await stage.store.notifications("o1")]
     assert len(numbers) == 1 + RENUMBERINGS_MOST
     assert all(later > earlier for earlier, later in pairwise(numbers))
@@ -419,7 +419,7 @@ async def test_what_a_used_number_hid_is_told_again_so_often_and_no_more(
 async def test_a_number_beyond_all_that_there_are_is_not_counted_from(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Above it would be none left for the order: it is parked, and nothing is told again."""
+    """Above it would be none left for the order: it is parked, and nothing is renumbered."""
     await stage.pay()
     (used,) = settlements(await stage.announcer.lease(10, NOW), REFUSED)
     assert await stage.announcer.settle([replace(used, receiver_sequence=2**53)]) == [True]

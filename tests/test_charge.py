@@ -84,7 +84,7 @@ JOURNAL_OF_WEBHOOKS = {
 }  # fmt: skip
 """The same for a webhook: what contradicts may have been overtaken (W4)."""
 
-TOLD = {
+NOTICE = {
     #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
     "WAITING":            "-          -           -           -           -           -",
     "LAPSED":             "CLOSED     CLOSED      -           -           -           -",
@@ -97,9 +97,9 @@ TOLD = {
     "ABSENT":             "CLOSED     -           -           -           -           -",
     "NO_ANSWER":          "-          -           -           -           -           -",
 }  # fmt: skip
-"""What the order service is told; `-` is nothing."""
+"""What the order service is notified of; `-` is nothing."""
 
-TOLD_BESIDE_THE_ANSWER = {
+NOTICE_BESIDE_THE_ANSWER = {
     #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
     "WAITING":            "-          -           -           -           -           -",
     "LAPSED":             "-          -           -           -           -           -",
@@ -114,7 +114,7 @@ TOLD_BESIDE_THE_ANSWER = {
 }  # fmt: skip
 """The same for the create call: the caller has an end without money in its answer already."""
 
-TOLD_IF_SUPERSEDED = {
+NOTICE_IF_SUPERSEDED = {
     #                     SUBMITTING  PENDING     SUCCEEDED   CLOSED      FAILED      REVERSED
     "WAITING":            "-          -           -           -           -           -",
     "LAPSED":             "-          -           -           -           -           -",
@@ -129,11 +129,18 @@ TOLD_IF_SUPERSEDED = {
 }  # fmt: skip
 """The same, whoever saw it, where the caller wanted another charge: he hears of money alone."""
 
-TABLES = [EXPECTED, JOURNAL, JOURNAL_OF_WEBHOOKS, TOLD, TOLD_BESIDE_THE_ANSWER, TOLD_IF_SUPERSEDED]
+TABLES = [
+    EXPECTED,
+    JOURNAL,
+    JOURNAL_OF_WEBHOOKS,
+    NOTICE,
+    NOTICE_BESIDE_THE_ANSWER,
+    NOTICE_IF_SUPERSEDED,
+]
 OBSERVERS = {
-    ObservedBy.CREATE: (JOURNAL, TOLD_BESIDE_THE_ANSWER),
-    ObservedBy.WEBHOOK: (JOURNAL_OF_WEBHOOKS, TOLD),
-    ObservedBy.QUERY: (JOURNAL, TOLD),
+    ObservedBy.CREATE: (JOURNAL, NOTICE_BESIDE_THE_ANSWER),
+    ObservedBy.WEBHOOK: (JOURNAL_OF_WEBHOOKS, NOTICE),
+    ObservedBy.QUERY: (JOURNAL, NOTICE),
 }
 NOTICES = {"-": None, "SUCCESS": ChargeNotice.SUCCESS, "CLOSED": ChargeNotice.CLOSED}
 
@@ -173,7 +180,7 @@ def a_charge(state: ChargeState = ChargeState.PENDING) -> Charge:
     )
 
 
-def some_facts(said: str = "WAITING", /, **changes: object) -> ChargeFacts:
+def some_facts(report: str = "WAITING", /, **changes: object) -> ChargeFacts:
     """What Ping++ tells of that charge."""
     facts = ChargeFacts(
         charge_id="ch_1",
@@ -190,24 +197,24 @@ def some_facts(said: str = "WAITING", /, **changes: object) -> ChargeFacts:
         has_credential=True,
         raw='{"raw": true}',
     )
-    return replace(facts, **{**FLAGS.get(said, {}), **changes})  # type: ignore[arg-type]
+    return replace(facts, **{**FLAGS.get(report, {}), **changes})  # type: ignore[arg-type]
 
 
-def seen(said: ChargeReport, by: ObservedBy = ObservedBy.QUERY) -> ChargeObservation:
+def observed(report: ChargeReport, by: ObservedBy = ObservedBy.QUERY) -> ChargeObservation:
     """An observation as the adapter would make it."""
-    facts = None if said in WITHOUT_FACTS else some_facts(said)
-    return ChargeObservation(said, by, NOW + timedelta(minutes=1), facts)
+    facts = None if report in WITHOUT_FACTS else some_facts(report)
+    return ChargeObservation(report, by, NOW + timedelta(minutes=1), facts)
 
 
-def cell(table: dict[str, str], state: ChargeState, said: ChargeReport) -> str:
+def cell(table: dict[str, str], state: ChargeState, report: ChargeReport) -> str:
     """What the table says of this pair."""
-    return table[said].split()[list(ChargeState).index(state)]
+    return table[report].split()[list(ChargeState).index(state)]
 
 
-def expected(state: ChargeState, said: ChargeReport) -> tuple[str, bool]:
+def expected(state: ChargeState, report: ChargeReport) -> tuple[str, bool]:
     """The state that must follow, and whether a person is called."""
-    told = cell(EXPECTED, state, said)
-    return told.rstrip("!"), told.endswith("!")
+    wanted = cell(EXPECTED, state, report)
+    return wanted.rstrip("!"), wanted.endswith("!")
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -217,53 +224,53 @@ def test_the_tables_cover_everything(table: dict[str, str]) -> None:
     assert all(len(row.split()) == len(ChargeState) for row in table.values())
 
 
-@pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_every_pair(state: ChargeState, said: ChargeReport) -> None:
+@pytest.mark.parametrize(("state", "report"), PAIRS)
+def test_every_pair(state: ChargeState, report: ChargeReport) -> None:
     """Each observation leads each state exactly where the table says (I6)."""
-    outcome = machine.observe(a_charge(state), seen(said), order_paid=False)
-    assert (outcome.charge.state, bool(outcome.charge.operator_reason)) == expected(state, said)
+    outcome = machine.observe(a_charge(state), observed(report), order_paid=False)
+    assert (outcome.charge.state, bool(outcome.charge.operator_reason)) == expected(state, report)
 
 
 @pytest.mark.parametrize("by", OBSERVERS)
-@pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_what_every_pair_writes_and_tells(
-    state: ChargeState, said: ChargeReport, by: ObservedBy
+@pytest.mark.parametrize(("state", "report"), PAIRS)
+def test_what_every_pair_writes_and_announces(
+    state: ChargeState, report: ChargeReport, by: ObservedBy
 ) -> None:
     """Each pair has its own journal entry and its own notice, or none, for each observer (I3)."""
-    journal, told = OBSERVERS[by]
-    outcome = machine.observe(a_charge(state), seen(said, by), order_paid=False)
-    assert outcome.event == EVENTS[cell(journal, state, said)]
-    assert outcome.notice is NOTICES[cell(told, state, said)]
+    journal, notices = OBSERVERS[by]
+    outcome = machine.observe(a_charge(state), observed(report, by), order_paid=False)
+    assert outcome.event == EVENTS[cell(journal, state, report)]
+    assert outcome.notice is NOTICES[cell(notices, state, report)]
 
 
 @pytest.mark.parametrize("by", OBSERVERS)
-@pytest.mark.parametrize(("state", "said"), PAIRS)
+@pytest.mark.parametrize(("state", "report"), PAIRS)
 def test_what_every_pair_tells_of_a_superseded_charge(
-    state: ChargeState, said: ChargeReport, by: ObservedBy
+    state: ChargeState, report: ChargeReport, by: ObservedBy
 ) -> None:
-    """It moves as any other charge does, and of its end only money is told."""
+    """It moves as any other charge does, and of its end only money is announced."""
     superseded = replace(a_charge(state), superseded=True)
-    outcome = machine.observe(superseded, seen(said, by), order_paid=False)
-    assert outcome.charge.state == expected(state, said)[0]
+    outcome = machine.observe(superseded, observed(report, by), order_paid=False)
+    assert outcome.charge.state == expected(state, report)[0]
     assert outcome.charge.superseded
-    assert outcome.event == EVENTS[cell(OBSERVERS[by][0], state, said)]
-    assert outcome.notice is NOTICES[cell(TOLD_IF_SUPERSEDED, state, said)]
+    assert outcome.event == EVENTS[cell(OBSERVERS[by][0], state, report)]
+    assert outcome.notice is NOTICES[cell(NOTICE_IF_SUPERSEDED, state, report)]
 
 
-@pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_a_webhook_calls_nobody_by_coming_late(state: ChargeState, said: ChargeReport) -> None:
+@pytest.mark.parametrize(("state", "report"), PAIRS)
+def test_a_webhook_calls_nobody_by_coming_late(state: ChargeState, report: ChargeReport) -> None:
     """It leads to the same states; but it may have been overtaken by a newer one (W4)."""
-    told = seen(said, ObservedBy.WEBHOOK)
-    outcome = machine.observe(a_charge(state), told, order_paid=False)
-    assert outcome.charge.state == expected(state, said)[0]
+    observation = observed(report, ObservedBy.WEBHOOK)
+    outcome = machine.observe(a_charge(state), observation, order_paid=False)
+    assert outcome.charge.state == expected(state, report)[0]
     assert outcome.charge.operator_reason == ""
 
 
-@pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_seen_twice_is_seen_once(state: ChargeState, said: ChargeReport) -> None:
+@pytest.mark.parametrize(("state", "report"), PAIRS)
+def test_observed_twice_it_changes_once(state: ChargeState, report: ChargeReport) -> None:
     """The same observation again, an hour later, changes nothing and announces nothing."""
-    once = machine.observe(a_charge(state), seen(said), order_paid=False).charge
-    later = replace(seen(said), at=NOW + timedelta(hours=1))
+    once = machine.observe(a_charge(state), observed(report), order_paid=False).charge
+    later = replace(observed(report), at=NOW + timedelta(hours=1))
     twice = machine.observe(once, later, order_paid=False)
     assert twice.charge is once
     assert twice.notice is None
@@ -272,7 +279,7 @@ def test_seen_twice_is_seen_once(state: ChargeState, said: ChargeReport) -> None
 @pytest.mark.parametrize("state", list(ChargeState))
 def test_money_is_never_dropped(state: ChargeState) -> None:
     """A payment ends in SUCCEEDED and is announced, wherever the charge stood; late ones say so."""
-    outcome = machine.observe(a_charge(state), seen(ChargeReport.PAID), order_paid=False)
+    outcome = machine.observe(a_charge(state), observed(ChargeReport.PAID), order_paid=False)
     if state is ChargeState.REVERSED:
         assert outcome.charge.state is ChargeState.REVERSED  # the older snapshot of the two
         return
@@ -286,7 +293,7 @@ def test_money_is_never_dropped(state: ChargeState) -> None:
 @pytest.mark.parametrize("state", [ChargeState.SUBMITTING, ChargeState.PENDING, ChargeState.CLOSED])
 def test_a_second_payment_is_named_as_such(state: ChargeState) -> None:
     """Money for an order that is paid already is marked as a duplicate payment (I1)."""
-    outcome = machine.observe(a_charge(state), seen(ChargeReport.PAID), order_paid=True)
+    outcome = machine.observe(a_charge(state), observed(ChargeReport.PAID), order_paid=True)
     assert outcome.charge.duplicate_payment
     assert outcome.notice is ChargeNotice.SUCCESS
 
@@ -299,25 +306,25 @@ MISMATCHES: dict[str, dict[str, object]] = {
     "out_trade_no": {"out_trade_no": "T0000000000000000002"},
     "charge_id": {"charge_id": "ch_2"},
 }
-WITH_FACTS = [said for said in ChargeReport if said not in WITHOUT_FACTS]
+WITH_FACTS = [report for report in ChargeReport if report not in WITHOUT_FACTS]
 
 
 @pytest.mark.parametrize(
-    ("state", "said", "field"),
+    ("state", "report", "field"),
     [
-        (state, said, field)
-        for state, said, field in product(ChargeState, WITH_FACTS, MISMATCHES)
-        # before an answer no id is known: the first one told is adopted
+        (state, report, field)
+        for state, report, field in product(ChargeState, WITH_FACTS, MISMATCHES)
+        # before an answer no id is known: the first one is adopted
         if (state, field) != (ChargeState.SUBMITTING, "charge_id")
     ],
 )
 def test_what_does_not_match_is_quarantined(
-    state: ChargeState, said: ChargeReport, field: str
+    state: ChargeState, report: ChargeReport, field: str
 ) -> None:
     """Another amount, currency, app, mode or number moves nothing and calls a person (I4)."""
     before = a_charge(state)
-    told = replace(seen(said), facts=some_facts(said, **MISMATCHES[field]))
-    outcome = machine.observe(before, told, order_paid=False)
+    observation = replace(observed(report), facts=some_facts(report, **MISMATCHES[field]))
+    outcome = machine.observe(before, observation, order_paid=False)
     assert outcome.event == "charge_quarantined"
     assert field in outcome.detail["fields"]
     assert outcome.notice is None
@@ -330,19 +337,19 @@ def test_what_does_not_match_is_quarantined(
 def test_silence_changes_nothing(state: ChargeState) -> None:
     """No answer is no failure: the charge stays to the letter as it was (I5)."""
     before = a_charge(state)
-    outcome = machine.observe(before, seen(ChargeReport.NO_ANSWER), order_paid=False)
+    outcome = machine.observe(before, observed(ChargeReport.NO_ANSWER), order_paid=False)
     assert outcome.charge == before
 
 
 def test_the_first_id_is_adopted() -> None:
     """A webhook may be the first to tell Ping++'s id of a charge whose answer was lost."""
-    told = seen(ChargeReport.PAID)
-    outcome = machine.observe(a_charge(ChargeState.SUBMITTING), told, order_paid=False)
+    observation = observed(ChargeReport.PAID)
+    outcome = machine.observe(a_charge(ChargeState.SUBMITTING), observation, order_paid=False)
     assert outcome.charge.charge_id == "ch_1"
 
 
 @pytest.mark.parametrize(
-    ("state", "said", "by", "superseded", "notice"),
+    ("state", "report", "by", "superseded", "notice"),
     [
         ("PENDING", "LAPSED", "POLL", False, ChargeNotice.CLOSED),
         ("PENDING", "LAPSED", "POLL", True, None),
@@ -358,25 +365,25 @@ def test_the_first_id_is_adopted() -> None:
     ],
 )
 def test_what_is_announced(
-    state: str, said: str, by: str, superseded: bool, notice: ChargeNotice | None
+    state: str, report: str, by: str, superseded: bool, notice: ChargeNotice | None
 ) -> None:
-    """An end is told unless the caller knows it by the answer or asked for it itself."""
+    """An end is announced unless the caller knows it by the answer or asked for it itself."""
     before = replace(a_charge(ChargeState(state)), superseded=superseded)
-    told = seen(ChargeReport(said), ObservedBy(by))
-    assert machine.observe(before, told, order_paid=False).notice is notice
+    observation = observed(ChargeReport(report), ObservedBy(by))
+    assert machine.observe(before, observation, order_paid=False).notice is notice
 
 
 @pytest.mark.parametrize("state", list(ChargeState))
-@pytest.mark.parametrize("said", list(ChargeReport))
-def test_only_an_open_charge_is_handed_out_again(state: ChargeState, said: ChargeReport) -> None:
+@pytest.mark.parametrize("report", list(ChargeReport))
+def test_only_an_open_charge_is_handed_out_again(state: ChargeState, report: ChargeReport) -> None:
     """Ping++'s JSON is kept while the charge is PENDING and no longer."""
-    after = machine.observe(a_charge(state), seen(said), order_paid=False).charge
+    after = machine.observe(a_charge(state), observed(report), order_paid=False).charge
     if after.state in {ChargeState.SUCCEEDED, ChargeState.CLOSED, ChargeState.FAILED}:
         assert after.answer is None
 
 
 @pytest.mark.parametrize(
-    ("changes", "minutes", "said"),
+    ("changes", "minutes", "report"),
     [
         ({}, 0, ChargeReport.WAITING),
         ({}, 121, ChargeReport.WAITING),
@@ -388,11 +395,11 @@ def test_only_an_open_charge_is_handed_out_again(state: ChargeState, said: Charg
         ({"failure_code": "x"}, 0, ChargeReport.PAYMENT_FAILED),
     ],
 )
-def test_reading_the_flags(changes: dict[str, object], minutes: int, said: ChargeReport) -> None:
+def test_reading_the_flags(changes: dict[str, object], minutes: int, report: ChargeReport) -> None:
     """Ping++'s flags mean what pingpp.md section 2 says, and an expiry counts after its grace."""
     facts = some_facts(**changes)
     at = NOW + timedelta(minutes=minutes)
-    assert machine.report_of(facts, at, facts.created_at, timedelta(minutes=2)) is said
+    assert machine.report_of(facts, at, facts.created_at, timedelta(minutes=2)) is report
 
 
 def test_a_clock_that_is_ahead_lets_nothing_lapse_early() -> None:
@@ -456,8 +463,8 @@ def test_when_a_charge_is_over(
     )
     at, since = (NOW + timedelta(minutes=each) for each in (ours, asked))
     assert machine.is_expired(facts, at, since, GRACE, lambda: beside) is over
-    said = ChargeReport.LAPSED if over else ChargeReport.WAITING
-    assert machine.report_of(facts, at, since, GRACE, lambda: beside) is said
+    report = ChargeReport.LAPSED if over else ChargeReport.WAITING
+    assert machine.report_of(facts, at, since, GRACE, lambda: beside) is report
 
 
 def test_what_has_no_end_is_never_over() -> None:
@@ -497,9 +504,9 @@ def test_a_reversal_is_on_its_way_only_of_what_is_open(state: ChargeState) -> No
 
 @pytest.mark.parametrize("by", OBSERVERS)
 def test_a_payment_that_a_reversal_may_take_back_is_written_down_alone(by: ObservedBy) -> None:
-    """Nothing moves and nobody is told; the journal has what Ping++ said."""
+    """Nothing moves and nobody is notified; the journal has what Ping++ reported."""
     charge = replace(a_charge(), answer=REVERSING, failure_code="declined_before")
-    outcome = machine.observe(charge, seen(ChargeReport.PAID, by), order_paid=False)
+    outcome = machine.observe(charge, observed(ChargeReport.PAID, by), order_paid=False)
     assert outcome == ChargeOutcome(
         charge, "charge_is_being_reversed", None, {"said": "PAID", "code": "declined_before"}
     )
@@ -520,8 +527,8 @@ def test_a_payment_is_believed_once_the_last_reversal_has_settled(
     """It left when the charge was marked; None: nobody knows how much time has passed."""
     charge = replace(a_charge(), answer=REVERSING)
     before = None if settled is None else charge.updated_at + settled
-    told = replace(seen(ChargeReport.PAID), settled_before=before)
-    assert machine.observe(charge, told, order_paid=False).charge.state is state
+    observation = replace(observed(ChargeReport.PAID), settled_before=before)
+    assert machine.observe(charge, observation, order_paid=False).charge.state is state
 
 
 MARKED = replace(a_charge(), answer=REVERSING)
@@ -529,7 +536,7 @@ MARKED_BAR_CODE = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", an
 
 
 @pytest.mark.parametrize(
-    ("charge", "said", "state"),
+    ("charge", "report", "state"),
     [
         (MARKED, ChargeReport.WAITING, ChargeState.PENDING),
         (MARKED, ChargeReport.LAPSED, ChargeState.PENDING),
@@ -545,13 +552,13 @@ MARKED_BAR_CODE = replace(a_charge(ChargeState.SUBMITTING), failure_code="x", an
     ],
 )
 def test_what_is_believed_while_a_reversal_may_be_on_its_way(
-    charge: Charge, said: ChargeReport, state: ChargeState
+    charge: Charge, report: ChargeReport, state: ChargeState
 ) -> None:
     """What the reversal comes to, and nothing that it could undo.
 
     The payer may pay after all when a payment failed, or a charge seems to be over.
     """
-    after = machine.observe(charge, seen(said), order_paid=False).charge
+    after = machine.observe(charge, observed(report), order_paid=False).charge
     assert after.state is state
     assert after.is_withdrawn is (state in (ChargeState.PENDING, ChargeState.SUBMITTING))
 
@@ -578,25 +585,27 @@ def test_when_a_declined_bar_code_is_open_again(
     """Where it cannot be reversed: else it would be handed out, and another code with it."""
     declined = a_charge(ChargeState.SUBMITTING)
     declined = replace(declined, failure_code="x", answer=answer, operator_reason=reason)
-    after = machine.observe(declined, seen(ChargeReport.WAITING), order_paid=False).charge
+    after = machine.observe(declined, observed(ChargeReport.WAITING), order_paid=False).charge
     assert (after.state, after.operator_reason) == (state, reason)
 
 
 def test_what_is_not_being_reversed_is_handed_out_as_before() -> None:
     """Whatever has settled by now."""
     charge = replace(a_charge(), answer="{}")
-    waiting = replace(seen(ChargeReport.WAITING), settled_before=NOW + timedelta(days=1))
+    waiting = replace(observed(ChargeReport.WAITING), settled_before=NOW + timedelta(days=1))
     assert machine.observe(charge, waiting, order_paid=False).charge.answer == "{}"
 
 
-def test_what_is_booked_already_and_what_is_silent() -> None:
+def test_what_is_booked_already_and_what_is_not_answered() -> None:
     """Only facts can be another row's; the journal names the field that nobody may believe."""
     unknown = a_charge(ChargeState.SUBMITTING)
-    told = machine.observe(unknown, seen(ChargeReport.PAID), order_paid=False, booked=True)
-    assert told.event == "charge_quarantined"
-    assert told.detail["fields"] == ["charge_id"]
-    silent = machine.observe(unknown, seen(ChargeReport.NO_ANSWER), order_paid=False, booked=True)
-    assert silent.event == "charge_outcome_unknown"
+    booked = machine.observe(unknown, observed(ChargeReport.PAID), order_paid=False, booked=True)
+    assert booked.event == "charge_quarantined"
+    assert booked.detail["fields"] == ["charge_id"]
+    unanswered = machine.observe(
+        unknown, observed(ChargeReport.NO_ANSWER), order_paid=False, booked=True
+    )
+    assert unanswered.event == "charge_outcome_unknown"
 
 
 @pytest.mark.parametrize(
@@ -607,7 +616,7 @@ def test_an_old_webhook_does_not_show_a_charge_that_is_missed(
 ) -> None:
     """It may have been sent before the charge went missing; an answer of now counts."""
     missed = replace(a_charge(), absent_since=NOW)
-    after = machine.observe(missed, seen(ChargeReport.WAITING, by), order_paid=False).charge
+    after = machine.observe(missed, observed(ChargeReport.WAITING, by), order_paid=False).charge
     assert (after.absent_since == NOW) is still_missed
 
 
@@ -640,7 +649,7 @@ def test_a_second_charge_begins_anew() -> None:
 
 
 def test_what_is_no_second_charge() -> None:
-    """While no id is known the charge itself is told of; other terms are nobody's second one."""
+    """While no id is known the facts are of the charge itself; other terms are no second one."""
     unknown = replace(a_charge(), charge_id=None)
     assert machine.second_of(unknown, some_facts(charge_id="ch_2"), NOW) is None
     assert machine.second_of(a_charge(), some_facts(), NOW) is None
@@ -674,7 +683,7 @@ def test_whose_account_answered(changes: dict[str, object], other: bool) -> None
 
 
 LATER = NOW + timedelta(minutes=1)
-"""When `seen` was seen."""
+"""When `observed` was seen."""
 WATCHED = {"looks": 3, "absent_since": NOW, "due_at": NOW}
 SETTLED = {"looks": 0, "absent_since": None, "due_at": None, "answer": None}
 DECLINED = {"failure_code": "declined", "failure_message": "Declined."}
@@ -682,7 +691,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "opened": (
         ChargeState.SUBMITTING,
         {**WATCHED, "operator_reason": machine.OUTCOME_STAYS_UNKNOWN},
-        seen(ChargeReport.WAITING, ObservedBy.CREATE),
+        observed(ChargeReport.WAITING, ObservedBy.CREATE),
         {
             "state": ChargeState.PENDING,
             "charge_id": "ch_1",
@@ -699,7 +708,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
         ChargeState.PENDING,
         {**WATCHED, **DECLINED, "operator_reason": "called", "expires_at": LATER},
         replace(
-            seen(ChargeReport.PAID, ObservedBy.WEBHOOK),
+            observed(ChargeReport.PAID, ObservedBy.WEBHOOK),
             facts=some_facts("PAID", transaction_no="4200", expires_at=None),
         ),
         {
@@ -716,7 +725,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "paid late": (
         ChargeState.CLOSED,
         {"transaction_no": "4100"},
-        seen(ChargeReport.PAID),
+        observed(ChargeReport.PAID),
         {
             "state": ChargeState.SUCCEEDED,
             "expires_at": NOW + timedelta(hours=2),
@@ -731,7 +740,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
         ChargeState.SUCCEEDED,
         {"late": True, "paid_at": NOW - timedelta(minutes=1)},
         replace(
-            seen(ChargeReport.PAID_THEN_REVERSED),
+            observed(ChargeReport.PAID_THEN_REVERSED),
             facts=some_facts(paid=True, reversed=True, expires_at=None),
         ),
         {"state": ChargeState.REVERSED, "observed_by": ObservedBy.QUERY},
@@ -741,7 +750,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
         ChargeState.PENDING,
         WATCHED,
         replace(
-            seen(ChargeReport.PAYMENT_FAILED),
+            observed(ChargeReport.PAYMENT_FAILED),
             facts=some_facts(failure_code="no_funds", failure_message="Too poor.", expires_at=None),
         ),
         {
@@ -756,7 +765,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "refused": (
         ChargeState.SUBMITTING,
         DECLINED,
-        replace(seen(ChargeReport.REFUSED, ObservedBy.CREATE), code="wrong", message="Wrong."),
+        replace(observed(ChargeReport.REFUSED, ObservedBy.CREATE), code="wrong", message="Wrong."),
         {
             "state": ChargeState.FAILED,
             "observed_by": ObservedBy.CREATE,
@@ -768,7 +777,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "absent": (
         ChargeState.SUBMITTING,
         WATCHED,
-        seen(ChargeReport.ABSENT, ObservedBy.RESOLVE),
+        observed(ChargeReport.ABSENT, ObservedBy.RESOLVE),
         {
             **SETTLED,
             "state": ChargeState.FAILED,
@@ -780,7 +789,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
     "absent, once declined": (
         ChargeState.SUBMITTING,
         DECLINED,
-        seen(ChargeReport.ABSENT, ObservedBy.RESOLVE),
+        observed(ChargeReport.ABSENT, ObservedBy.RESOLVE),
         {"state": ChargeState.FAILED, "observed_by": ObservedBy.RESOLVE},
         "declined",
     ),
@@ -789,7 +798,7 @@ MOVES: dict[str, tuple[ChargeState, dict[str, Any], ChargeObservation, dict[str,
 
 @pytest.mark.parametrize("move", MOVES)
 def test_what_a_move_writes_down(move: str) -> None:
-    """Every field, and what Ping++ is silent about stays as it was."""
+    """Every field, and what Ping++ leaves out stays as it was."""
     state, fields, observation, changes, code = MOVES[move]
     before = replace(a_charge(state), **fields)
     outcome = machine.observe(before, observation, order_paid=False)
@@ -799,44 +808,46 @@ def test_what_a_move_writes_down(move: str) -> None:
     assert outcome.event == f"charge_{after.state.lower()}"
 
 
-@pytest.mark.parametrize(("state", "said"), PAIRS)
-def test_the_journal_says_what_was_seen(state: ChargeState, said: ChargeReport) -> None:
+@pytest.mark.parametrize(("state", "report"), PAIRS)
+def test_the_journal_has_what_was_observed(state: ChargeState, report: ChargeReport) -> None:
     """Where nothing moves it is Ping++'s own code, and where it does what the charge has then."""
-    told = replace(seen(said), code="its_code", message="Its message.")
-    outcome = machine.observe(a_charge(state), told, order_paid=False)
+    observation = replace(observed(report), code="its_code", message="Its message.")
+    outcome = machine.observe(a_charge(state), observation, order_paid=False)
     moved = outcome.charge.state is not state
     code = outcome.charge.failure_code if moved else "its_code"
-    assert outcome.detail == {"said": said.value, "code": code}
+    assert outcome.detail == {"said": report.value, "code": code}
 
 
 def test_a_declined_bar_code_says_why() -> None:
     """The row has the code and the words; without a code the fact itself."""
-    told = replace(seen(ChargeReport.DECLINED), code="no_funds", message="Too poor.")
+    observation = replace(observed(ChargeReport.DECLINED), code="no_funds", message="Too poor.")
     unknown = a_charge(ChargeState.SUBMITTING)
     why: dict[str, Any] = {"failure_code": "no_funds", "failure_message": "Too poor."}
-    declined = machine.observe(unknown, told, order_paid=False).charge
+    declined = machine.observe(unknown, observation, order_paid=False).charge
     assert declined == replace(unknown, **why, updated_at=LATER)
-    again = machine.observe(declined, replace(told, code="other"), order_paid=False)
+    again = machine.observe(declined, replace(observation, code="other"), order_paid=False)
     assert (again.charge, again.event) == (declined, "charge_observation_stale")
-    silent = machine.observe(unknown, seen(ChargeReport.DECLINED), order_paid=False).charge
-    assert (silent.failure_code, silent.failure_message) == ("declined", "")
+    unanswered = machine.observe(unknown, observed(ChargeReport.DECLINED), order_paid=False).charge
+    assert (unanswered.failure_code, unanswered.failure_message) == ("declined", "")
 
 
 def test_what_contradicts_itself_is_left_to_a_person() -> None:
     """The row says when and why, is looked at no more, and the same again changes nothing."""
     before = replace(a_charge(ChargeState.SUCCEEDED), due_at=NOW)
-    outcome = machine.observe(before, seen(ChargeReport.REVERSED), order_paid=False)
+    outcome = machine.observe(before, observed(ChargeReport.REVERSED), order_paid=False)
     reason = "Ping++ said REVERSED of a charge that is SUCCEEDED"
     raised = replace(before, operator_reason=reason, due_at=None, updated_at=LATER)
     assert outcome.charge == raised
-    again = replace(seen(ChargeReport.REVERSED), at=LATER + timedelta(hours=1))
+    again = replace(observed(ChargeReport.REVERSED), at=LATER + timedelta(hours=1))
     assert machine.observe(raised, again, order_paid=False).charge is raised
 
 
-def test_what_is_quarantined_says_all_that_ping_told() -> None:
+def test_the_journal_has_all_that_ping_reported_of_what_is_quarantined() -> None:
     """A person decides by the journal entry alone."""
-    told = replace(seen(ChargeReport.PAID), facts=some_facts("PAID", amount=99, currency="usd"))
-    outcome = machine.observe(replace(a_charge(), due_at=NOW), told, order_paid=False)
+    observation = replace(
+        observed(ChargeReport.PAID), facts=some_facts("PAID", amount=99, currency="usd")
+    )
+    outcome = machine.observe(replace(a_charge(), due_at=NOW), observation, order_paid=False)
     assert outcome.detail == {
         "fields": ["amount", "currency"],
         "charge_id": "ch_1",
@@ -853,15 +864,15 @@ def test_what_is_quarantined_says_all_that_ping_told() -> None:
 
 def test_waiting_brings_the_credential_once() -> None:
     """An open charge that is known without its JSON gets it, and keeps the first one."""
-    told = replace(seen(ChargeReport.WAITING), facts=some_facts(transaction_no="4200"))
+    observation = replace(observed(ChargeReport.WAITING), facts=some_facts(transaction_no="4200"))
     bare = replace(a_charge(), answer=None)
-    outcome = machine.observe(bare, told, order_paid=False)
+    outcome = machine.observe(bare, observation, order_paid=False)
     expires_at = NOW + timedelta(hours=2)
     known = replace(bare, transaction_no="4200", expires_at=expires_at, answer='{"raw": true}')
     assert outcome.charge == known
-    without = replace(told, facts=some_facts(has_credential=False))
+    without = replace(observation, facts=some_facts(has_credential=False))
     assert machine.observe(bare, without, order_paid=False).charge.answer is None
-    assert machine.observe(a_charge(), told, order_paid=False).charge.answer == "{}"
+    assert machine.observe(a_charge(), observation, order_paid=False).charge.answer == "{}"
 
 
 @pytest.mark.parametrize(
@@ -875,7 +886,7 @@ def test_waiting_brings_the_credential_once() -> None:
         ("CLOSED", True, None),
     ],
 )  # fmt: skip
-def test_what_was_told_of_a_charge(
+def test_the_notice_for_a_charge_as_it_stands(
     state: str, superseded: bool, notice: ChargeNotice | None
 ) -> None:
     """As far as the row shows."""
@@ -885,25 +896,27 @@ def test_what_was_told_of_a_charge(
 
 def test_one_that_was_missed_is_there_after_all() -> None:
     """The reason goes, and no other one that a person was called for."""
-    missed = machine.observe(a_charge(), seen(ChargeReport.ABSENT), order_paid=False).charge
+    missed = machine.observe(a_charge(), observed(ChargeReport.ABSENT), order_paid=False).charge
     assert missed.operator_reason == "Ping++ said ABSENT of a charge that is PENDING"
-    shown = machine.observe(missed, seen(ChargeReport.WAITING), order_paid=False).charge
+    shown = machine.observe(missed, observed(ChargeReport.WAITING), order_paid=False).charge
     assert (shown.operator_reason, shown.absent_since) == ("", None)
     called = replace(a_charge(), operator_reason="amount", absent_since=NOW)
-    shown = machine.observe(called, seen(ChargeReport.WAITING), order_paid=False).charge
+    shown = machine.observe(called, observed(ChargeReport.WAITING), order_paid=False).charge
     assert (shown.operator_reason, shown.absent_since) == ("amount", None)
     both = replace(missed, operator_reason=f"{missed.operator_reason}; amount")
-    shown = machine.observe(both, seen(ChargeReport.WAITING), order_paid=False).charge
+    shown = machine.observe(both, observed(ChargeReport.WAITING), order_paid=False).charge
     assert shown.operator_reason == "amount"
-    paid = machine.observe(missed, seen(ChargeReport.PAID, ObservedBy.WEBHOOK), order_paid=False)
+    paid = machine.observe(
+        missed, observed(ChargeReport.PAID, ObservedBy.WEBHOOK), order_paid=False
+    )
     assert (paid.charge.state, paid.charge.operator_reason) == (ChargeState.SUCCEEDED, "")
 
 
 @pytest.mark.parametrize("state", [ChargeState.PENDING, ChargeState.CLOSED, ChargeState.FAILED])
 def test_money_that_went_back_is_neither_late_nor_a_duplicate(state: ChargeState) -> None:
     """Nobody holds it: there is nothing to give back any more."""
-    told = seen(ChargeReport.PAID_THEN_REVERSED)
-    after = machine.observe(a_charge(state), told, order_paid=True).charge
+    observation = observed(ChargeReport.PAID_THEN_REVERSED)
+    after = machine.observe(a_charge(state), observation, order_paid=True).charge
     assert (after.state, after.late, after.duplicate_payment) == ("REVERSED", False, False)
 
 

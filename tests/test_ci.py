@@ -18,7 +18,7 @@ def ran(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_a_missing_shared_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_shared_folder_is_reported(tmp_path: Path) -> None:
     """What is missing, where it has to lie, what would be skipped, and how to run without it."""
     done = ran(tmp_path / "a checkout")
     assert done.returncode == 1
@@ -35,7 +35,7 @@ def test_without_it_everything_else_runs(tmp_path: Path) -> None:
     assert "missing" not in done.stderr
 
 
-def test_what_it_does_not_know_is_told(tmp_path: Path) -> None:
+def test_what_it_does_not_know_is_reported(tmp_path: Path) -> None:
     """The ways to call it; nothing is run."""
     done = ran(tmp_path / "checkout", "--witout-fixtures")
     assert done.returncode == 2

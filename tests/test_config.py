@@ -261,7 +261,7 @@ def test_production_starts_when_all_is_well(env: Env, files: Path) -> None:
 
 
 def test_production_needs_to_know_who_may_call(env: Env, files: Path) -> None:
-    """Whoever may call EventService can say that an order is paid."""
+    """A caller of EventService can report that an order is paid."""
     env(**{key: value.format(files=files) for key, value in _PRODUCTION.items()})
     env(
         TLS_BY_MESH="false",
@@ -272,23 +272,23 @@ def test_production_needs_to_know_who_may_call(env: Env, files: Path) -> None:
         load()
 
 
-def test_several_mistakes_are_told_at_once(env: Env) -> None:
-    """Whoever starts it need not mend one line at a time."""
+def test_several_mistakes_are_listed_at_once(env: Env) -> None:
+    """An operator need not mend one line at a time."""
     env(PORT="http", DRAIN_TIMEOUT_S="soon")
     with pytest.raises(SettingsError, match=r"PORT: .*; DRAIN_TIMEOUT_S: "):
         load()
 
 
-def test_production_tells_all_that_it_misses_in_one_start(env: Env, tmp_path: Path) -> None:
-    """Of every kind: what cannot be read, what does not fit together, what production refuses."""
+def test_production_lists_all_that_it_misses_in_one_start(env: Env, tmp_path: Path) -> None:
+    """Mistakes of every kind: unreadable values, values that do not fit, refusals of production."""
     pasted = "-----BEGIN RSA PRIVATE KEY-----"
     env(ENV="production", PORT="http", PINGPP_APP_ID="", IP="here", PINGPP_PRIVATE_KEY_PATH=pasted)
     env(TLS_CERT_PATH=str(tmp_path / "none"), WORKERS="2", SETTLE_WINDOW_S="1", **_POSTGRES)
     env(TLS_CALLERS='{"a": ["Query"]}', PINGPP_API_BASE="ftp://x")
     with pytest.raises(SettingsError) as refused:
         load()
-    told = [each.partition(":")[0].partition(" ")[0] for each in refused.value.mistakes]
-    assert sorted(told) == [
+    names = [each.partition(":")[0].partition(" ")[0] for each in refused.value.mistakes]
+    assert sorted(names) == [
         "DATABASE_URL",
         "IP",
         "PINGPP_API_BASE",
@@ -305,8 +305,8 @@ def test_production_tells_all_that_it_misses_in_one_start(env: Env, tmp_path: Pa
     assert str(refused.value) == "; ".join(refused.value.mistakes)
 
 
-def test_of_a_value_that_cannot_be_read_nothing_else_is_said(env: Env) -> None:
-    """Its default, which stands in its place, must not be found fault with."""
+def test_a_value_that_cannot_be_read_is_one_mistake_alone(env: Env) -> None:
+    """Its default, which stands in its place, must be no second mistake."""
     env(SETTLE_WINDOW_S="soon", PSP_TOTAL_TIMEOUT_S="3000")
     with pytest.raises(SettingsError) as refused:
         load()
@@ -314,7 +314,7 @@ def test_of_a_value_that_cannot_be_read_nothing_else_is_said(env: Env) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "host", "is_told"),
+    ("query", "host", "is_refused"),
     [
         ("", "db.internal", True),
         ("?sslmode=prefer", "db.internal", True),
@@ -335,12 +335,12 @@ def test_of_a_value_that_cannot_be_read_nothing_else_is_said(env: Env) -> None:
     ],
 )
 def test_production_speaks_tls_with_postgresql(
-    env: Env, files: Path, query: str, host: str, is_told: bool
+    env: Env, files: Path, query: str, host: str, is_refused: bool
 ) -> None:
-    """Unless nothing leaves this machine, or the network does it; a mesh alone does not say so."""
+    """Except where nothing leaves this machine or the network encrypts; a mesh is not enough."""
     env(**{key: value.format(files=files) for key, value in _PRODUCTION.items()})
     env(DATABASE_URL=f"postgresql://midas:hush@{host}/midas{query}")
-    assert ("DATABASE_TLS_BY_NETWORK" in " ".join(config.read().mistakes)) is is_told
+    assert ("DATABASE_TLS_BY_NETWORK" in " ".join(config.read().mistakes)) is is_refused
     env(DATABASE_TLS_BY_NETWORK="true")
     assert config.read().mistakes == ()
 
@@ -468,14 +468,14 @@ def test_a_truth_value_is_no_number(env: Env, setting: str, value: object) -> No
 
 def test_the_config_server_gives_values_as_the_environment_does(env: Env) -> None:
     """YAML has types of its own: a password of digits is text here, a truth value one there."""
-    told = {
+    source = {
         "pingpp.app-id": 12345,
         "tls.by-mesh": True,
         "port": "7000",
         "drain.timeout.s": 3,
         "tls.callers": {},
     }
-    with spring(sources(told)) as (address, _):
+    with spring(sources(source)) as (address, _):
         env(CONFIG_URL=f"http://{address}", PINGPP_APP_ID=None)
         settings = load()
     assert (settings.pingpp_app_id, settings.tls_by_mesh) == ("12345", True)
@@ -536,7 +536,7 @@ def dripping(begin: bytes) -> Iterator[str]:
 def test_production_sends_no_password_in_the_clear(
     env: Env, monkeypatch: pytest.MonkeyPatch, url: str, is_refused: bool
 ) -> None:
-    """To a config server neither, unless a mesh encrypts, which only the environment can say."""
+    """A config server gets none, unless a mesh encrypts, which only the environment can declare."""
     monkeypatch.setattr(config_server, "_answer", lambda _: sources({"tls.by-mesh": True}))
     env(CONFIG_URL=url, ENV="production")
     refusal = "CONFIG_URL holds a password"
@@ -548,7 +548,7 @@ def test_production_sends_no_password_in_the_clear(
 
 
 def test_a_wrong_env_asks_no_config_server(env: Env) -> None:
-    """It is a part of the address that is asked, and says whether a password may go there."""
+    """It is a part of the address that is asked, and decides whether a password may go there."""
     with spring(sources({})) as (address, asked):
         env(CONFIG_URL=f"http://{address}", ENV="prod", PORT="http")
         with pytest.raises(SettingsError, match=r"^ENV: .*; PORT: [^;]*$"):

@@ -31,13 +31,14 @@ from midas.errors import (
     PspUnavailable,
     RefundNotAllowed,
 )
-from midas.event import PspEvent
+from midas.event import ChargeInEvent
 from midas.flows import close, declined, query, reversal
 from midas.flows import create_charge as charge_flow
 from midas.flows import create_refund as refund_flow
-from midas.flows.apply_event import NotYet, _charge_of
+from midas.flows.apply_event import _charge_of
 from midas.flows.commit import Ports
 from midas.flows.deadline import NO_DEADLINE
+from midas.flows.event_handlers import NotYet
 from midas.flows.look import refund_decision_on
 from midas.flows.not_sent import not_sent
 from midas.flows.observe import charge_observation
@@ -76,9 +77,9 @@ class Wire(DirectWire):
         self.asked.append(request.method)
         if not isinstance(self.answer, dict):
             return self.answer
-        told = await super().send(request, limit)
-        assert isinstance(told, Answer)
-        return replace(told, body=json.dumps(json.loads(told.body) | self.answer).encode())
+        answer = await super().send(request, limit)
+        assert isinstance(answer, Answer)
+        return replace(answer, body=json.dumps(json.loads(answer.body) | self.answer).encode())
 
 
 @pytest.fixture
@@ -136,11 +137,11 @@ def test_a_charge_makes_way_once(superseded: bool) -> None:
 )
 def test_only_what_is_ours_and_unpaid_makes_way(shown: dict[str, Any], superseded: bool) -> None:
     """What is paid after all stays the order's charge, and of what is not ours nobody knows."""
-    seen = shown_unpaid(one())
-    assert seen.facts is not None
-    told = ChargeReport.PAID if "paid" in shown else ChargeReport.WAITING
-    seen = replace(seen, report=told, facts=replace(seen.facts, **shown))
-    events = written(one(), close._supersede(NUMBER, seen))
+    observation = shown_unpaid(one())
+    assert observation.facts is not None
+    report = ChargeReport.PAID if "paid" in shown else ChargeReport.WAITING
+    observation = replace(observation, report=report, facts=replace(observation.facts, **shown))
+    events = written(one(), close._supersede(NUMBER, observation))
     assert ("charge_superseded" in events) is superseded
 
 
@@ -271,7 +272,7 @@ def test_only_an_open_charge_is_marked(ports: Ports, charge: Charge, answer: str
     ],
 )
 def test_only_a_declined_bar_code_is_marked(ports: Ports, charge: Charge, is_marked: bool) -> None:
-    """What was told of meanwhile, or left to a person, is not reversed."""
+    """What was announced meanwhile, or left to a person, is not reversed."""
     draft = Draft(Order(KEY, charges=(charge,)))
     declined._marked(ports, NUMBER, "reversing 1", ObservedBy.QUERY)(draft)
     assert (draft.charge(NUMBER).answer == "reversing 1") is is_marked
@@ -295,7 +296,7 @@ def test_a_bar_code_that_is_refused_to_be_reversed_stays_declined(
 
 @pytest.mark.parametrize("charge", [one(), DECLINED])
 @pytest.mark.parametrize(
-    ("answer", "said", "after"),
+    ("answer", "verdict", "after"),
     [
         ("reversing 1", NotDone(Refusal.NOT_SENT), WITHDRAWN),
         ("reversing 1", NotDone(Refusal.THROTTLED), WITHDRAWN),
@@ -312,18 +313,18 @@ def test_a_bar_code_that_is_refused_to_be_reversed_stays_declined(
     ],
 )
 def test_what_is_left_of_a_mark(
-    ports: Ports, charge: Charge, answer: str | None, said: NotDone | Unknown, after: str | None
+    ports: Ports, charge: Charge, answer: str | None, verdict: NotDone | Unknown, after: str | None
 ) -> None:
     """Doubt ends with the only reversal, and begins anew where the database has lost its mark."""
     apart = timedelta(minutes=5)
     row = replace(charge, answer=answer, due_at=NOON + apart, updated_at=NOON - apart)
     draft = Draft(Order(KEY, charges=(row,)))
-    reversal.reversal_answered(ports, charge, "reversing 1", said, ObservedBy.QUERY)(draft)
+    reversal.reversal_answered(ports, charge, "reversing 1", verdict, ObservedBy.QUERY)(draft)
     now = draft.charge(NUMBER)
     assert now.answer == after
     is_new = not row.is_being_reversed and now.is_being_reversed
     assert (now.due_at == NOON) is is_new
-    is_marked = isinstance(said, Unknown) and not str(answer).startswith("reversing 1")
+    is_marked = isinstance(verdict, Unknown) and not str(answer).startswith("reversing 1")
     assert (now.updated_at == NOON) is is_marked, "the settle window begins anew"
     assert now.superseded is (is_marked and charge.state is ChargeState.PENDING)
 
@@ -350,7 +351,7 @@ def test_what_a_person_looks_at_is_not_doubted_again(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "said", "called"),
+    ("state", "verdict", "called"),
     [
         (ChargeState.SUCCEEDED, Unknown("timeout"), True),
         (ChargeState.SUCCEEDED, NotDone(Refusal.NOT_SENT), False),
@@ -359,11 +360,11 @@ def test_what_a_person_looks_at_is_not_doubted_again(ports: Ports) -> None:
     ],
 )
 def test_whose_payment_a_lost_reversal_may_take_back(
-    ports: Ports, state: ChargeState, said: NotDone | Unknown, called: bool
+    ports: Ports, state: ChargeState, verdict: NotDone | Unknown, called: bool
 ) -> None:
     """A person is called where it was believed, and nobody where no reversal has left."""
     draft = Draft(Order(KEY, charges=(one(state),)))
-    reversal.reversal_answered(ports, one(), "reversing 1", said, ObservedBy.QUERY)(draft)
+    reversal.reversal_answered(ports, one(), "reversing 1", verdict, ObservedBy.QUERY)(draft)
     assert bool(draft.charge(NUMBER).operator_reason) is called
 
 
@@ -410,8 +411,8 @@ def test_a_reversal_has_settled_when_that_much_time_has_certainly_passed(
     charge = one(answer=REVERSING)
     facts = shown_unpaid(charge).facts
     assert facts is not None
-    told = charge_observation(replace(ports, started=began), charge, facts, ObservedBy.QUERY)
-    assert told.settled_before == (NOON - SETTLES if settled else None)
+    observation = charge_observation(replace(ports, started=began), charge, facts, ObservedBy.QUERY)
+    assert observation.settled_before == (NOON - SETTLES if settled else None)
 
 
 @pytest.mark.parametrize("ahead_s", [-3600, 0, 3600])
@@ -425,8 +426,8 @@ def test_of_two_clocks_the_slower_one_tells_when_a_reversal_has_settled(
     facts = shown_unpaid(charge).facts
     assert facts is not None
     just_started = replace(ports, started=ports.clock.monotonic())
-    told = charge_observation(just_started, charge, facts, ObservedBy.QUERY)
-    assert told.settled_before == min(NOON, psp_now) - SETTLES
+    observation = charge_observation(just_started, charge, facts, ObservedBy.QUERY)
+    assert observation.settled_before == min(NOON, psp_now) - SETTLES
 
 
 @pytest.mark.parametrize(
@@ -438,7 +439,7 @@ def test_of_two_clocks_the_slower_one_tells_when_a_reversal_has_settled(
     ],
 )
 def test_only_a_declined_code_is_given_up(ports: Ports, charge: Charge, code: str | None) -> None:
-    """A list without it says nothing of one of which a webhook has told more meanwhile.
+    """A list without it changes nothing of one of which a webhook has brought more meanwhile.
 
     One that was listed before is not given up either: the journal says that it was not listed now.
     """
@@ -490,8 +491,8 @@ def test_a_person_is_called_for_a_charge_that_is_unknown_for_a_day(
     charge = one(state, due_at=NOON)
     at = charge.created_at + limits.UNKNOWN_PATIENCE - timedelta(seconds=early_s)
     draft = Draft(Order(KEY, charges=(charge,)))
-    silent = ChargeObservation(ChargeReport.NO_ANSWER, ObservedBy.RESOLVE, at)
-    after = draft.observe_charge(NUMBER, silent)
+    unanswered = ChargeObservation(ChargeReport.NO_ANSWER, ObservedBy.RESOLVE, at)
+    after = draft.observe_charge(NUMBER, unanswered)
     called = state is ChargeState.SUBMITTING and not early_s
     assert (after.operator_reason == OUTCOME_STAYS_UNKNOWN) is called
 
@@ -513,8 +514,8 @@ def test_when_a_refund_is_looked_at_next(state: RefundState, looks: int, reason:
     charge = one(ChargeState.SUCCEEDED)
     refund = a_refund(charge, refund_no="R1", due_at=due_at and NOON, **known)
     draft = Draft(Order(KEY, charges=(charge,), refunds=(refund,)))
-    silent = RefundObservation(RefundReport.NO_ANSWER, ObservedBy.RESOLVE, LATER)
-    after = draft.observe_refund("R1", silent)
+    unanswered = RefundObservation(RefundReport.NO_ANSWER, ObservedBy.RESOLVE, LATER)
+    after = draft.observe_refund("R1", unanswered)
     if reason:
         assert (after.due_at, after.looks) == (refund.due_at, looks)
     else:
@@ -533,8 +534,8 @@ def test_when_a_charge_is_looked_at_next(state: ChargeState, looks: int, reason:
     due_at = pauses.get(state)
     charge = one(state, looks=looks, operator_reason=reason, due_at=due_at and NOON)
     draft = Draft(Order(KEY, charges=(charge,)))
-    silent = ChargeObservation(ChargeReport.NO_ANSWER, ObservedBy.RESOLVE, LATER)
-    after = draft.observe_charge(NUMBER, silent)
+    unanswered = ChargeObservation(ChargeReport.NO_ANSWER, ObservedBy.RESOLVE, LATER)
+    after = draft.observe_charge(NUMBER, unanswered)
     if reason:
         assert (after.due_at, after.looks) == (charge.due_at, looks)
     else:
@@ -565,7 +566,7 @@ def test_a_charge_that_was_not_sent_has_failed_within_its_lease(
 def test_only_a_refund_that_is_pending_can_be_missed(
     ports: Ports, state: RefundState, reason: str, by: ObservedBy
 ) -> None:
-    """A webhook may have told of its end since Ping++ was asked; and a person is called once."""
+    """A webhook may have brought its end since Ping++ was asked; and a person is called once."""
     charge = one(ChargeState.SUCCEEDED)
     refund = a_refund(charge, refund_no="R1", state=state, operator_reason=reason)
     decide = refund_decision_on(ports, refund, NotDone(Refusal.NOT_FOUND), by)
@@ -595,11 +596,11 @@ def test_why_there_is_no_charge(
     verdict: Unknown | NotDone, state: ChargeState, error: type[MidasError]
 ) -> None:
     """By how the charge stands after all, whatever the call itself came to."""
-    told = charge_flow._why_not(verdict, one(state, failure_code="balance", failure_message="no"))
-    assert type(told) is error
-    if isinstance(told, ChargeRefused):
-        assert (told.code, told.message) == ("balance", "no")
-        assert told.param == getattr(verdict, "param", "")
+    raised = charge_flow._why_not(verdict, one(state, failure_code="balance", failure_message="no"))
+    assert type(raised) is error
+    if isinstance(raised, ChargeRefused):
+        assert (raised.code, raised.message) == ("balance", "no")
+        assert raised.param == getattr(verdict, "param", "")
 
 
 @pytest.mark.parametrize(
@@ -617,8 +618,12 @@ def test_why_there_is_no_charge(
 )
 def test_a_refusal_has_a_code(ports: Ports, verdict: NotDone, code: str, message: str) -> None:
     """Ping++'s own, or what kind of refusal it was; its words, unless they are of our key."""
-    seen = charge_observation(ports, one(ChargeState.SUBMITTING), verdict, ObservedBy.CREATE)
-    assert (seen.report, seen.code, seen.message) == (ChargeReport.REFUSED, code, message)
+    observation = charge_observation(ports, one(ChargeState.SUBMITTING), verdict, ObservedBy.CREATE)
+    assert (observation.report, observation.code, observation.message) == (
+        ChargeReport.REFUSED,
+        code,
+        message,
+    )
 
 
 def test_an_expiry_is_in_whole_seconds() -> None:
@@ -742,9 +747,9 @@ def test_a_key_names_the_charges_that_it_is_of(kind: KeyKind, key: str, numbers:
 @pytest.mark.parametrize("kind", [KeyKind.REFUND_NO, KeyKind.REFUND_ID])
 def test_a_refund_that_the_order_does_not_have_is_not_found(kind: KeyKind) -> None:
     """It was lost between two reads."""
-    with pytest.raises(NotFound) as told:
+    with pytest.raises(NotFound) as raised:
         query.named(Order(KEY, charges=(one(),)), kind, "R1")
-    assert (told.value.kind, told.value.key) == ("refund", "R1")
+    assert (raised.value.kind, raised.value.key) == ("refund", "R1")
 
 
 @pytest.mark.parametrize(
@@ -764,9 +769,9 @@ async def test_a_key_that_nothing_can_have_is_refused(
     with pytest.raises(InvalidRequest) as refused:
         await query.find(ports, kind, "a b")
     assert [each.field for each in refused.value.violations] == [kind.value]
-    with pytest.raises(NotFound) as told:
+    with pytest.raises(NotFound) as raised:
         await query.find(ports, kind, "a")
-    assert (told.value.kind, told.value.key) == (what, "a")
+    assert (raised.value.kind, raised.value.key) == (what, "a")
 
 
 @pytest.mark.parametrize(
@@ -787,8 +792,8 @@ async def test_what_a_reversal_came_to(
     assert isinstance(made, Done)
     marked = one(charge_id=made.answer.charge_id, due_at=ports.store.now() + 2 * TOTAL_TIMEOUT)
     wire.answer = answer
-    told = await reversal._sent(ports, marked, made.answer.charge_id, NO_DEADLINE)
-    assert (told.reason if isinstance(told, Unknown) else None) == reason
+    answered = await reversal._sent(ports, marked, made.answer.charge_id, NO_DEADLINE)
+    assert (answered.reason if isinstance(answered, Unknown) else None) == reason
 
 
 @pytest.mark.parametrize(
@@ -806,8 +811,8 @@ async def test_after_a_refusal_ping_is_asked_how_the_charge_stands(
     """It may be paid. What was not read by Ping++ says nothing of the charge."""
     marked = one(charge_id="ch_1", due_at=NOON + 2 * TOTAL_TIMEOUT)
     wire.answer = answer
-    told = await reversal._sent(ports, marked, "ch_1", NO_DEADLINE)
-    assert isinstance(told, NotDone)
+    answered = await reversal._sent(ports, marked, "ch_1", NO_DEADLINE)
+    assert isinstance(answered, NotDone)
     assert ("GET" in wire.asked) is asked
 
 
@@ -830,7 +835,7 @@ async def test_a_charge_that_failed_before_it_was_named_is_not_looked_for(
     ],
 )
 def test_what_kept_an_answer_away_has_a_name(verdict: Verdict[Charge], reason: str) -> None:
-    """In the journal, and nothing of what Ping++ said beside it."""
+    """In the journal, and nothing of what Ping++ reported beside it."""
     assert as_unknown(verdict).reason == reason
 
 
@@ -846,8 +851,14 @@ async def test_a_charge_that_is_not_shown_in_a_run_is_put_off(ports: Ports, wire
 
 def test_an_event_of_a_charge_that_is_gone_waits() -> None:
     """A failover may lose the charge between the look for its order and the commit."""
-    said = PspEvent("evt_1", "charge.succeeded", False, True, out_trade_no="N2", charge_id="ch_2")
+
+    def found(number: str, charge_id: str) -> Charge:
+        facts = shown_unpaid(one()).facts
+        assert facts is not None
+        subject = ChargeInEvent(replace(facts, out_trade_no=number, charge_id=charge_id))
+        return _charge_of(Order(KEY, charges=(one(),)), subject)
+
     with pytest.raises(NotYet, match=r"^charge_lost$"):
-        _charge_of(Order(KEY, charges=(one(),)), said)
-    assert _charge_of(Order(KEY, charges=(one(),)), replace(said, charge_id="ch_1")) == one()
-    assert _charge_of(Order(KEY, charges=(one(),)), replace(said, out_trade_no=NUMBER)) == one()
+        found("N2", "ch_2")
+    assert found("N2", "ch_1") == one()
+    assert found(NUMBER, "ch_2") == one()

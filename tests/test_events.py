@@ -5,15 +5,16 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 from uuid import uuid4
 
 import pytest
 
-from midas.charge import ChargeState
+from midas.charge import ChargeState, ObservedBy
 from midas.errors import EventIdReused, OrderAlreadyPaid, OutcomeUnknown
-from midas.event import EventStanding
+from midas.event import EventStanding, Subject
 from midas.flows.apply_event import EventOutcome
+from midas.flows.event_handlers import HANDLERS
 from midas.flows.inbox import Inbox
 from midas.flows.payment_calls import Payments, SystemClock
 from midas.payment import Change, Order
@@ -42,11 +43,11 @@ def stage() -> Stage:
 # The plain way ----------------------------------------------------------------------------
 
 
-async def test_a_payment_is_booked_and_told(stage: Stage) -> None:
+async def test_a_payment_is_booked_and_announced(stage: Stage) -> None:
     """charge.succeeded: state, journal and one notification, and the event is on disk."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
     recorded = await stage.record(event)
     assert recorded.outcome is EventOutcome.ACCEPTED
     charge = (await stage.order()).charges[0]
@@ -70,7 +71,7 @@ async def test_a_payment_is_a_line_in_the_log(
     charge_id = await stage.charge()
     assert not [each for each in caplog.records if each.message == "charge_paid"]
     stage.world.lookalike.pay(charge_id)
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
     for _ in range(2):
         await stage.record(event)
     (line,) = [vars(each) for each in caplog.records if each.message == "charge_paid"]
@@ -80,26 +81,30 @@ async def test_a_payment_is_a_line_in_the_log(
     assert (line["late"], line["duplicate_payment"], line["by"]) == (False, False, "WEBHOOK")
     charge = (await stage.order()).charges[0]
     assert (line["livemode"], line["out_trade_no"]) == (False, charge.out_trade_no)
-    said = {"livemode", "late", "duplicate_payment", "by", "channel", "amount", "currency"}
-    assert said | {"charge_id", "out_trade_no"} <= FIELDS & set(line)
+    fields = {"livemode", "late", "duplicate_payment", "by", "channel", "amount", "currency"}
+    assert fields | {"charge_id", "out_trade_no"} <= FIELDS & set(line)
 
 
-async def test_a_failed_payment_is_told(stage: Stage) -> None:
+async def test_a_failed_payment_is_announced(stage: Stage) -> None:
     """charge.failed ends the charge; money that comes all the same is late money."""
     charge_id = await stage.charge()
     failed = stage.world.lookalike.fail_payment(charge_id)
-    event = stage.told("charge.succeeded") if _told(stage, "charge.succeeded") else _failed(failed)
+    event = (
+        stage.event("charge.succeeded")
+        if _has_event(stage, "charge.succeeded")
+        else _failed(failed)
+    )
     await stage.record(event)
     charge = (await stage.order()).charges[0]
     assert charge.state is ChargeState.FAILED
     assert charge.failure_code == failed["failure_code"]
     stage.world.lookalike.pay_late(charge_id)
-    await stage.record(stage.told("charge.succeeded"))
+    await stage.record(stage.event("charge.succeeded"))
     assert await stage.notices() == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
     assert [each.late for each in await stage.notifications()] == [False, True]
 
 
-def _told(stage: Stage, kind: str) -> bool:
+def _has_event(stage: Stage, kind: str) -> bool:
     return any(each["type"] == kind for each in stage.world.lookalike.events.values())
 
 
@@ -108,8 +113,59 @@ def _failed(charge: Event) -> Event:
     return sample | {"id": "evt_failed", "data": {"object": charge}}
 
 
+def _order_event(charge: Event, /, **fields: Any) -> Event:
+    """An order of Ping++'s own that was paid by this charge."""
+    order = {"id": "2001", "object": "order", "paid": True, "charge": charge["id"]}
+    listed = {"object": "list", "has_more": False, "data": [charge]}
+    sample = sample_event("order.succeeded", livemode=False)
+    return sample | {"id": "evt_order", "data": {"object": order | {"charges": listed} | fields}}
+
+
+async def test_the_event_of_an_order_counts_as_that_of_its_charge(stage: Stage) -> None:
+    """order.succeeded holds the charge that paid the order; charge.succeeded adds nothing."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    paid = stage.world.lookalike.charge(charge_id)
+    recorded = await stage.record(_order_event({**paid, "refunds": None}))
+    assert recorded.event.standing is EventStanding.APPLIED
+    again = await stage.record(stage.event("charge.succeeded"))
+    assert again.outcome is EventOutcome.ACCEPTED
+    (charge,) = (await stage.order()).charges
+    assert (charge.state, charge.observed_by) == (ChargeState.SUCCEEDED, ObservedBy.WEBHOOK)
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "standing"),
+    [
+        ({"charge": None}, "type_not_handled", EventStanding.IGNORED),
+        ({"charge": "ch_other"}, "object_unreadable", EventStanding.PARKED),
+        ({"charges": None}, "object_unreadable", EventStanding.PARKED),
+        ({"object": "coupon"}, "object_unreadable", EventStanding.PARKED),
+    ],
+    ids=["paid without a charge", "its charge is not listed", "no list", "another object"],
+)
+async def test_an_order_that_does_not_show_its_charge_changes_nothing(
+    stage: Stage, fields: Event, reason: str, standing: EventStanding
+) -> None:
+    """Where money came by a charge that cannot be read, a person is called."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    paid = stage.world.lookalike.charge(charge_id)
+    recorded = await stage.record(_order_event(paid, **fields))
+    assert (recorded.event.reason, recorded.event.standing) == (reason, standing)
+    assert await stage.notices() == []
+
+
+def test_each_kind_of_subject_has_its_handler() -> None:
+    """A new kind of event is one class, one reader and one handler: none may be forgotten."""
+    assert set(HANDLERS) == set(get_args(Subject)), (
+        "give each class of midas.event.Subject its handler in midas/flows/event_handlers.py"
+    )
+
+
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
-async def test_the_end_of_a_refund_is_booked_and_told(stage: Stage, end: str) -> None:
+async def test_the_end_of_a_refund_is_booked_and_announced(stage: Stage, end: str) -> None:
     """refund.succeeded and refund.failed end a refund that was pending."""
     charge_id = await stage.paid()
     stage.world.lookalike.plan_refund("pending")
@@ -119,31 +175,31 @@ async def test_the_end_of_a_refund_is_booked_and_told(stage: Stage, end: str) ->
         stage.world.lookalike.approve_refund(refund_id)
     else:
         stage.world.lookalike.fail_refund(refund_id)
-    recorded = await stage.record(stage.told(f"refund.{end}"))
+    recorded = await stage.record(stage.event(f"refund.{end}"))
     assert recorded.event.standing is EventStanding.APPLIED
     refund = (await stage.order()).refund("r1")
     assert refund.state == end.upper()
-    told = "REFUND_SUCCESS" if end == "succeeded" else "REFUND_FAILED"
-    assert await stage.notices() == ["PAY_ORDER_SUCCESS", told]
+    notice = "REFUND_SUCCESS" if end == "succeeded" else "REFUND_FAILED"
+    assert await stage.notices() == ["PAY_ORDER_SUCCESS", notice]
 
 
 async def test_a_refund_made_at_the_dashboard_is_taken_in(stage: Stage) -> None:
-    """Its event is all that Midas hears of it: booked as external, told, counted (P16)."""
+    """Its event is all that Midas hears of it: booked as external, announced, counted (P16)."""
     charge_id = await stage.paid()
     stage.world.lookalike.refund_at_dashboard(charge_id, 30)
-    await stage.record(stage.told("refund.succeeded"))
+    await stage.record(stage.event("refund.succeeded"))
     order = await stage.order()
     assert [(each.external, each.amount) for each in order.refunds] == [(True, 30)]
     assert order.refundable(order.charges[0]) == 70
     assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
 
 
-async def test_a_refund_is_told_before_its_own_answer(stage: Stage) -> None:
-    """refund.succeeded overtakes the answer of the refund call: one refund, told once."""
+async def test_a_refund_is_announced_before_its_own_answer(stage: Stage) -> None:
+    """refund.succeeded overtakes the answer of the refund call: one refund, announced once."""
     charge_id = await stage.paid()
 
     async def tell_first() -> None:
-        await stage.record(stage.told("refund.succeeded"))
+        await stage.record(stage.event("refund.succeeded"))
 
     before_answer(stage, "refunds", tell_first)
     await stage.refund()
@@ -161,10 +217,10 @@ async def test_w1_duplicates_have_one_effect(stage: Stage) -> None:
     """The same event ten times at once and once more: one effect, all answered."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
-    event = stage.told("charge.succeeded")
-    said = await asyncio.gather(*(stage.record(event) for _ in range(10)))
-    said.append(await stage.record(event))
-    outcomes = [each.outcome for each in said]
+    event = stage.event("charge.succeeded")
+    recorded = await asyncio.gather(*(stage.record(event) for _ in range(10)))
+    recorded.append(await stage.record(event))
+    outcomes = [each.outcome for each in recorded]
     assert outcomes.count(EventOutcome.ACCEPTED) == 1
     assert outcomes.count(EventOutcome.DUPLICATE) == 10
     assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
@@ -183,18 +239,21 @@ async def test_w1_ten_at_once_on_two_replicas(database_url: str) -> None:
             lookalike.pay(json.loads(made.charge_json)["id"])
         bodies = [compact(each) for each in lookalike.events.values()]
         assert len(bodies) == len(orders)
-        said = await asyncio.gather(
+        recorded = await asyncio.gather(
             *(inbox.record(body) for _ in range(10) for body in bodies for inbox in inboxes)
         )
-        assert sum(each.outcome is EventOutcome.ACCEPTED for each in said) == len(orders)
-        assert {each.outcome for each in said} == {EventOutcome.ACCEPTED, EventOutcome.DUPLICATE}
+        assert sum(each.outcome is EventOutcome.ACCEPTED for each in recorded) == len(orders)
+        assert {each.outcome for each in recorded} == {
+            EventOutcome.ACCEPTED,
+            EventOutcome.DUPLICATE,
+        }
         for order_no in orders:
             assert len(await two.notifications(order_no)) == 1
             assert (await one.load(order_no)).charges[0].state is ChargeState.SUCCEEDED
 
 
 async def _hot_order(url: str, events: int, inboxes: int) -> tuple[int, list[object], Order]:
-    """So many refunds of one order are told at once, to each of so many processes in its turn.
+    """So many refunds of one order come at once, to each of so many processes in its turn.
 
     How often an event was sent to the disk, what recording came to, and the order at the end.
     """
@@ -211,12 +270,12 @@ async def _hot_order(url: str, events: int, inboxes: int) -> tuple[int, list[obj
     bodies = list(map(compact, lookalike.events.values()))[-events:]
     boxes = [Inbox(each.ports) for each in replicas]
     records = (boxes[n % inboxes].record(body) for n, body in enumerate(bodies))
-    said = await asyncio.gather(*records, return_exceptions=True)
+    recorded = await asyncio.gather(*records, return_exceptions=True)
     order = await stores[0].load(TERMS.order_no)
     tries = sum(cast("_Counting", each.ports.store).events_tried for each in replicas)
     for each in stores:
         await each.close()
-    return tries, [getattr(each, "outcome", each) for each in said], order
+    return tries, [getattr(each, "outcome", each) for each in recorded], order
 
 
 class _Counting:
@@ -236,25 +295,25 @@ class _Counting:
 
 async def test_many_events_of_one_order_at_once(database_url: str) -> None:
     """All of them are recorded, and none is written in vain: they take turns."""
-    tries, said, order = await _hot_order(database_url, events=120, inboxes=1)
-    assert said == [EventOutcome.ACCEPTED] * 120
+    tries, recorded, order = await _hot_order(database_url, events=120, inboxes=1)
+    assert recorded == [EventOutcome.ACCEPTED] * 120
     assert len(order.refunds) == tries == 120
 
 
 async def test_many_events_of_one_order_at_two_replicas(database_url: str) -> None:
     """Between processes the version decides; each of them takes part, and no event is refused."""
-    _, said, order = await _hot_order(database_url, events=60, inboxes=2)
-    assert said == [EventOutcome.ACCEPTED] * 60
+    _, recorded, order = await _hot_order(database_url, events=60, inboxes=2)
+    assert recorded == [EventOutcome.ACCEPTED] * 60
     assert len(order.refunds) == 60
 
 
 async def test_w2_refund_before_charge(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """refund.succeeded before charge.succeeded waits, is applied after asking, and told second."""
+    """refund.succeeded before charge.succeeded waits; it is applied and announced after it."""
     caplog.set_level(logging.INFO)
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
     stage.world.lookalike.refund_at_dashboard(charge_id, 40)
-    early = stage.told("refund.succeeded")
+    early = stage.event("refund.succeeded")
     recorded = await stage.record(early)
     assert recorded.outcome is EventOutcome.ACCEPTED
     assert (recorded.event.standing, recorded.event.reason) == ("WAITING", "charge_not_paid_yet")
@@ -265,18 +324,18 @@ async def test_w2_refund_before_charge(stage: Stage, caplog: pytest.LogCaptureFi
     assert (stored.standing, stored.reason) == (EventStanding.APPLIED, "")
     (line,) = [vars(each) for each in caplog.records if each.message == "event_applied_late"]
     assert (line["event_id"], line["order_no"]) == (stored.event_id, TERMS.order_no)
-    assert (await stage.record(stage.told("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
+    assert (await stage.record(stage.event("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
     assert (await stage.record(early)).outcome is EventOutcome.DUPLICATE
     assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
 
 
-async def test_w2_the_charge_is_told_while_its_refund_waits(stage: Stage) -> None:
-    """charge.succeeded comes before the waiting refund is looked at: nothing is told twice."""
+async def test_w2_the_charge_is_announced_while_its_refund_waits(stage: Stage) -> None:
+    """charge.succeeded comes before the waiting refund is looked at: nothing is announced twice."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
     stage.world.lookalike.refund_at_dashboard(charge_id, 40)
-    await stage.record(stage.told("refund.succeeded"))
-    await stage.record(stage.told("charge.succeeded"))
+    await stage.record(stage.event("refund.succeeded"))
+    await stage.record(stage.event("charge.succeeded"))
     await stage.look()
     assert states(await stage.order()) == ["SUCCEEDED", "SUCCEEDED"]
     assert await stage.notices() == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
@@ -288,7 +347,7 @@ async def test_w2_charge_before_its_own_answer(stage: Stage) -> None:
     async def pay_and_tell() -> None:
         made = stage.world.lookalike.newest_charges(1)[0]
         stage.world.lookalike.pay(made["id"])
-        recorded = await stage.record(stage.told("charge.succeeded"))
+        recorded = await stage.record(stage.event("charge.succeeded"))
         assert recorded.event.standing is EventStanding.APPLIED
 
     before_answer(stage, "charges", pay_and_tell)
@@ -303,11 +362,11 @@ async def test_w2_charge_before_its_own_answer(stage: Stage) -> None:
 
 
 async def test_w2_charge_before_an_answer_that_is_lost(stage: Stage) -> None:
-    """The webhook comes, the create call's answer never does: paid, told once, nothing lost."""
+    """The webhook comes, the create call's answer never does: paid and announced once."""
 
     async def pay_tell_and_lose() -> Lost:
         stage.world.lookalike.pay(stage.world.lookalike.newest_charges(1)[0]["id"])
-        await stage.record(stage.told("charge.succeeded"))
+        await stage.record(stage.event("charge.succeeded"))
         return Lost("timeout")
 
     before_answer(stage, "charges", pay_tell_and_lose)
@@ -337,8 +396,8 @@ async def test_w2_everybody_learns_of_it_at_once(database_url: str) -> None:
                 there.charge(terms),
                 return_exceptions=True,
             )
-            told = await one.notifications(order_no)
-            assert [each.kind for each in told] == ["PAY_ORDER_SUCCESS"]
+            sent = await one.notifications(order_no)
+            assert [each.kind for each in sent] == ["PAY_ORDER_SUCCESS"]
             stored = await two.event(f"evt_{order_no}")
             assert stored is not None
             assert stored.standing is EventStanding.APPLIED
@@ -349,13 +408,13 @@ async def test_w2_everybody_learns_of_it_at_once(database_url: str) -> None:
 
 
 async def test_w3_money_after_closed(stage: Stage) -> None:
-    """A payment that comes through after the charge was closed is booked and told as late."""
+    """A payment that comes through after the charge was closed is booked and announced as late."""
     charge_id = await stage.charge()
     stage.world.pass_time(3 * 3600)
     await stage.world.payments.query(KeyKind.ORDER_NO, TERMS.order_no, refresh=True)
     assert states(await stage.order()) == ["CLOSED"]
     stage.world.lookalike.pay_late(charge_id)
-    await stage.record(stage.told("charge.succeeded"))
+    await stage.record(stage.event("charge.succeeded"))
     charge = (await stage.order()).charges[0]
     assert (charge.state, charge.late) == (ChargeState.SUCCEEDED, True)
     assert await stage.notices() == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
@@ -363,14 +422,14 @@ async def test_w3_money_after_closed(stage: Stage) -> None:
 
 
 async def test_w3_money_for_a_charge_that_made_way(stage: Stage) -> None:
-    """Two charges of one order are paid: the second one is told as a duplicate payment (P15)."""
+    """Two charges of one order are paid: the second one is a duplicate payment (P15)."""
     first = await stage.charge(channel="alipay_wap", extra={"success_url": "http://a.cn/s"})
     await stage.paid(channel="wx_pub_qr")
     order = await stage.order()
     if order.charges[0].state is ChargeState.CLOSED:
         pytest.skip("the channel closed it")
     stage.world.lookalike.pay(first)
-    await stage.record(stage.told("charge.succeeded"))
+    await stage.record(stage.event("charge.succeeded"))
     assert [each.duplicate_payment for each in await stage.notifications()] == [False, True]
 
 
@@ -379,7 +438,7 @@ async def test_w4_stale_snapshot(stage: Stage) -> None:
     charge_id = await stage.charge()
     unpaid = stage.world.lookalike.charge(charge_id)
     stage.world.lookalike.pay(charge_id)
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
     await stage.record(event)
     before = await stage.order()
     stale = event | {"id": "evt_stale", "data": {"object": unpaid}}
@@ -393,9 +452,9 @@ async def test_w4_an_overtaken_end_of_a_refund_alarms_nobody(stage: Stage) -> No
     charge_id = await stage.paid()
     stage.world.lookalike.plan_refund("failed")
     await stage.refund()
-    failed = stage.told("refund.failed")
+    failed = stage.event("refund.failed")
     stage.world.lookalike.approve_refund(stage.world.lookalike.refunds_of(charge_id)[0]["id"])
-    await stage.record(stage.told("refund.succeeded"))
+    await stage.record(stage.event("refund.succeeded"))
     before = await stage.order()
     assert before.refunds[0].state is RefundState.SUCCEEDED
     await stage.record(failed)
@@ -437,7 +496,7 @@ async def test_w4_a_picture_is_no_answer_for_the_client(stage: Stage) -> None:
 async def test_w5_replay_days_later(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """An old event once more, in a process that remembers nothing: no effect, and no alarm."""
     await stage.paid()
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
     before = await stage.order()
     stage.world.pass_time(5 * 24 * 3600)
     stage.restart()
@@ -454,7 +513,7 @@ async def test_w5_replay_of_an_event_that_was_pruned(stage: Stage) -> None:
     before = await stage.order()
     stage.world.disk.disk.events.clear()
     stage.restart()
-    assert (await stage.record(stage.told("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
+    assert (await stage.record(stage.event("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
     assert replace(await stage.order(), version=before.version) == before
     assert await stage.notices() == ["PAY_ORDER_SUCCESS"]
 
@@ -466,13 +525,13 @@ async def test_w6_same_id_other_body(
     """The first one wins, whoever remembers it; the second one is refused with an alarm."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
     await stage.record(event)
     if restarted:
         stage.restart()
     before = stage.world.disk.disk.copy()
     with pytest.raises(EventIdReused):
-        await stage.record(about(stage.told("charge.succeeded"), amount=1))
+        await stage.record(about(stage.event("charge.succeeded"), amount=1))
     assert stage.world.disk.disk == before
     assert logged(caplog, "event_id_reused") == 1
 
@@ -481,7 +540,7 @@ async def test_w6_same_id_other_body(
 async def test_w6_same_id_and_another_count_of_webhooks(stage: Stage, restarted: bool) -> None:
     """A body that differs in `pending_webhooks` alone says the same thing: a duplicate."""
     stage.world.lookalike.pay(await stage.charge())
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
     await stage.record(event | {"pending_webhooks": 2})
     if restarted:
         stage.restart()
@@ -494,23 +553,23 @@ async def test_w6_at_once_on_one_id(database_url: str) -> None:
     bodies = [compact(sample_event("charge.succeeded", livemode=mode)) for mode in (True, False)]
     async with await open_store(database_url) as one, await open_store(database_url) as two:
         inboxes = [Inbox(Payments(store, psp, SystemClock()).ports) for store in (one, two)]
-        said = await asyncio.gather(
+        recorded = await asyncio.gather(
             *(inbox.record(body) for inbox, body in zip(inboxes, bodies, strict=True)),
             return_exceptions=True,
         )
-    assert sorted(type(each).__name__ for each in said) == ["EventIdReused", "Recorded"]
+    assert sorted(type(each).__name__ for each in recorded) == ["EventIdReused", "Recorded"]
 
 
 def _of_another_app(stage: Stage) -> Event:
-    return about(stage.told("charge.succeeded"), app="app_other")
+    return about(stage.event("charge.succeeded"), app="app_other")
 
 
 def _of_the_other_mode(stage: Stage) -> Event:
-    return about(stage.told("charge.succeeded"), livemode=True) | {"livemode": True}
+    return about(stage.event("charge.succeeded"), livemode=True) | {"livemode": True}
 
 
 def _of_an_unknown_order(stage: Stage) -> Event:
-    return about(stage.told("charge.succeeded"), order_no="never1", id="ch_never")
+    return about(stage.event("charge.succeeded"), order_no="never1", id="ch_never")
 
 
 def _refund_of_an_unknown_order(stage: Stage) -> Event:
@@ -553,14 +612,14 @@ async def test_w9_validly_signed_but_not_ours(
 
 def _lost_payment(stage: Stage, charge_id: str) -> Event:
     stage.world.lookalike.pay(charge_id)
-    return stage.told("charge.succeeded")
+    return stage.event("charge.succeeded")
 
 
 def _lost_refund(stage: Stage, charge_id: str) -> Event:
     stage.world.lookalike.pay(charge_id)
     stage.world.pass_time(364 * 24 * 3600)
     stage.world.lookalike.refund_at_dashboard(charge_id, 40)
-    return stage.told("refund.succeeded")
+    return stage.event("refund.succeeded")
 
 
 @pytest.mark.parametrize("happen", [_lost_payment, _lost_refund])
@@ -590,7 +649,7 @@ def _nobodys(stage: Stage, charge_id: str, kind: str, **fields: Any) -> Event:
     """A payment or a refund of our app at the time of its number, changed so."""
     stage.world.lookalike.pay(charge_id)
     stage.world.lookalike.refund_at_dashboard(charge_id, 40)
-    return about(stage.told(kind), **fields)
+    return about(stage.event(kind), **fields)
 
 
 A_DAY_S = 24 * 3600 + 60
@@ -635,25 +694,25 @@ async def test_w9_unknown_orders_are_counted(
             for _ in range(2):
                 await stage.record(event)
 
-    def told() -> list[int]:
+    def counts() -> list[int]:
         lines = [each for each in caplog.records if each.message == "events_of_unknown_orders"]
         return [vars(each)["count"] for each in lines]
 
     await come(68)
-    assert told() == [1]
+    assert counts() == [1]
     await _run_once(stage)
     stage.world.pass_time(3599)
     await come(1)
     await _run_once(stage)
-    assert told() == [1]
+    assert counts() == [1]
     stage.world.pass_time(1)
     await _run_once(stage)
-    assert told() == [1, 68]
+    assert counts() == [1, 68]
     stage.world.pass_time(7200)
     await _run_once(stage)
-    assert told() == [1, 68]
+    assert counts() == [1, 68]
     await come(1)
-    assert told() == [1, 68, 1]
+    assert counts() == [1, 68, 1]
 
 
 async def _run_once(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from midas import limits
 from midas.charge import ChargeState
 from midas.errors import InvalidRequest, OutcomeUnknown
-from midas.event import EventStanding
+from midas.event import EventStanding, PspEvent
 from midas.flows.apply_event import EventOutcome
 from midas.flows.inbox import Inbox
 from midas.flows.payment_calls import Payments, SystemClock
@@ -57,7 +57,7 @@ async def test_a_payment_that_does_not_match_is_quarantined(
     """Other money than was asked for moves nothing, and a person is called (I4, M12)."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
-    recorded = await stage.record(about(stage.told("charge.succeeded"), **fields))
+    recorded = await stage.record(about(stage.event("charge.succeeded"), **fields))
     assert recorded.event.standing is EventStanding.APPLIED
     charge = (await stage.order()).charges[0]
     assert charge.state is ChargeState.PENDING
@@ -70,7 +70,7 @@ async def test_our_charge_under_another_number_is_quarantined(stage: Stage) -> N
     """An event about our charge_id with a number that is not ours is no business of nobody."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
-    recorded = await stage.record(about(stage.told("charge.succeeded"), order_no="never1"))
+    recorded = await stage.record(about(stage.event("charge.succeeded"), order_no="never1"))
     assert recorded.event.order_no == TERMS.order_no
     charge = (await stage.order()).charges[0]
     assert charge.state is ChargeState.PENDING
@@ -86,7 +86,7 @@ async def test_a_refund_that_does_not_match_is_quarantined(
     stage.world.lookalike.plan_refund("pending")
     await stage.refund()
     stage.world.lookalike.approve_refund(stage.world.lookalike.refunds_of(charge_id)[0]["id"])
-    await stage.record(about(stage.told("refund.succeeded"), **fields))
+    await stage.record(about(stage.event("refund.succeeded"), **fields))
     refund = (await stage.order()).refund("r1")
     assert refund.state is RefundState.PENDING
     assert refund.operator_reason
@@ -97,7 +97,7 @@ async def test_a_refund_of_a_charge_that_nobody_knows_is_parked(stage: Stage) ->
     """Under our number, and Ping++ does not show that charge: in the end a person looks at it."""
     charge_id = await stage.paid()
     stage.world.lookalike.refund_at_dashboard(charge_id, 10)
-    event = about(stage.told("refund.succeeded"), charge="ch_other")
+    event = about(stage.event("refund.succeeded"), charge="ch_other")
     recorded = await stage.record(event)
     assert recorded.event.standing is EventStanding.WAITING
     assert recorded.event.reason == "charge_not_known_yet"
@@ -112,7 +112,7 @@ async def test_a_refund_of_another_orders_charge_is_parked(stage: Stage) -> None
     theirs = await stage.paid("order-2")
     charge_id = await stage.paid()
     stage.world.lookalike.refund_at_dashboard(charge_id, 10)
-    event = about(stage.told("refund.succeeded"), charge=theirs)
+    event = about(stage.event("refund.succeeded"), charge=theirs)
     await stage.record(event)
     await stage.look(limits.EVENT_ATTEMPTS + 1)
     stored = await stage.stored(event)
@@ -134,7 +134,7 @@ async def test_an_event_with_a_key_of_another_order_is_quarantined(stage: Stage)
     stage.restart()
     mine = stage.world.lookalike.newest_charges(1)[0]
     stage.world.lookalike.pay(mine["id"])
-    event = about(stage.told("charge.succeeded"), id=theirs)
+    event = about(stage.event("charge.succeeded"), id=theirs)
     recorded = await stage.record(event)
     assert recorded.outcome is EventOutcome.ACCEPTED
     assert recorded.event.standing is EventStanding.APPLIED
@@ -157,9 +157,9 @@ async def test_what_is_remembered_is_bounded(stage: Stage, monkeypatch: pytest.M
 @pytest.mark.parametrize("body", [b"", b"x" * (limits.EVENT_BYTES + 1)], ids=["none", "too long"])
 async def test_a_body_out_of_bounds_is_refused(stage: Stage, body: bytes) -> None:
     """Neither is an event, and nothing is written."""
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as raised:
         await stage.record(body)
-    assert [each.field for each in told.value.violations] == ["body"]
+    assert [each.field for each in raised.value.violations] == ["body"]
     assert stage.world.disk.disk.events == {}
 
 
@@ -192,15 +192,16 @@ async def test_what_the_gateway_could_not_read_is_kept(
 async def test_genuine_events_are_read_and_ignored(stage: Stage, name: str) -> None:
     """What Ping++ itself made is read without error, and is another app's or mode's here."""
     body = (FIXTURES / name).read_bytes()
-    said = stage.world.payments.ports.psp.read_event(body)
+    read = stage.world.payments.ports.psp.read_event(body)
     event = json.loads(body)
     recorded = await stage.record(body)
     assert recorded.outcome is EventOutcome.IGNORED
     assert (recorded.event.event_id, recorded.event.type) == (event["id"], event["type"])
     assert recorded.event.reason in ("other_app", "other_mode", "unknown_order", "type_not_handled")
     assert stage.world.disk.disk.orders == {}
-    if event["type"].startswith(("charge.", "refund.")):
-        assert said.charge or said.refund  # type: ignore[union-attr]
+    if event["type"].startswith(("charge.", "refund.", "order.")):
+        assert isinstance(read, PspEvent)
+        assert read.subject is not None
 
 
 AMOUNT = b'"amount":100,'
@@ -252,14 +253,14 @@ async def test_w12_no_amount(stage: Stage, amount: bytes, caplog: pytest.LogCapt
 async def _altered(stage: Stage, old: bytes, new: bytes) -> bytes:
     """The body of charge.succeeded of the stage's order with this in it."""
     stage.world.lookalike.pay(await stage.charge())
-    body = compact(stage.told("charge.succeeded"))
+    body = compact(stage.event("charge.succeeded"))
     assert body.count(old) == 1
     return body.replace(old, new)
 
 
 async def _still_counts(stage: Stage) -> None:
     assert (await stage.order()).charges[0].state is ChargeState.PENDING
-    assert (await stage.record(stage.told("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
+    assert (await stage.record(stage.event("charge.succeeded"))).outcome is EventOutcome.ACCEPTED
     assert (await stage.order()).charges[0].state is ChargeState.SUCCEEDED
 
 

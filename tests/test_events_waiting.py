@@ -37,19 +37,19 @@ async def test_w17_poison_event(
     number = stage.world.lookalike.charge(poisoned)["order_no"]
     observe = Draft.observe_charge
 
-    def break_on_poison(draft: Draft, out_trade_no: str, seen: Any) -> Any:
+    def break_on_poison(draft: Draft, out_trade_no: str, observation: Any) -> Any:
         if out_trade_no == number:
             raise ZeroDivisionError("card 6222")
-        return observe(draft, out_trade_no, seen)
+        return observe(draft, out_trade_no, observation)
 
     monkeypatch.setattr(Draft, "observe_charge", break_on_poison)
     stage.world.lookalike.pay(poisoned)
-    poison = stage.told("charge.succeeded")
+    poison = stage.event("charge.succeeded")
     recorded = await stage.record(poison)
     assert recorded.outcome is EventOutcome.ACCEPTED
     assert (recorded.event.standing, recorded.event.reason) == ("WAITING", "apply_failed")
     stage.world.lookalike.pay(healthy)
-    await stage.record(stage.told("charge.succeeded"))
+    await stage.record(stage.event("charge.succeeded"))
     assert await stage.notices("order-2") == ["PAY_ORDER_SUCCESS"]
     await stage.look(limits.EVENT_ATTEMPTS - 1)
     assert (await stage.stored(poison)).standing is EventStanding.WAITING
@@ -73,7 +73,7 @@ async def test_w17_a_defect_that_is_mended_loses_nothing(
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
     monkeypatch.setattr(Draft, "observe_charge", lambda *_: 1 / 0)
-    await stage.record(stage.told("charge.succeeded"))
+    await stage.record(stage.event("charge.succeeded"))
     await stage.look()
     monkeypatch.undo()
     stage.restart()
@@ -91,7 +91,7 @@ async def test_w17_one_poison_event_keeps_no_other_waiting(
         charge_id = await stage.charge(order_no)
         stage.world.lookalike.pay(charge_id)
         stage.world.lookalike.refund_at_dashboard(charge_id, 10)
-        events.append(stage.told("refund.succeeded"))
+        events.append(stage.event("refund.succeeded"))
         await stage.record(events[-1])
     psp = stage.world.payments.ports.psp
     read = psp.read_event
@@ -114,7 +114,7 @@ async def _early_refund(stage: Stage) -> Event:
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
     stage.world.lookalike.refund_at_dashboard(charge_id, 40)
-    event = stage.told("refund.succeeded")
+    event = stage.event("refund.succeeded")
     assert (await stage.record(event)).event.standing is EventStanding.WAITING
     return event
 
@@ -183,7 +183,7 @@ async def test_a_database_that_is_away_is_no_attempt_in_vain(
 
     monkeypatch.setattr(stage.world.disk, "commit", away)
     with pytest.raises(StorageUnavailable):
-        await stage.record(stage.told("charge.succeeded"))
+        await stage.record(stage.event("charge.succeeded"))
     with pytest.raises(StorageUnavailable):
         await apply_event.apply_waiting(stage.inbox._ports, await stage.stored(event))
     stored = await stage.stored(event)
@@ -193,7 +193,7 @@ async def test_a_database_that_is_away_is_no_attempt_in_vain(
 async def test_an_event_that_is_lost_before_it_is_read_is_brought_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database has its id, and after a failover it has not: nobody is told that it is kept."""
+    """The database has its id, and after a failover it has not: no answer says it is kept."""
 
     async def there(*_: Any) -> bool:
         return False
@@ -209,7 +209,7 @@ async def test_a_repeat_is_known_for_a_moment_without_the_database(
 ) -> None:
     """After that a failover may have lost what was on disk, and it is asked again."""
     stage.world.lookalike.pay(await stage.charge())
-    body = stage.told(event) if event.startswith("charge") else sample_event(event, livemode=False)
+    body = stage.event(event) if event.startswith("charge") else sample_event(event, livemode=False)
     recorded = await stage.record(body)
 
     async def away(*_: Any) -> Any:
@@ -231,7 +231,7 @@ async def test_parking_does_not_overtake_another_process(
 ) -> None:
     """Just before an event is parked, a newer Midas applies it: applied it stays."""
     stage.world.lookalike.pay(await stage.charge())
-    event = stage.told("charge.succeeded")
+    event = stage.event("charge.succeeded")
 
     def defect(*_: Any) -> Any:
         raise ZeroDivisionError

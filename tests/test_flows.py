@@ -83,12 +83,12 @@ async def test_commits_that_were_lost_make_no_second_refund(world: World) -> Non
 async def test_a_refund_that_stays_queued_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ping++ refusing our key leaves the refund to go out later, and the caller is told."""
+    """Ping++ refusing our key leaves the refund to go out later, and the caller gets the error."""
     await paid(world)
     answer_posts(monkeypatch, REJECTED)
-    with pytest.raises(PspRejectsMidas) as told:
+    with pytest.raises(PspRejectsMidas) as raised:
         await world.payments.refund(a_part(world))
-    assert told.value.queued
+    assert raised.value.queued
     monkeypatch.undo()
     await world.settle()
     assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
@@ -97,7 +97,7 @@ async def test_a_refund_that_stays_queued_says_so(
 async def test_words_about_our_key_are_kept_from_everybody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Ping++ says of the API key is neither stored nor told (I15)."""
+    """What Ping++ says of the API key is neither stored nor shown (I15)."""
     answer_posts(monkeypatch, REJECTED)
     with pytest.raises(PspRejectsMidas):
         await world.payments.charge(world.terms)
@@ -152,8 +152,8 @@ async def test_a_reversed_charge_is_not_handed_out_again(
     assert isinstance(await world.ask(lambda p: p.charge(other)), Failed)
     monkeypatch.undo()
     again = await world.payments.charge(terms)
-    told = world.lookalike.charge(again.charge.charge_id or "")
-    assert not told["reversed"]
+    shown = world.lookalike.charge(again.charge.charge_id or "")
+    assert not shown["reversed"]
     numbers = [each["order_no"] for each in world.lookalike.newest_charges(10)]
     assert len(numbers) == len(set(numbers)) == 2
 
@@ -190,9 +190,9 @@ async def test_an_unknown_refund_blocks_only_what_it_may_have_spent(
     assert (await world.order()).refund("r1").state is RefundState.SUBMITTING
 
     other = RefundTerms("r2", order_no=world.terms.order_no, amount=61, description="the rest")
-    with pytest.raises(RefundExceedsRemaining) as told:
+    with pytest.raises(RefundExceedsRemaining) as raised:
         await world.payments.refund(other)
-    assert (told.value.amount, told.value.remaining) == (61, 60)
+    assert (raised.value.amount, raised.value.remaining) == (61, 60)
     assert [each.refund_no for each in (await world.order()).refunds] == ["r1"]
 
     rest = await world.payments.refund(replace(other, amount=60))
@@ -227,7 +227,7 @@ async def test_flows_that_outlive_their_callers_are_bounded(
 async def test_the_end_of_a_process_waits_for_what_goes_on_beside_its_callers(
     world: World,
 ) -> None:
-    """A row that was not sent is said to be so, though its caller was answered already."""
+    """A row that was not sent is recorded as such, though its caller was answered already."""
     change = intent(world.terms.order_no, created_at=world.disk.clock)
     assert await world.disk.commit(change)
     payments = Payments(world.disk, world.payments.ports.psp, VirtualClock(world))
@@ -337,7 +337,7 @@ async def test_a_refund_no_of_another_order_is_not_taken_over(world: World) -> N
 async def test_what_is_unknown_stays_unknown_while_ping_rests(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refund was made and its answer lost; no repetition is told that nothing was sent (I5)."""
+    """A refund was made and its answer lost; no repetition answers that nothing was sent (I5)."""
     await paid(world)
     lose_answers(monkeypatch, after="refunds")
     for _ in range(REPEATED):
@@ -346,26 +346,26 @@ async def test_what_is_unknown_stays_unknown_while_ping_rests(
     assert is_resting(world)
     with pytest.raises(RefundNoReused):
         await world.payments.refund(replace(a_part(world), amount=41))
-    with pytest.raises(PspUnavailable) as told:
+    with pytest.raises(PspUnavailable) as raised:
         await world.payments.refund(replace(a_part(world), refund_no="r2"))
-    assert not told.value.queued
+    assert not raised.value.queued
 
 
 async def test_what_is_queued_stays_queued_while_ping_rests(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refund that could not leave goes out later: every repetition is told so (P14)."""
+    """A refund that could not leave goes out later: every repetition answers so (P14)."""
     await paid(world)
     reach_nothing(monkeypatch, "POST")
     for _ in range(REPEATED):
-        with pytest.raises(PspUnavailable) as told:
+        with pytest.raises(PspUnavailable) as raised:
             await world.payments.refund(a_part(world))
-        assert told.value.queued
+        assert raised.value.queued
         reach_nothing(monkeypatch, "GET")
     assert is_resting(world)
 
 
-async def test_a_queued_refund_that_ping_has_is_told_and_not_sent(
+async def test_a_queued_refund_that_ping_has_is_announced_and_not_sent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failover lost that it was sent (D3): whoever asks next hears how it stands."""
@@ -377,15 +377,15 @@ async def test_a_queued_refund_that_ping_has_is_told_and_not_sent(
     charge_id = (await world.order()).charges[0].charge_id or ""
     body = b'{"amount": 40, "description": "x", "metadata": {"refund_no": "r1"}}'
     world.lookalike.handle("POST", f"/v1/charges/{charge_id}/refunds", (), body)
-    told = await world.payments.refund(a_part(world))
-    assert told.refund.state is RefundState.SUCCEEDED
+    result = await world.payments.refund(a_part(world))
+    assert result.refund.state is RefundState.SUCCEEDED
     assert len(world.lookalike.refunds_of(charge_id)) == 1
 
 
-async def test_what_is_known_is_told_while_ping_rests(
+async def test_what_is_known_is_answered_while_ping_rests(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An open charge is handed out again and a refund told, from disk; nothing new is begun."""
+    """An open charge is handed out again and a refund shown, from disk; nothing new is begun."""
     await paid(world)
     done = await world.payments.refund(a_part(world))
     other = replace(world.terms, order_no="order-2")
@@ -407,7 +407,7 @@ async def test_what_is_known_is_told_while_ping_rests(
             await world.payments.charge(terms)
 
 
-async def test_what_is_known_is_told_while_too_much_is_asked(
+async def test_what_is_known_is_answered_while_too_much_is_asked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As while Ping++ rests: what is on disk needs no place among the calls."""
@@ -490,7 +490,7 @@ async def test_a_refund_that_leaves_at_last_is_in_flight_like_a_new_one(
 async def test_a_queued_refund_that_a_person_looks_at_is_not_sent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither by itself nor by the same key again; and nobody is told that it goes out later."""
+    """Neither by itself nor by the same key again; and no answer says that it goes out later."""
     await paid(world)
     reach_nothing(monkeypatch, "POST")
     assert isinstance(await world.ask(lambda p: p.refund(a_part(world))), Failed)
@@ -501,9 +501,9 @@ async def test_a_queued_refund_that_a_person_looks_at_is_not_sent(
     assert refund.unsent
     draft.put(replace(refund, operator_reason="another one has this key"))
     await written(world, draft)
-    with pytest.raises(OutcomeUnknown) as told:
+    with pytest.raises(OutcomeUnknown) as raised:
         await world.payments.refund(a_part(world))
-    assert told.value.needs_operator
+    assert raised.value.needs_operator
     world.pass_time(3600)
     await world.payments.resolve_due()
     assert world.lookalike.refunds_of(refund.charge_id) == []
@@ -544,10 +544,10 @@ async def test_a_charge_is_handed_out_again_within_its_window(
     draft = Draft(await world.order())
     draft.put(replace(first.charge, answer=None))
     await written(world, draft)
-    seen = slow_answers(monkeypatch, world, seconds=0)
+    limits_used = slow_answers(monkeypatch, world, seconds=0)
     again = await world.payments.charge(world.terms)
     assert again.charge.charge_id == first.charge.charge_id
-    assert seen == [limits.REPOST_MARGIN]
+    assert limits_used == [limits.REPOST_MARGIN]
 
 
 async def written(world: World, draft: Draft) -> None:
@@ -557,7 +557,7 @@ async def written(world: World, draft: Draft) -> None:
     assert await world.disk.commit(change)
 
 
-async def test_what_was_just_queued_is_told_without_another_look(
+async def test_what_was_just_queued_is_answered_without_another_look(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database goes away right after the refund could not leave: it is queued all the same."""
@@ -573,9 +573,9 @@ async def test_what_was_just_queued_is_told_without_another_look(
         return await find(store, kind, key)
 
     monkeypatch.setattr(FaultyStore, "find", find_once)
-    with pytest.raises(PspUnavailable) as told:
+    with pytest.raises(PspUnavailable) as raised:
         await world.payments.refund(a_part(world))
-    assert told.value.queued
+    assert raised.value.queued
 
 
 async def test_a_query_that_waits_for_its_turn_asks_no_longer_than_its_caller(
@@ -590,13 +590,13 @@ async def test_a_query_that_waits_for_its_turn_asks_no_longer_than_its_caller(
         return await load(store, order_no)
 
     monkeypatch.setattr(FaultyStore, "load", load_slowly)
-    seen = slow_answers(monkeypatch, world, seconds=0)
+    limits_used = slow_answers(monkeypatch, world, seconds=0)
     key, two = world.terms.order_no, timedelta(seconds=2)
     await world.payments.query(KeyKind.ORDER_NO, key, refresh=True, timeout=two)
-    assert [round(each.total_seconds(), 3) for each in seen] == [0.6]
+    assert [round(each.total_seconds(), 3) for each in limits_used] == [0.6]
 
 
-async def test_a_charge_that_is_told_after_all_is_let_go(
+async def test_a_charge_that_is_shown_after_all_is_let_go(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person was called after a day of silence; what Ping++ says then ends the matter."""
@@ -626,13 +626,13 @@ async def test_a_query_has_one_deadline_for_all_it_asks(
     else:
         for amount in (100, 200, 300):
             await world.payments.charge(replace(world.terms, amount=amount))
-    seen = slow_answers(monkeypatch, world, seconds=0.4)
+    limits_used = slow_answers(monkeypatch, world, seconds=0.4)
     key, second = world.terms.order_no, timedelta(seconds=1)
     with suppress(PspUnavailable):
         await world.payments.query(KeyKind.ORDER_NO, key, refresh=True, timeout=second)
-    wanted = [second - n * timedelta(seconds=0.4) for n in range(len(seen))]
-    assert seen
-    assert seen == [max(each, timedelta(0)) for each in wanted]
+    wanted = [second - n * timedelta(seconds=0.4) for n in range(len(limits_used))]
+    assert limits_used
+    assert limits_used == [max(each, timedelta(0)) for each in wanted]
 
 
 REPEATED = 10
@@ -661,16 +661,16 @@ def reach_nothing(patch: pytest.MonkeyPatch, method: str) -> None:
 def slow_answers(patch: pytest.MonkeyPatch, world: World, seconds: float) -> list[timedelta]:
     """Every answer takes so long; gives the time that each request was allowed."""
     send = FaultyWire.send
-    limits_seen: list[timedelta] = []
+    limits_used: list[timedelta] = []
 
     async def send_slowly(self, request, limit):  # type: ignore[no-untyped-def]
-        limits_seen.append(limit)
+        limits_used.append(limit)
         answer = await send(self, request, limit)
         world.pass_time(seconds)
         return answer if limit > timedelta(0) else NotSent("no_time_left")
 
     patch.setattr(FaultyWire, "send", send_slowly)
-    return limits_seen
+    return limits_used
 
 
 def answer_posts(patch: pytest.MonkeyPatch, answer: Answer) -> None:

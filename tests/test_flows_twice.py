@@ -1,4 +1,4 @@
-"""Money that would move twice, or the wrong way, or be forgotten: each story has met its defect."""
+"""Money that would move twice, or the wrong way, or be forgotten: each story has had its defect."""
 
 import json
 import logging
@@ -77,8 +77,8 @@ async def test_two_refunds_under_one_refund_no_are_two(
     assert order.refundable(order.charges[0]) == 100 - 2 * 30
     assert all(each.operator_reason for each in order.refunds)
     assert "refund_doubled" in alarms(caplog)
-    told = [each.kind for each in await world.disk.notifications(KEY)]
-    assert told == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS", "REFUND_SUCCESS"]
+    kinds = [each.kind for each in await world.disk.notifications(KEY)]
+    assert kinds == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS", "REFUND_SUCCESS"]
 
 
 async def test_of_two_paid_charges_neither_is_refunded_by_guessing(world: World) -> None:
@@ -101,17 +101,17 @@ async def test_one_refund_asked_for_at_two_processes_is_one(
     """The other one writes it down and sends it just before this one does: this one finds it."""
     charge_id = await charge_and_pay(world)
     other, commit = world.another_process(), FaultyStore.commit
-    met: list[Refund] = []
+    refunded: list[Refund] = []
 
     async def overtaken(self: FaultyStore, change: Change) -> bool:
-        if not met and change.new_refunds:
+        if not refunded and change.new_refunds:
             monkeypatch.undo()
-            met.append((await other.refund(by_order("r1", 40))).refund)
+            refunded.append((await other.refund(by_order("r1", 40))).refund)
         return await commit(self, change)
 
     monkeypatch.setattr(FaultyStore, "commit", overtaken)
     again = await world.payments.refund(by_order("r1", 40))
-    assert [again.refund] == met
+    assert [again.refund] == refunded
     assert len(world.lookalike.refunds_of(charge_id)) == 1
     events = [each.event for each in await world.disk.journal(KEY)]
     assert events.count(REFUND_INTENDED) == 1
@@ -162,21 +162,21 @@ async def test_the_charge_that_still_holds_money_is_refunded(world: World, gone:
         assert [each["amount"] for each in made] == [amounts[charge_id]]
 
 
-async def test_after_a_reversal_nobody_is_told_that_nothing_was_sent(
+async def test_after_a_reversal_no_answer_says_that_nothing_was_sent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database goes away when the old charge was reversed: no UNAVAILABLE, which says so."""
     await world.payments.charge(world.terms)
     sent = no_commit_after(monkeypatch, "/reverse")
-    told = await world.ask(lambda p: p.charge(replace(world.terms, amount=200)))
+    answer = await world.ask(lambda p: p.charge(replace(world.terms, amount=200)))
     assert sent == ["reverse"]
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, ChargeStillOpen | OutcomeUnknown)
+    assert isinstance(answer, Failed)
+    assert isinstance(answer.error, ChargeStillOpen | OutcomeUnknown)
 
 
 @pytest.mark.parametrize("failure", [StorageUnavailable, Overloaded])
 @pytest.mark.parametrize("path", ["/charges", "/refunds"])
-async def test_after_a_post_nobody_is_told_that_nothing_was_sent(
+async def test_after_a_post_no_answer_says_that_nothing_was_sent(
     world: World,
     path: str,
     failure: type[MidasError],
@@ -360,9 +360,9 @@ def spoil(patch: pytest.MonkeyPatch, world: World) -> None:
         if request.method == "POST":
             return Lost("timeout")
         assert isinstance(answer, Answer)
-        told = json.loads(answer.body)
-        for each in told.get("data", ()):
+        body = json.loads(answer.body)
+        for each in body.get("data", ()):
             each["amount"] = "a lot"
-        return replace(answer, body=json.dumps(told).encode())
+        return replace(answer, body=json.dumps(body).encode())
 
     patch.setattr(FaultyWire, "send", spoiled)

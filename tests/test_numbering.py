@@ -40,14 +40,14 @@ def test_numbers_count_on_from_the_last_one_or_the_floor() -> None:
     """Whichever is higher; a change without a notification moves nothing."""
     for last, floor, first in ((0, 0, 1), (4, 0, 5), (4, EPOCH, EPOCH + 1), (EPOCH + 4, EPOCH, 0)):
         change = paid(an_order(last_sequence=last, sequence_floor=floor))
-        (told,) = change.notifications
-        assert told.sequence == (first or last + 1) == change.last_sequence
+        (sent,) = change.notifications
+        assert sent.sequence == (first or last + 1) == change.last_sequence
         assert change.sequence_floor == change.after.sequence_floor == floor
         assert change.after.last_sequence == change.last_sequence
         after = refund_intent(change.after)
         assert (after.notifications, after.last_sequence) == ((), change.last_sequence)
         (next_one,) = refunded(after.after).notifications
-        assert next_one.sequence == told.sequence + 1
+        assert next_one.sequence == sent.sequence + 1
 
 
 def test_each_notification_bears_the_id_of_its_commit() -> None:

@@ -84,7 +84,7 @@ def test_a_secret_is_blotted_out_wherever_it_is(log: Log) -> None:
     ],
     ids=ascii,
 )
-def test_what_cannot_be_seen_is_escaped(log: Log, character: str) -> None:
+def test_an_invisible_character_is_escaped(log: Log, character: str) -> None:
     """It steers no terminal and makes no second line; the value that is read stays the same."""
     logging.getLogger("midas.x").info("odd", extra={"order_no": f"中{character}文"})
     logs.log_event("odd", {"order_no": f"中{character}文"})
@@ -136,7 +136,7 @@ LIBRARIES = "/usr/lib/python3/site-packages"
 
 @pytest.mark.parametrize("home", [*HOMES, LIBRARIES, f"{LIBRARIES}/midas"])
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "short"),
     [
         ("midas/flows/create_charge.py", "midas/flows/create_charge.py"),
         ("webhook_gateway/app.py", "webhook_gateway/app.py"),
@@ -146,24 +146,24 @@ LIBRARIES = "/usr/lib/python3/site-packages"
     ],
 )
 def test_a_place_does_not_depend_on_where_midas_lies(
-    monkeypatch: pytest.MonkeyPatch, home: str, path: str, told: str
+    monkeypatch: pytest.MonkeyPatch, home: str, path: str, short: str
 ) -> None:
     """A checkout may have any name, a package's too; it is never part of what is logged."""
     monkeypatch.setattr(logs, "_HOME", PurePosixPath(home))
-    assert logs._short(f"{home}/{path}") == told
+    assert logs._short(f"{home}/{path}") == short
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "short"),
     [
         ("/usr/lib/python3.13/asyncio/tasks.py", "asyncio/tasks.py"),
         ("/usr/lib/python3/site-packages/grpc/aio/_call.py", "grpc/aio/_call.py"),
         ("<string>", "<string>"),
     ],
 )
-def test_a_place_elsewhere_is_named_shortly(path: str, told: str) -> None:
+def test_a_place_elsewhere_is_named_shortly(path: str, short: str) -> None:
     """A library by its package, the rest by file and folder."""
-    assert logs._short(path) == told
+    assert logs._short(path) == short
 
 
 def test_a_folder_called_like_a_package_is_none(tmp_path: Path) -> None:

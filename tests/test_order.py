@@ -1,4 +1,4 @@
-"""Every question to an order, and what is not said of it."""
+"""Every question to an order, and what it does not hold."""
 
 from dataclasses import fields, replace
 from itertools import product
@@ -28,14 +28,14 @@ OPEN_CHARGES = {"SUBMITTING", "PENDING"}
 OPEN_REFUNDS = {"SUBMITTING", "PENDING"}
 
 
-def test_what_is_not_said_of_an_order_or_a_message() -> None:
+def test_what_an_order_or_a_message_does_not_hold() -> None:
     """An order that is not stored, and a message that is nothing but that."""
     order = Order("o1")
     assert [getattr(order, each.name) for each in fields(order)] == ["o1", 0, 0, (), (), "", 0]
     assert JournalEntry("o1", "T1", "event", NOON, "QUERY", "", "").detail == {}
-    told = Notification("o1", 1, "PAY_ORDER_SUCCESS", NOON, "QUERY", "T1")
-    assert (told.refund_no, told.late, told.duplicate_payment) == ("", False, False)
-    assert (told.change_id, told.told_again) == ("", False)
+    sent = Notification("o1", 1, "PAY_ORDER_SUCCESS", NOON, "QUERY", "T1")
+    assert (sent.refund_no, sent.late, sent.duplicate_payment) == ("", False, False)
+    assert (sent.change_id, sent.told_again) == ("", False)
     change = Change("o1", 0, "", 0, COMMIT, order)
     assert [getattr(change, each.name) for each in fields(change)][6:] == [()] * 8 + [0, False]
 
@@ -99,7 +99,7 @@ def test_which_charge_holds_the_money_of_the_order(
 
 
 def test_what_was_given_back_of_a_charge() -> None:
-    """Only what Ping++ said is done, and only of this charge."""
+    """Only what Ping++ reports as done, and only of this charge."""
     done = refund("R1", RefundState.SUCCEEDED, amount=30)
     rest = [refund(f"R{n}", each, amount=7) for n, each in enumerate(RefundState, 2)]
     others = refund("R9", RefundState.SUCCEEDED, "T2", amount=50)

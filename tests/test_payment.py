@@ -1,7 +1,7 @@
-"""The draft of an order: what a commit writes, and what is seen of its charges.
+"""The draft of an order: what a commit writes, and what is observed of its charges.
 
 Whole values are compared. What a single observation makes of a row stands in test_charge.py and
-test_refund.py; here stands which row it is told to, and what is written beside it.
+test_refund.py; here stands which row it changes, and what is written beside it.
 """
 
 from collections.abc import Callable
@@ -37,10 +37,10 @@ from tests.orders import (
     charge,
     line,
     notice,
+    observed,
     paid,
     refund,
     refund_facts,
-    seen,
     waiting,
     written,
 )
@@ -62,8 +62,8 @@ def test_a_change_is_all_that_one_commit_writes() -> None:
     draft.record_event(an_event("evt_1"))
     draft.settle_event(an_event("evt_2"))
     draft.observe_charge("T4", paid("T4"), plan=False)
-    told = draft.charge("T4")
-    after = Order("o1", 5, 7, (first, closing, told), (older, sent), COMMIT, 3)
+    made = draft.charge("T4")
+    after = Order("o1", 5, 7, (first, closing, made), (older, sent), COMMIT, 3)
     change = draft.change(COMMIT)
     assert change == Change(
         order_no="o1",
@@ -72,7 +72,7 @@ def test_a_change_is_all_that_one_commit_writes() -> None:
         last_sequence=7,
         change_id=COMMIT,
         after=after,
-        new_charges=(told,),
+        new_charges=(made,),
         changed_charges=(closing,),
         new_refunds=(older,),
         changed_refunds=(sent,),
@@ -90,7 +90,7 @@ def test_a_change_is_all_that_one_commit_writes() -> None:
         new_events=(an_event("evt_1"),),
         changed_events=(an_event("evt_2"),),
         sequence_floor=3,
-        retells=False,
+        renumbers=False,
     )
     assert (change.after.last_change, change.after.sequence_floor) == (COMMIT, 3)
     assert draft.order == after
@@ -230,7 +230,7 @@ def test_a_refund_that_a_person_looks_at_is_not_due(state: RefundState, reason: 
     assert written(draft) == {"new_refunds": (replace(row, due_at=None if left else LATER),)}
 
 
-# What is seen of a charge
+# What is observed of a charge
 
 
 def by_psp(before: Charge, state: ChargeState, by: ObservedBy = WEBHOOK, **values: Any) -> Charge:
@@ -243,7 +243,7 @@ def by_psp(before: Charge, state: ChargeState, by: ObservedBy = WEBHOOK, **value
 @pytest.mark.parametrize(
     "beside", [[], [charge("T2", CLOSED)], [charge("T0", CLOSED), charge("T2", SUCCEEDED)]]
 )
-def test_a_payment_is_written_and_told(late: bool, beside: list[Charge]) -> None:
+def test_a_payment_is_written_and_announced(late: bool, beside: list[Charge]) -> None:
     """With the row, the line and the message in one commit; a second payment is called that."""
     first = charge("T1", CLOSED if late else PENDING)
     draft = Draft(an_order(first, *beside))
@@ -269,7 +269,7 @@ def test_its_own_payment_does_not_make_a_charge_a_second_one() -> None:
     assert draft.observe_charge("T1", paid(), plan=False).duplicate_payment is False
 
 
-def test_what_is_no_news_is_not_told() -> None:
+def test_what_is_no_news_is_not_announced() -> None:
     """The row has it, and the journal."""
     first = charge("T1", SUBMITTING)
     draft = Draft(an_order(first))
@@ -293,11 +293,11 @@ def test_what_every_look_says_again_is_not_journaled_each_time(
     row: tuple[ChargeState, ChargeReport], by: ObservedBy, looks: int
 ) -> None:
     """That nothing is known is, of Midas's own first ten looks; callers may ask as they like."""
-    state, said = row
+    state, report = row
     draft = Draft(an_order(charge("T1", state, looks=looks)))
-    draft.observe_charge("T1", bare(said, by), plan=False)
+    draft.observe_charge("T1", bare(report, by), plan=False)
     shown = row == UNKNOWN and by is not QUERY and looks < 10
-    entry = line("T1", "charge_outcome_unknown", state, state, by, report=said.value, code="")
+    entry = line("T1", "charge_outcome_unknown", state, state, by, report=report.value, code="")
     assert written(draft) == ({"journal": (entry,)} if shown else {})
 
 
@@ -306,16 +306,16 @@ def test_what_recurs_is_journaled_with_what_else_was_changed(
     row: tuple[ChargeState, ChargeReport],
 ) -> None:
     """A row that is written has a line that says why."""
-    state, said = row
+    state, report = row
     draft = Draft(an_order(charge("T1", state, looks=11)))
     draft.put(charge("T1", state, looks=12))
-    draft.observe_charge("T1", bare(said), plan=False)
+    draft.observe_charge("T1", bare(report), plan=False)
     (entry,) = written(draft)["journal"]
     assert (entry.subject, entry.state_before, entry.state_after) == ("T1", state, state)
 
 
 @pytest.mark.parametrize("by", ObservedBy)
-def test_what_is_not_believed_yet_is_not_said_by_every_look(by: ObservedBy) -> None:
+def test_what_is_not_believed_yet_is_not_journaled_by_every_look(by: ObservedBy) -> None:
     """Money that a reversal may take back; a webhook is something that Ping++ sent."""
     draft = Draft(an_order(charge("T1", PENDING, answer=REVERSING)))
     draft.observe_charge("T1", paid("T1", by), plan=False)
@@ -324,7 +324,7 @@ def test_what_is_not_believed_yet_is_not_said_by_every_look(by: ObservedBy) -> N
 
 
 @pytest.mark.parametrize("by", ObservedBy)
-def test_what_a_person_was_called_for_is_not_said_again_by_every_look(by: ObservedBy) -> None:
+def test_what_a_person_was_called_for_is_not_journaled_again_by_every_look(by: ObservedBy) -> None:
     """A webhook is: it is something that Ping++ sent."""
     draft = Draft(an_order(charge("T1")))
     draft.observe_charge("T1", waiting("T1", by, amount=99), plan=False)
@@ -337,7 +337,7 @@ def test_what_a_person_was_called_for_is_not_said_again_by_every_look(by: Observ
 
 
 @pytest.mark.parametrize("by", [POLL, QUERY])
-def test_what_contradicts_itself_is_said_once(by: ObservedBy) -> None:
+def test_what_contradicts_itself_is_journaled_once(by: ObservedBy) -> None:
     """However often Ping++ is asked."""
     draft = Draft(an_order(charge("T1", SUCCEEDED)))
     draft.observe_charge("T1", bare(ChargeReport.REFUSED, by), plan=False)
@@ -386,7 +386,7 @@ def test_a_charge_that_is_booked_already_is_left_to_a_person(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", BOOKED)
-def test_what_is_silent_is_not_booked(case: str) -> None:
+def test_what_is_not_answered_is_not_booked(case: str) -> None:
     """Without facts nothing can be another row's."""
     beside, foreign = BOOKED[case]
     draft = Draft(an_order(charge("T1", SUBMITTING), *beside), foreign=foreign)
@@ -473,7 +473,7 @@ def test_a_second_charge_is_booked_as_one_of_its_own() -> None:
 
 
 def test_a_second_charge_is_found_once() -> None:
-    """From then on it has a row, and a charge that is told of under the number may be that one."""
+    """From then on it has a row, and a charge that is shown under the number may be that one."""
     first, found = charge("T1", PENDING, created_at=EARLIER), second()
     draft = Draft(an_order(first, found))
     assert draft.observe_charge("T1", waiting("T1", charge_id="ch_2"), plan=False) == first
@@ -534,7 +534,7 @@ def test_messages_are_numbered_above_the_last_one_and_the_floor(
     assert draft.order.last_sequence == last
     draft.observe_charge("T1", paid(), plan=False)
     for each in ("R1", "R2"):
-        draft.observe_refund(each, seen(refund_facts(each)), plan=False)
+        draft.observe_refund(each, observed(refund_facts(each)), plan=False)
     change = draft.change(COMMIT)
     assert change is not None
     assert [each.sequence for each in change.notifications] == [first, first + 1, first + 2]
@@ -550,16 +550,16 @@ def test_messages_are_numbered_above_the_last_one_and_the_floor(
         (6, EPOCH, 3 * EPOCH + 5, 4 * EPOCH),
     ],
 )
-def test_what_is_told_again_has_numbers_of_a_new_epoch(
+def test_what_is_renumbered_has_numbers_of_a_new_epoch(
     last: int, floor: int, above: int, epoch: int
 ) -> None:
-    """None of them was used for anything else, and nothing before them is to be told."""
-    told = [notice("PAY_ORDER_SUCCESS", 5), notice("REFUND_SUCCESS", 3, refund_no="R1")]
+    """None of them was used for anything else, and nothing before them is to be announced."""
+    sent = [notice("PAY_ORDER_SUCCESS", 5), notice("REFUND_SUCCESS", 3, refund_no="R1")]
     draft = Draft(an_order(charge("T1"), last_sequence=last, sequence_floor=floor))
-    draft.renumber_notifications(told, above, LATER)
+    draft.renumber_notifications(sent, above, LATER)
     change = draft.change(COMMIT)
     assert change is not None
-    assert change.retells
+    assert change.renumbers
     assert change.notifications == (
         notice("PAY_ORDER_SUCCESS", epoch + 1, told_again=True),
         notice("REFUND_SUCCESS", epoch + 2, refund_no="R1", told_again=True),

@@ -1,4 +1,4 @@
-"""What is seen of an order's refunds, and what is found in Ping++'s lists of them."""
+"""What is observed of an order's refunds, and what is found in Ping++'s lists of them."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -22,15 +22,15 @@ from tests.orders import (
     charge,
     line,
     notice,
+    observed,
     refund,
     refund_facts,
-    seen,
     written,
 )
 from tests.records import NOON
 
 
-def test_the_end_of_a_refund_is_written_and_told() -> None:
+def test_the_end_of_a_refund_is_written_and_announced() -> None:
     """A message of a refund says nothing of how its charge was paid."""
     paid_late = charge("T1", SUCCEEDED, late=True, duplicate_payment=True)
     asked = refund("R1", RefundState.SUBMITTING)
@@ -42,7 +42,7 @@ def test_the_end_of_a_refund_is_written_and_told() -> None:
         updated_at=LATER,
         refund_id="re_R1",
     )
-    assert draft.observe_refund("R1", seen(refund_facts()), plan=False) == after
+    assert draft.observe_refund("R1", observed(refund_facts()), plan=False) == after
     assert draft.refund("R1") == after
     assert written(draft) == {
         "changed_refunds": (after,),
@@ -51,11 +51,11 @@ def test_the_end_of_a_refund_is_written_and_told() -> None:
     }
 
 
-def test_a_refund_that_ping_works_on_is_not_told() -> None:
+def test_a_refund_that_ping_works_on_is_not_announced() -> None:
     """Its id is known from now on."""
     asked = refund("R1", RefundState.SUBMITTING)
     draft = Draft(an_order(charge("T1", SUCCEEDED), asked))
-    draft.observe_refund("R1", seen(refund_facts("R1", RefundReport.WORKING)), plan=False)
+    draft.observe_refund("R1", observed(refund_facts("R1", RefundReport.WORKING)), plan=False)
     assert list(written(draft)) == ["changed_refunds", "journal"]
 
 
@@ -82,23 +82,23 @@ def test_what_every_look_says_of_a_refund_is_not_journaled_each_time(
 
 
 @pytest.mark.parametrize(
-    ("state", "said", "event"),
+    ("state", "report", "event"),
     [
         (RefundState.SUBMITTING, RefundReport.ABSENT, "refund_needs_operator"),
         (RefundState.PENDING, RefundReport.ABSENT, "refund_contradicted"),
     ],
 )
-def test_what_a_person_was_called_for_with_a_refund_is_said_once(
-    state: RefundState, said: RefundReport, event: str
+def test_what_a_person_was_called_for_with_a_refund_is_journaled_once(
+    state: RefundState, report: RefundReport, event: str
 ) -> None:
     """However often Ping++ is asked."""
     draft = Draft(an_order(charge("T1", SUCCEEDED), refund("R1", state)))
-    draft.observe_refund("R1", RefundObservation(said, "POLL", LATER), plan=False)
+    draft.observe_refund("R1", RefundObservation(report, "POLL", LATER), plan=False)
     first = draft.change(COMMIT)
     assert first is not None
     assert [each.event for each in first.journal] == [event]
     draft = Draft(first.after)
-    draft.observe_refund("R1", RefundObservation(said, "POLL", LATER), plan=False)
+    draft.observe_refund("R1", RefundObservation(report, "POLL", LATER), plan=False)
     assert draft.change(COMMIT) is None
 
 
@@ -109,14 +109,14 @@ def test_a_refund_that_is_booked_already_is_left_to_a_person(where: str) -> None
     beside = [refund("R2", refund_id="re_9")] if where == "here" else []
     foreign = frozenset({"re_9"} if where == "in another order" else ())
     draft = Draft(an_order(charge("T1", SUCCEEDED), asked, *beside), foreign=foreign)
-    after = draft.observe_refund("R1", seen(refund_facts(refund_id="re_9")), plan=False)
+    after = draft.observe_refund("R1", observed(refund_facts(refund_id="re_9")), plan=False)
     reason = "Ping++ answered with the refund re_9, which is booked already"
     raised = replace(asked, operator_reason=reason, updated_at=LATER)
     assert (after == raised) is (where != "nowhere")
     assert (after.state is RefundState.SUCCEEDED) is (where == "nowhere")
 
 
-def test_a_silent_observation_of_a_refund_is_not_booked() -> None:
+def test_an_unanswered_look_at_a_refund_is_not_booked() -> None:
     """Without facts nothing can be another row's, nor a second refund."""
     draft = Draft(an_order(charge("T1", SUCCEEDED), refund("R1", RefundState.SUBMITTING)))
     after = draft.observe_refund(
@@ -128,7 +128,7 @@ def test_a_silent_observation_of_a_refund_is_not_booked() -> None:
 # Refunds that Ping++ lists
 
 
-TOLD_OF = {"said": "DONE", "code": ""}
+REPORTED_DONE = {"said": "DONE", "code": ""}
 
 
 def found(key: str, **values: Any) -> Refund:
@@ -149,7 +149,7 @@ def lines_of_finding(key: str) -> tuple[JournalEntry, JournalEntry]:
     intended = line(key, "refund_found_at_psp", "", PENDING, amount=10, out_trade_no="T1")
     return (
         replace(intended, at=NOON),
-        line(key, "refund_succeeded", PENDING, SUCCEEDED, **TOLD_OF),
+        line(key, "refund_succeeded", PENDING, SUCCEEDED, **REPORTED_DONE),
     )
 
 
@@ -220,8 +220,8 @@ def test_refunds_are_taken_in_by_age() -> None:
     for given in (listed, listed[::-1]):
         draft = Draft(an_order(charge("T1", SUCCEEDED)))
         draft.observe_refund_list("T1", given, "WEBHOOK", LATER)
-        told = [each.refund_no for each in written(draft)["notifications"]]
-        assert told == ["re_3", "re_1", "re_2"]
+        numbers = [each.refund_no for each in written(draft)["notifications"]]
+        assert numbers == ["re_3", "re_1", "re_2"]
 
 
 def test_a_refund_is_known_by_the_id_of_ping_first() -> None:
@@ -270,7 +270,7 @@ def test_a_second_refund_under_a_key_is_money_given_back_twice(way: str) -> None
     reason = "Ping++ holds another refund under the refund_no R1"
     raised = replace(first, operator_reason=reason, updated_at=LATER)
     if way == "observe_refund":
-        assert draft.observe_refund("R1", seen(facts), plan=False) == raised
+        assert draft.observe_refund("R1", observed(facts), plan=False) == raised
     else:
         draft.observe_refund_list("T1", [facts], "WEBHOOK", LATER)
     assert written(draft) == {
@@ -288,7 +288,7 @@ def test_a_refund_of_another_charge_is_no_second_one() -> None:
     """Ping++ told of the wrong one: a person is called, and nothing is booked."""
     first = refund("R1")
     draft = Draft(an_order(charge("T1", SUCCEEDED), charge("T2", SUCCEEDED), first))
-    after = draft.observe_refund("R1", seen(elsewhere("R1", charge_id="ch_T2")), plan=False)
+    after = draft.observe_refund("R1", observed(elsewhere("R1", charge_id="ch_T2")), plan=False)
     reason = "Ping++ told of another charge_id, refund_id than was asked for"
     assert after == replace(first, operator_reason=reason, updated_at=LATER)
     assert draft.order.refunds == (after,)
@@ -298,7 +298,7 @@ def test_a_refund_under_another_key_is_no_second_one() -> None:
     """The same."""
     first = refund("R1")
     draft = Draft(an_order(charge("T1", SUCCEEDED), first))
-    after = draft.observe_refund("R1", seen(elsewhere("R8")), plan=False)
+    after = draft.observe_refund("R1", observed(elsewhere("R8")), plan=False)
     reason = "Ping++ told of another refund_no, refund_id than was asked for"
     assert after == replace(first, operator_reason=reason, updated_at=LATER)
     assert draft.order.refunds == (after,)

@@ -43,8 +43,8 @@ def back(subject: str, state: str) -> JournalEntry:
     return line(subject, f"{kind}_restored", "", state, "RESOLVE")
 
 
-def test_what_was_lost_is_put_back_and_told_again() -> None:
-    """Under new numbers, by whom it was seen: its messages are lost, too."""
+def test_what_was_lost_is_put_back_and_announced_again() -> None:
+    """Under new numbers, by whom it was observed: its messages are lost, too."""
     rows: list[Row] = [
         charge("T1", CLOSED, observed_by=WEBHOOK, absent_since=NOON),
         charge("T2", SUCCEEDED, late=True),

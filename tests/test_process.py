@@ -54,13 +54,13 @@ def test_without_uvloop_there_is_asyncio(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.usefixtures("settings")
 def test_midas_runs_on_it() -> None:
     """What `run` is given finds itself on that loop."""
-    seen: list[asyncio.AbstractEventLoop] = []
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def main(_settings: Settings) -> None:
-        seen.append(asyncio.get_running_loop())
+        loops.append(asyncio.get_running_loop())
 
     assert app.run(main) == 0
-    assert [type(each) for each in seen] == [uvloop.Loop]
+    assert [type(each) for each in loops] == [uvloop.Loop]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Looks that learn nothing write nothing: no version, no journal line, however often (A5)."""
+"""Looks that learn nothing write nothing: no version, no journal line, however often."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Whether a process says that it can take calls, and what its log says of why not."""
+"""Whether a process is ready for calls, and the lines of its log about that."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ OTHER_SCHEMA = SchemaRefused("older", found="0009", oldest="0008", known="0007")
 Check = Exception | None
 
 
-async def told(
+async def after(
     checks: Sequence[Check], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> tuple[list[bool], list[Any]]:
-    """What health was told, and the lines of the log, after these checks."""
+    """The states that health got, and the lines of the log, after these checks."""
     waiting = iter(checks)
-    told: list[bool] = []
+    states: list[bool] = []
     over = asyncio.Event()
 
     async def check() -> None:
@@ -31,7 +31,7 @@ async def told(
         await asyncio.Event().wait()
 
     async def set_ready(ready: bool) -> None:
-        told.append(ready)
+        states.append(ready)
 
     server: Any = SimpleNamespace(health=SimpleNamespace(set_ready=set_ready))
     monkeypatch.setattr(app, "READINESS_PAUSE_S", 0)
@@ -39,16 +39,16 @@ async def told(
     looking = asyncio.create_task(app._readiness(server, check))
     await over.wait()
     looking.cancel()
-    return told, caplog.records
+    return states, caplog.records
 
 
-async def test_the_reason_is_told_when_it_changes(
+async def test_the_reason_is_logged_when_it_changes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not with every look; but a database that came back with another schema is another reason."""
+    """A look alone logs nothing; a database that is back with another schema is another reason."""
     away = (StorageUnavailable(), StorageUnavailable())
     checks = [None, None, *away, OTHER_SCHEMA, OTHER_SCHEMA, None]
-    ready, lines = await told(checks, monkeypatch, caplog)
+    ready, lines = await after(checks, monkeypatch, caplog)
     assert ready == [True, False, False, True]
     named = [(each.message, each.levelname) for each in lines]
     assert named == [
@@ -57,21 +57,21 @@ async def test_the_reason_is_told_when_it_changes(
         ("not_ready", "ERROR"),
         ("ready", "INFO"),
     ]
-    said = vars(lines[2])
-    assert (said["reason"], said["schema"]) == ("SCHEMA_REFUSED", "0009")
-    assert (said["schema_known"], said["schema_oldest"]) == ("0007", "0008")
-    said = vars(lines[1])
-    assert said["reason"] == "DATABASE_AWAY"
-    assert said["error"] == "midas.errors.StorageUnavailable"
+    fields = vars(lines[2])
+    assert (fields["reason"], fields["schema"]) == ("SCHEMA_REFUSED", "0009")
+    assert (fields["schema_known"], fields["schema_oldest"]) == ("0007", "0008")
+    fields = vars(lines[1])
+    assert fields["reason"] == "DATABASE_AWAY"
+    assert fields["error"] == "midas.errors.StorageUnavailable"
 
 
 async def test_an_alarm_is_repeated_while_the_database_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever looks an hour later finds it, too, and health is told once."""
+    """An operator who looks an hour later finds it, too, and health gets it once."""
     monkeypatch.setattr(app, "NOT_READY_AGAIN_S", 0)
     away = StorageUnavailable()
-    ready, lines = await told([None, None, away, away, away, None], monkeypatch, caplog)
+    ready, lines = await after([None, None, away, away, away, None], monkeypatch, caplog)
     assert ready == [True, False, True]
     levels = [(each.message, each.levelname) for each in lines]
     assert levels == [("ready", "INFO"), *[("not_ready", "ERROR")] * 3, ("ready", "INFO")]

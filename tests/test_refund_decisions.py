@@ -144,7 +144,7 @@ def test_which_charge_an_order_is_refunded_of(charges: list[Charge], target: str
 
 
 @pytest.mark.parametrize("may_have_written", [False, True])
-async def test_only_of_a_commit_in_doubt_is_it_said_that_nothing_was_sent(
+async def test_only_for_a_commit_in_doubt_is_it_recorded_that_nothing_was_sent(
     paid: World, may_have_written: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What certainly is not on disk needs no word."""

@@ -228,10 +228,10 @@ async def test_two_charges_of_one_number_in_one_list_are_loud(
 ) -> None:
     """Somebody has posted it a second time all the same: none of the two is passed over (I1)."""
     world, _ = await unknown_charge(BAR_CODE, arrives=True)
-    (told,) = world.lookalike.newest_charges(1)
+    (shown,) = world.lookalike.newest_charges(1)
     world.pass_time(61)
-    body = {name: told[name] for name in ("order_no", "channel", "amount", "currency", "subject")}
-    body |= {"client_ip": "127.0.0.1", "body": told["body"], "app": {"id": "app_1"}}
+    body = {name: shown[name] for name in ("order_no", "channel", "amount", "currency", "subject")}
+    body |= {"client_ip": "127.0.0.1", "body": shown["body"], "app": {"id": "app_1"}}
     body |= {"extra": BAR_CODE.extra}
     world.lookalike.handle("POST", "/v1/charges", (), json.dumps(body).encode())
     assert len(world.lookalike.newest_charges(10)) == 2
@@ -244,7 +244,7 @@ async def test_two_charges_of_one_number_in_one_list_are_loud(
 async def test_what_a_query_posted_again_and_could_not_write_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The database goes away after the post: nobody is told that nothing was sent."""
+    """The database goes away after the post: no answer says that nothing was sent."""
     world, wire = await unknown_charge(TERMS, arrives=False)
     world.pass_time(100)
     wire.post = "done"
@@ -334,9 +334,9 @@ async def test_a_post_never_outlives_the_lease_of_its_row(
 ) -> None:
     """The lease runs from the draft; what the commit takes of it the post does not get."""
     world = a_world(ALIPAY)
-    seen = await limits_after_slow_commits(world, monkeypatch, commit_s)
+    limits_used = await limits_after_slow_commits(world, monkeypatch, commit_s)
     await world.payments.charge(ALIPAY)
-    (limit,) = seen
+    (limit,) = limits_used
     lease = schedule.while_in_flight(world.disk.clock, TOTAL_TIMEOUT) - world.disk.clock
     assert timedelta(seconds=commit_s) + limit < lease
     assert limit == min(TOTAL_TIMEOUT, timedelta(seconds=int(31 - commit_s)))
@@ -373,13 +373,13 @@ async def test_a_refund_gets_what_is_left_of_its_lease(monkeypatch: pytest.Monke
     await world.payments.query(KeyKind.ORDER_NO, KEY, refresh=True)
     with monkeypatch.context() as patch:
         await limits_after_slow_commits(world, patch, 40)
-        with pytest.raises(PspUnavailable) as told:
+        with pytest.raises(PspUnavailable) as raised:
             await world.payments.refund(a_part(world))
-    assert told.value.queued
+    assert raised.value.queued
     assert world.lookalike.refunds_of((await world.order()).charges[0].charge_id or "") == []
-    seen = await limits_after_slow_commits(world, monkeypatch, 8)
+    limits_used = await limits_after_slow_commits(world, monkeypatch, 8)
     await world.payments.refund(a_part(world, "r2"))
-    assert seen[-1] == timedelta(seconds=23)
+    assert limits_used[-1] == timedelta(seconds=23)
     await world.settle()
     assert {each.state for each in (await world.order()).refunds} == {RefundState.SUCCEEDED}
 
@@ -405,7 +405,7 @@ async def limits_after_slow_commits(
 ) -> list[timedelta]:
     """The commit of each intent takes so long; gives the time that each create call is allowed."""
     commit, send = FaultyStore.commit, FaultyWire.send
-    seen: list[timedelta] = []
+    limits_used: list[timedelta] = []
 
     async def commit_slowly(self: FaultyStore, change: Change) -> bool:
         written = await commit(self, change)
@@ -415,9 +415,9 @@ async def limits_after_slow_commits(
 
     async def sent(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
         if request.method == "POST":
-            seen.append(limit)
+            limits_used.append(limit)
         return await send(self, request, limit)
 
     patch.setattr(FaultyStore, "commit", commit_slowly)
     patch.setattr(FaultyWire, "send", sent)
-    return seen
+    return limits_used

@@ -1,4 +1,4 @@
-"""What callers are told to make of an error, in every place where they may look for it."""
+"""The rule for callers about an error, in every place where they may look for it."""
 
 import re
 from pathlib import Path
@@ -35,27 +35,27 @@ GRACE_MIN = server.CONNECTION_AGE_GRACE.total_seconds() / 60
 @pytest.mark.parametrize("place", PLACES)
 def test_without_details_the_outcome_is_unknown(place: str) -> None:
     """One rule, in the same words, with what to do; nowhere does a code alone prove anything."""
-    told = words(PLACES[place]).replace(", whatever its code,", "")
+    text = words(PLACES[place]).replace(", whatever its code,", "")
     rule = r"status without PaymentErrorDetail .*?means that the outcome is unknown.{0,150}same key"
-    assert re.search(rule, told), place
-    assert "UNAVAILABLE is used only where" not in told
+    assert re.search(rule, text), place
+    assert "UNAVAILABLE is used only where" not in text
 
 
 @pytest.mark.parametrize(
     "place", ["README, for callers", "payment_service.proto", "event_service.proto"]
 )
-def test_how_large_a_request_may_be_is_told(place: str) -> None:
+def test_how_large_a_request_may_be_is_documented(place: str) -> None:
     """Both sizes: who is far above the bound gets no details."""
-    told = words(PLACES[place])
+    text = words(PLACES[place])
     most, read = limits.REQUEST_BYTES >> 10, limits.REQUEST_BYTES_READ >> 10
-    assert re.search(rf"REQUEST_TOO_LARGE.{{0,90}}bove {read} KiB.{{0,100}}without", told)
-    assert f" {most} KiB" in told
+    assert re.search(rf"REQUEST_TOO_LARGE.{{0,90}}bove {read} KiB.{{0,100}}without", text)
+    assert f" {most} KiB" in text
 
 
 @pytest.mark.parametrize("place", ["README, for callers", "payment_service.proto"])
-def test_what_ends_connections_is_told(place: str) -> None:
+def test_what_ends_connections_is_documented(place: str) -> None:
     """The numbers that the server really has."""
-    told = words(PLACES[place])
-    assert f"ping (gRPC keepalive) every {SMALLEST_PING_S:.0f} seconds" in told
-    assert f"after about {AGE_MIN:.0f} minutes" in told
-    assert f" {GRACE_MIN:.0f} minutes more" in told
+    text = words(PLACES[place])
+    assert f"ping (gRPC keepalive) every {SMALLEST_PING_S:.0f} seconds" in text
+    assert f"after about {AGE_MIN:.0f} minutes" in text
+    assert f" {GRACE_MIN:.0f} minutes more" in text

@@ -1,4 +1,4 @@
-"""How far Ping++'s clock may be from the database's, and when that is not known (B5, R6)."""
+"""How far Ping++'s clock may be from the database's, and when that is not known (R6)."""
 
 import logging
 from datetime import UTC, datetime, timedelta

@@ -84,15 +84,15 @@ def test_serve_and_its_check_refuse_the_same(
     with closing(sqlite3.connect(tmp_path / "newer.sqlite3")) as newer, newer:
         newer.execute("CREATE TABLE alembic_version AS SELECT '9999' AS version_num")
     env(**variables)
-    told = []
+    printed = []
     for command in (["serve"], ["serve", "--check"]):
         with pytest.raises(SystemExit) as ended:
             cli(command)
         assert ended.value.code == 2
-        told.append(capsys.readouterr().err)
-    assert told[0] == told[1]
-    assert told[0].count("\nmidas: ") == len(sentences) - 1
-    assert told[0].endswith("[SETTINGS]\n  Nothing was started.\n")
+        printed.append(capsys.readouterr().err)
+    assert printed[0] == printed[1]
+    assert printed[0].count("\nmidas: ") == len(sentences) - 1
+    assert printed[0].endswith("[SETTINGS]\n  Nothing was started.\n")
     with pytest.raises(SettingsError) as refused:
         start.prepare(app.parts)
     mistakes = list(refused.value.mistakes)
@@ -105,7 +105,7 @@ def test_serve_and_its_check_refuse_the_same(
 @pytest.mark.parametrize(
     ("connections", "names"), [(0, ["IP and PORT", "CONNECTIONS"]), (1, ["IP and PORT"])]
 )
-def test_too_few_open_files_are_told_with_the_rest(
+def test_too_few_open_files_are_listed_with_the_rest(
     env: Env, monkeypatch: pytest.MonkeyPatch, connections: int, names: list[str]
 ) -> None:
     """Room for no connection is a mistake, for fewer than wanted it is none; nothing is raised."""
@@ -127,9 +127,9 @@ def test_who_cannot_have_the_port_changes_nothing(
         env(PORT=str(taken.getsockname()[1]))
         cli_ends(0, "serve", "--check")
         cli_ends(2, "serve")
-    told = capsys.readouterr().err
-    assert "another process has the port" in told
-    assert told.endswith("  Nothing was started.\n")
+    printed = capsys.readouterr().err
+    assert "another process has the port" in printed
+    assert printed.endswith("  Nothing was started.\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,8 +152,8 @@ def test_what_can_start_is_prepared(env: Env, tmp_path: Path) -> None:
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"", 0o644)
 
 
-def test_what_only_the_parts_refuse_is_told_too(env: Env) -> None:
-    """A rule that the checks forget cannot make `--check` say that it will do."""
+def test_what_only_the_parts_refuse_is_a_mistake_too(env: Env) -> None:
+    """A rule that the checks forget cannot make `--check` accept the settings."""
 
     def parts(_: Settings) -> None:
         raise SettingsError("PINGPP_APP_ID: too old")
@@ -162,8 +162,8 @@ def test_what_only_the_parts_refuse_is_told_too(env: Env) -> None:
         start.prepare(parts)
 
 
-def test_where_the_config_server_is_silent_nothing_else_is_guessed(env: Env) -> None:
-    """What it would have said is not known: no default is tried in its place."""
+def test_where_the_config_server_answers_nothing_no_default_is_tried(env: Env) -> None:
+    """Its values are not known: no default is tried in their place."""
     env(CONFIG_URL="http://127.0.0.1:1", IP="240.0.0.1", DATABASE_URL="sqlite:///none/x", PORT="x")
     with pytest.raises(SettingsError) as refused:
         start.prepare(app.parts)

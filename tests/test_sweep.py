@@ -1,4 +1,4 @@
-"""Looking for many charges in one go through the lists of a busy channel (B5)."""
+"""Looking for many charges in one go through the lists of a busy channel."""
 
 import asyncio
 import math
@@ -316,7 +316,9 @@ async def test_a_sweep_that_breaks_leaves_the_others_to_the_next_one(world: Worl
     assert others == [(), ()]
 
 
-async def test_what_was_seen_to_the_end_is_answered_though_the_pages_run_out(world: World) -> None:
+async def test_what_was_searched_to_the_end_is_answered_though_the_pages_run_out(
+    world: World,
+) -> None:
     """So the next sweep has less to do, and in the end all are answered for."""
     ports, psp = busy(world, 5)
     measured(ports, psp)
@@ -353,7 +355,7 @@ async def test_an_unreadable_row_of_one_leaves_the_others_as_they_are(world: Wor
     assert found == [Unknown("unreadable_answer"), ()]
 
 
-async def test_all_charges_of_a_number_are_told_and_a_paid_one_first(
+async def test_all_charges_of_a_number_are_found_and_a_paid_one_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second one is hidden from nobody."""

@@ -1,11 +1,11 @@
-"""Everything that a sender of webhooks can be told: small, fixed, nothing of what it sent."""
+"""Every answer to a sender of webhooks: small, fixed, nothing of what it sent."""
 
 from enum import Enum
 
 from aiohttp import web
 
 SERVER = "webhook-gateway"
-"""In the place of names and versions of libraries."""
+"""Sent in the place of names and versions of libraries."""
 
 
 class Answer(Enum):
@@ -36,7 +36,7 @@ class Answer(Enum):
     CONTENT_ENCODING = (415, 1)
     EXPECTATION = (417, 1)
     HEAD_TOO_LARGE = (431, 1)
-    """Of its headers: one, their number, or all together."""
+    """One header, the number of headers, or all of them together are too much."""
 
     # nothing may be assumed to be recorded: send it again
     UNAVAILABLE = (503, 1)
@@ -52,7 +52,7 @@ class Answer(Enum):
             self._headers["Allow"] = "POST"
 
     def response(self, *, last: bool) -> web.Response:
-        """It as HTTP. `last`: the connection is closed after it, as it is after every refusal."""
+        """The answer as HTTP. `last`: the connection is closed after it, as after every refusal."""
         response = web.Response(status=self.status, body=self._body, headers=self._headers)
         if last or self.status != web.HTTPOk.status_code:
             response.force_close()

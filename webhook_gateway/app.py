@@ -1,7 +1,7 @@
 """The composition root: what is wired to what, and how the process starts and ends.
 
-SIGTERM or SIGINT → not ready → webhooks are taken for DRAIN_DELAY_S more, while whoever sends them
-here learns of it → no new connections → webhooks and deliveries under way end, for at most
+SIGTERM or SIGINT → not ready → webhooks are taken for DRAIN_DELAY_S more, while their
+senders learn of it → no new connections → webhooks and deliveries under way end, for at most
 DRAIN_TIMEOUT_S → exit status 0. A second signal ends the delay; any further one, and the second one
 where there is no delay, ends the process at once.
 """
@@ -38,7 +38,7 @@ MANAGEMENT_BOUNDS = ConnectionBounds(most=32, header_timeout=timedelta(seconds=3
 LAST_CONNECTIONS_S = 0.2
 """How long connections may take to end by themselves when the drain is over."""
 RESTART_PAUSE_S = 1.0
-"""Before a relay that broke is started again."""
+"""How long a relay that broke waits before it is started again."""
 
 _log = logging.getLogger("midas.gateway")
 

@@ -10,7 +10,7 @@ from grpc import aio
 UNREADABLE = "UNREADABLE"
 """The status was OK, but no message came with it, or none that can be read."""
 UNEXPECTED = "UNEXPECTED"
-"""The call could not be made at all; the log tells why."""
+"""The call could not be made at all; the log has the reason."""
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -26,7 +26,7 @@ class CallFailed(Exception):
         self.code = code
         """The name of the gRPC status, or UNREADABLE, or UNEXPECTED."""
         self.details = details
-        """google.rpc.Status, if one came with it; whatever the other side made of it."""
+        """google.rpc.Status, if one came with it; its content is the other side's."""
 
 
 async def answer_of(
@@ -45,7 +45,7 @@ async def answer_of(
     except Exception as error:
         _log.error("call_unexpected", exc_info=error)
         raise CallFailed(UNEXPECTED) from None
-    if answer is None:  # grpc's way of saying that the message could not be parsed
+    if answer is None:  # what grpc gives where the message could not be parsed
         raise CallFailed(UNREADABLE)
     response: Response = answer
     return response

@@ -24,7 +24,7 @@ MIDAS_CHANNEL = (
 
 ORDER_CHANNEL = (
     *_INSIDE,
-    # a grpc server that was not told otherwise closes the connection at a ping more often than
+    # by default a grpc server closes the connection at a ping more often than
     # every 5 minutes; with keepalive on, bytes that nobody acknowledges end it after the timeout
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -23,27 +23,27 @@ _HEAD = """\
 Usage: webhook-gateway [--check] [--json]
 """
 _ABOUT = """\
-Takes Ping++'s webhooks, hands them to Midas, and tells the order service what came of them, until
-SIGTERM. Logs JSON lines to standard error; the line with the event `serving` says that webhooks are
-taken, and on which port."""
+Takes Ping++'s webhooks, hands them to Midas, and notifies the order service of the outcome, until
+SIGTERM. Logs JSON lines to standard error; the line with the event `serving` comes once webhooks
+are taken, and has the port."""
 _OPTIONS = (
     (
         "--check",
-        "Only say whether it would start, if no other process has its port. Changes nothing.",
+        "Only check whether it would start, if no other process has its port. Changes nothing.",
     ),
     ("--json", "With --check, and when it does not start: one JSON object on standard output."),
-    ("--version", "Say the version."),
-    ("-h, --help", "Say this."),
+    ("--version", "Print the version."),
+    ("-h, --help", "Print this."),
 )
 _STATUSES = (
     ("0", "ended by SIGTERM; with --check: it would start"),
-    ("1", "it broke; the last line of the log says where. Start it again: nothing is lost"),
+    ("1", "it broke; the last line of the log has the place. Start it again: nothing is lost"),
     ("2", "wrong usage or settings: nothing was started"),
 )
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Do what the command line says, and give the exit status."""
+    """Do what the command line asks for, and give the exit status."""
     given = _parsed(arguments)
     if given.help:
         print(_help())
@@ -54,7 +54,7 @@ def command(arguments: Sequence[str]) -> int:
     try:
         return _check(given.json) if given.check else app.run()
     except SettingsError as error:
-        _tell(error, given.json)
+        _print_error(error, given.json)
         return USAGE
 
 
@@ -68,7 +68,7 @@ def _check(as_json: bool) -> int:
     return DONE
 
 
-def _tell(error: SettingsError, as_json: bool) -> None:
+def _print_error(error: SettingsError, as_json: bool) -> None:
     if as_json:
         print(troubles.as_json(not_tried("SETTINGS", str(error))))
         return

@@ -122,7 +122,7 @@ class Connection(web.RequestHandler):
         """Whether that request has shown a valid signature: it is not closed for others."""
 
     def pause_writing(self) -> None:
-        """Close it: who lets answers of a few bytes pile up does not read them."""
+        """Close it: a sender that lets answers of a few bytes pile up does not read them."""
         super().pause_writing()
         if self.transport is not None:
             self.transport.abort()
@@ -143,7 +143,7 @@ class Connection(web.RequestHandler):
         else:
             reason = reason_of(exc)
             answer = Answer.BAD_REQUEST if reason == MALFORMED else Answer.HEAD_TOO_LARGE
-            self._connections.refusals.tell(reason)
+            self._connections.refusals.log(reason)
         self._connections.metrics.answered(answer.status, answer.outcome)
         return answer.response(last=True)
 

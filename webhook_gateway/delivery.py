@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub
 
 REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"})
-"""Statuses with which the order service says that it will never take the notification."""
+"""Statuses that mean: the order service will never take the notification."""
 UNIMPLEMENTED = "UNIMPLEMENTED"
-"""The same, but only where it is the order service that says it: see `_refuses`."""
+"""The same, but only where it comes from the order service itself: see `_refuses`."""
 KIND_UNKNOWN = "KIND_UNKNOWN"
-"""A newer Midas has something to tell that this gateway cannot: a newer gateway will."""
+"""A newer Midas has a notification that this gateway cannot deliver: a newer gateway will."""
 
 SEQUENCE_REUSED = "SEQUENCE_REUSED"
-"""The order service was told something else under this sequence. A Midas that does not know of it
-parks the order."""
+"""The order service got another notification under this sequence before. A Midas that does not know
+this code parks the order."""
 SEQUENCE_MOST = 2**53 - 1
 
 _Call: TypeAlias = aio.UnaryUnaryMultiCallable[Message, Message]
@@ -50,7 +50,7 @@ class Deliveries:
         self._acknowledged: set[int] = set()
 
     async def deliver(self, notification: events.Notification, timeout_s: float) -> Answer:
-        """Tell the order service. Raises nothing: whatever goes wrong is an answer too."""
+        """Notify the order service. Raises nothing: every failure is an answer, too."""
         known = self._calls.get(notification.kind)
         if known is None:
             return Answer(events.DELIVERY_OUTCOME_RETRY, KIND_UNKNOWN)
@@ -100,55 +100,55 @@ def _sequence(text: str) -> int:
     return int(text) if plain and int(text) <= SEQUENCE_MOST else 0
 
 
-def _pay_order_success(told: events.Notification) -> Message:
+def _pay_order_success(notification: events.Notification) -> Message:
     return orders.PayOrderSuccessRequest(
-        notification_id=told.notification_id,
-        order_no=told.order_no,
-        sequence=told.sequence,
-        occurred_at=told.occurred_at,
-        observed_by=told.observed_by,
-        charge=told.charge,
-        late=told.late,
-        duplicate_payment=told.duplicate_payment,
-        told_again=told.told_again,
+        notification_id=notification.notification_id,
+        order_no=notification.order_no,
+        sequence=notification.sequence,
+        occurred_at=notification.occurred_at,
+        observed_by=notification.observed_by,
+        charge=notification.charge,
+        late=notification.late,
+        duplicate_payment=notification.duplicate_payment,
+        told_again=notification.told_again,
     )
 
 
-def _pay_order_closed(told: events.Notification) -> Message:
+def _pay_order_closed(notification: events.Notification) -> Message:
     return orders.PayOrderClosedRequest(
-        notification_id=told.notification_id,
-        order_no=told.order_no,
-        sequence=told.sequence,
-        occurred_at=told.occurred_at,
-        observed_by=told.observed_by,
-        charge=told.charge,
-        told_again=told.told_again,
+        notification_id=notification.notification_id,
+        order_no=notification.order_no,
+        sequence=notification.sequence,
+        occurred_at=notification.occurred_at,
+        observed_by=notification.observed_by,
+        charge=notification.charge,
+        told_again=notification.told_again,
     )
 
 
-def _refund_success(told: events.Notification) -> Message:
+def _refund_success(notification: events.Notification) -> Message:
     return orders.RefundSuccessRequest(
-        notification_id=told.notification_id,
-        order_no=told.order_no,
-        sequence=told.sequence,
-        occurred_at=told.occurred_at,
-        observed_by=told.observed_by,
-        charge=told.charge,
-        refund=told.refund,
-        told_again=told.told_again,
+        notification_id=notification.notification_id,
+        order_no=notification.order_no,
+        sequence=notification.sequence,
+        occurred_at=notification.occurred_at,
+        observed_by=notification.observed_by,
+        charge=notification.charge,
+        refund=notification.refund,
+        told_again=notification.told_again,
     )
 
 
-def _refund_failed(told: events.Notification) -> Message:
+def _refund_failed(notification: events.Notification) -> Message:
     return orders.RefundFailedRequest(
-        notification_id=told.notification_id,
-        order_no=told.order_no,
-        sequence=told.sequence,
-        occurred_at=told.occurred_at,
-        observed_by=told.observed_by,
-        charge=told.charge,
-        refund=told.refund,
-        told_again=told.told_again,
+        notification_id=notification.notification_id,
+        order_no=notification.order_no,
+        sequence=notification.sequence,
+        occurred_at=notification.occurred_at,
+        observed_by=notification.observed_by,
+        charge=notification.charge,
+        refund=notification.refund,
+        told_again=notification.told_again,
     )
 
 

@@ -15,7 +15,7 @@ DEPTH = 32
 """An event of Ping++ nests about eight deep."""
 NUMBER_CHARACTERS = 32
 NAME_CHARACTERS = 64
-"""Of an id or a type. Ping++'s ids have 28."""
+"""The most characters of an id or a type. Ping++'s ids have 28."""
 
 OTHER = "other"
 KNOWN_TYPES = frozenset(
@@ -41,7 +41,7 @@ KNOWN_TYPES = frozenset(
 
 
 class Unreadable(Exception):
-    """A body that does not say one clear thing. `reason` is a constant, never its content."""
+    """A body without one clear meaning. `reason` is a constant, never its content."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class Unreadable(Exception):
 
 
 class Event(NamedTuple):
-    """What the log and the metrics say of an event. Midas reads the body itself."""
+    """What the log and the metrics have of an event. Midas reads the body itself."""
 
     event_id: str
     type: str
@@ -61,16 +61,16 @@ class Event(NamedTuple):
 
 
 def read(body: bytes) -> Event:
-    """The event that this body is. Raises Unreadable, and nothing else whatever the bytes."""
+    """The event that this body is. Raises Unreadable, and nothing else for any bytes."""
     value = _plain(body) or _strict(body)
     return Event(_name(value, "id", "no_event_id"), _name(value, "type", "no_event_type"))
 
 
 def _plain(body: bytes) -> dict[str, Any] | None:
-    """The object, if orjson would write it just like this; None says nothing about the body.
+    """The object, if orjson would write it just like this; None proves nothing about the body.
 
-    What comes back the same, byte for byte, has one meaning: of a duplicate key, a number that was
-    rounded or an escape there would be nothing left. Ping++ writes its events so, and this takes a
+    What comes back the same, byte for byte, has one meaning: a duplicate key, a number that was
+    rounded or an escape would not come back. Ping++ writes its events so, and this takes a
     third of the time.
     """
     if body.count(b"{") + body.count(b"[") > DEPTH:

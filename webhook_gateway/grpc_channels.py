@@ -11,12 +11,12 @@ from webhook_gateway.config.settings import Settings
 
 
 def open_midas(settings: Settings) -> aio.Channel:
-    """To MIDAS_TARGET. Connects by itself, and again; a call that finds nobody fails at once."""
+    """A channel to MIDAS_TARGET. It connects by itself; without a server a call fails at once."""
     return _open(settings.midas_target, MIDAS_CHANNEL, settings)
 
 
 def open_order_service(settings: Settings) -> aio.Channel:
-    """To ORDER_TARGET."""
+    """A channel to ORDER_TARGET."""
     return _open(settings.order_target, ORDER_CHANNEL, settings)
 
 

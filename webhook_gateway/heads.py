@@ -1,4 +1,4 @@
-"""The head of a request: how much of one is taken, and what the log says of one that is refused.
+"""The head of a request: how much of one is taken, and the log lines of heads that are refused.
 
 The bounds are those of the servers and proxies that may stand in front, so that no head that they
 pass on is refused here. They are wide: aiohttp bounds each header and their number, which together
@@ -15,14 +15,14 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 
 LINE_BYTES = 8190
-"""Of the first line, and of one header with its name."""
+"""The most bytes of the first line, and of one header with its name."""
 HEADERS = 100
 HEAD_BYTES = 32 * 1024
-"""Of all headers together, and once more of what stands between and behind the chunks of a body. A
-head that never ends holds it until HEADER_TIMEOUT_S is over, on every connection."""
+"""The most bytes of all headers together, and again of all that stands between and behind the
+chunks of a body. An endless head holds so much on each connection until HEADER_TIMEOUT_S."""
 PIECE_BYTES = 8 * 1024
 """What is parsed before HEAD_BYTES is looked at again: the bound may be passed by so much."""
-TELL_EVERY_S = 60.0
+LOG_EVERY_S = 60.0
 
 TOO_LONG = "head_too_long"
 LINE_TOO_LONG = "line_too_long"
@@ -105,7 +105,7 @@ class BoundedParser:
 
 
 def reason_of(refusal: BaseException | None) -> str:
-    """Why a head was refused, in a word that quotes nothing of it."""
+    """Why a head was refused, as a constant that quotes nothing of it."""
     match refusal:
         case HeadTooLong():
             return TOO_LONG
@@ -117,7 +117,7 @@ def reason_of(refusal: BaseException | None) -> str:
 
 
 class Refusals:
-    """Tells the log of refused heads: each reason at once, and then once a minute how often.
+    """Logs refused heads: each reason at once, and then once a minute how often.
 
     A proxy in front may be why a head is too large, and nobody would know: that is a warning.
     """
@@ -125,13 +125,13 @@ class Refusals:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._counts: dict[str, int] = {}
-        self._told_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
-    def tell(self, reason: str) -> None:
+    def log(self, reason: str) -> None:
         """One more."""
         count = self._counts[reason] = self._counts.get(reason, 0) + 1
-        now, told_at = self._now(), self._told_at.get(reason)
-        if told_at is None or now - told_at >= TELL_EVERY_S:
+        now, logged_at = self._now(), self._logged_at.get(reason)
+        if logged_at is None or now - logged_at >= LOG_EVERY_S:
             level = logging.INFO if reason == MALFORMED else logging.WARNING
             _log.log(level, "head_refused", extra={"reason": reason, "count": count})
-            self._counts[reason], self._told_at[reason] = 0, now
+            self._counts[reason], self._logged_at[reason] = 0, now

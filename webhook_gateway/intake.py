@@ -4,7 +4,7 @@
 
 Nothing is parsed before its signature was found valid. 2xx is answered only when Midas has the
 event; a body with a valid signature that cannot be read is recorded too, because Ping++ would send
-it again whatever else it were told.
+it again after any other answer.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Intake:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-        self._tell(webhook, answer)
+        self._log_answer(webhook, answer)
         return answer.response(last=self._draining)
 
     async def drain(self, timeout: timedelta) -> bool:
@@ -186,7 +186,7 @@ class Intake:
             return Answer.UNREADABLE
         return _BY_OUTCOME.get(response.outcome, Answer.RECORDED)
 
-    def _tell(self, webhook: "_Webhook", answer: Answer) -> None:
+    def _log_answer(self, webhook: "_Webhook", answer: Answer) -> None:
         self._metrics.answered(answer.status, answer.outcome)
         if not webhook.key_name and not self._refusals.has_line(answer.outcome):
             return
@@ -245,7 +245,7 @@ class _Refused(Exception):
 
 
 async def _ask_for_body(request: web.BaseRequest) -> None:
-    """Tell a client that waits for it to go on (RFC 9110, 10.1.1)."""
+    """Send a client that waits for it 100 Continue (RFC 9110, 10.1.1)."""
     expected = request.headers.get(hdrs.EXPECT)
     if expected is None or request.version < HttpVersion11:
         return

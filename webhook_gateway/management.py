@@ -1,8 +1,8 @@
 """The management port: whether the process lives, whether it takes webhooks, and its numbers.
 
-A gateway stays ready while Midas is down: it answers 503 by itself, which tells Ping++ as much as
-an error of the load balancer, counts what it could not take, and is back the moment Midas is.
-/readyz says beside it what Midas says of itself (`midas_health.py`).
+A gateway stays ready while Midas is down: it answers 503 by itself, which means as much to Ping++
+as an error of the load balancer, counts what it could not take, and is back the moment Midas is.
+/readyz also has what Midas answers about itself (`midas_health.py`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -41,8 +41,8 @@ class Management:
         return web.json_response({"alive": True})
 
     async def _readyz(self) -> web.Response:
-        told = {"ready": self.ready, "midas": await self._midas_state()}
-        return web.json_response(told, status=200 if self.ready else 503)
+        state = {"ready": self.ready, "midas": await self._midas_state()}
+        return web.json_response(state, status=200 if self.ready else 503)
 
     async def _exposition(self) -> web.Response:
         body = self._metrics.exposition()

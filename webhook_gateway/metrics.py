@@ -54,7 +54,7 @@ class Metrics:
         )
         self._record_event = Histogram(
             "webhook_gateway_record_event_seconds",
-            "How long RecordEvent took, whatever it answered.",
+            "How long RecordEvent took, with any answer.",
             buckets=SECONDS,
             registry=self._registry,
         )

@@ -1,7 +1,7 @@
-"""Whether Midas serves, in its own words.
+"""Whether Midas serves, by its own answer.
 
-The state of a channel does not tell: it is READY as long as something holds the connection open, a
-Midas whose database is away, one that hangs, or a proxy with nothing behind it.
+The state of a channel does not show it: it is READY as long as something holds the connection open,
+a Midas whose database is away, one that hangs, or a proxy with nothing behind it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ SERVICE = "midas.v1.EventService"
 
 
 class MidasHealth:
-    """Asks Midas whenever somebody wants to know; those who want to know together ask once."""
+    """Asks Midas for its health; several that ask at the same time share one call."""
 
     def __init__(self, channel: aio.Channel) -> None:
         self._check = health_pb2_grpc.HealthStub(channel).Check

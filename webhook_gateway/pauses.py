@@ -7,7 +7,7 @@ LONGEST_S = 1.0
 
 
 class Pauses:
-    """Growing pauses with jitter, at most LONGEST_S: whoever is back is met within that time."""
+    """Growing pauses with jitter, at most LONGEST_S: a server that is back is called by then."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
 
 CALLS = 1
-"""Under way at the same time, as long as Midas is quick. The fewer, the more events share one."""
+"""Calls under way at the same time while Midas is quick. The fewer, the more events share one."""
 QUICK_S = 0.05
 """Events that have waited so long do not wait for the calls under way any more."""
 CALLS_MOST = 32
-"""Under way at the same time when Midas is slow, for example with a locked database."""
+"""Calls under way at the same time when Midas is slow, for example with a locked database."""
 TOGETHER = 64
 """The most events in one call, as the contract says."""
 TOGETHER_BYTES = 192 * 1024
-"""Of their bodies, so that the call stays below the 256 KiB of the contract."""
+"""The most bytes of their bodies, so that the call stays below the contract's 256 KiB."""
 
 EVENT_ID_REUSED = "EVENT_ID_REUSED"
 
@@ -55,7 +55,7 @@ class Recorder:
     async def record(self, request: events.RecordEventRequest) -> events.RecordEventResponse:
         """The event is on disk when this returns.
 
-        Raises CallFailed: ALREADY_EXISTS and INVALID_ARGUMENT say that it never will be; after any
+        Raises CallFailed: ALREADY_EXISTS and INVALID_ARGUMENT mean that it never will be; after any
         other code it may be or not.
         """
         if self._calls >= CALLS:
@@ -99,7 +99,7 @@ class Recorder:
             results = [failed] * len(batch)
         finally:
             try:
-                _tell(batch, results)
+                _hand_out(batch, results)
                 await self._gather(len(batch))
             finally:
                 self._calls -= 1
@@ -146,7 +146,9 @@ class Recorder:
             return failed
 
 
-def _tell(batch: list[_Waiting], results: list[events.RecordEventResponse | CallFailed]) -> None:
+def _hand_out(
+    batch: list[_Waiting], results: list[events.RecordEventResponse | CallFailed]
+) -> None:
     for each, result in zip(batch, results, strict=True):
         if each.answer.done():
             continue  # its sender is gone
@@ -156,11 +158,11 @@ def _tell(batch: list[_Waiting], results: list[events.RecordEventResponse | Call
             each.answer.set_result(result)
 
 
-def _result(told: events.RecordEventResult) -> events.RecordEventResponse | CallFailed:
-    if told.HasField("recorded"):
-        return told.recorded
-    if told.error.permanent:
-        reused = told.error.reason == EVENT_ID_REUSED
+def _result(given: events.RecordEventResult) -> events.RecordEventResponse | CallFailed:
+    if given.HasField("recorded"):
+        return given.recorded
+    if given.error.permanent:
+        reused = given.error.reason == EVENT_ID_REUSED
         code = StatusCode.ALREADY_EXISTS if reused else StatusCode.INVALID_ARGUMENT
         return CallFailed(code.name)
     return CallFailed(StatusCode.UNAVAILABLE.name)

@@ -1,8 +1,8 @@
 """How many requests that show no valid signature get a line in the log.
 
-Whoever forges webhooks would otherwise fill the disk, and hide what happens meanwhile: the first of
-a window get a line each, the rest are counted, and the counts are told when the window is over. The
-metrics count all of them.
+A flood of forged webhooks would otherwise fill the disk, and hide what happens meanwhile: the first
+of a window get a line each, the rest are counted, and the counts are logged when the window is
+over. The metrics count all of them.
 """
 
 import asyncio

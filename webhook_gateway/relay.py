@@ -165,10 +165,10 @@ class Relay:
         lease = _Lease(asked_at + lease_s * (1 - LEASE_MARGIN), answered_at + lease_s)
         for leased in answer.notifications[:most]:
             self._start(leased, lease)
-        self._tell_backlog(answer)
+        self._measure_backlog(answer)
         return not answer.notifications and answered_at - asked_at < wait_s / 2
 
-    def _tell_backlog(self, answer: events.LeaseNotificationsResponse) -> None:
+    def _measure_backlog(self, answer: events.LeaseNotificationsResponse) -> None:
         if not answer.backlog_known:
             return
         age_s = 0.0
@@ -202,28 +202,29 @@ class Relay:
             _log.warning("lease_over_before_sending", extra=_named(leased))
             self._release(1)
             return
-        told = leased.notification
-        answer = await self._deliveries.deliver(told, min(self._order_timeout_s, left_s))
+        notification = leased.notification
+        timeout_s = min(self._order_timeout_s, left_s)
+        answer = await self._deliveries.deliver(notification, timeout_s)
         settlement = events.Settlement(
             lease_token=leased.lease_token,
-            order_no=told.order_no,
-            sequence=told.sequence,
+            order_no=notification.order_no,
+            sequence=notification.sequence,
             outcome=answer.outcome,
             code=answer.code,
             receiver_sequence=answer.receiver_sequence,
         )
         self._settlements.add(settlement, lease.over_at)
-        self._tell_attempt(leased, answer)
+        self._log_attempt(leased, answer)
 
-    def _tell_attempt(self, leased: events.LeasedNotification, answer: Answer) -> None:
+    def _log_attempt(self, leased: events.LeasedNotification, answer: Answer) -> None:
         outcome = _OUTCOMES[answer.outcome]
         if answer.outcome != events.DELIVERY_OUTCOME_DELIVERED:
             refused = answer.outcome == events.DELIVERY_OUTCOME_REFUSED
             level = logging.ERROR if refused else logging.WARNING
-            told = {**_named(leased), "code": answer.code, "verdict": outcome}
-            _log.log(level, "delivery_failed", extra=told)
+            fields = {**_named(leased), "code": answer.code, "verdict": outcome}
+            _log.log(level, "delivery_failed", extra=fields)
         elif leased.attempts:
-            # whoever reads that it was refused, or parked, wants to read that it is over
+            # an operator who reads that it was refused, or parked, wants to read that it is over
             _log.info("delivery_recovered", extra=_named(leased))
         self._metrics.delivered(_kind(leased), outcome)
 
@@ -264,10 +265,10 @@ def _kind(leased: events.LeasedNotification) -> str:
 
 
 def _named(leased: events.LeasedNotification) -> dict[str, object]:
-    told = leased.notification
+    notification = leased.notification
     return {
-        "order_no": told.order_no,
-        "sequence": told.sequence,
+        "order_no": notification.order_no,
+        "sequence": notification.sequence,
         "kind": _kind(leased),
         "attempt": leased.attempts + 1,
     }

@@ -81,7 +81,7 @@ class Settlements:
                 _log.warning("settle_failed", extra={"code": failed.code, "count": len(batch)})
             self._keep(batch)
             return False
-        _tell_lost(batch, answer.applied)
+        _log_lost(batch, answer.applied)
         self._done(len(batch))
         return True
 
@@ -97,10 +97,10 @@ class Settlements:
             self._done(dropped)
 
 
-def _tell_lost(batch: Sequence[_Waiting], applied: Sequence[bool]) -> None:
+def _log_lost(batch: Sequence[_Waiting], applied: Sequence[bool]) -> None:
     if len(applied) == len(batch) and all(applied):
         return
     for (settlement, _), counted in zip(batch, applied, strict=False):
         if not counted:
-            told = {"order_no": settlement.order_no, "sequence": settlement.sequence}
-            _log.info("settlement_too_late", extra=told)
+            fields = {"order_no": settlement.order_no, "sequence": settlement.sequence}
+            _log.info("settlement_too_late", extra=fields)

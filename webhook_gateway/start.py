@@ -1,4 +1,4 @@
-"""What keeps the gateway from starting, asked before anything is started: all of it at once."""
+"""Finds everything that keeps the gateway from starting, before anything is started."""
 
 from midas.runtime import setting_rules
 from midas.runtime.config_sources import Found

@@ -1,4 +1,4 @@
-"""`midas`: the commands, and how their failures are told."""
+"""`midas`: the commands, and how their failures are printed."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from midas.cli.call_errors import Failed, refused_settings, tell
+from midas.cli.call_errors import Failed, print_trouble, refused_settings
 from midas.cli.help import kept
 from midas.errors import SettingsError
 from midas.runtime.command_errors import ExitStatus, Trouble, not_tried
@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Tells failures as sentences on stderr, or with --json as one object on stdout."""
+    """Prints failures as sentences on stderr, or with --json as one object on stdout."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["help"] = kept(kwargs.get("help") or "")
@@ -68,9 +68,11 @@ class Commands(click.Group):
             trouble = _trouble(error)
             if trouble is None:
                 if "--json" in given:
-                    tell(Trouble("BROKEN", f"this command broke ({type(error).__name__})"), True)
+                    print_trouble(
+                        Trouble("BROKEN", f"this command broke ({type(error).__name__})"), True
+                    )
                 raise
-            tell(trouble, as_json="--json" in given)
+            print_trouble(trouble, as_json="--json" in given)
             return trouble.status
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED

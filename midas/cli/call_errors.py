@@ -1,4 +1,4 @@
-"""How the commands tell their troubles, and how one ends with such a trouble."""
+"""How a command prints what went wrong, and how it ends with that."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ class Failed(click.ClickException):
         self.trouble = trouble
 
 
-def tell(trouble: Trouble, as_json: bool) -> None:
-    """Sentences on stderr, or one object on stdout."""
+def print_trouble(trouble: Trouble, as_json: bool) -> None:
+    """Print sentences on stderr, or one object on stdout."""
     if as_json:
         click.echo(troubles.as_json(trouble))
         return
@@ -30,7 +30,7 @@ def tell(trouble: Trouble, as_json: bool) -> None:
 
 
 def printable(text: str) -> str:
-    """Without control characters: what others wrote must not steer the terminal."""
+    """The text without control characters: text of others must not steer the terminal."""
     return "".join(each if each.isprintable() else "�" for each in text)
 
 
@@ -38,7 +38,7 @@ _NOT_STARTED = ("SETTINGS", "SANDBOX", "ORDERS")
 
 
 def not_started(reason: str, message: str) -> Failed:
-    """A server that cannot start as it was told to: status 2, as for any other setting."""
+    """A server that cannot start with these options: status 2, as for any other setting."""
     return Failed(not_tried(reason, message))
 
 

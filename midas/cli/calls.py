@@ -16,7 +16,7 @@ from midas.runtime.command_errors import ExitStatus, Trouble
 from midas.v1 import errors_pb2
 
 QUERY_AFTER = "5s"
-"""Where Midas could not say when to ask again."""
+"""The wait before a query, where Midas gives none."""
 
 Answer = TypeVar("Answer")
 
@@ -30,7 +30,7 @@ _RETRY: Mapping[int, str] = {
     errors_pb2.RETRY_NEW_KEY: "NEW_KEY",
     errors_pb2.RETRY_NEVER: "NEVER",
 }
-"""What a newer Midas may say besides is not believed: it counts as nothing said."""
+"""Other values, of a newer Midas, are not believed: they count as none."""
 
 
 def call(
@@ -39,7 +39,7 @@ def call(
     """Midas's answer. Raises Failed.
 
     `moves_money`: a failure that Midas itself did not explain may have happened after the money
-    moved, and is told as unknown.
+    moved, and its outcome is unknown.
     """
     try:
         return method(request, timeout=timeout_s)
@@ -91,12 +91,12 @@ def _status(error: Any) -> Any:
 def _unexplained(
     error: Any, code: grpc.StatusCode, moves_money: bool, ids: dict[str, str]
 ) -> Trouble:
-    """Not Midas says so, but gRPC or what stands between: believe the worst that may be.
+    """The error comes from gRPC or from a proxy, not from Midas: assume the worst.
 
-    No code is an exception: a proxy that tries again tells of its last attempt, not of the first.
+    No code is an exception: a proxy that tries again gives the error of its last attempt.
     """
-    said = error.details() or ""
-    message = f"{code.name}: {said}" if said else code.name
+    details = error.details() or ""
+    message = f"{code.name}: {details}" if details else code.name
     message += " (without PaymentErrorDetail: from the connection, not from Midas)"
     if moves_money:
         return Trouble(

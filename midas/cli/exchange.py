@@ -1,4 +1,4 @@
-"""One call of Midas by a command, and what is said of it however the command ends.
+"""One call of Midas by a command, and its exit status, however the command ends.
 
 | what ends the command | nothing sent yet | sent, no answer yet | answered |
 |---|---|---|---|
@@ -10,8 +10,8 @@
 | output that is closed, full or cannot be encoded | – | – | the status of the answer |
 | a defect of this program | 1 | 3 | the status of the answer |
 
-"3" is for calls that move money; of others (`query`) nobody has to fear anything, and they end with
-1, 130, 143 or 129. A second signal ends the process at once, with the status that the table says.
+"3" is for calls that move money. Other calls (`query`) move none; they end with 1, 130, 143 or 129.
+A second signal ends the process at once, with the status that the table says.
 `tests/cli/test_ends.py` goes through all of it.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from midas.cli.call_errors import Failed, tell
+from midas.cli.call_errors import Failed, print_trouble
 from midas.cli.calls import QUERY_AFTER, call
 from midas.cli.options import print_json
 from midas.cli.wire import Wire, connected
@@ -42,7 +42,7 @@ _SIGNALS = {
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A call of Midas, and how its answer is judged and told."""
+    """A call of Midas, and how its answer is judged and shown."""
 
     method: str
     request: Message
@@ -51,11 +51,11 @@ class Exchange:
     as_data: Callable[[Any], dict[str, Any]]
     show: Callable[[Any], None]
     judge: Callable[[Any], Trouble | None] = lambda _: None
-    """What is not as was asked, though Midas answered OK."""
+    """What differs from what was asked, though Midas answered OK."""
 
 
 def exchange(wire: Wire, asked: Exchange, as_json: bool) -> ExitStatus:
-    """Call Midas and tell its answer. Gives the exit status, or raises Failed, as the table says.
+    """Call Midas and print its answer. Returns the exit status or raises Failed, as in the table.
 
     The handlers of signals stay until the process ends: it has nothing left to do.
     """
@@ -66,7 +66,7 @@ def exchange(wire: Wire, asked: Exchange, as_json: bool) -> ExitStatus:
             _go_through(wire, asked, as_json, progress)
         finally:
             progress.over = True
-    except BaseException as error:  # whatever it is, the table says what it means
+    except BaseException as error:  # the table says what each of them means
         return progress.ended_by(error)
     return progress.status or ExitStatus.DONE
 
@@ -90,7 +90,7 @@ def _go_through(wire: Wire, asked: Exchange, as_json: bool, progress: "_Progress
         return
     asked.show(answer)
     if trouble is not None:
-        tell(trouble, as_json=False)
+        print_trouble(trouble, as_json=False)
 
 
 class _Progress:
@@ -111,9 +111,11 @@ class _Progress:
         raise _Stopped(number)
 
     def ended_by(self, error: BaseException) -> ExitStatus:
-        """The status where the answer is known. Otherwise raises what is to be told."""
+        """The status where the answer is known. Otherwise raises the error to print."""
         if self.status is not None:
-            print(f"midas: the answer could not be told in full ({_word(error)})", file=sys.stderr)
+            print(
+                f"midas: the answer could not be printed in full ({_word(error)})", file=sys.stderr
+            )
             return self.status
         if isinstance(error, KeyboardInterrupt):
             error = _Stopped(signal.SIGINT)

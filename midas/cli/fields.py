@@ -14,7 +14,7 @@ _LENGTH = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})
 
 
 class Amount(click.IntRange):
-    """An amount in minor units. Whoever writes `19.90` is told to write `1990`."""
+    """An amount in minor units. For `19.90` the error says to write `1990`."""
 
     name = "amount"
 
@@ -64,7 +64,7 @@ class Pair(click.ParamType[tuple[str, str]]):
 
 
 class JsonObject(click.ParamType[dict[str, Any]]):
-    """A JSON object. Whoever writes something else is told to write one such as the example."""
+    """A JSON object. For anything else the error shows the example."""
 
     name = "json"
 
@@ -84,16 +84,16 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         return read
 
     def more(self) -> str:
-        """What else is said to who writes something else."""
+        """What the error adds to the example."""
         return ""
 
 
 def pairs(given: tuple[tuple[str, str], ...], option: str) -> dict[str, str]:
     """The pairs as a mapping. Raises UsageError when a name is given twice."""
-    told = dict(given)
-    if len(told) < len(given):
+    mapping = dict(given)
+    if len(mapping) < len(given):
         raise click.UsageError(f"{option} names the same pair twice")
-    return told
+    return mapping
 
 
 def _no_number(name: str) -> NoReturn:

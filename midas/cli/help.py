@@ -1,4 +1,4 @@
-"""Help texts written as they are to be read."""
+"""Help texts that keep their layout."""
 
 import inspect
 from typing import Any

@@ -29,7 +29,7 @@ _SENTENCES = {
 @click.option(
     "--restored",
     is_flag=True,
-    help="It is an older copy (a backup, a snapshot, a copied file): what it lost was told.",
+    help="It is an older copy (a backup, a snapshot, a copied file); notifications went out since.",
 )
 @json_option
 def migrate(database: str | None, restored: bool, as_json: bool) -> None:
@@ -41,11 +41,11 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     starts, with a user that owns the tables, and past a PgBouncer that pools transactions: a lock
     of the session keeps a second migration away.
 
-    After a database was put back from a copy, give --restored before Midas works on it: what the
-    order service was told since the copy was made used numbers that must not be used again, so all
-    that follows is numbered above them. PostgreSQL shows it by itself after a failover, a restore
-    to a point in time, and a dump that was loaded into another server; a copy of files, or of
-    SQLite's file, looks like the original. Giving it once too often does no harm.
+    After a database was put back from a copy, give --restored before Midas works on it: the
+    notifications that were sent since the copy was made used numbers that must not be used again,
+    so all that follow are numbered above them. PostgreSQL shows it by itself after a failover, a
+    restore to a point in time, and a dump that was loaded into another server; a copy of files, or
+    of SQLite's file, looks like the original. Giving it once too often does no harm.
 
     Replicas of the version before go on meanwhile, and can be started again, unless the new schema
     says that they may not. A database that a newer version has migrated is left as it is.
@@ -66,7 +66,7 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
         warn_of_secret("the password in --database", "DATABASE_URL")
     url = config.database_url(database)
     try:
-        before, after = asyncio.run(storage.migrate(url, _say))
+        before, after = asyncio.run(storage.migrate(url, _print_progress))
         floor = asyncio.run(storage.raise_sequence_floor(url)) if restored else 0
     except SettingsError as error:
         raise Failed(refused_settings(error, _AS_A_WHOLE)) from None
@@ -80,7 +80,7 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
         click.echo(f"Notifications are numbered above {floor} from now on.")
 
 
-def _say(name: str, fields: Mapping[str, str | int]) -> None:
+def _print_progress(name: str, fields: Mapping[str, str | int]) -> None:
     sentence = _SENTENCES.get(name)
     if sentence is not None:
         click.echo(sentence.format(**fields), err=True)

@@ -1,4 +1,4 @@
-"""`midas mock`, which is there without click, too: all of it is in `midas.mock.command`."""
+"""`midas mock`. It works without click, too: all of it is in `midas.mock.command`."""
 
 import click
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from midas.cli.call_errors import Failed, not_started, tell
+from midas.cli.call_errors import Failed, not_started, print_trouble
 from midas.cli.help import Taught
 from midas.cli.options import json_option, print_json
 from midas.runtime.command_errors import ExitStatus, Trouble, as_data
@@ -45,7 +45,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     type=click.Path(dir_okay=False, path_type=Path),
     default="midas-orders.sqlite3",
     show_default=True,
-    help="What it was told. The next one on it continues.",
+    help="Its record of notifications. Another start with this file continues it.",
 )
 @click.option("--tls-cert", type=_FILE, help="Speak TLS with this certificate chain (PEM).")
 @click.option("--tls-key", type=_FILE, help="Its private key (PEM).")
@@ -64,16 +64,16 @@ def orders(
     """Run a sample order service until SIGTERM or Ctrl-C, which end it with status 0.
 
     It implements midas.order.v1.OrderPaymentService and keeps every promise of that contract:
-    what it answers OK to is on disk, and whatever is not above the highest sequence of its order
-    has no effect, over restarts and kill -9. Set the gateway's ORDER_TARGET to it; a gateway with
-    TLS_CA_PATH calls it over TLS, which --tls-cert and --tls-key turn on.
+    what it answers OK to is on disk, and a notification that is not above the highest sequence of
+    its order has no effect, over restarts and kill -9. Set the gateway's ORDER_TARGET to it; a
+    gateway with TLS_CA_PATH calls it over TLS, which --tls-cert and --tls-key turn on.
 
     It misbehaves on demand through its control API (refuse, delay, stall, lose the answer, go
     down): see midas/sandbox/orders/control.py and faults.py. When it cannot start: status 2 and a
     sentence that says why.
 
-    --show prints one JSON object, with how often each call had an effect. Of an order that the
-    service was not told of it says so, with status 1, beside counts of 0.
+    --show prints one JSON object, with how often each call had an effect. For an order that
+    the service does not know it says so, with status 1, beside counts of 0.
 
     For example:
       midas orders --file orders.sqlite3
@@ -115,11 +115,11 @@ async def _serve(options: OrderOptions, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with OrderServer(options) as server:
-        _say_ready(server, as_json)
+        _print_ready(server, as_json)
         await stopped.wait()
 
 
-def _say_ready(server: OrderServer, as_json: bool) -> None:
+def _print_ready(server: OrderServer, as_json: bool) -> None:
     exports = {"ORDER_TARGET": server.target}
     if as_json:
         ready = {"event": "ready", "target": server.target, "environment": exports}
@@ -146,9 +146,9 @@ def _show(file: Path, order_no: str, as_json: bool) -> int:
     if order.last_sequence:
         print_json(order.to_json())
         return ExitStatus.DONE
-    advice = "It is told of an order when a charge of it is paid or ends."
-    trouble = Trouble("NOT_FOUND", f"nothing was told of the order {order_no}", advice=advice)
+    advice = "It is notified of an order when a charge of it is paid or ends."
+    trouble = Trouble("NOT_FOUND", f"no notification about the order {order_no}", advice=advice)
     print_json({**order.to_json(), "ok": False, "error": as_data(trouble)})
     if not as_json:
-        tell(trouble, as_json=False)
+        print_trouble(trouble, as_json=False)
     return trouble.status

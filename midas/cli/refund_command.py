@@ -68,9 +68,12 @@ def refund(wire: Wire, as_json: bool, **fields: Any) -> int:
         request,
         ids=ids,
         moves_money=not only_check,
-        as_data=lambda told: {"refund": show.data(told.refund), "validate_only": only_check},
-        show=lambda told: _show(told.refund, only_check),
-        judge=lambda told: None if only_check else _trouble(told.refund, ids),
+        as_data=lambda answer: {
+            "refund": show.data(answer.refund),
+            "validate_only": only_check,
+        },
+        show=lambda answer: _show(answer.refund, only_check),
+        judge=lambda answer: None if only_check else _trouble(answer.refund, ids),
     )
     return exchange(wire, asked, as_json)
 

@@ -88,7 +88,7 @@ def sandbox(as_json: bool, unsigned: bool, **options: Any) -> None:
     Prints what to export for a Midas that uses it, then serves until Ctrl-C or SIGTERM. Open its
     address in a browser to pay or cancel charges; /_sandbox/ledger says what money really moved,
     and /_sandbox/faults takes faults on demand (lost answers, delays, wrong amounts and others),
-    of webhooks too (lost, doubled, late, out of order, forged); /_sandbox/deliveries tells what
+    of webhooks too (lost, doubled, late, out of order, forged); /_sandbox/deliveries shows what
     became of each webhook. A webhook gateway needs PINGPP_PUBLIC_KEY_PATHS, the key that webhooks
     are signed with, and nothing else of what is printed.
 
@@ -148,7 +148,7 @@ def _options(
 
 
 def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer], None]:
-    def say(server: SandboxServer) -> None:
+    def print_exports(server: SandboxServer) -> None:
         exports = {
             "PINGPP_API_BASE": server.url,
             "PINGPP_API_KEY": server.options.key(),
@@ -167,7 +167,7 @@ def _ready(private_key: Path | None, as_json: bool) -> Callable[[SandboxServer],
             click.echo("# and PINGPP_PRIVATE_KEY_PATH, the private half of your merchant key.")
         click.echo(f"# {_webhooks(server.webhooks.urls)}")
 
-    return say
+    return print_exports
 
 
 def _webhooks(urls: tuple[str, ...]) -> str:

@@ -36,8 +36,8 @@ def serve(check: bool, as_json: bool) -> int:
     When it does not start, status 2 and a sentence for each mistake say which setting to change;
     nothing was sent to Ping++. --check says the same and changes nothing; only whether another
     process has the port, which may be the one to be replaced, is left to the start, which finds it
-    out before it migrates anything. After a crash
-    (status 1) start it again: whatever was under way is on disk, and is found out by asking Ping++.
+    out before it migrates anything. After a crash (status 1) start it again: everything that was
+    under way is on disk, and Midas asks Ping++ for its outcome.
 
     For example:
       PINGPP_API_KEY=sk_test_… PINGPP_APP_ID=app_… \
@@ -48,7 +48,7 @@ def serve(check: bool, as_json: bool) -> int:
 
     if check:
         settings = start.prepare(app.parts)
-        _say_fine(settings.env, settings.livemode, as_json)
+        _print_check(settings.env, settings.livemode, as_json)
         return 0
     status = app.run(app.serve)
     if status and as_json:
@@ -56,7 +56,7 @@ def serve(check: bool, as_json: bool) -> int:
     return status
 
 
-def _say_fine(env: str, livemode: bool, as_json: bool) -> None:
+def _print_check(env: str, livemode: bool, as_json: bool) -> None:
     if as_json:
         print_json({"env": env, "livemode": livemode})
     else:

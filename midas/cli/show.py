@@ -28,7 +28,7 @@ _FLAGS = ("late", "duplicate_payment", "superseded", "needs_operator", "external
 
 
 def money(amount: int, currency: str) -> str:
-    """`12.34 CNY (1234 fen)`: both ways of saying it, because slips cost money."""
+    """`12.34 CNY (1234 fen)`: both ways of writing it, because slips cost money."""
     name = currency.upper()
     if currency in WITHOUT_MINOR_UNITS:
         return f"{amount} {name}"
@@ -68,20 +68,20 @@ def show_refund(refund: Refund) -> None:
 
 
 def _rows(message: Charge | Refund, names: tuple[str, ...]) -> list[tuple[str, str]]:
-    told = data(message)
-    rows = [(name, _for_people(message, name, told[name])) for name in names if told[name]]
-    flags = [name for name in _FLAGS if told.get(name)]
+    values = data(message)
+    rows = [(name, _for_people(message, name, values[name])) for name in names if values[name]]
+    flags = [name for name in _FLAGS if values.get(name)]
     return rows + ([("note", ", ".join(flags))] if flags else [])
 
 
-def _for_people(message: Charge | Refund, name: str, told: Any) -> str:
+def _for_people(message: Charge | Refund, name: str, plain: Any) -> str:
     value = getattr(message, name)
     if not isinstance(value, Timestamp):
-        return str(told)
+        return str(plain)
     try:
         return f"{value.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError):
-        return str(told)
+        return str(plain)
 
 
 def _print(title: str, rows: list[tuple[str, str]]) -> None:

@@ -16,7 +16,7 @@ from midas.runtime.command_errors import Trouble
 
 TARGET = "127.0.0.1:6011"
 TIMEOUT_S = 60.0
-"""Longer than Midas takes for one call of Ping++ (30 s), so that its answer is seen."""
+"""Longer than Midas takes for one call of Ping++ (30 s), so that its answer arrives."""
 CONNECT_TIMEOUT_S = 5.0
 CAUSE_TIMEOUT_S = 0.5
 CAUSE_CHARACTERS = 300
@@ -70,17 +70,17 @@ def connect(wire: Wire) -> grpc.Channel:
 
 
 def _cause(channel: grpc.Channel) -> str:
-    """Why the channel is not connected, in gRPC's words, which it tells to calls only.
+    """Why the channel is not connected. Only a call gets gRPC's own text for it.
 
-    The call is one that nobody minds, should the connection come up this very moment.
+    The call is a health check: it does no harm if the connection comes up at this moment.
     """
     ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH_CHECK)
     try:
         ask(b"", timeout=CAUSE_TIMEOUT_S)
     except grpc.RpcError as error:
         timed_out = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        said = "" if timed_out else str(error.details() or "")
-        return _LAST_ERROR.split(said)[-1].strip()[:CAUSE_CHARACTERS] or NO_ANSWER
+        details = "" if timed_out else str(error.details() or "")
+        return _LAST_ERROR.split(details)[-1].strip()[:CAUSE_CHARACTERS] or NO_ANSWER
     return NO_ANSWER
 
 

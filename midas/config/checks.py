@@ -30,7 +30,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
 
 
 def database_mistakes(settings: MigrationSettings) -> Iterator[str]:
-    """The same for whom the other settings are of no concern."""
+    """The same for a command that needs no other setting."""
     if not settings.database_url.get_secret_value():
         yield (
             "DATABASE_URL is not set: give it in the environment or at the config server, or use"
@@ -182,8 +182,8 @@ def _tls_in_production(settings: Settings) -> Iterator[str]:
         )
     if not settings.tls_callers:
         yield (
-            "TLS_CALLERS is not set: production needs to know who may call what; whoever may call "
-            "midas.v1.EventService can tell Midas that an order is paid"
+            "TLS_CALLERS is not set: production needs to know who may call what; a caller of "
+            "midas.v1.EventService can report to Midas that an order is paid"
         )
 
 
@@ -200,7 +200,7 @@ def _database_in_the_clear(settings: "Settings | MigrationSettings") -> Iterator
     try:
         url = parse(settings.database_url.get_secret_value())
     except SettingsError:
-        return  # _database says so
+        return  # _database gives that mistake
     if is_in_the_clear(url) and not settings.database_tls_by_network:
         yield (
             "DATABASE_URL: production speaks TLS with PostgreSQL; add ?sslmode=verify-full (or "

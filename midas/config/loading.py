@@ -1,4 +1,4 @@
-"""Where the settings of the server are read and checked, for whoever starts something with them."""
+"""Where the settings of the server are read and checked."""
 
 from midas.config import checks
 from midas.config.settings import MigrationSettings, Settings
@@ -21,7 +21,7 @@ def load() -> Settings:
 
 
 def database_url(instead: str | None = None) -> str:
-    """The DATABASE_URL of this process, for whom the other settings are of no concern.
+    """The DATABASE_URL of this process, for a command that needs no other setting.
 
     What is given `instead` has to hold the same, by the ENV of this process.
 

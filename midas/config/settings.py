@@ -1,7 +1,7 @@
 """The settings of the server: environment first, then the config server, then the defaults.
 
-The text under each setting of `Settings` is the manual. What is not said here is said in
-`config_sources`, the only module that reads the environment.
+The text under each setting of `Settings` is the manual. `config_sources`, the only module that
+reads the environment, has the rest.
 """
 
 import json
@@ -33,7 +33,7 @@ class Settings(Sourced):
     """Address to listen on; `0.0.0.0` or `::` for all."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 6011
-    """Port for gRPC. 0 lets the system choose one; the log line `serving` tells which."""
+    """Port for gRPC. 0 lets the system choose one; the log line `serving` has it."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important of Midas's own log lines to write. Every call is one INFO line."""
@@ -45,15 +45,15 @@ class Settings(Sourced):
 
     Where PostgreSQL has replicas, replication must be synchronous (Patroni: `synchronous_mode`):
     with asynchronous replication a failover loses the last commits, and with them what Midas had
-    promised. An order may then be paid or a refund made twice, and what the order service was told
-    may have to be told again. The log says `failover_may_lose_commits`, at the start and each hour,
-    where replicas are connected or have a slot and none is synchronous, and where a crash alone
-    loses commits (`synchronous_commit = off`). An ordinary role cannot tell replicas from backups
-    that are being taken, so those count as replicas."""
+    promised. An order may then be paid or a refund made twice, and notifications that were
+    delivered may have to be delivered again. The log has `failover_may_lose_commits`, at the start
+    and each hour, where replicas are connected or have a slot and none is synchronous, and where a
+    crash alone loses commits (`synchronous_commit = off`). An ordinary role cannot distinguish
+    replicas from backups that are being taken, so those count as replicas."""
 
     database_tls_by_network: bool = False
     """True: the network between here and PostgreSQL encrypts by itself, or is nobody else's.
-    TLS_BY_MESH does not say so: many a mesh leaves the protocol of a database alone."""
+    TLS_BY_MESH does not mean this: many a mesh leaves the protocol of a database alone."""
 
     workers: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many processes of Midas use this database. SQLite serves one in production."""
@@ -86,15 +86,15 @@ class Settings(Sourced):
     """How long one call of Ping++ may take in all. After that its outcome is unknown."""
 
     psp_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = limits.PSP_CONCURRENT_CALLS
-    """How many charges, refunds and refreshes may be under way; one more is told OVERLOADED."""
+    """How many charges, refunds and refreshes may be under way; one more gets OVERLOADED."""
 
     connections: Annotated[int, Field(ge=1, le=100_000)] = limits.CONNECTIONS
     """How many connections the gRPC port may have; one more is closed at once. Each needs an open
-    file: where the process may open too few (`ulimit -n`) there are fewer, and the log says how
-    many (`connections_limited`)."""
+    file: where the process may open too few (`ulimit -n`) there are fewer, and the log has their
+    number (`connections_limited`)."""
 
     concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = limits.CONCURRENT_RPCS
-    """How many calls of any kind may be under way; one more is told OVERLOADED."""
+    """How many calls of any kind may be under way; one more gets OVERLOADED."""
 
     settle_window_s: Seconds = limits.SETTLE_WINDOW.total_seconds()
     """How long Ping++ may still carry out a request that got no answer. Nothing counts as not done
@@ -118,8 +118,8 @@ class Settings(Sourced):
     """How long after its expiry a charge may still turn out to be paid before it is closed."""
 
     drain_delay_s: Annotated[float, Field(ge=0, le=3600)] | None = None
-    """How long calls are served after SIGTERM has turned health to NOT_SERVING, so that whoever
-    sends them has learnt of it before this process stops; 0 in development and 5 elsewhere. Longer
+    """How long calls are served after SIGTERM has turned health to NOT_SERVING, so that their
+    senders have learnt of it before this process stops; 0 in development and 5 elsewhere. Longer
     than a load balancer, or Kubernetes, takes to notice. A second SIGTERM ends the delay."""
 
     drain_timeout_s: Seconds = limits.DRAIN_TIMEOUT.total_seconds()
@@ -142,7 +142,7 @@ class Settings(Sourced):
     common name or a DNS name of the client's certificate. With its kind in front it is that alone:
     `CN:order-service`, `DNS:orders.internal`, `URI:spiffe://shop/orders`, `EMAIL:…`, `IP:…`, and
     names that look like one of the last three need it. `*` as the method means everything.
-    Everybody else is told PERMISSION_DENIED. Empty: whoever can connect may call."""
+    Everybody else gets PERMISSION_DENIED. Empty: every client that can connect may call."""
 
     @property
     def livemode(self) -> bool:

@@ -17,8 +17,6 @@ from enum import StrEnum
 from midas import limits
 from midas.charge import (
     Charge,
-    ChargeObservation,
-    ChargeState,
     ObservedBy,
     of_another_account,
 )
@@ -30,8 +28,9 @@ from midas.errors import (
     MidasError,
     StorageUnavailable,
 )
-from midas.event import EventRecord, EventStanding, PspEvent, UnreadableEvent, report_in_event
+from midas.event import EventRecord, EventStanding, PspEvent, Subject, UnreadableEvent
 from midas.flows.commit import EVENT_ID, Ports, commit
+from midas.flows.event_handlers import NotAsked, NotYet, handler_of
 from midas.flows.observe import charge_observation
 from midas.immutable import replace
 from midas.out_trade_no import made_at
@@ -57,16 +56,8 @@ class Recorded:
     event: EventRecord
 
 
-class NotYet(Exception):
-    """The event cannot be applied to the order as it stands. The text is a constant."""
-
-
-class NotAsked(NotYet):
-    """Because Ping++ could not be asked, or its answer is not believed yet: that may last."""
-
-
-def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEvent | None]:
-    """The event, with why it would be ignored if that shows by itself. Raises InvalidRequest.
+def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, Subject | None]:
+    """The event and what it is about, or why it would be ignored. Raises InvalidRequest.
 
     `unreadable` says why the gateway could not read the body; it is not looked at then.
     """
@@ -98,7 +89,7 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, PspEv
         return replace(record, reason=reason, standing=EventStanding.PARKED), None
     if reason:
         return replace(record, reason=reason, body=body if ours else b""), None
-    return record, psp_event
+    return record, psp_event.subject
 
 
 OBJECT_UNREADABLE = "object_unreadable"
@@ -115,24 +106,23 @@ def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
         return "other_mode", False
     if not event.handled:
         return "type_not_handled", True
-    facts = event.charge or event.refund
-    if facts is None:
+    if event.subject is None:
         return OBJECT_UNREADABLE, True
-    if facts.app_id and facts.app_id != ports.psp.app_id:
+    if event.subject.app_id not in ("", ports.psp.app_id):
         return "other_app", False
     return "", True
 
 
-async def record(ports: Ports, event: EventRecord, psp_event: PspEvent | None) -> Recorded:
+async def record(ports: Ports, event: EventRecord, subject: Subject | None) -> Recorded:
     """Write the event down, applied where that can be. Raises EventIdReused, StorageUnavailable."""
-    if psp_event is None:
+    if subject is None:
         return await _by_itself(ports, event)
-    order = await _owner(ports, psp_event)
+    order = await _owner(ports, subject)
     if order is None:
-        return await _of_unknown_order(ports, event, psp_event)
+        return await _of_unknown_order(ports, event, subject)
     owned = replace(event, order_no=order.order_no)
     try:
-        return await _applied(ports, order, owned, psp_event)
+        return await _applied(ports, order, owned, subject)
     except MidasError:
         raise
     except Exception as error:  # any defect: the event must not be lost with it (W17)
@@ -141,18 +131,18 @@ async def record(ports: Ports, event: EventRecord, psp_event: PspEvent | None) -
         return await _by_itself(ports, _waiting(ports, owned, _why_not(owned, error)))
 
 
-async def _of_unknown_order(ports: Ports, event: EventRecord, psp_event: PspEvent) -> Recorded:
+async def _of_unknown_order(ports: Ports, event: EventRecord, subject: Subject) -> Recorded:
     """Money under a number of ours is never ignored: the database has lost its order (D3).
 
     An intent is on disk before anything is sent, so such an event cannot be early. It does not wait
     to be applied: a process that still has the row puts it back with what Ping++ answered, which is
     more than the event says; else a person, or a look through Ping++'s lists, adopts the charge.
     """
-    if not is_lost_money(psp_event):
+    if not is_lost_money(subject):
         return await _by_itself(ports, replace(event, reason=UNKNOWN_ORDER))
     lost = replace(event, reason=ORDER_LOST, standing=EventStanding.PARKED)
     return await _by_itself(
-        ports, lost, out_trade_no=psp_event.out_trade_no, charge_id=psp_event.charge_id
+        ports, lost, out_trade_no=subject.out_trade_no, charge_id=subject.charge_id
     )
 
 
@@ -162,22 +152,13 @@ ORDER_LOST = "order_lost"
 """The number is one that only Midas makes, and no row here has it."""
 
 
-def is_lost_money(psp_event: PspEvent) -> bool:
+def is_lost_money(subject: Subject) -> bool:
     """Whether an event of an unknown order is about money that was moved by this Midas.
 
-    It does if it is of a payment, or of a refund, under a number that Midas makes at about that
-    time. A refund may be made long after its charge.
+    It is if it is of a payment, or of a refund, under a number that Midas makes at about that time.
     """
-    made = made_at(psp_event.out_trade_no)
-    if made is None:
-        return False
-    if psp_event.charge is not None:
-        return (
-            psp_event.charge.paid and abs(psp_event.charge.created_at - made) <= limits.NUMBER_SKEW
-        )
-    if psp_event.refund is None:
-        return False
-    return -limits.NUMBER_SKEW <= psp_event.refund.created_at - made <= limits.REFUND_AGE_MAX
+    made = made_at(subject.out_trade_no)
+    return made is not None and handler_of(subject).moved_money_after(subject, made)
 
 
 async def _known(ports: Ports, event: EventRecord) -> Recorded:
@@ -206,11 +187,11 @@ async def _by_itself(ports: Ports, event: EventRecord, **ids: str) -> Recorded:
     return Recorded(EventOutcome.ACCEPTED if accepted else EventOutcome.IGNORED, event)
 
 
-async def _applied(ports: Ports, order: Order, event: EventRecord, psp_event: PspEvent) -> Recorded:
+async def _applied(ports: Ports, order: Order, event: EventRecord, subject: Subject) -> Recorded:
     done = _done(ports, event)
 
     def decide(draft: Draft) -> None:
-        _apply(ports, draft, psp_event)
+        _apply(ports, draft, subject)
         draft.record_event(done)
 
     await commit(ports, order, decide)
@@ -234,53 +215,30 @@ def _why_not(event: EventRecord, error: Exception) -> str:
     return "apply_failed"
 
 
-async def _owner(ports: Ports, psp_event: PspEvent) -> Order | None:
+async def _owner(ports: Ports, subject: Subject) -> Order | None:
     """The order that the event is about."""
     order = None
-    if psp_event.out_trade_no:
-        order = await ports.store.find(KeyKind.OUT_TRADE_NO, psp_event.out_trade_no)
-    return order or await ports.store.find(KeyKind.CHARGE_ID, psp_event.charge_id)
+    if subject.out_trade_no:
+        order = await ports.store.find(KeyKind.OUT_TRADE_NO, subject.out_trade_no)
+    return order or await ports.store.find(KeyKind.CHARGE_ID, subject.charge_id)
 
 
-def _apply(
-    ports: Ports, draft: Draft, psp_event: PspEvent, *, charge_queried: bool = False
-) -> None:
-    """Apply it to the order. Raises NotYet while a refund's charge is not known, or not paid.
+def _apply(ports: Ports, draft: Draft, subject: Subject, *, charge_queried: bool = False) -> None:
+    """Apply it to the order. Raises NotYet while that cannot be.
 
     `charge_queried`: Ping++ was asked about the charge meanwhile, so nothing is waited for.
     """
-    now = ports.store.now()
-    charge = _charge_of(draft.order, psp_event)
-    if psp_event.charge is not None:
-        report = report_in_event(psp_event.charge)
-        observation = ChargeObservation(report, ObservedBy.WEBHOOK, now, psp_event.charge)
-        draft.observe_charge(charge.out_trade_no, observation)
-    elif psp_event.refund is not None:
-        is_it = charge.charge_id in (None, psp_event.charge_id)
-        if not charge_queried and not (is_it and charge.state in _PAID):
-            raise NotYet("charge_not_paid_yet" if is_it else "charge_not_known_yet")
-        if charge.is_being_reversed:
-            raise NotAsked("charge_is_being_reversed")
-        if not is_it:
-            reason = f"Ping++ told of a refund of {psp_event.charge_id} under this number"
-            raised = replace(charge, operator_reason=reason, updated_at=now)
-            draft.put(raised, ("charge_quarantined", now, ObservedBy.WEBHOOK))
-        else:
-            draft.observe_refund_list(
-                charge.out_trade_no, (psp_event.refund,), ObservedBy.WEBHOOK, now
-            )
+    charge = _charge_of(draft.order, subject)
+    handler_of(subject).apply(ports, draft, charge, subject, charge_queried)
 
 
-_PAID = (ChargeState.SUCCEEDED, ChargeState.REVERSED)
-
-
-def _charge_of(order: Order, psp_event: PspEvent) -> Charge:
+def _charge_of(order: Order, subject: Subject) -> Charge:
     """By Ping++'s id; by the number while that is not known here. Raises NotYet if it is gone."""
     for each in order.charges:
-        if each.charge_id == psp_event.charge_id:
+        if each.charge_id == subject.charge_id:
             return each
     for each in order.charges:
-        if each.out_trade_no == psp_event.out_trade_no:
+        if each.out_trade_no == subject.out_trade_no:
             return each
     raise NotYet("charge_lost")
 
@@ -313,13 +271,14 @@ async def _apply_late(ports: Ports, event: EventRecord) -> None:
     if isinstance(psp_event, UnreadableEvent):
         raise NotYet("unreadable")
     reason, _ = _concern(ports, psp_event)
-    if reason:
-        raise NotYet(reason)
-    order = await _ask_about_charge(ports, await _order_of(ports, event), psp_event)
+    subject = psp_event.subject
+    if reason or subject is None:
+        raise NotYet(reason or OBJECT_UNREADABLE)
+    order = await _ask_about_charge(ports, await _order_of(ports, event), subject)
     done = _done(ports, event)
 
     def decide(draft: Draft) -> None:
-        _apply(ports, draft, psp_event, charge_queried=True)
+        _apply(ports, draft, subject, charge_queried=True)
         draft.settle_event(done)
 
     await commit(ports, order, decide)
@@ -330,11 +289,11 @@ async def _order_of(ports: Ports, event: EventRecord) -> Order:
     return await ports.store.load(event.order_no or "")
 
 
-async def _ask_about_charge(ports: Ports, order: Order, psp_event: PspEvent) -> Order:
+async def _ask_about_charge(ports: Ports, order: Order, subject: Subject) -> Order:
     """Ask Ping++ about the charge whose refund was reported before its payment."""
-    if psp_event.refund is None:
+    if not handler_of(subject).needs_query:
         return order
-    verdict = await ports.psp.retrieve_charge(psp_event.charge_id)
+    verdict = await ports.psp.retrieve_charge(subject.charge_id)
     if isinstance(verdict, NotDone) and verdict.refusal is Refusal.NOT_FOUND:
         raise NotAsked("charge_not_found")  # one 404 proves nothing, and a wrong key gives many
     if not isinstance(verdict, Done):

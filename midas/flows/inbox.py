@@ -41,12 +41,12 @@ class Inbox:
         Raises InvalidRequest, EventIdReused, Overloaded and StorageUnavailable; the last one does
         not say that nothing was written, so send the event again.
         """
-        event, psp_event = apply_event.read(self._ports, body, unreadable)
+        event, subject = apply_event.read(self._ports, body, unreadable)
         async with self._locks.of(event.event_id):
             known = self._remembered(event)
             if known is not None:
                 return Recorded(EventOutcome.DUPLICATE, known)
-            recorded = await apply_event.record(self._ports, event, psp_event)
+            recorded = await apply_event.record(self._ports, event, subject)
         self._remember(recorded.event)
         if recorded.outcome is EventOutcome.IGNORED and recorded.event.reason == UNKNOWN_ORDER:
             self._unknown_orders.add(self._ports.clock.monotonic())

@@ -18,7 +18,7 @@ FindCharge = Callable[[Ports, Charge, Deadline], Awaitable[Found]]
 
 
 async def find_charge(ports: Ports, charge: Charge, deadline: Deadline = NO_DEADLINE) -> Found:
-    """The charge as Ping++ lists it, every one of its number that was seen; `()` if it is absent.
+    """The charge as Ping++ lists it, every one of its number that is shown; `()` if it is absent.
 
     Absent means that complete lists of the time in which it can have been made do not show it.
     """
@@ -30,7 +30,7 @@ async def find_charge(ports: Ports, charge: Charge, deadline: Deadline = NO_DEAD
 class SharedLooks:
     """Looks for many charges at once: those of a channel that wait are answered by one sweep.
 
-    Whoever comes while a sweep is under way waits for the next one: what a list said before a look
+    Who comes while a sweep is under way waits for the next one: what a list showed before a look
     began proves nothing to it. `places` bounds the work beside it: whoever waits gives his back.
     """
 

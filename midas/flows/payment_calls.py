@@ -11,7 +11,6 @@ import os
 import random
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -80,10 +79,8 @@ class Payments:
         """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
 
         The caller's deadline does not shorten it: it goes on without the caller. Raises what
-        `flows.charge.charge` raises, and InvalidRequest.
+        `flows.create_charge.charge` raises, and InvalidRequest.
         """
-        if not terms.currency:
-            terms = replace(terms, currency="cny")
         charge_flow.check(self.ports, terms)
         return await self._run_to_completion(self._charge(terms))
 
@@ -91,7 +88,7 @@ class Payments:
         """Give money back; `protos/midas/v1/payment_service.proto` states the promise.
 
         The caller's deadline does not shorten it: it goes on without the caller. Raises what
-        `flows.refund.refund` raises, InvalidRequest and NotFound.
+        `flows.create_refund.refund` raises, InvalidRequest and NotFound.
         """
         refund_flow.check(terms)
         return await self._run_to_completion(self._refund(terms))

@@ -1,7 +1,7 @@
 """resolve: end the uncertainty about an order's charges and refunds, one after the other.
 
-`resolve_charge.py` and `resolve_refund.py` say how each is found out. A row whose call may still be
-under way is nobody's but its sender's, whatever else of its order is due.
+`resolve_charge.py` and `resolve_refund.py` have how each is found out. A row whose call may still
+be under way is nobody's but its sender's, also when something else of its order is due.
 """
 
 from midas.charge import ChargeState, ObservedBy

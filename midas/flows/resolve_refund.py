@@ -133,7 +133,7 @@ async def _found_before_sending(
 ) -> tuple[Order, bool]:
     """Look whether Ping++ has it all the same: a failover may have lost that it was sent (D3).
 
-    True also where that cannot be seen now: then it stays queued.
+    True also where that cannot be found out now: then it stays queued.
     """
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
@@ -194,7 +194,7 @@ async def submit_refund(
 def _answered(
     ports: Ports, refund: Refund, facts: RefundFacts, by: ObservedBy
 ) -> Callable[[Draft], None]:
-    """Book what our own POST was answered, whatever became of the row meanwhile."""
+    """Book what our own POST was answered, also if the row has changed meanwhile."""
     ours = dataclasses.replace(facts, refund_no=facts.refund_no or refund.refund_no)
 
     def decide(draft: Draft) -> None:

@@ -3,7 +3,7 @@
     all that may hold them, in one page ── complete: a quiet channel ─▶ answered
     else the seconds around each call, and then ever more of its window, every second once
 
-A charge that is not there is answered for only when its whole window was seen. A page has 100
+A charge that is not there is answered for only when its whole window was read. A page has 100
 charges, so a channel with R charges a second costs R / 100 pages for each second that some window
 covers: about 18.5 minutes for a charge that is looked for until its settle window is over (2 h more
 where Ping++ takes repetitions for so long), and 46.5 while the clocks are not known to agree. With
@@ -23,7 +23,7 @@ from midas.flows.unknown import as_unknown
 from midas.ports import ChargePage, Done, Unknown
 
 Found = tuple[ChargeFacts, ...] | Unknown
-"""All charges of one number that were seen, a paid one first; none if complete lists show none."""
+"""All charges of one number that lists show, a paid one first; none if complete lists show none."""
 
 Seconds = tuple[int, int]
 """A stretch of Ping++'s clock in whole seconds, both ends in: what its lists can be cut by."""
@@ -78,7 +78,7 @@ async def sweep(
 ) -> None:
     """Answer for every one of them, with at most so many pages.
 
-    What ends it early leaves unknown only what was not seen to the end until then.
+    What ends it early leaves unknown only what was not searched to the end until then.
     """
     search = _Sweep(ports, channel, all_wanted, deadline, pages)
     why_not = await search.run()
@@ -107,7 +107,7 @@ class _Sweep:
         self.covered: list[Seconds] = []
 
     async def run(self) -> Unknown | None:
-        """None once all is found or seen; else what ended it."""
+        """None once all is found or searched; else what ended it."""
         for stretch in merged(each.window for each in self._wanted.values()):
             failed = await self._read(stretch, pages=1)
             if failed not in (None, TOO_LONG):
@@ -168,10 +168,10 @@ class _Sweep:
 
     async def _page(self, stretch: Seconds, after: str | None) -> ChargePage | Unknown:
         earliest, latest = (datetime.fromtimestamp(each, UTC) for each in stretch)
-        told = await self._ports.psp.list_charges(
+        verdict = await self._ports.psp.list_charges(
             earliest, latest, self._channel, after, self._deadline.left()
         )
-        return told.answer if isinstance(told, Done) else as_unknown(told)
+        return verdict.answer if isinstance(verdict, Done) else as_unknown(verdict)
 
 
 def _is_elsewhere(ports: Ports, listed: ChargeFacts) -> bool:

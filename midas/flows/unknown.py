@@ -67,7 +67,7 @@ def long_absent(
 
 
 def as_unknown(verdict: Verdict[Any]) -> Unknown:
-    """No answer to a question, whatever kept it away."""
+    """No answer to a question, for any reason."""
     if isinstance(verdict, NotDone):
         return Unknown(verdict.refusal.lower())
     return verdict if isinstance(verdict, Unknown) else Unknown("unexpected_answer")

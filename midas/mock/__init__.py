@@ -5,6 +5,6 @@ asked. It needs what the stubs need and nothing else, so it runs where only `mid
 
 `answers.py` has one function for each method, `payments.py` and `credentials.py` the canned data,
 `magic.py` and `failures.py` what can be asked for, `server.py` serves it, `notify.py` calls the
-order service, `command.py` is `midas mock`. What a request may say is checked by Midas's own rules,
-and errors are told by its own table.
+order service, `command.py` is `midas mock`. Requests are checked by Midas's own rules,
+and errors come from its own table.
 """

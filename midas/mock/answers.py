@@ -180,17 +180,17 @@ def lease(request: events.LeaseNotificationsRequest, _: str) -> events.LeaseNoti
     if not 0 <= request.max <= limits.LEASE_MAX:
         rule = f"give 1 to {limits.LEASE_MAX}, or 0"
         conversion.refuse([FieldViolation("max", rule)])
-    told = events.LeaseNotificationsResponse(backlog_known=True)
-    told.lease.FromTimedelta(LEASE)
-    told.notifications.extend(
+    response = events.LeaseNotificationsResponse(backlog_known=True)
+    response.lease.FromTimedelta(LEASE)
+    response.notifications.extend(
         events.LeasedNotification(
             lease_token=f"{_TOKEN}-{method}",
             notification=notification(Notice(method, f"MOCK-{method}", 1)),
         )
         for method in METHODS[: request.max or limits.LEASE_DEFAULT]
     )
-    told.oldest_undelivered_at.CopyFrom(told.notifications[0].notification.occurred_at)
-    return told
+    response.oldest_undelivered_at.CopyFrom(response.notifications[0].notification.occurred_at)
+    return response
 
 
 def settle(

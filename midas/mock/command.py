@@ -44,7 +44,7 @@ async def _serve(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
-        server, port = await serve(options.ip, options.port, _call_said)
+        server, port = await serve(options.ip, options.port, _log_call)
     except CannotListen as error:
         sentence = f"cannot listen on {error}: give --ip and --port of an address that is free"
         return _failed(sentence, "CANNOT_LISTEN", options.json)
@@ -52,11 +52,11 @@ async def _serve(options: argparse.Namespace) -> int:
     target = f"{host}:{port}"
     exports = {"MIDAS_TARGET": target}
     if options.json:
-        _say(json.dumps({"ok": True, "event": "ready", "target": target, "environment": exports}))
+        _print(json.dumps({"ok": True, "event": "ready", "target": target, "environment": exports}))
     else:
         how = "" if has_reflection() else ", without reflection (that needs midas[server])"
-        _say(f"# Canned answers of Midas are served at {target}{how}.")
-        _say(f"export MIDAS_TARGET={target}")
+        _print(f"# Canned answers of Midas are served at {target}{how}.")
+        _print(f"export MIDAS_TARGET={target}")
     await stopped.wait()
     await server.stop(0)
     return DONE
@@ -70,20 +70,20 @@ def _notify(options: argparse.Namespace) -> int:
         return _failed(f"the files for TLS will not do: {error.strerror}", "TLS", options.json)
     except KeyboardInterrupt:
         return INTERRUPTED
-    told, last = [_as_data(each) for each in done], done[-1]
+    deliveries, last = [_as_data(each) for each in done], done[-1]
     if last.code != "OK":
-        said = f" ({ascii(last.details)[1:-1]})" if last.details else ""
-        sentence = f"{where.target} answered {last.code}{said}: {last.meaning}"
-        return _failed(sentence, last.code, options.json, *told)
+        details = f" ({ascii(last.details)[1:-1]})" if last.details else ""
+        sentence = f"{where.target} answered {last.code}{details}: {last.meaning}"
+        return _failed(sentence, last.code, options.json, *deliveries)
     if options.json:
-        _say(json.dumps({"ok": True, "notifications": told}))
+        _print(json.dumps({"ok": True, "notifications": deliveries}))
     else:
-        _tell(told)
+        _print_deliveries(deliveries)
     return DONE
 
 
 def _wrong(options: argparse.Namespace) -> Iterator[str]:
-    """What no notification of Midas can say, or cannot be sent with."""
+    """What is wrong with the options, one sentence for each mistake."""
     if not is_target(options.order_target):
         yield "--order-target: give host:port or [IPv6]:port"
     for name in ("order_no", "refund_no"):
@@ -100,7 +100,7 @@ def _wrong(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _notices(options: argparse.Namespace) -> list[Notice]:
-    """What is to be told. A charge that was told as closed is not paid after it, unless late."""
+    """The notices to send. A charge that was announced as closed is not paid later, unless late."""
     methods = METHODS if options.notify == ALL else (options.notify,)
     first = options.sequence or fresh_epoch() + 1
     return [
@@ -134,34 +134,34 @@ def _as_data(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _tell(told: Sequence[Mapping[str, Any]]) -> None:
-    for each in told:
-        _say("{method} {order_no} sequence {sequence}: {code}, {meaning}".format_map(each))
+def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:
+    for each in deliveries:
+        _print("{method} {order_no} sequence {sequence}: {code}, {meaning}".format_map(each))
 
 
-def _failed(sentence: str, reason: str, as_json: bool, *told: Mapping[str, Any]) -> int:
-    """The status of what is told. `told` are the notifications; the last one was not taken."""
+def _failed(sentence: str, reason: str, as_json: bool, *deliveries: Mapping[str, Any]) -> int:
+    """Print it and return the status. The last of the `deliveries`, if any, was not taken."""
     trouble = not_tried(reason, sentence)
     if as_json:
-        _say(troubles.as_json(trouble, notifications=told))
+        _print(troubles.as_json(trouble, notifications=deliveries))
     else:
-        _tell(told[:-1])
-        _say(f"midas: {sentence} [{reason}]", sys.stderr)
-    return FAILED if told else trouble.status
+        _print_deliveries(deliveries[:-1])
+        _print(f"midas: {sentence} [{reason}]", sys.stderr)
+    return FAILED if deliveries else trouble.status
 
 
-def _call_said(method: str, key: str, answer: str) -> None:
-    _say(" ".join(filter(None, (method, ascii(key)[1:-1], answer))), sys.stderr)
+def _log_call(method: str, key: str, answer: str) -> None:
+    _print(" ".join(filter(None, (method, ascii(key)[1:-1], answer))), sys.stderr)
 
 
-def _say(line: str, stream: Any = None) -> None:
-    """Print it; nobody who listens is no reason to stop."""
+def _print(line: str, stream: Any = None) -> None:
+    """Print it. That nobody reads it is no reason to stop."""
     with suppress(OSError, ValueError):
         print(line, file=stream or sys.stdout, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells wrong usage as the other commands do."""
+    """Prints wrong usage as the other commands do."""
 
     as_json = False
 
@@ -172,9 +172,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, or with --json one object; status 2."""
         if self.as_json:
-            _say(troubles.as_json(not_tried("USAGE", message)))
+            _print(troubles.as_json(not_tried("USAGE", message)))
         else:
-            _say(f"midas: {message} [USAGE]\n  See: midas mock --help", sys.stderr)
+            _print(f"midas: {message} [USAGE]\n  See: midas mock --help", sys.stderr)
         sys.exit(USAGE)
 
 
@@ -215,8 +215,8 @@ def _notify_options(group: Any) -> None:
     add("--external", action="store_true", help="A refund made in Ping++'s dashboard: re_...")
     add("--late", action="store_true", help="The charge was paid after it had been closed.")
     add("--duplicate-payment", action="store_true", help="Another charge paid the order before.")
-    add("--told-again", action="store_true", help="It may have been told before.")
-    what = "Above all that the order was told. [a new epoch, so that it is above]"
+    add("--told-again", action="store_true", help="It may have been announced before.")
+    what = "Above all earlier ones of the order. [a new epoch, so that it is above]"
     add("--sequence", type=_number(1, 2**53), default=0, help=what)
     for name, what in (("ca", "Who signed its certificate"), ("cert", "Ours"), ("key", "Its key")):
         add(f"--tls-{name}", type=Path, metavar="FILE", help=f"{what} (PEM).")

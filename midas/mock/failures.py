@@ -1,7 +1,7 @@
-"""Every error of the contract by a name, told by Midas's own table in `midas/rpc/errors.py`.
+"""Every error of the contract by a name, from Midas's own table in `midas/rpc/errors.py`.
 
 Errors that differ only in whether money may have moved have a name each. The BARE ones are not
-Midas's: gRPC, a proxy or the network says them, without any details, also after money has moved.
+Midas's: they come from gRPC, a proxy or the network, without details, also after money has moved.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from grpc import StatusCode
 from midas import errors, limits
 from midas.errors import FieldViolation, MidasError
 from midas.mock.payments import out_trade_no_of
-from midas.rpc import errors as told
+from midas.rpc import errors as rpc_errors
 from midas.rpc.errors import Failure, Row
 from midas.v1 import errors_pb2
 
@@ -40,7 +40,7 @@ _ERRORS: Mapping[str, tuple[int, Callable[[str], MidasError]]] = {
     ),
     "REFUND_EXCEEDS_REMAINING": (
         990006,
-        lambda key: errors.RefundExceedsRemaining(key, out_trade_no_of(key), 990006, 1000),
+        lambda key: errors.RefundExceedsRemaining(key, out_trade_no_of(key), 990006, 1000, "cny"),
     ),
     "REFUND_NO_REUSED": (990007, errors.RefundNoReused),
     "EVENT_ID_REUSED": (990008, errors.EventIdReused),
@@ -68,10 +68,10 @@ _ERRORS: Mapping[str, tuple[int, Callable[[str], MidasError]]] = {
 
 _OF_THE_SERVER: Mapping[str, Row] = {
     row.reason: row
-    for name, row in vars(told).items()
+    for name, row in vars(rpc_errors).items()
     if isinstance(row, Row) and not name.startswith("_") and row.reason not in _ERRORS
 }
-"""What the server says before or beside any method."""
+"""Errors of the server itself, before or beside any method."""
 _SERVER_AMOUNTS = {
     "UNREADABLE_REQUEST": 990031,
     "REQUEST_TOO_LARGE": 990032,
@@ -99,19 +99,19 @@ NAMES: Mapping[str, int] = {
 
 
 def failure(name: str, key: str, method: str, *, moves_money: bool) -> Failure:
-    """The error of this name, as the method would tell it of this key."""
+    """The error of this name, as the method would give it for this key."""
     if name in _BARE:
         code = _BARE[name][1]
         message = "asked for without details: the outcome is unknown"
         unknown = errors_pb2.MONEY_MOVED_UNKNOWN
         return Failure(code, name, message, unknown, b"")
     if name in _ERRORS:
-        return told.failure_of(_ERRORS[name][1](key or "MOCK"))
+        return rpc_errors.failure_of(_ERRORS[name][1](key or "MOCK"))
     row = _OF_THE_SERVER[name]
-    if moves_money and row is told.INTERRUPTED:
-        row = told.INTERRUPTED_PAYMENT
-    unknown_outcome = moves_money and row is told.INTERNAL
-    return told.failure_in(row, unknown=unknown_outcome, **_values(row, method))
+    if moves_money and row is rpc_errors.INTERRUPTED:
+        row = rpc_errors.INTERRUPTED_PAYMENT
+    unknown_outcome = moves_money and row is rpc_errors.INTERNAL
+    return rpc_errors.failure_in(row, unknown=unknown_outcome, **_values(row, method))
 
 
 def _values(row: Row, method: str) -> dict[str, object]:

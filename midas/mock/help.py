@@ -1,4 +1,4 @@
-"""What `midas mock --help` says: plain ASCII, so that every terminal can show it."""
+"""The text of `midas mock --help`: plain ASCII, so that every terminal can show it."""
 
 import argparse
 from typing import Any
@@ -17,9 +17,9 @@ It needs nothing but what the stubs need. Give your service its address as that 
 midas.v1.PaymentService and midas.v1.EventService. What Midas refuses of a request by its own and
 the channel's rules is refused in the same words; everything else succeeds. A charge waits for the
 payer, with the channel's credential in charge_json, or is paid where the channel takes the money
-at once. A query tells of a paid charge, a refund has succeeded. The same key has the same ids every
-time, and nothing else is kept: no call has an effect on another one. Whatever else may be
-answered you ask for with a magic value. grpc.health.v1 says SERVING."""
+at once. A query finds a paid charge, a refund has succeeded. The same key has the same ids every
+time, and nothing else is kept: no call has an effect on another one. You ask for any other answer
+with a magic value. grpc.health.v1 says SERVING."""
 
 EPILOG = """\
 magic values, which name the answer that you want
@@ -33,8 +33,9 @@ For example:
   midas mock --notify PayOrderSuccess --order-no A1001 --order-target 127.0.0.1:6030
   midas mock --notify all --order-no A1001
 
-What is told is of the charge that Charge answers for this order_no. Only a duplicate payment came
-by another one; and where all are told, an earlier one was closed, unless the payment is --late.
+Every notification is about the charge that Charge answers for this order_no. Only a duplicate
+payment came by another charge; and with --notify all an earlier charge was closed, unless the
+payment is --late.
 
 Exit status:
     0  stopped by SIGTERM or Ctrl-C, or the order service acknowledged every notification
@@ -62,15 +63,15 @@ def magic_values() -> str:
     """The lists of names, made of what is really answered."""
     lines = ["", "errors: name, amount, and what is answered to a Charge"]
     for name, amount in NAMES.items():
-        lines.append(f"  {name:<28} {amount or '':>6}  {_told(name)}")
-    lines += ["", "answers that are no errors: name, amount, and what is told"]
+        lines.append(f"  {name:<28} {amount or '':>6}  {_described(name)}")
+    lines += ["", "answers that are no errors: name, amount, and what they mean"]
     lines += [f"  {name:<28} {amount:>6}  {what}" for name, (amount, what) in STATES.items()]
     return "\n".join(lines) + "\n" + _EVENTS
 
 
-def _told(name: str) -> str:
-    told = failure(name, "", _CHARGE, moves_money=True)
-    if not told.details:
-        return f"{told.code.name} without details, as gRPC itself says it"
-    money = errors_pb2.MoneyMoved.Name(told.money_moved).removeprefix("MONEY_MOVED_")
-    return f"{told.code.name}, {told.reason}, money_moved {money}"
+def _described(name: str) -> str:
+    failed = failure(name, "", _CHARGE, moves_money=True)
+    if not failed.details:
+        return f"{failed.code.name} without details, as gRPC itself says it"
+    money = errors_pb2.MoneyMoved.Name(failed.money_moved).removeprefix("MONEY_MOVED_")
+    return f"{failed.code.name}, {failed.reason}, money_moved {money}"

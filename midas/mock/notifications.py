@@ -25,7 +25,7 @@ from midas.v1 import event_service_pb2 as events
 SUCCESS, CLOSED = "PayOrderSuccess", "PayOrderClosed"
 REFUNDED, NOT_REFUNDED = "RefundSuccess", "RefundFailed"
 METHODS = (CLOSED, SUCCESS, NOT_REFUNDED, REFUNDED)
-"""In the order in which one order may be told of all of them."""
+"""In the order in which one order may be notified of all of them."""
 
 _KINDS = {
     SUCCESS: events.NOTIFICATION_KIND_PAY_ORDER_SUCCESS,
@@ -47,7 +47,7 @@ _EPOCH_BITS = 20
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a notification is to say."""
+    """What a notification is about."""
 
     method: str
     order_no: str
@@ -65,7 +65,7 @@ class Notice:
 
 
 def fresh_epoch() -> int:
-    """What a sequence may begin above, so that nothing told before is above it.
+    """What a sequence may begin above, so that no earlier notification is above it.
 
     Nothing is kept, so it is made of the clock: a new epoch ten times a second, below 2^53 until
     the year 2052. To the receiver it looks as if Midas had failed over; that is no gap. It waits
@@ -86,7 +86,7 @@ def notification(notice: Notice) -> events.Notification:
         amount=notice.amount,
         out_trade_no=_number(notice),
     )
-    told = events.Notification(
+    message = events.Notification(
         notification_id=_id(notice),
         order_no=notice.order_no,
         sequence=notice.sequence,
@@ -96,19 +96,22 @@ def notification(notice: Notice) -> events.Notification:
         told_again=notice.told_again,
     )
     if notice.method == SUCCESS:
-        told.late, told.duplicate_payment = notice.late, notice.duplicate_payment
+        message.late, message.duplicate_payment = notice.late, notice.duplicate_payment
     if of_refund:
-        told.refund.CopyFrom(refund_message(paid, _back(notice)))
-    told.charge.CopyFrom(charge_message(paid, [told.refund] if of_refund else []))
+        message.refund.CopyFrom(refund_message(paid, _back(notice)))
+    message.charge.CopyFrom(charge_message(paid, [message.refund] if of_refund else []))
     if notice.method != CLOSED:
-        told.charge.late, told.charge.duplicate_payment = notice.late, notice.duplicate_payment
-    return told
+        message.charge.late, message.charge.duplicate_payment = (
+            notice.late,
+            notice.duplicate_payment,
+        )
+    return message
 
 
 def request(notice: Notice) -> Message:
     """The same as the order service gets it."""
-    told, kind = notification(notice), _REQUESTS[notice.method]
-    return kind(**{each.name: getattr(told, each.name) for each in kind.DESCRIPTOR.fields})
+    message, kind = notification(notice), _REQUESTS[notice.method]
+    return kind(**{each.name: getattr(message, each.name) for each in kind.DESCRIPTOR.fields})
 
 
 def _number(notice: Notice) -> str:
@@ -130,6 +133,6 @@ def _back(notice: Notice) -> Back:
 
 
 def _id(notice: Notice) -> str:
-    """The same for a repetition, another one for whatever else is said under this sequence."""
+    """The same for a repetition, another one for any other content under this sequence."""
     commit = hashlib.sha256(repr(notice).encode()).hexdigest()[:16]
     return f"{notice.order_no}/{notice.sequence}/{commit}"

@@ -84,7 +84,7 @@ def _channel(where: OrderService) -> grpc.Channel:
 
 
 def _check(where: OrderService) -> None:
-    """GRPC says nothing of a file that it cannot use, but that it cannot connect."""
+    """Check the files: for a bad one gRPC itself reports only that it cannot connect."""
     context = ssl.create_default_context(cafile=where.tls_ca)
     if where.tls_cert is not None:
         context.load_cert_chain(where.tls_cert, where.tls_key, password="")  # asks nobody for it

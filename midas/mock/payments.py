@@ -107,10 +107,10 @@ def first_state(channel: str) -> str:
 def charge_message(
     payment: Payment, refunds: Sequence[refund_pb2.Refund] = ()
 ) -> charge_pb2.Charge:
-    """The charge as Midas tells it."""
+    """The charge as Midas answers it."""
     state = _STATES.get(payment.state, payment.state)
     made = timestamp(payment.created_at)
-    told = charge_pb2.Charge(
+    message = charge_pb2.Charge(
         order_no=payment.order_no,
         out_trade_no=payment.number,
         state=charge_pb2.ChargeState.Value(f"CHARGE_STATE_{state}"),
@@ -129,34 +129,34 @@ def charge_message(
         refunds=refunds,
     )
     if state != "SUBMITTING":
-        told.charge_id = payment.id
-        told.observed_by = charge_pb2.OBSERVED_BY_CREATE
-        told.expires_at.CopyFrom(timestamp(payment.created_at + payment.expires_in))
-    _say_how_it_went(told, payment)
-    return told
+        message.charge_id = payment.id
+        message.observed_by = charge_pb2.OBSERVED_BY_CREATE
+        message.expires_at.CopyFrom(timestamp(payment.created_at + payment.expires_in))
+    _set_outcome(message, payment)
+    return message
 
 
-def _say_how_it_went(told: charge_pb2.Charge, payment: Payment) -> None:
+def _set_outcome(message: charge_pb2.Charge, payment: Payment) -> None:
     if payment.is_paid or payment.state == "REVERSED":
-        told.paid_at.CopyFrom(told.created_at)
-        told.transaction_no = TRANSACTION_NO
-        told.observed_by = charge_pb2.OBSERVED_BY_WEBHOOK
+        message.paid_at.CopyFrom(message.created_at)
+        message.transaction_no = TRANSACTION_NO
+        message.observed_by = charge_pb2.OBSERVED_BY_WEBHOOK
     if payment.state == "FAILED":
-        told.failure_code, told.failure_message = FAILURE_CODE, FAILURE_MESSAGE
+        message.failure_code, message.failure_message = FAILURE_CODE, FAILURE_MESSAGE
     if payment.state == "NEEDS_OPERATOR":
-        told.needs_operator, told.operator_reason = True, OPERATOR_REASON
+        message.needs_operator, message.operator_reason = True, OPERATOR_REASON
     if payment.is_paid:
         succeeded, failed = refund_pb2.REFUND_STATE_SUCCEEDED, refund_pb2.REFUND_STATE_FAILED
-        told.amount_refunded = sum(r.amount for r in told.refunds if r.state == succeeded)
-        held = sum(r.amount for r in told.refunds if r.state != failed)
-        told.amount_refundable = max(payment.amount - held, 0)
+        message.amount_refunded = sum(r.amount for r in message.refunds if r.state == succeeded)
+        held = sum(r.amount for r in message.refunds if r.state != failed)
+        message.amount_refundable = max(payment.amount - held, 0)
 
 
 def refund_message(payment: Payment, back: Back) -> refund_pb2.Refund:
-    """The refund of this payment as Midas tells it; all of it where no amount is given."""
+    """The refund of this payment as Midas answers it; all of it where no amount is given."""
     state = _STATES.get(back.state, back.state)
     made = timestamp(payment.created_at)
-    told = refund_pb2.Refund(
+    message = refund_pb2.Refund(
         refund_no=back.id if back.state == "EXTERNAL" else back.refund_no,
         order_no=payment.order_no,
         out_trade_no=payment.number,
@@ -172,16 +172,16 @@ def refund_message(payment: Payment, back: Back) -> refund_pb2.Refund:
         external=back.state == "EXTERNAL",
     )
     if state != "SUBMITTING":
-        told.refund_id = back.id
+        message.refund_id = back.id
     if state == "SUCCEEDED":
-        told.succeeded_at.CopyFrom(made)
+        message.succeeded_at.CopyFrom(made)
     if state == "FAILED":
-        told.failure_code, told.failure_message = REFUSED_CODE, REFUSED_MESSAGE
+        message.failure_code, message.failure_message = REFUSED_CODE, REFUSED_MESSAGE
     if back.state == "ACTION_URL":
-        told.failure_code, told.action_url = "refund_wait_operation", ACTION_URL
+        message.failure_code, message.action_url = "refund_wait_operation", ACTION_URL
     if back.state == "NEEDS_OPERATOR":
-        told.needs_operator, told.operator_reason = True, OPERATOR_REASON
-    return told
+        message.needs_operator, message.operator_reason = True, OPERATOR_REASON
+    return message
 
 
 def charge_json(payment: Payment) -> str:
@@ -197,7 +197,7 @@ def charge_json(payment: Payment) -> str:
         created=created,
     )
     refunds = {"object": "list", "url": f"/v1/charges/{payment.id}/refunds", "has_more": False}
-    told = {
+    content = {
         "id": payment.id,
         "object": "charge",
         "created": created,
@@ -227,7 +227,7 @@ def charge_json(payment: Payment) -> str:
         "credential": {} if paid else credential(terms),
         "description": None,
     }
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def _digits(key: str) -> str:

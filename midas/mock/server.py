@@ -16,8 +16,8 @@ from midas.rpc import errors
 from midas.rpc.errors import Failure
 
 Context = aio.ServicerContext[Any, Any]
-Said = Callable[[str, str, str], None]
-"""Told of every call: its method, its key, and what it was answered."""
+LogCall = Callable[[str, str, str], None]
+"""Gets the method and the key of every call, and what was answered."""
 
 HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
@@ -34,12 +34,12 @@ class CannotListen(Exception):
     """The address cannot be bound."""
 
 
-async def serve(ip: str, port: int, said: Said) -> tuple[aio.Server, int]:
+async def serve(ip: str, port: int, log_call: LogCall) -> tuple[aio.Server, int]:
     """A server that accepts calls, and its port (0 takes a free one). Raises CannotListen."""
     bound = ("grpc.max_receive_message_length", limits.REQUEST_BYTES_READ)
     server = aio.server(options=[("grpc.so_reuseport", 0), bound])
     _reflect(server)
-    server.add_generic_rpc_handlers(list(_handlers(said)))
+    server.add_generic_rpc_handlers(list(_handlers(log_call)))
     host = f"[{ip}]" if ":" in ip else ip
     try:
         taken = server.add_insecure_port(f"{host}:{port}")
@@ -54,30 +54,30 @@ def has_reflection() -> bool:
     return _reflection() is not None
 
 
-def _handlers(said: Said) -> Iterable[grpc.GenericRpcHandler]:
+def _handlers(log_call: LogCall) -> Iterable[grpc.GenericRpcHandler]:
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for name, answer in METHODS_ANSWERED.items():
         service, _, method = name.partition("/")
-        services.setdefault(service, {})[method] = _handler(name, answer, said)
+        services.setdefault(service, {})[method] = _handler(name, answer, log_call)
     for service, methods in services.items():
         yield grpc.method_handlers_generic_handler(service, methods)
-    yield _health([*services, HEALTH, ""], said)
-    yield _UnknownMethods(said)
+    yield _health([*services, HEALTH, ""], log_call)
+    yield _UnknownMethods(log_call)
 
 
-def _handler(name: str, answer: Answer, said: Said) -> "grpc.RpcMethodHandler[Any, Any]":
+def _handler(name: str, answer: Answer, log_call: LogCall) -> "grpc.RpcMethodHandler[Any, Any]":
     async def serve_one(raw: bytes, context: Context) -> bytes:
-        key, told = _told(name, answer, raw, _wanted(context))
-        said(name, key, told.reason if isinstance(told, Failure) else "OK")
-        if isinstance(told, Failure):
-            await _abort(context, told)
+        key, outcome = _outcome(name, answer, raw, _wanted(context))
+        log_call(name, key, outcome.reason if isinstance(outcome, Failure) else "OK")
+        if isinstance(outcome, Failure):
+            await _abort(context, outcome)
             raise AssertionError  # abort has raised
-        return told
+        return outcome
 
     return grpc.unary_unary_rpc_method_handler(serve_one)
 
 
-def _told(name: str, method: Answer, raw: bytes, wanted: str) -> tuple[str, bytes | Failure]:
+def _outcome(name: str, method: Answer, raw: bytes, wanted: str) -> tuple[str, bytes | Failure]:
     """The key of the call, and its answer or its failure."""
     if len(raw) > limits.REQUEST_BYTES:
         size, most = len(raw), limits.REQUEST_BYTES
@@ -119,13 +119,13 @@ async def _abort(context: Context, failed: Failure) -> None:
     await context.abort(failed.code, failed.message, failed.trailers if failed.details else ())
 
 
-def _health(known: list[str], said: Said) -> grpc.GenericRpcHandler:
+def _health(known: list[str], log_call: LogCall) -> grpc.GenericRpcHandler:
     """Serving, always. The name of the service is read by hand: a tag, a length, and the text."""
 
     async def check(raw: bytes, context: Context) -> bytes:
         service = raw[2:].decode("utf-8", "replace")
         if service not in known:
-            said(f"{HEALTH}/Check", service, errors.NO_SUCH_SERVICE.reason)
+            log_call(f"{HEALTH}/Check", service, errors.NO_SUCH_SERVICE.reason)
             await _abort(context, errors.failure_in(errors.NO_SUCH_SERVICE, service=service))
         return _SERVING
 
@@ -160,8 +160,8 @@ def _reflection() -> Any:
 class _UnknownMethods(grpc.GenericRpcHandler):
     """Answers calls of methods that do not exist. Comes last."""
 
-    def __init__(self, said: Said) -> None:
-        self._said = said
+    def __init__(self, log_call: LogCall) -> None:
+        self._log_call = log_call
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -169,7 +169,7 @@ class _UnknownMethods(grpc.GenericRpcHandler):
         method = handler_call_details.method.removeprefix("/")
 
         async def refuse(_: bytes, context: Context) -> bytes:
-            self._said(method, "", errors.NO_SUCH_METHOD.reason)
+            self._log_call(method, "", errors.NO_SUCH_METHOD.reason)
             await _abort(context, errors.failure_in(errors.NO_SUCH_METHOD, method=method))
             raise AssertionError  # abort has raised
 

@@ -1,7 +1,7 @@
 """When to stop asking Ping++ for a while, and how many flows may ask at once.
 
 The breaker opens after enough failures in a row, lets one flow through after a pause, and closes
-with the first good answer, whoever got it. Refusals of Ping++ or a channel are good answers.
+with the first good answer to any call. Refusals of Ping++ or a channel are good answers.
 """
 
 import random
@@ -62,7 +62,7 @@ class Breaker:
         return State.OPEN if self._clock() < self._resumes_at else State.HALF_OPEN
 
     def enter(self) -> bool:
-        """Ask to begin a flow; True says that it is the probe and has to `leave`.
+        """Ask to begin a flow; True: it is the probe and has to `leave`.
 
         Raises PspUnavailable while the pause lasts, and while another probe is under way.
         """
@@ -76,7 +76,7 @@ class Breaker:
         return True
 
     def leave(self) -> None:
-        """The probe has ended. If it learnt nothing, the next flow is the probe."""
+        """The probe has ended. If no call of it was counted, the next flow is the probe."""
         self._probing = False
 
     def succeeded(self) -> None:
@@ -86,7 +86,7 @@ class Breaker:
     def failed(self, began: float) -> None:
         """A call that began at this time did not reach Ping++, or got no sensible answer.
 
-        Stragglers that began before it opened tell nothing new.
+        A call that began before the breaker opened does not count.
         """
         state = self.state
         if state is State.CLOSED:

@@ -1,7 +1,9 @@
 """Ping++'s own rules for a charge and a refund, applied before anything is sent.
 
-All violations are told at once, each with the path of its field. The rules and their numbers are
-those of pingpp.md sections 2, 3 and 7, as far as they are documented there.
+What no channel accepts, such as an amount of 0, is refused by `flows/terms.py` before; here are the
+rules that need the channel, the mode, or what Midas adds to a request. All violations are listed at
+once, each with the path of its field. The rules and their numbers are those of pingpp.md sections
+2, 3 and 7, as far as they are documented there.
 """
 
 import ipaddress
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 
 from midas.charge import ChargeTerms
 from midas.errors import FieldViolation
-from midas.limits import DESCRIPTION_CHARACTERS, METADATA_CHARACTERS, METADATA_PAIRS
+from midas.limits import METADATA_CHARACTERS, METADATA_PAIRS
 from midas.psp.channels import Channel, Extra, Kind, find
 from midas.refund import REFUND_NO_KEY, Refund
 
@@ -43,15 +45,13 @@ def refund_violations(
 
 
 def _charge_rules(channel: Channel, terms: ChargeTerms, live: bool) -> list[FieldViolation]:
-    """What is plainly fine is passed over: these rules are on the way of every charge."""
+    """Fields that are clearly right skip their rules: this runs for every charge."""
     found: list[FieldViolation] = []
-    if terms.amount <= 0:
-        found.append(FieldViolation("amount", "must be greater than 0, in minor units"))
     if terms.currency not in channel.currencies:
         found += _currency(channel, terms.currency)
-    if not _is_plain(terms.subject, SUBJECT_SIZE):
+    if not _is_short_ascii(terms.subject, SUBJECT_SIZE):
         found += _subject(channel, terms.subject)
-    if not _is_plain(terms.body, channel.body_characters):
+    if not _is_short_ascii(terms.body, channel.body_characters):
         found += _body(channel, terms.body)
     if channel.payer_ip or not _IPV4.fullmatch(terms.client_ip):
         found += _client_ip(channel, terms.client_ip)
@@ -64,7 +64,7 @@ def _charge_rules(channel: Channel, terms: ChargeTerms, live: bool) -> list[Fiel
     return found
 
 
-def _is_plain(text: str, most: int) -> bool:
+def _is_short_ascii(text: str, most: int) -> bool:
     """ASCII, where characters are bytes, and neither empty nor too long."""
     return 0 < len(text) <= most and text.isascii()
 
@@ -74,25 +74,15 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
 def _refund_rules(channel: str, refund: Refund, live: bool) -> Iterator[FieldViolation]:
-    if refund.amount <= 0:
-        yield FieldViolation("amount", "must be greater than 0, in minor units")
-    if not refund.description:
-        yield FieldViolation("description", "Ping++ requires one")
-    if len(refund.description) > DESCRIPTION_CHARACTERS:
-        yield FieldViolation("description", f"at most {DESCRIPTION_CHARACTERS} characters")
     known = find(channel)
     if refund.funding_source is not None and (known is None or not known.funding_source):
         yield FieldViolation("funding_source", "only WeChat and QQ refunds can name the balance")
-    if REFUND_NO_KEY in refund.metadata:
-        yield FieldViolation("metadata", f"the key {REFUND_NO_KEY} carries the refund_no itself")
     sent = {**refund.metadata, REFUND_NO_KEY: refund.refund_no}
     yield from _metadata(sent, live, "with the refund_no that is sent beside it")
 
 
 def _currency(channel: Channel, currency: str) -> Iterator[FieldViolation]:
-    if len(currency) != 3 or not (currency.isascii() and currency.isalpha() and currency.islower()):
-        yield FieldViolation("currency", "three lower-case letters, such as cny")
-    elif channel.currencies and currency not in channel.currencies:
+    if channel.currencies and currency not in channel.currencies:
         allowed = " or ".join(channel.currencies)
         yield FieldViolation("currency", f"{channel.name} takes {allowed}")
 

@@ -1,7 +1,7 @@
-"""The payment channels as data (pingpp.md sections 2, 7, 8 and 9). `channel_rules.py` applies it.
+"""The channels as data (pingpp.md sections 2, 3, 7, 8 and 9). `channel_rules.py` applies it.
 
-A channel that the documentation names without telling its `extra` has the common rules only; a name
-that it does not know is refused.
+A channel that the documentation names without its `extra` has the common rules only. A name that is
+not documented is refused.
 """
 
 import re
@@ -67,8 +67,8 @@ class Channel:
 def find(name: str) -> Channel | None:
     """The channel, or None if the documentation does not name it."""
     known = CHANNELS.get(name)
-    if known is None and _SEEN_ONLY.fullmatch(name):
-        # A bar code that we know nothing of takes the money at once, as all others do (P5).
+    if known is None and _NAMED_ONLY.fullmatch(name):
+        # An undocumented bar code takes the money at once, as all others do (P5).
         at_once = "_scan" in name
         window = timedelta(0) if at_once else timedelta(minutes=1)
         return Channel(
@@ -80,7 +80,7 @@ def find(name: str) -> Channel | None:
     return known
 
 
-_SEEN_ONLY = re.compile(
+_NAMED_ONLY = re.compile(
     r"(?:abc|chinaums|yeepay_wx|nucc)_[a-z0-9_]{1,24}|[a-z0-9][a-z0-9_]{0,24}_(?:lakala|pab)"
 )
 

@@ -1,4 +1,4 @@
-"""Ping++ as the flows see it: the `Psp` port, over the real wire."""
+"""The `Psp` port over real connections to Ping++."""
 
 import logging
 import re
@@ -91,7 +91,7 @@ class PingppClient:
 
     @property
     def livemode(self) -> bool:
-        """Whether real money moves: the API key tells."""
+        """Whether real money moves: the API key decides it."""
         return self._options.livemode
 
     @property
@@ -105,7 +105,7 @@ class PingppClient:
         return self._breaker
 
     def now(self) -> datetime | None:
-        """Ping++'s clock, where enough of its answers have told it lately."""
+        """Ping++'s clock; None while too few of its answers of the last minutes have a date."""
         return self._clock.now()
 
     def latest_now(self) -> datetime | None:
@@ -125,14 +125,14 @@ class PingppClient:
         return refund_violations(channel, refund, livemode=self.livemode)
 
     def read_event(self, body: bytes) -> PspEvent | UnreadableEvent:
-        """What a webhook's body says. No I/O."""
+        """The event in a webhook's body. No I/O."""
         try:
             return event_reader.read_event(body)
         except Unreadable as why:
             return UnreadableEvent(str(why))
 
     def is_same_event(self, one: bytes, other: bytes) -> bool:
-        """Whether two bodies tell of the same, though their bytes differ. No I/O."""
+        """Whether two bodies are the same event, though their bytes differ. No I/O."""
         return event_reader.is_same_event(one, other)
 
     def can_reverse(self, channel: str) -> bool:
@@ -141,7 +141,7 @@ class PingppClient:
         return known is not None and known.reversible
 
     def gives_back(self, channel: str) -> bool:
-        """Whether a reversal that meets a payment gives it back."""
+        """Whether the reversal of a paid charge gives the money back."""
         known = channels.find(channel)
         return known is not None and known.gives_back
 
@@ -176,7 +176,7 @@ class PingppClient:
             return _NO_SUCH_ID
         path = sdk.charge_path(charge_id)
         verdict = await self._call("get", path, {}, facts.read_charge, timeout)
-        return _if_about(charge_id, verdict)
+        return _if_same_charge(charge_id, verdict)
 
     async def list_charges(
         self,
@@ -204,7 +204,7 @@ class PingppClient:
             return _NO_SUCH_ID
         path = sdk.reverse_path(charge_id)
         verdict = await self._call("post", path, {}, facts.read_charge, timeout)
-        return _if_about(charge_id, verdict)
+        return _if_same_charge(charge_id, verdict)
 
     async def create_refund(
         self, refund: Refund, timeout: timedelta | None = None
@@ -256,14 +256,14 @@ class PingppClient:
         sent = await self._transport.send(request, limit)
         verdict = judge(sent, read, self._requestor, self._verifier, pays_at_create=pays_at_create)
         self._note(health(verdict, hurried=limit < self._options.connect_timeout), began)
-        self._listen_to_clock(sent, verdict, asked_at)
+        self._record_clock(sent, verdict, asked_at)
         return verdict
 
-    def _listen_to_clock(self, sent: Sent, verdict: Verdict[Any], asked_at: float) -> None:
-        """Of an answer that could be read: another one need not be Ping++'s."""
+    def _record_clock(self, sent: Sent, verdict: Verdict[Any], asked_at: float) -> None:
+        """Record the date of an answer that could be read: any other need not be Ping++'s."""
         if isinstance(verdict, Unknown) or not isinstance(sent, Answer):
             return
-        if self._clock.heard(sent.date, asked_at, self._monotonic()):
+        if self._clock.record_answer(sent.date, asked_at, self._monotonic()):
             _log.error("psp_clock_jumped")
 
     def _note(self, sign: Health, began: float) -> None:
@@ -282,7 +282,7 @@ def _is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _if_about(charge_id: str, verdict: Verdict[ChargeFacts]) -> Verdict[ChargeFacts]:
+def _if_same_charge(charge_id: str, verdict: Verdict[ChargeFacts]) -> Verdict[ChargeFacts]:
     if isinstance(verdict, Done) and verdict.answer.charge_id != charge_id:
         return _OTHER_OBJECT
     return verdict

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Meaning(StrEnum):
-    """What a code says about the call that it answers."""
+    """What a code proves about the call that it answers."""
 
     NOT_DONE = "NOT_DONE"
     UNKNOWN = "UNKNOWN"
@@ -21,13 +21,13 @@ _UNKNOWN = Meaning.UNKNOWN
 MEANINGS: Mapping[str, Meaning] = {
     # The order is over: this call changed nothing about it.
     "charge_closed": _NOT_DONE,
-    # Made through the Order API; refused before the channel is asked (seen in real traffic).
+    # Made through the Order API; refused before the channel is asked (observed in real traffic).
     "charge_request_invalid": _NOT_DONE,
     # "Query later": Ping++ itself does not know.
     "charge_unexpected_status": _UNKNOWN,
     # The number is taken, so something may exist under it; after a re-post quite likely ours.
     "charge_order_no_used": _UNKNOWN,
-    # The channel said no.
+    # The channel refused the refund.
     "refund_refused": _NOT_DONE,
     "refund_refused_msg": _NOT_DONE,
     "refund_failed": _NOT_DONE,
@@ -35,14 +35,14 @@ MEANINGS: Mapping[str, Meaning] = {
     "refund_wait_operation": _UNKNOWN,
     "refund_pending": _UNKNOWN,
     "refund_unexpected_status": _UNKNOWN,
-    # "Ask again": what the first asking did is not said.
+    # "Ask again": the effect of the first request is unknown.
     "refund_retry": _UNKNOWN,
     # To be paid back offline: the channel may have tried, and a person has to look.
     "refund_manual_intervention": _UNKNOWN,
     # Words of the channel, to be read by people.
     "refund_info_from_channel": _UNKNOWN,
     "channel_request_info": _UNKNOWN,
-    # The channel does not show it; whether it will is not said.
+    # The channel does not show it yet, or never will.
     "refund_not_found": _UNKNOWN,
     # The channel refused the call, its parameters or the merchant.
     "channel_request_error": _NOT_DONE,

@@ -1,13 +1,13 @@
 """Webhook bodies → events (pingpp.md section 4).
 
-A type that Midas is to handle is added in `READERS`; what it means is the flows' business.
+A type that Midas is to handle gets a line in `READERS`: how its object is read as a subject. A new
+kind of subject gets a class in `midas/event.py` and a handler in `midas/flows/event_handlers.py`.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
-from midas.event import PspEvent
+from midas.event import ChargeInEvent, PspEvent, RefundInEvent, Subject
 from midas.limits import EVENT_ID_CHARACTERS
 from midas.psp import strict_json
 from midas.psp.facts import charge_facts, refund_facts
@@ -19,7 +19,7 @@ TYPE_CHARACTERS = 64
 def read_event(body: bytes) -> PspEvent:
     """The event. Raises Unreadable if the body is none.
 
-    An object that cannot be read inside of an event that can leaves `charge` and `refund` empty.
+    Where the event can be read, but not the object inside, it has no subject.
     """
     data = strict_json.parse_object(strict_json.decode(body))
     if data.get("object") != "event":
@@ -28,52 +28,63 @@ def read_event(body: bytes) -> PspEvent:
     read = READERS.get(kind)
     event_id = _word(data, "id", EVENT_ID_CHARACTERS)
     livemode = _livemode(data)
-    inside: Mapping[str, Any] = {}
+    handled, subject = read is not None, None
     if read is not None:
         with suppress(Unreadable):
-            inside = read(_object(data))
-    return PspEvent(event_id, kind, livemode, handled=read is not None, **inside)
+            subject = read(_object(data))
+            handled = subject is not None
+    return PspEvent(event_id, kind, livemode, handled, subject)
 
 
 def is_same_event(one: bytes, other: bytes) -> bool:
     """Whether two bodies differ in nothing but the number of webhooks that are still to be sent."""
     try:
-        told = [strict_json.parse_object(strict_json.decode(each)) for each in (one, other)]
+        bodies = [strict_json.parse_object(strict_json.decode(each)) for each in (one, other)]
     except Unreadable:
         return False
-    for each in told:
+    for each in bodies:
         each.pop("pending_webhooks", None)
-    return told[0] == told[1]
+    return bodies[0] == bodies[1]
 
 
-def _charge(data: Json) -> Mapping[str, Any]:
+def _charge(data: Json) -> ChargeInEvent:
     # The charge's own text is not at hand here, so it is nothing to give to a client SDK.
-    facts = charge_facts(data, raw="")
-    return {
-        "charge": facts,
-        "out_trade_no": facts.out_trade_no,
-        "charge_id": facts.charge_id,
-    }
+    return ChargeInEvent(charge_facts(data, raw=""))
 
 
-def _refund(data: Json) -> Mapping[str, Any]:
-    facts = refund_facts(data)
+def _charge_of_order(data: Json) -> ChargeInEvent | None:
+    """The charge by which an order of Ping++'s own was paid: the order names it and holds it.
+
+    None: it was paid without a charge, from a balance or by a coupon.
+    """
+    paying, charges = data.get("charge"), data.get("charges")
+    if paying is None:
+        return None
+    listed = charges.get("data") if isinstance(charges, dict) else None
+    if data.get("object") != "order" or not isinstance(listed, list):
+        raise Unreadable("order")
+    for each in listed:
+        if isinstance(each, dict) and each.get("id") == paying:
+            return _charge(each)
+    raise Unreadable("charge")
+
+
+def _refund(data: Json) -> RefundInEvent:
     number = data.get("charge_order_no")
     known = isinstance(number, str) and number.isprintable()
-    return {
-        "refund": facts,
-        "out_trade_no": number if known else "",
-        "charge_id": facts.charge_id,
-    }
+    return RefundInEvent(refund_facts(data), number if isinstance(number, str) and known else "")
 
 
-READERS: Mapping[str, Callable[[Json], Mapping[str, Any]]] = {
+READERS: Mapping[str, Callable[[Json], Subject | None]] = {
     "charge.succeeded": _charge,
     "charge.failed": _charge,
+    "order.succeeded": _charge_of_order,
     "refund.succeeded": _refund,
     "refund.failed": _refund,
 }
-"""The types that Midas handles, and how their object is read."""
+"""The types that Midas handles, and how their object is read.
+
+A reader may raise Unreadable. None: such an event is about nothing that Midas knows."""
 
 
 def _object(data: Json) -> Json:

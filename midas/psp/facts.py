@@ -1,4 +1,4 @@
-"""Ping++'s JSON → what it says (pingpp.md sections 2 and 3).
+"""Ping++'s JSON → facts of charges and refunds (pingpp.md sections 2 and 3).
 
 Lenient about fields that may come and go, strict about those that decide over money: a missing or
 misshapen one makes the whole object Unreadable, which never counts as an answer.
@@ -39,7 +39,7 @@ def read_refund(text: str) -> RefundFacts:
 def read_charge_page(text: str) -> ChargePage:
     """A list of charges, each with its own text. Raises Unreadable.
 
-    A row without a readable id and number spoils the page: it might be the one that is looked for.
+    A row without a readable id and number makes the page unreadable: it might be the wanted one.
     """
     envelope, items = parse_list(text)
     charges: list[ChargeFacts] = []
@@ -94,27 +94,29 @@ def charge_facts(data: Mapping[str, Any], raw: str) -> ChargeFacts:
 def refund_facts(data: Mapping[str, Any]) -> RefundFacts:
     """A refund object, wherever it was found. Raises Unreadable."""
     _require_object(data, "refund")
-    said = _refund_said(data)
+    report = _refund_report(data)
     message = _text(data.get("failure_msg"))
     return RefundFacts(
         refund_id=_id(data, "id"),
         charge_id=_id(data, "charge"),
         amount=_amount(data),
-        report=said,
+        report=report,
         created_at=_time(data.get("created")),
         refund_no=_refund_no(data.get("metadata")),
         currency=_text(data.get("currency")),
         app_id="" if data.get("app") is None else _app(data["app"]),
         description=_text(data.get("description")),
-        action_url=_link(_whole(data.get("failure_msg"))) if said is RefundReport.WORKING else "",
+        action_url=_link(_whole(data.get("failure_msg"))) if report is RefundReport.WORKING else "",
         transaction_no=_text(data.get("transaction_no")),
-        succeeded_at=_lenient_time(data.get("time_succeed")) if said is RefundReport.DONE else None,
+        succeeded_at=_lenient_time(data.get("time_succeed"))
+        if report is RefundReport.DONE
+        else None,
         failure_code=_text(data.get("failure_code")),
         failure_message=message,
     )
 
 
-def _refund_said(data: Mapping[str, Any]) -> RefundReport:
+def _refund_report(data: Mapping[str, Any]) -> RefundReport:
     """`status` decides. Data of 2015 has none; then `succeed` and the failure code do.
 
     A status or code that is not known leaves it unsettled: unknown is not failed.
@@ -194,7 +196,7 @@ def _amount(data: Mapping[str, Any]) -> int:
 
 
 def _time(value: Any) -> datetime:
-    """Unix seconds as a number, or as decimal text, which a real event had once (section 2)."""
+    """Unix seconds as a number, or as decimal text: a real event had that (pingpp.md section 2)."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
         value = int(value)
     if type(value) is not int or not 0 < value < _TIME_END:
@@ -255,4 +257,4 @@ def _has_credential(credential: Any, channel: str) -> bool:
 
 _Read = TypeVar("_Read")
 Reader = Callable[[str], _Read]
-"""From the text of an answer to what it says; raises Unreadable."""
+"""From the text of an answer to its facts; raises Unreadable."""

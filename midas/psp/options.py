@@ -20,7 +20,7 @@ from midas.psp.sdk import DEFAULT_API_BASE
 class PspOptions:
     """One Ping++ account. Secrets do not show in its repr.
 
-    Raises SettingsError, with a sentence that says what to set.
+    Raises SettingsError, whose sentence names what to set.
     """
 
     api_key: str = field(repr=False)

@@ -1,7 +1,7 @@
 """The `pingpp` SDK as the authority on the wire format. Nothing else imports it.
 
-It says what a request looks like (URLs, body, headers, the string to sign) and which error class an
-answer is. It never sends anything, and its module-global key and settings are not used.
+It decides what a request looks like (URLs, body, headers, the string to sign) and which error class
+an answer is. It never sends anything, and its module-global key and settings are not used.
 """
 
 import importlib
@@ -22,8 +22,8 @@ def _use_maintained_six() -> None:
         sys.modules[f"pingpp.six{name}"] = importlib.import_module(f"six{name}")
 
 
-def _silence(sdk_util: Any, sdk_logger: logging.Logger) -> None:
-    """It logs bodies and the string to sign, and with PINGPP_LOG set prints them (section 11)."""
+def _stop_logging(sdk_util: Any, sdk_logger: logging.Logger) -> None:
+    """It logs bodies and the string to sign, and can print them (pingpp.md section 11, item 14)."""
     sdk_util.log_debug = sdk_util.log_info = lambda _message, **_fields: None
     sdk_logger.disabled = True
 
@@ -34,7 +34,7 @@ import pingpp  # noqa: E402
 from pingpp import util as _util  # noqa: E402
 from pingpp.six.moves.urllib.parse import quote_plus  # noqa: E402
 
-_silence(_util, logging.getLogger("pingpp"))
+_stop_logging(_util, logging.getLogger("pingpp"))
 # Both switch the SDK's own repetition of a POST after a 502 off (pingpp.md section 11, item 6).
 pingpp.bad_gateway_match = False
 pingpp.max_network_retries = 0
@@ -109,7 +109,7 @@ class Requestor(pingpp.APIRequestor):  # type: ignore[misc]
 
     def _account_headers(self, api_key: str) -> dict[str, str]:
         headers = super().request_headers(api_key, "post")
-        del headers["X-Pingpp-Client-User-Agent"]  # tells the host's name and kernel
+        del headers["X-Pingpp-Client-User-Agent"]  # it has the host's name and kernel
         headers["Accept-Encoding"] = "identity"  # signatures cover the bytes as they are
         return {name: value for name, value in headers.items() if value is not None}
 
@@ -162,9 +162,9 @@ def _require_envelope(envelope: Mapping[str, Any]) -> None:
 
     A proxy's own JSON error, such as a numeric code, must not pass for an answer of Ping++.
     """
-    told = envelope.get("error")
-    if not isinstance(told, dict) or not isinstance(told.get("message"), str):
+    error = envelope.get("error")
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         raise strict_json.Unreadable("error_envelope")
-    named = [told.get(name) for name in ("type", "code", "param")]
+    named = [error.get(name) for name in ("type", "code", "param")]
     if not any(named) or any(not isinstance(each, str | None) for each in named):
         raise strict_json.Unreadable("error_envelope")

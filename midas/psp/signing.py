@@ -4,16 +4,17 @@ PKCS#1 v1.5 with SHA-256, standard base64. Keys are parsed once.
 """
 
 import base64
-import binascii
 from collections.abc import Iterable
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from midas.errors import SettingsError
+from midas.runtime import signature
 from midas.runtime.public_key import SETTING, read_public_key
+from midas.runtime.signature import Key
 
 
 class Signer:
@@ -42,28 +43,16 @@ class Verifier:
     """
 
     def __init__(self, pems: Iterable[str], setting: str = SETTING) -> None:
-        self._keys = [read_public_key(pem.encode(), f"{setting}: a key") for pem in pems]
-        self._padding = padding.PKCS1v15()
-        self._hash = SHA256()
+        keys = [Key("", read_public_key(pem.encode(), f"{setting}: a key")) for pem in pems]
+        self._verifier = signature.Verifier(keys) if keys else None
 
     def __bool__(self) -> bool:
         """Whether there is a key to check with."""
-        return bool(self._keys)
+        return self._verifier is not None
 
-    def accepts(self, signature: str, body: bytes) -> bool:
+    def accepts(self, signed: str, body: bytes) -> bool:
         """Whether one of the keys signed exactly these bytes."""
-        try:
-            raw = base64.b64decode(signature, validate=True)
-        except (binascii.Error, ValueError):
-            return False
-        return any(self._signed_by(key, raw, body) for key in self._keys)
-
-    def _signed_by(self, key: rsa.RSAPublicKey, raw: bytes, body: bytes) -> bool:
-        try:
-            key.verify(raw, body, self._padding, self._hash)
-        except InvalidSignature:
-            return False
-        return True
+        return self._verifier is not None and self._verifier.signer_of(signed, body) is not None
 
 
 def _private_key(pem: str, setting: str) -> rsa.RSAPrivateKey:

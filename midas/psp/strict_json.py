@@ -1,4 +1,4 @@
-"""Reading JSON that somebody else wrote: one meaning or none.
+"""Reading JSON that others wrote: one meaning or none.
 
 Duplicate keys, NaN and Infinity, text that is not UTF-8, numbers of thousands of digits and nesting
 beyond the parser's depth are Unreadable, never another exception (reliability.md F8).
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 class Unreadable(Exception):
-    """An answer that does not say one clear thing. The text is a constant, never its content."""
+    """A text without one clear meaning. The exception's text is a constant, never the content."""
 
 
 def decode(body: bytes) -> str:
@@ -27,9 +27,9 @@ def decode(body: bytes) -> str:
 
 def parse_object(text: str) -> Json:
     """The one JSON object that the text is. Raises Unreadable."""
-    plain = _plain(text)
-    if plain is not None:
-        return plain
+    canonical = _parse_canonical(text)
+    if canonical is not None:
+        return canonical
     value, end = _value_at(text, _skip(text, 0))
     if _skip(text, end) != len(text) or not isinstance(value, dict):
         raise Unreadable("not_one_object")
@@ -59,12 +59,12 @@ def parse_list(text: str) -> tuple[Json, list[tuple[Json, str]]]:
     return envelope, items
 
 
-def _plain(text: str) -> Json | None:
-    """The object, if orjson would write it just like this; None says nothing about the text.
+def _parse_canonical(text: str) -> Json | None:
+    """The object, if orjson would write it byte for byte like this; None proves nothing.
 
-    What comes back the same, byte for byte, has one meaning: of a duplicate key, a number that
-    was rounded or an escape there would be nothing left. Ping++ writes its events and charges
-    so (of the recorded ones all are), and this takes a third of the time.
+    Such a text has one meaning: a duplicate key, a rounded number or an escape would not come back.
+    Ping++ writes its events and charges like this (all recorded ones are), and this takes a third
+    of the time.
     """
     try:
         value = orjson.loads(text)

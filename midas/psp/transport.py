@@ -1,4 +1,4 @@
-"""Sends one request over pooled connections and says what is known about it afterwards.
+"""Sends one request over pooled connections; the result is what is known about it afterwards.
 
 Answer: the whole answer is here. NotSent: no byte of the request left. Lost: the request may have
 arrived, and no whole answer came back.
@@ -74,8 +74,8 @@ class Wire(Protocol):
 class Transport:
     """A pool of connections to one place. Redirects, cookies and proxy variables are ignored.
 
-    A POST leaves at most once, whatever happens. A GET that meets a kept connection which the other
-    side has just closed is sent once more on a fresh one: it changes nothing there.
+    A POST leaves at most once in any case. A GET on a kept connection which the other side has just
+    closed is sent once more on a fresh one: it changes nothing there.
     """
 
     def __init__(
@@ -146,8 +146,8 @@ class Transport:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The body after decompression; None if it is longer than allowed."""
-        said = response.content_length
-        if said is not None and said <= self._answer_bytes and not _is_coded(response):
+        length = response.content_length
+        if length is not None and length <= self._answer_bytes and not _is_coded(response):
             return await response.read()
         chunks: list[bytes] = []
         room = self._answer_bytes
@@ -161,7 +161,7 @@ class Transport:
 
 @lru_cache(maxsize=16)
 def _timeouts(limit: timedelta, connect_s: float) -> ClientTimeout:
-    """Exact ones: aiohttp rounds those of more than a few seconds up, unless it is told."""
+    """Exact timeouts: by default aiohttp rounds those of more than a few seconds up."""
     return ClientTimeout(
         total=limit.total_seconds(), connect=connect_s, ceil_threshold=float("inf")
     )

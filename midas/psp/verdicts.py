@@ -1,4 +1,4 @@
-"""From what came back to what it proves: done, proven not done, or unknown.
+"""From an answer to the verdict that it proves: done, not done, or unknown.
 
 One table over the SDK's error classes (reliability.md P10). HTTP 200 is not success by itself: the
 answer must be readable, of the right kind and, where keys are configured, signed.
@@ -23,7 +23,7 @@ _MESSAGE_CHARACTERS = 1000
 
 
 class Health(Enum):
-    """What a verdict says about Ping++ itself, for the circuit breaker."""
+    """What a verdict means for the health of Ping++ itself; the circuit breaker counts it."""
 
     GOOD = "GOOD"
     BAD = "BAD"
@@ -49,9 +49,9 @@ def judge(
 
 
 def health(verdict: Verdict[Any], *, hurried: bool) -> Health:
-    """An answer that can be read is a good sign, whatever it says; so are limits and refusals.
+    """Every answer that can be read is a good sign; so are limits and refusals.
 
-    `hurried`: the caller gave less time than a connection may take; running out of it says nothing.
+    `hurried`: the caller gave less time than a connection may take; its end proves nothing.
     """
     match verdict:
         case NotDone(Refusal.NOT_SENT, message=reason):
@@ -94,39 +94,39 @@ _BELIEVED = frozenset({200, 201, 400, 401, 402, 403, 404})
 
 
 def _judge_error(error: errors.PingppError, pays_at_create: bool) -> NotDone | Unknown:
-    told = error.json_body["error"]  # str(error) may raise (pingpp.md section 11, item 8)
-    return VERDICTS[type(error)](error.http_status, told, pays_at_create)
+    details = error.json_body["error"]  # str(error) may raise (pingpp.md section 11, item 8)
+    return VERDICTS[type(error)](error.http_status, details, pays_at_create)
 
 
-def _invalid_request(status: int, told: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
-    code = told.get("code")
+def _invalid_request(status: int, details: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
+    code = details.get("code")
     if isinstance(code, str) and MEANINGS.get(code) is Meaning.UNKNOWN:
         return Unknown(f"{_CODE}{code}")
-    absent = status == 404 and told.get("param") == "id"
-    return _not_done(Refusal.NOT_FOUND if absent else Refusal.REFUSED, told)
+    absent = status == 404 and details.get("param") == "id"
+    return _not_done(Refusal.NOT_FOUND if absent else Refusal.REFUSED, details)
 
 
-def _channel_error(_status: int, told: Mapping[str, Any], pays: bool) -> NotDone | Unknown:
-    """With a bar code or a balance, the payment may be under way though the channel said no."""
-    code = told.get("code")
+def _channel_error(_status: int, details: Mapping[str, Any], pays: bool) -> NotDone | Unknown:
+    """With a bar code or a balance, the payment may be under way though the channel declined."""
+    code = details.get("code")
     meaning = MEANINGS.get(code) if isinstance(code, str) else None
     if meaning is None:
         return Unknown(f"{_CODE}unlisted")
     if meaning is Meaning.UNKNOWN:
         return Unknown(f"{_CODE}{code}")
-    refused = _not_done(Refusal.REFUSED, told)
+    refused = _not_done(Refusal.REFUSED, details)
     return Unknown(f"{_CODE}{code}", declined=refused) if pays else refused
 
 
-def _rejected(_status: int, told: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
-    return _not_done(Refusal.MIDAS_REJECTED, told)
+def _rejected(_status: int, details: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
+    return _not_done(Refusal.MIDAS_REJECTED, details)
 
 
-def _throttled(_status: int, told: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
-    return _not_done(Refusal.THROTTLED, told)
+def _throttled(_status: int, details: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
+    return _not_done(Refusal.THROTTLED, details)
 
 
-def _unknown(status: int | None, _told: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
+def _unknown(status: int | None, _details: Mapping[str, Any], _pays: bool) -> NotDone | Unknown:
     return Unknown(f"status_{status}")
 
 
@@ -135,19 +135,19 @@ VERDICTS: Mapping[type, Callable[[int, Mapping[str, Any], bool], NotDone | Unkno
     errors.AuthenticationError: _rejected,  # 401
     errors.ChannelError: _channel_error,  # 402: decided by its code
     errors.RateLimitError: _throttled,  # 403
-    errors.APIError: _unknown,  # anything else that the SDK met
+    errors.APIError: _unknown,  # every other answer
     errors.APIConnectionError: _unknown,  # of the SDK's own transport, which is not used
     errors.PingppError: _unknown,  # the root of them
 }
 """Every class in `pingpp.error`; a test walks that namespace."""
 
 
-def _not_done(refusal: Refusal, told: Mapping[str, Any]) -> NotDone:
+def _not_done(refusal: Refusal, details: Mapping[str, Any]) -> NotDone:
     return NotDone(
         refusal,
-        code=_word(told.get("code")),
-        param=_word(told.get("param")),
-        message=_clean(told.get("message"))[:_MESSAGE_CHARACTERS],
+        code=_word(details.get("code")),
+        param=_word(details.get("param")),
+        message=_clean(details.get("message"))[:_MESSAGE_CHARACTERS],
     )
 
 

@@ -2,8 +2,8 @@
 
 A call begins with its headers, 60 bytes of them, and its message may follow whenever the caller
 likes. So nothing that is scarce is given to a call before its message is there: it waits here,
-for a few seconds at most, and where too many wait the oldest is ended. A caller that means it sends
-both together and waits no longer than they take to be read.
+for a few seconds at most, and where too many wait the oldest is ended. An honest caller sends both
+together and waits no longer than they take to be read.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Context = aio.ServicerContext[Any, Any]
 
 SWEEP_S = 2.5
 """A call that two sweeps have found waiting is ended: between one and two of these after its
-headers. Counting sweeps and not seconds, a process that was held up ends nobody for it."""
+headers. Sweeps are counted and not seconds, so a process that was held up ends no call for that."""
 
 
 class NotArrived(Exception):
@@ -30,7 +30,7 @@ class NoMessage(Exception):
 
 
 class Ending:
-    """Tasks of calls that are ended from within, so that it can be told from a caller's going."""
+    """Ends calls from within, and distinguishes that from a caller who has gone."""
 
     def __init__(self) -> None:
         self._ended: set[asyncio.Task[Any]] = set()
@@ -42,7 +42,7 @@ class Ending:
 
     @contextmanager
     def raises(self, error: Exception) -> Iterator[None]:
-        """What `end` comes to in the present task. A CancelledError of ours must not reach grpc."""
+        """Raise `error` where `end` interrupts the present task: grpc gets no CancelledError."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - grpc.aio runs every handler in a task
         try:
@@ -63,7 +63,7 @@ class Arrivals:
         self._most = most
         self._sweep_s = sweep_s
         self._waiting: dict[asyncio.Task[Any], int] = {}
-        """With the number of sweeps that had been made when each came."""
+        """Each waiting task, and the number of sweeps that had been made when it came."""
         self._sweeps = 0
         self._timer: asyncio.TimerHandle | None = None
         self._ending = Ending()

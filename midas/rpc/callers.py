@@ -1,8 +1,8 @@
 """Who calls, by the client certificate that mutual TLS has checked, and who may call what.
 
-The names are read from the certificate itself. What grpc says of it ends each name at its first
-NUL, so that `order-service<NUL>.evil` would pass for `order-service`, and does not say of a name
-whether it is the common name, a DNS name, a URI or an e-mail address.
+The names are read from the certificate itself. grpc's own list of them ends each name at its first
+NUL, so that `order-service<NUL>.evil` would pass for `order-service`, and does not say which name
+is the common name, a DNS name, a URI or an e-mail address.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +49,7 @@ class Callers:
 
 
 ANYBODY = Callers()
-"""No list of callers is set: whoever can connect may call everything."""
+"""No list of callers is set: every client that can connect may call everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _written(name: str) -> Iterator[str]:
 
 @lru_cache(maxsize=CERTIFICATES_REMEMBERED)
 def _names_in(pem: bytes) -> tuple[str, ...]:
-    """Of a certificate that cannot be read, none: it may call nothing."""
+    """The names in a certificate; none where it cannot be read, and then it may call nothing."""
     with suppress(ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
         certificate = x509.load_pem_x509_certificate(pem)
         common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
@@ -126,13 +126,13 @@ def _names_in(pem: bytes) -> tuple[str, ...]:
 
 def _alternative_names(certificate: x509.Certificate) -> Iterator[str]:
     with suppress(x509.ExtensionNotFound):
-        told = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        yield from (f"DNS:{each}" for each in told.get_values_for_type(x509.DNSName))
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        yield from (f"DNS:{each}" for each in found.get_values_for_type(x509.DNSName))
         yield from (
-            f"URI:{each}" for each in told.get_values_for_type(x509.UniformResourceIdentifier)
+            f"URI:{each}" for each in found.get_values_for_type(x509.UniformResourceIdentifier)
         )
-        yield from (f"EMAIL:{each}" for each in told.get_values_for_type(x509.RFC822Name))
-        yield from (f"IP:{each}" for each in told.get_values_for_type(x509.IPAddress))
+        yield from (f"EMAIL:{each}" for each in found.get_values_for_type(x509.RFC822Name))
+        yield from (f"IP:{each}" for each in found.get_values_for_type(x509.IPAddress))
 
 
 def _address(peer: str) -> str:

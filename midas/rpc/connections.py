@@ -1,8 +1,8 @@
 """Who holds the connections, when there are nearly no more to be had.
 
-grpc closes one connection too many without a word, and says of none whose it is. The kernel knows:
-its table of TCP connections is read, and only while many files are open. Where there is no such
-table (other than on Linux) nothing is told.
+grpc closes one connection too many without a word, and does not report who holds the others. The
+kernel knows: its table of TCP connections is read, and only while many files are open. Where there
+is no such table (other than on Linux) nothing is logged.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 
 LOOK_S = 5.0
 NEARLY = 0.8
-"""Of the connections that may be, the part from which on somebody is named."""
+"""The part of the allowed connections from which on the log names who holds most."""
 TABLES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
 _ESTABLISHED = "01"
 _log = logging.getLogger(__name__)
@@ -24,16 +24,16 @@ _log = logging.getLogger(__name__)
 
 async def name_who_holds(port: int, most: int) -> None:
     """Log who has most of the connections, once each time that there are nearly no more."""
-    told = False
+    logged = False
     while True:
         await asyncio.sleep(LOOK_S)
         held = held_by_address(port) if _open_files() >= NEARLY * most else Counter[str]()
         running_out = held.total() >= NEARLY * most
-        if running_out and not told:
+        if running_out and not logged:
             address, count = held.most_common(1)[0]
             extra = {"count": held.total(), "peer": address, "held": count}
             _log.warning("connections_running_out", extra=extra)
-        told = running_out
+        logged = running_out
 
 
 def held_by_address(port: int) -> Counter[str]:
@@ -53,9 +53,9 @@ def _peers(table: str, port: int) -> Iterator[str]:
             yield _address(peer.partition(":")[0])
 
 
-def _address(told: str) -> str:
+def _address(text: str) -> str:
     """The address in the kernel's form: words of 32 bits, each in the machine's byte order."""
-    words = [bytes.fromhex(told[place : place + 8])[::-1] for place in range(0, len(told), 8)]
+    words = [bytes.fromhex(text[place : place + 8])[::-1] for place in range(0, len(text), 8)]
     if len(words) == 1:
         return socket.inet_ntop(socket.AF_INET, words[0])
     whole = b"".join(words)

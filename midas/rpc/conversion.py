@@ -1,7 +1,7 @@
 """Protobuf to domain and back. Pure, and on the path of every call.
 
-What protobuf can say and the domain cannot becomes a violation here; all other rules are the
-flows'.
+A value that protobuf can hold and the domain cannot becomes a violation here; all other rules are
+the flows'.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,6 @@ from midas.ports import KeyKind
 from midas.refund import FundingSource
 from midas.v1 import charge_pb2, payment_service_pb2, refund_pb2
 
-CURRENCY_DEFAULT = "cny"
 EXACT_INTEGER_MAX = 2**53
 """Struct numbers are doubles; beyond this they no longer hold every integer."""
 EXPIRES_IN_MAX = timedelta(days=3660)
@@ -70,7 +69,7 @@ def charge_terms(request: payment_service_pb2.ChargeRequest) -> ChargeTerms:
         order_no=request.order_no,
         channel=request.channel,
         amount=request.amount,
-        currency=request.currency or CURRENCY_DEFAULT,
+        currency=request.currency,
         subject=request.subject,
         body=request.body,
         client_ip=request.client_ip,
@@ -135,7 +134,7 @@ def observed_by(by: str) -> charge_pb2.ObservedBy.ValueType:
 
 def charge_message(order: Order, charge: domain.Charge) -> charge_pb2.Charge:
     """A charge of the order, with its refunds."""
-    told = charge_pb2.Charge(
+    message = charge_pb2.Charge(
         order_no=charge.order_no,
         out_trade_no=charge.out_trade_no,
         charge_id=charge.charge_id or "",
@@ -164,9 +163,9 @@ def charge_message(order: Order, charge: domain.Charge) -> charge_pb2.Charge:
         amount_refundable=order.refundable(charge),
     )
     if order.refunds:
-        told.amount_refunded = order.refunded(charge.out_trade_no)
-        told.refunds.extend(refund_message(r) for r in order.refunds_of(charge.out_trade_no))
-    return told
+        message.amount_refunded = order.refunded(charge.out_trade_no)
+        message.refunds.extend(refund_message(r) for r in order.refunds_of(charge.out_trade_no))
+    return message
 
 
 def refund_message(refund: refunds.Refund) -> refund_pb2.Refund:
@@ -203,12 +202,12 @@ def timestamp(moment: datetime) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=since.microseconds * 1000)
 
 
-def moment(told: Timestamp, field: str, wrong: list[FieldViolation]) -> datetime | None:
+def moment(given: Timestamp, field: str, wrong: list[FieldViolation]) -> datetime | None:
     """The time in UTC, or None and a violation when it is outside of years 1 to 9999."""
-    if told.seconds not in _TIMESTAMP_SECONDS or told.nanos not in _NANOS:
+    if given.seconds not in _TIMESTAMP_SECONDS or given.nanos not in _NANOS:
         wrong.append(FieldViolation(field, "give a time of the years 1 to 9999"))
         return None
-    return _EPOCH + timedelta(seconds=told.seconds, microseconds=told.nanos // 1000)
+    return _EPOCH + timedelta(seconds=given.seconds, microseconds=given.nanos // 1000)
 
 
 def refuse(wrong: Iterable[FieldViolation]) -> None:
@@ -222,46 +221,46 @@ def _maybe(moment: datetime | None) -> Timestamp | None:
     return None if moment is None else timestamp(moment)
 
 
-def _duration(told: Duration, field: str, wrong: list[FieldViolation]) -> timedelta | None:
+def _duration(given: Duration, field: str, wrong: list[FieldViolation]) -> timedelta | None:
     longest = EXPIRES_IN_MAX.days * 86_400
-    if not 0 <= told.seconds < longest or told.nanos not in _NANOS:
+    if not 0 <= given.seconds < longest or given.nanos not in _NANOS:
         wrong.append(FieldViolation(field, f"give a time above 0 and below {longest} seconds"))
         return None
-    length = timedelta(seconds=told.seconds, microseconds=told.nanos // 1000)
+    length = timedelta(seconds=given.seconds, microseconds=given.nanos // 1000)
     if not length:
         wrong.append(FieldViolation(field, "give a time above 0, or leave it unset"))
     return length
 
 
-def _struct(told: Struct, path: str, wrong: list[FieldViolation]) -> dict[str, Any]:
-    return {key: _value(each, f"{path}.{key}", wrong) for key, each in told.fields.items()}
+def _struct(given: Struct, path: str, wrong: list[FieldViolation]) -> dict[str, Any]:
+    return {key: _value(each, f"{path}.{key}", wrong) for key, each in given.fields.items()}
 
 
-def _value(told: Value, path: str, wrong: list[FieldViolation]) -> Any:
-    kind = told.WhichOneof("kind")
+def _value(given: Value, path: str, wrong: list[FieldViolation]) -> Any:
+    kind = given.WhichOneof("kind")
     if kind == "string_value":
-        return told.string_value
+        return given.string_value
     if kind == "number_value":
-        return _number(told.number_value, path, wrong)
+        return _number(given.number_value, path, wrong)
     if kind == "bool_value":
-        return told.bool_value
+        return given.bool_value
     if kind == "struct_value":
-        return _struct(told.struct_value, path, wrong)
+        return _struct(given.struct_value, path, wrong)
     if kind == "list_value":
-        values = enumerate(told.list_value.values)
+        values = enumerate(given.list_value.values)
         return [_value(each, f"{path}[{index}]", wrong) for index, each in values]
     if kind is None:
         wrong.append(FieldViolation(path, "give a value"))
     return None
 
 
-def _number(told: float, path: str, wrong: list[FieldViolation]) -> float:
+def _number(number: float, path: str, wrong: list[FieldViolation]) -> float:
     """An integral double as an int: Ping++ takes 1 and refuses 1.0."""
-    if not -EXACT_INTEGER_MAX <= told <= EXACT_INTEGER_MAX:  # also NaN and the infinities
+    if not -EXACT_INTEGER_MAX <= number <= EXACT_INTEGER_MAX:  # also NaN and the infinities
         rule = "give a number up to 2^53, or a string"
         wrong.append(FieldViolation(path, rule))
         return 0
-    return int(told) if told.is_integer() else told
+    return int(number) if number.is_integer() else number
 
 
 def _unknown_number(field: str, number: int) -> FieldViolation:

@@ -1,7 +1,7 @@
-"""What a call passes before any method sees it: permission first, then its message.
+"""What a call passes before any method gets it: permission first, then its message.
 
-To grpc every method takes a stream, so that a call is met when its headers are there. Who may not
-call is refused before anything of his message is read or unpacked.
+To grpc every method takes a stream, so that a call arrives here as soon as its headers are there. A
+caller without permission is refused before anything of his message is read or unpacked.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ OPEN_CALLS = 64
 OPEN_STREAMS = 128
 """How many watches of health and streams of reflection there may be beside one on each connection,
 which is what a client needs; all small, all quiet."""
-CALLS_LEFT_WORTH_TELLING = 100
-"""Calls of one caller in a minute that he took back before their message was there: a few are
-deadlines that passed, this many are a defect or an attack (HTTP/2 rapid reset)."""
+CALLS_LEFT_WORTH_A_LINE = 100
+"""So many calls of one caller in a minute, taken back before their message was there, are logged: a
+few are deadlines that passed, this many are a defect or an attack (HTTP/2 rapid reset)."""
 
 
 class Entrance:
-    """Lets calls in, or ends them with an error that says why; the log names the caller."""
+    """Lets calls in, or ends them with an error that gives the reason; the log names the caller."""
 
     def __init__(self, arrivals: Arrivals, refusals: Refusals, callers: Callers = ANYBODY) -> None:
         self.arrivals = arrivals
@@ -60,12 +60,12 @@ class Entrance:
 
     async def turn_away(self, context: Context, method: str, row: errors.Row) -> NoReturn:
         """End the call with this error, and name the caller in the log. Raises AbortError."""
-        self.refusals.tell(row.reason, caller_of(context), method)
+        self.refusals.log(row.reason, caller_of(context), method)
         await end(context, errors.failure_in(row, method=method))
 
     def _count_left(self, context: Context, method: str) -> None:
         caller = caller_of(context)
-        self.refusals.tell("CALLS_TAKEN_BACK", caller, method, CALLS_LEFT_WORTH_TELLING)
+        self.refusals.log("CALLS_TAKEN_BACK", caller, method, CALLS_LEFT_WORTH_A_LINE)
 
 
 class OpenMethods:
@@ -123,7 +123,7 @@ class Displaced(Exception):
 async def write(context: Context, message: Any) -> None:
     """Send it whole, also where the call is ended meanwhile: grpc takes no status beside a message.
 
-    Of a caller who reads nothing that lasts until he goes; his place is another one's by then.
+    Where the caller reads nothing this lasts until he goes; his place is another one's by then.
     """
     sending = asyncio.ensure_future(context.write(message))
     try:

@@ -1,16 +1,16 @@
-"""What a caller is told when something fails: one table, from exception to rich gRPC status.
+"""What a caller gets when something fails: one table, from exception to rich gRPC status.
 
 Every error status carries google.rpc.Status in `grpc-status-details-bin` with ErrorInfo and
 PaymentErrorDetail, BadRequest for refused fields, RetryInfo where waiting helps. Decisions:
 
-- Midas says UNAVAILABLE only where nothing was sent to Ping++ because of the call. An unknown
+- Midas answers UNAVAILABLE only where nothing was sent to Ping++ because of the call. An unknown
   outcome is UNKNOWN, because clients retry UNAVAILABLE by themselves.
-- gRPC itself says UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED too, without details and also after
-  money has moved. Hence the rule for callers, in the contract and in README.md: a status without
-  PaymentErrorDetail means that the outcome is unknown, and the same key is to be repeated.
+- gRPC itself answers UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED too, without details and also
+  after money has moved. Hence the rule for callers, in the contract and in README.md: a status
+  without PaymentErrorDetail means that the outcome is unknown, and the same key is to be repeated.
 - A refund that stays queued, and an intent that may be on disk, have sent nothing yet and may still
   move money later: UNAVAILABLE with `money_moved` UNKNOWN.
-- `OrderAlreadyPaid` says `money_moved` YES: the order is paid, though not by this call.
+- `OrderAlreadyPaid` has `money_moved` YES: the order is paid, though not by this call.
 """
 
 from collections.abc import Mapping
@@ -30,13 +30,14 @@ DETAILS_KEY = "grpc-status-details-bin"
 VALUE_CHARACTERS = 128
 MESSAGE_CHARACTERS = 200
 VIOLATION_BYTES = 3072
-"""With the lengths above it keeps the trailers below the 8 KiB that gRPC accepts everywhere."""
+"""The most bytes of violations: with the lengths above the trailers stay below the 8 KiB that gRPC
+accepts everywhere."""
 QUERY_AFTER = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one kind of error is told. `ids` name attributes that become ErrorInfo metadata."""
+    """The status of one kind of error. `ids` name attributes that become ErrorInfo metadata."""
 
     code: StatusCode
     reason: str
@@ -199,7 +200,7 @@ TABLE: Mapping[type[MidasError], Row] = {
         pb.RETRY_SAME_KEY,
         instead=("queued", _QUEUED),
     ),
-    # reliability: a bound is met before the intent is written, so the caller may simply come again
+    # reliability: a bound is reached before the intent is written, so the caller may call again
     errors.Overloaded: Row(
         StatusCode.UNAVAILABLE,
         "OVERLOADED",
@@ -291,7 +292,7 @@ INTERRUPTED_PAYMENT = Row(
 
 
 def failure_of(error: MidasError) -> Failure:
-    """The status that tells of this error."""
+    """The status of this error."""
     row = TABLE[type(error)]
     if row.instead is not None and getattr(error, row.instead[0]):
         row = row.instead[1]
@@ -311,13 +312,18 @@ def failure_in(row: Row, *, unknown: bool = False, **values: object) -> Failure:
     return _failure(row, values)
 
 
-_TOLD_AS = {"code": "psp_code", "param": "psp_param", "message": "psp_message", "reason": "cause"}
+_NAMES_FOR_CALLERS = {
+    "code": "psp_code",
+    "param": "psp_param",
+    "message": "psp_message",
+    "reason": "cause",
+}
 
 
 def _values(error: MidasError) -> Mapping[str, object]:
-    """An exception's attributes, also by the names that callers see."""
+    """An exception's attributes, also by the names that callers get."""
     own = {name: value for name, value in vars(error).items() if isinstance(value, str | int)}
-    return own | {told: own[name] for name, told in _TOLD_AS.items() if name in own}
+    return own | {given: own[name] for name, given in _NAMES_FOR_CALLERS.items() if name in own}
 
 
 def _failure(
@@ -328,8 +334,8 @@ def _failure(
     query_after: timedelta | None = None,
 ) -> Failure:
     texts = {name: _text(value) for name, value in values.items()}
-    told = {name: texts[name] for name in row.ids if texts[name]}
-    info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=row.reason, metadata=told)
+    metadata = {name: texts[name] for name in row.ids if texts[name]}
+    info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=row.reason, metadata=metadata)
     detail = pb.PaymentErrorDetail(money_moved=row.money_moved, retry=row.retry)
     if row.money_moved == pb.MONEY_MOVED_UNKNOWN:
         detail.query_after.CopyFrom(_duration(query_after or retry_after or QUERY_AFTER))
@@ -351,13 +357,13 @@ def _text(value: object) -> str:
 
 
 def _bad_request(violations: tuple[FieldViolation, ...]) -> error_details_pb2.BadRequest:
-    told = error_details_pb2.BadRequest()
+    refused = error_details_pb2.BadRequest()
     for each in violations:
-        told.field_violations.add(field=_text(each.field), description=_text(each.description))
-        if told.ByteSize() > VIOLATION_BYTES:
-            del told.field_violations[-1]
+        refused.field_violations.add(field=_text(each.field), description=_text(each.description))
+        if refused.ByteSize() > VIOLATION_BYTES:
+            del refused.field_violations[-1]
             break
-    return told
+    return refused
 
 
 def _duration(wait: timedelta) -> Duration:

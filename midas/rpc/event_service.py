@@ -108,14 +108,15 @@ class EventService:
         """Hand out notifications that are due."""
         wait = _wait(request, call)
         leased = await self._announcer.lease(request.max or limits.LEASE_DEFAULT, wait)
-        told = pb.LeaseNotificationsResponse()
-        told.lease.FromTimedelta(leased.holds)
+        response = pb.LeaseNotificationsResponse()
+        response.lease.FromTimedelta(leased.holds)
         if leased.backlog is not None:
-            told.backlog_known, told.parked_orders = True, leased.backlog.parked
+            response.backlog_known, response.parked_orders = True, leased.backlog.parked
         if leased.backlog is not None and leased.backlog.oldest_at is not None:
-            told.oldest_undelivered_at.CopyFrom(conversion.timestamp(leased.backlog.oldest_at))
-        told.notifications.extend(_leased(leased.leases))
-        return told
+            oldest_at = conversion.timestamp(leased.backlog.oldest_at)
+            response.oldest_undelivered_at.CopyFrom(oldest_at)
+        response.notifications.extend(_leased(leased.leases))
+        return response
 
     async def settle(
         self, request: pb.SettleNotificationsRequest, _: Call
@@ -179,16 +180,16 @@ def _wait(request: pb.LeaseNotificationsRequest, call: Call) -> timedelta:
 
 
 def _leased(leases: Iterable[Lease]) -> Iterator[pb.LeasedNotification]:
-    """In words of the contract. One that cannot be said must not keep the others from being told.
+    """Convert leases to the contract. One that cannot be converted must not keep the others back.
 
     It comes up again when its lease is over.
     """
     for lease in leases:
-        told = lease.notification
+        notification = lease.notification
         try:
-            message = _notification(told, lease.order)
+            message = _notification(notification, lease.order)
         except Exception as error:
-            ids = {"order_no": told.order_no, "sequence": told.sequence}
+            ids = {"order_no": notification.order_no, "sequence": notification.sequence}
             _log.error("notification_not_told", extra=ids | failure(error))
             continue
         yield pb.LeasedNotification(
@@ -196,29 +197,30 @@ def _leased(leases: Iterable[Lease]) -> Iterator[pb.LeasedNotification]:
         )
 
 
-def _notification(told: Notification, order: Order) -> pb.Notification:
-    charge = order.charge(told.out_trade_no)
+def _notification(notification: Notification, order: Order) -> pb.Notification:
+    charge = order.charge(notification.out_trade_no)
     message = pb.Notification(
-        notification_id=_id(told),
-        order_no=told.order_no,
-        sequence=told.sequence,
-        kind=_KINDS[told.kind],
-        occurred_at=conversion.timestamp(told.occurred_at),
-        observed_by=conversion.observed_by(told.observed_by),
+        notification_id=_id(notification),
+        order_no=notification.order_no,
+        sequence=notification.sequence,
+        kind=_KINDS[notification.kind],
+        occurred_at=conversion.timestamp(notification.occurred_at),
+        observed_by=conversion.observed_by(notification.observed_by),
         charge=conversion.charge_message(order, charge),
-        late=told.late,
-        duplicate_payment=told.duplicate_payment,
-        told_again=told.told_again,
+        late=notification.late,
+        duplicate_payment=notification.duplicate_payment,
+        told_again=notification.told_again,
     )
-    if told.refund_no:
-        message.refund.CopyFrom(conversion.refund_message(order.refund(told.refund_no)))
+    if notification.refund_no:
+        refund = order.refund(notification.refund_no)
+        message.refund.CopyFrom(conversion.refund_message(refund))
     return message
 
 
-def _id(told: Notification) -> str:
+def _id(notification: Notification) -> str:
     """Never the same for two notifications, not even where a lost one had the same number."""
-    named = f"{told.order_no}/{told.sequence}"
-    return f"{named}/{told.change_id}" if told.change_id else named
+    named = f"{notification.order_no}/{notification.sequence}"
+    return f"{named}/{notification.change_id}" if notification.change_id else named
 
 
 def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
@@ -228,7 +230,7 @@ def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
         wrong.append(FieldViolation("settlements", f"give 1 to {limits.LEASE_MAX}"))
     for index, each in enumerate(request.settlements):
         if each.outcome not in _DELIVERY_OUTCOMES:
-            wrong.append(FieldViolation(f"settlements[{index}].outcome", "say what became of it"))
+            wrong.append(FieldViolation(f"settlements[{index}].outcome", "give the outcome"))
         if not each.order_no or not each.lease_token or "\0" in each.order_no + each.lease_token:
             named = "name the order and its lease"
             wrong.append(FieldViolation(f"settlements[{index}]", named))
@@ -246,7 +248,7 @@ def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
     ]
 
 
-def _code(told: str) -> str:
-    """The name of a status, or what a person would look for instead."""
-    plain = told.isascii() and told.isprintable() and bool(told)
-    return told[:CODE_CHARACTERS] if plain else UNNAMED
+def _code(given: str) -> str:
+    """The name of a status, or UNNAMED in the place of a text that is none."""
+    plain = given.isascii() and given.isprintable() and bool(given)
+    return given[:CODE_CHARACTERS] if plain else UNNAMED

@@ -1,6 +1,6 @@
 """grpc.health.v1: serving only while Midas can take money, and not serving first of all on drain.
 
-The servicer of grpcio-health-checking says SERVING from the start and keeps its watchers waiting
+The servicer of grpcio-health-checking answers SERVING from the start and keeps its watchers waiting
 through a shutdown, which would make every drain take as long as it may.
 """
 
@@ -41,13 +41,13 @@ class Health:
         return _Response.SERVING if self._ready else _Response.NOT_SERVING
 
     async def set_ready(self, ready: bool) -> None:
-        """Say whether calls can be served; without effect once draining."""
+        """Set whether calls can be served; without effect once draining."""
         async with self._changed:
             self._ready = ready and not self._draining
             self._changed.notify_all()
 
     async def drain(self) -> None:
-        """NOT_SERVING for good; watchers are told and let go."""
+        """NOT_SERVING for good; watchers get that as their last message."""
         async with self._changed:
             self._ready = False
             self._draining = True
@@ -72,16 +72,16 @@ class Health:
     ) -> None:
         """The present state and every change, until drained."""
         known = request.service in self._services
-        told: Any = None
+        sent: Any = None
         while True:
             status = self.status if known else _Response.SERVICE_UNKNOWN
-            if status != told:
+            if status != sent:
                 await write(context, _Response(status=status))
-                told = status
+                sent = status
             async with self._changed:
-                if self._draining and told != _Response.SERVING:
+                if self._draining and sent != _Response.SERVING:
                     return
-                if not known or told == self.status:
+                if not known or sent == self.status:
                     await self._changed.wait()
 
 
@@ -92,13 +92,13 @@ def handlers(health: Health, open_methods: OpenMethods | None = None) -> grpc.Ge
     async def check(_: object, context: Context) -> bytes:
         _, raw = await anybody.entrance.message(context, f"{SERVICE}/Check")
         answer = await health.Check(await _request(raw, context), context)
-        told: bytes = answer.SerializeToString()
-        return told
+        written: bytes = answer.SerializeToString()
+        return written
 
     async def listed(_: object, context: Context) -> bytes:
         await anybody.entrance.message(context, f"{SERVICE}/List")
-        told: bytes = health.list().SerializeToString()
-        return told
+        written: bytes = health.list().SerializeToString()
+        return written
 
     async def watch(_: object, context: Context) -> None:
         _, raw = await anybody.entrance.message(context, f"{SERVICE}/Watch")

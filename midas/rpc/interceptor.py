@@ -30,8 +30,8 @@ Request = TypeVar("Request", bound=Message)
 Context = aio.ServicerContext[Any, Any]
 
 REPLY_MARGIN_S = 0.05
-"""So much of the caller's time is kept for the answer itself, at most a tenth of it: an answer that
-says what is known is worth more than DEADLINE_EXCEEDED."""
+"""So much of the caller's time is kept for the answer itself, at most a tenth of it: an answer with
+what is known is worth more than DEADLINE_EXCEEDED."""
 
 QUIET_S = 0.02
 QUIET_TURNS = 10
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Call:
-    """One call under way, as a method sees it."""
+    """One call under way, as a method gets it."""
 
     context: Context
     ids: dict[str, str | int] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Calls:
         self._entrance = entrance
         self._concurrent_max = concurrent_max
         self._active: set[asyncio.Task[Any]] = set()
-        """Also those that wait for their message, and those that are being refused."""
+        """All calls, also those that wait for their message and those that are being refused."""
         self._with_message = 0
         self._begun = 0
         self._interrupting = False
@@ -132,13 +132,13 @@ class Calls:
         started = perf_counter()
         try:
             answer = await self._answer(method, raw, call)
-            _note(method, call, started)
+            _log_call(method, call, started)
         except BaseException as error:
             failed = _failure(method, error, gone=task.cancelling() > 0 and not self._interrupting)
             if failed is None:
-                _note(method, call, started, code="CANCELLED")
+                _log_call(method, call, started, code="CANCELLED")
                 raise
-            _note_failure(method, call, started, failed, error)
+            _log_failed_call(method, call, started, failed, error)
             await end(call.context, failed)
         return answer
 
@@ -158,7 +158,7 @@ class Calls:
 
 
 class Refused(Exception):
-    """A call that ends before any method of Midas sees it."""
+    """A call that ends before any method of Midas gets it."""
 
     def __init__(self, failure: errors.Failure) -> None:
         super().__init__(failure.reason)
@@ -201,7 +201,7 @@ def _this_task() -> asyncio.Task[Any]:
 
 
 def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors.Failure | None:
-    """What to tell the caller; None when there is nobody to be told (`gone`)."""
+    """The error for the caller; None when he has gone (`gone`) and nobody waits for one."""
     if isinstance(error, MidasError):
         return errors.failure_of(error)
     if isinstance(error, Refused):
@@ -219,12 +219,12 @@ def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors
     return None
 
 
-def _note(method: Method[Any], call: Call, started: float, code: str = "OK") -> None:
+def _log_call(method: Method[Any], call: Call, started: float, code: str = "OK") -> None:
     took = round((perf_counter() - started) * 1000, 3)
     log_event("call", {"method": method.name, "code": code, "duration_ms": took, **call.ids})
 
 
-def _note_failure(
+def _log_failed_call(
     method: Method[Any],
     call: Call,
     started: float,
@@ -234,10 +234,10 @@ def _note_failure(
     more: dict[str, str] = {}
     if failed.code is grpc.StatusCode.INTERNAL:
         more = failure(error) | {"error_id": failed.message.rpartition(" ")[2]}
-    _tell_failure(method.name, call.ids | more, started, failed)
+    _log_failure(method.name, call.ids | more, started, failed)
 
 
-def _tell_failure(
+def _log_failure(
     method: str, more: Mapping[str, str | int], started: float, failed: errors.Failure
 ) -> None:
     extra = {

@@ -28,7 +28,7 @@ _DIGEST_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a list call asks for. `listing` takes one row more than `size`: it tells of a next page.
+    """What a list call asks for. `listing` takes one row more than `size`: it shows a next page.
 
     `filters` is what the next page's token is bound to.
     """

@@ -1,4 +1,4 @@
-"""midas.v1.PaymentService: each method turns its request over to the flows and tells the result."""
+"""midas.v1.PaymentService: each method hands its request to the flows and gives the result."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -34,7 +34,7 @@ class Flows(Protocol):
     async def query(
         self, kind: KeyKind, key: str, refresh: bool, timeout: timedelta | None
     ) -> tuple[Order, tuple[Charge, ...]]:
-        """Tell what is known."""
+        """What is known."""
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each charge of the page, holding that charge alone."""
@@ -84,7 +84,7 @@ class PaymentService:
         return pb.RefundResponse(refund=conversion.refund_message(result.refund))
 
     async def query(self, request: pb.QueryRequest, call: Call) -> pb.QueryResponse:
-        """Tell what is known of an order, a charge or a refund."""
+        """What is known of an order, a charge or a refund."""
         kind, key = conversion.query_key(request)
         call.ids[kind] = key
         order, charges = await self._flows.query(kind, key, request.refresh, call.timeout)
@@ -98,26 +98,26 @@ class PaymentService:
         state = conversion.asked_charge_state(request.state)
         wanted = page(request)
         orders = await self._flows.list_charges(state, wanted.listing)
-        told = _fitting(
+        fitting = _fitting(
             [conversion.charge_message(order, order.charges[0]) for order in orders[: wanted.size]]
         )
         token = ""
-        if len(told) < len(orders):
-            last = orders[len(told) - 1].charges[0]
+        if len(fitting) < len(orders):
+            last = orders[len(fitting) - 1].charges[0]
             token = wanted.token(last.created_at, last.out_trade_no)
-        return pb.ListChargesResponse(charges=told, next_page_token=token)
+        return pb.ListChargesResponse(charges=fitting, next_page_token=token)
 
     async def list_refunds(self, request: pb.ListRefundsRequest, _: Call) -> pb.ListRefundsResponse:
         """List refunds, newest first."""
         state = conversion.asked_refund_state(request.state)
         wanted = page(request)
         rows = await self._flows.list_refunds(state, wanted.listing)
-        told = _fitting([conversion.refund_message(each) for each in rows[: wanted.size]])
+        fitting = _fitting([conversion.refund_message(each) for each in rows[: wanted.size]])
         token = ""
-        if len(told) < len(rows):
-            last = rows[len(told) - 1]
+        if len(fitting) < len(rows):
+            last = rows[len(fitting) - 1]
             token = wanted.token(last.created_at, last.refund_no)
-        return pb.ListRefundsResponse(refunds=told, next_page_token=token)
+        return pb.ListRefundsResponse(refunds=fitting, next_page_token=token)
 
 
 _Row = TypeVar("_Row", bound=Message)

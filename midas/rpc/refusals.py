@@ -1,4 +1,4 @@
-"""Log lines about callers who are turned away: enough to name them, never a flood."""
+"""Log lines about callers who are refused: enough to name them, never a flood."""
 
 import asyncio
 import logging
@@ -7,8 +7,8 @@ from midas.rpc.callers import Caller
 
 PAUSE_S = 60.0
 """After a line about a caller, how long his further refusals are only counted."""
-CALLERS_TOLD = 256
-"""How many of them are told apart at a time; all others are counted as one."""
+CALLERS_NAMED = 256
+"""How many callers have lines of their own at a time; all others are counted as one."""
 
 _log = logging.getLogger(__name__)
 
@@ -17,47 +17,47 @@ Key = tuple[str, str]
 
 
 class Refusals:
-    """Tells the first refusal of a caller at once, and then once a minute how many there were."""
+    """Logs the first refusal of a caller at once, and then once a minute how many there were."""
 
     def __init__(self, pause_s: float = PAUSE_S) -> None:
         self._pause_s = pause_s
         self._counts: dict[Key, int] = {}
         """Refusals since the last line, by reason and caller."""
-        self._told: dict[Key, Caller] = {}
+        self._logged: dict[Key, Caller] = {}
         """Who has had a line, as he was known then."""
 
-    def tell(self, reason: str, caller: Caller, method: str, worth_telling: int = 1) -> None:
-        """Say that this caller's call was refused, or count it. Needs a running event loop.
+    def log(self, reason: str, caller: Caller, method: str, worth_a_line: int = 1) -> None:
+        """Log that this caller's call was refused, or count it. Needs a running event loop.
 
-        Fewer than `worth_telling` within a minute are not told: what happens to good callers, too.
+        Fewer than `worth_a_line` within a minute are not logged: they happen to good callers, too.
         """
         key = (reason, caller.name or caller.address)
-        if key not in self._counts and len(self._counts) >= CALLERS_TOLD:
+        if key not in self._counts and len(self._counts) >= CALLERS_NAMED:
             caller = Caller("others", "")
             key = (reason, caller.name)
         if key not in self._counts:
             self._counts[key] = 0
-            self._look_again_later(key, worth_telling)
+            self._look_again_later(key, worth_a_line)
         self._counts[key] += 1
-        if self._counts[key] == worth_telling and key not in self._told:
-            self._told[key] = caller
-            self._say(key, method)
+        if self._counts[key] == worth_a_line and key not in self._logged:
+            self._logged[key] = caller
+            self._log_count(key, method)
 
-    def _look_again_later(self, key: Key, worth_telling: int) -> None:
+    def _look_again_later(self, key: Key, worth_a_line: int) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(self._pause_s, self._look_again, key, worth_telling)
+        loop.call_later(self._pause_s, self._look_again, key, worth_a_line)
 
-    def _look_again(self, key: Key, worth_telling: int) -> None:
-        """Say how many there were since the last line; forget a caller who has stopped."""
-        if key in self._told and self._counts[key] >= worth_telling:
-            self._say(key)
-            self._look_again_later(key, worth_telling)
+    def _look_again(self, key: Key, worth_a_line: int) -> None:
+        """Log how many there were since the last line; forget a caller who has stopped."""
+        if key in self._logged and self._counts[key] >= worth_a_line:
+            self._log_count(key)
+            self._look_again_later(key, worth_a_line)
         else:
             del self._counts[key]
-            self._told.pop(key, None)
+            self._logged.pop(key, None)
 
-    def _say(self, key: Key, method: str = "") -> None:
-        caller = self._told[key]
+    def _log_count(self, key: Key, method: str = "") -> None:
+        caller = self._logged[key]
         extra = {
             "reason": key[0],
             "caller": caller.name,

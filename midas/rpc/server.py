@@ -79,7 +79,7 @@ class Server:
         self._refusals = Refusals()
         entrance = Entrance(Arrivals(binding.concurrent_rpcs), self._refusals, binding.callers)
         self._calls = Calls(entrance, binding.concurrent_rpcs)
-        # grpc's own bound counts calls whose message never comes, and cannot tell health apart
+        # grpc's own bound counts calls whose message never comes, and cannot except health
         self._server = aio.server(options=_options(binding))
         self._refusing: asyncio.Task[None] | None = None
         self.port = _bind(self._server, binding)
@@ -87,7 +87,7 @@ class Server:
     async def start(self, services: Services) -> None:
         """Accept calls of these methods, of health and of reflection.
 
-        Health says NOT_SERVING until `health.set_ready`.
+        Health is NOT_SERVING until `health.set_ready`.
         """
         self.health.know(services)
         anybody = OpenMethods(self._refusals, self.binding.connections)
@@ -102,13 +102,13 @@ class Server:
         await self._server.start()
 
     async def drain(self, timeout: timedelta) -> int:
-        """Say NOT_SERVING, refuse new calls, and wait for those under way for at most `timeout`.
+        """Set NOT_SERVING, refuse new calls, and wait for those under way for at most `timeout`.
 
         Calls that have arrived are let in before new ones are refused: grpc cancels those that it
         has not handed over, without a word. While calls keep coming that takes half the time.
 
-        Gives the number of calls that were still under way then; they are told that their outcome
-        is unknown. `stop` ends it.
+        Gives the number of calls that were still under way then; they are answered that their
+        outcome is unknown. `stop` ends it.
         """
         await self.health.drain()
         began = monotonic()

@@ -1,4 +1,4 @@
-"""What every command tells when it does not do what was asked. Needs nothing but Python."""
+"""The error that every command gives when it does not do what was asked. Needs Python alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from midas.runtime.streams import one_line_of_json
 
 
 class ExitStatus(IntEnum):
-    """What a script can rely on; `midas --help` says the same."""
+    """What a script can rely on; `midas --help` lists the same."""
 
     DONE = 0
     FAILED = 1
@@ -32,7 +32,7 @@ class Trouble:
     query_after: str = ""
     retry_after: str = ""
     advice: str = ""
-    """What to do, as a sentence; empty where `money_moved` and `retry` say it all."""
+    """What to do, as a sentence; empty where `money_moved` and `retry` are enough."""
     mistakes: tuple[str, ...] = ()
     """The sentences of the message, if there are several: each has a line of its own."""
     violations: tuple[tuple[str, str], ...] = ()
@@ -48,7 +48,7 @@ def not_tried(reason: str, message: str, advice: str = "") -> Trouble:
 
 
 def as_data(trouble: Trouble) -> dict[str, Any]:
-    """The members of `error` in JSON; strings are empty where there is nothing to say."""
+    """The members of `error` in JSON; a string is empty where there is no value."""
     return {
         "reason": trouble.reason,
         "message": trouble.message,

@@ -1,6 +1,6 @@
 """Asks the config server, which speaks as Spring Cloud Config does, once and within a bound.
 
-Nothing of its URL is ever repeated, not even the host: where a password holds a `/`, `#` or `?`
+No message repeats a part of its URL, not even the host: where a password holds a `/`, `#` or `?`
 that is not escaped, a part of it stands where a URL has its host.
 """
 

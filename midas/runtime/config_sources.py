@@ -1,7 +1,7 @@
 """Where settings come from, for every process of Midas: the environment, then the config server.
 
-Whatever is wrong is told as a sentence that names the setting, all sentences at once. No sentence
-repeats a value: whoever pastes a key or a password into the wrong setting must not find it in the
+Every mistake is given as a sentence that names the setting, all sentences at once. No sentence
+repeats a value: a key or a password that was pasted into the wrong setting must not get into the
 log.
 """
 
@@ -22,7 +22,7 @@ Check = Callable[[Any], Iterable[str]]
 
 
 class Sourced(BaseModel):
-    """Settings that `load` fills in, and those that say how."""
+    """Settings that `load` fills in, and those that name where from."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -55,10 +55,13 @@ class Found(NamedTuple):
     unread: frozenset[str]
     """The names of settings whose value could not be read."""
     complete: bool = True
-    """False where the config server could not be asked: what it would have said is missing."""
+    """False where the config server could not be asked: the values that it holds are missing."""
 
     def add(self, sentences: Iterable[str]) -> "Found":
-        """With these, but for those on settings that could not be read: they saw the default."""
+        """With these sentences, but none on a setting that could not be read.
+
+        Such a sentence judged the default.
+        """
         new = [each for each in sentences if self.unread.isdisjoint(_named(each))]
         return self._replace(mistakes=tuple(dict.fromkeys((*self.mistakes, *new))))
 
@@ -80,33 +83,33 @@ def read(
     """
     given = {**_environment(kind), **instead}
     try:
-        told = {} if instead else _told(kind, given)
+        served = {} if instead else _from_server(kind, given)
     except SettingsError as error:
         found = _validated(kind, given)
         mistakes = (*error.mistakes, *found.mistakes)
         return found._replace(mistakes=mistakes, complete=False)
-    found = _validated(kind, {**told, **given})
+    found = _validated(kind, {**served, **given})
     return found.add(check(found.settings))
 
 
 def _environment(kind: type[Sourced]) -> dict[str, str]:
-    """What the environment says, by the names of the settings; their case is of no concern."""
+    """The values of the environment by the names of the settings, in upper or lower case."""
     names = kind.model_fields.keys()
     return {name.lower(): value for name, value in os.environ.items() if name.lower() in names}
 
 
-def _told(kind: type[Sourced], given: Mapping[str, str]) -> dict[str, Any]:
-    """What the config server says; nothing where none is configured. Raises SettingsError."""
+def _from_server(kind: type[Sourced], given: Mapping[str, str]) -> dict[str, Any]:
+    """The values of the config server; none where none is configured. Raises SettingsError."""
     url, env = given.get("config_url", ""), given.get("env", "development")
     if not url:
         return {}
     if env not in get_args(Env):
         raise SettingsError  # the sentence comes with those on the other values
     in_the_clear = env != "production" or given.get("tls_by_mesh", "").lower() in _TRUE
-    told = config_server.fetch(url, env, password_in_the_clear=in_the_clear)
+    served = config_server.fetch(url, env, password_in_the_clear=in_the_clear)
     fields = kind.model_fields.keys() - {"config_url", "env"}
     names = {config_server.plain(name): name for name in fields}
-    ours = {names[plain]: told[plain] for plain in told.keys() & names.keys()}
+    ours = {names[plain]: served[plain] for plain in served.keys() & names.keys()}
     # What is meant for another process of Midas may well stay closed to this one.
     wanted = ours.keys() - given.keys()
     closed = sorted(name for name in wanted if config_server.encrypted(ours[name]))

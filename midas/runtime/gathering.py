@@ -1,7 +1,7 @@
 """Waiting a moment for company, where a batch costs about the same however much it holds.
 
 After a batch of several the next ones are on their way: waiting for them makes batches larger and
-fewer. Whoever is alone waits for nobody. PostgreSQL knows the two bounds as commit_siblings and
+fewer. One that is alone waits for no other. PostgreSQL knows the two bounds as commit_siblings and
 commit_delay.
 """
 
@@ -9,9 +9,9 @@ import asyncio
 from datetime import timedelta
 
 SIBLINGS = 4
-"""What makes a batch one of several."""
+"""A batch of so many is followed by a wait."""
 DELAY = timedelta(milliseconds=4)
-"""The longest that it is waited."""
+"""The longest wait."""
 MODEST = 64
 """So many batches are content with the size of the last one, after a wait that brought nobody."""
 

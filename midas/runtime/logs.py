@@ -88,7 +88,7 @@ _logger = logging.getLogger("midas")
 
 
 def failure(error: BaseException) -> dict[str, str]:
-    """What may be said of an exception: its class and where it was raised, never its text."""
+    """What may be logged of an exception: its class and where it was raised, never its text."""
     kind = type(error)
     return {"error": f"{kind.__module__}.{kind.__qualname__}", "at": _place(error.__traceback__)}
 
@@ -172,10 +172,10 @@ class JsonLines(logging.Formatter):
         """The record as JSON, without anything that `FIELDS` does not name."""
         level = record.levelname.lower()
         if record.name.partition(".")[0] == "midas" and _EVENT.fullmatch(str(record.msg)):
-            told = record.__dict__
+            fields = record.__dict__
             if record.exc_info and record.exc_info[1] is not None:
-                told = {**told, **failure(record.exc_info[1])}
-            return _line_of(record.created, level, str(record.msg), told)
+                fields = {**fields, **failure(record.exc_info[1])}
+            return _line_of(record.created, level, str(record.msg), fields)
         line: dict[str, object] = {
             "time": _timestamp(record.created),
             "level": level,
@@ -189,9 +189,9 @@ class JsonLines(logging.Formatter):
         return _safe(_to_json(line))
 
 
-def _line_of(created: float, level: str, event: str, told: Mapping[str, object]) -> str:
+def _line_of(created: float, level: str, event: str, fields: Mapping[str, object]) -> str:
     line: dict[str, object] = {"time": _timestamp(created), "level": level, "event": event}
-    line.update(_allowed(told))
+    line.update(_allowed(fields))
     return _safe(_to_json(line))
 
 
@@ -199,8 +199,8 @@ def _safe(text: str) -> str:
     """JSON without secrets, and without what a terminal or a viewer would obey.
 
     Line separators split a line in two for some readers, bidirectional marks turn what is read
-    around, C1 controls steer terminals, and format characters cannot be seen. All of them are no
-    printable characters; escaped, the JSON says the same.
+    around, C1 controls steer terminals, and format characters are invisible. All of them are no
+    printable characters; escaped, the JSON means the same.
     """
     if "sk_" in text or "PRIVATE KEY" in text:
         text = _SECRET.sub("[secret]", text)
@@ -272,7 +272,7 @@ def _place(traceback: TracebackType | None) -> str:
 def _short(path: str) -> str:
     """The path from the package on: where it is installed is nobody's business.
 
-    No folder above the packages is looked at: whoever checks Midas out may name it as he likes.
+    No folder above the packages is looked at: a checkout may have any name.
     """
     whole = PurePath(path)
     is_at_home = whole.is_relative_to(_HOME)

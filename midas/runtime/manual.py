@@ -4,7 +4,7 @@ from typing import Any
 
 
 def manual(settings: Any) -> list[tuple[str, str]]:
-    """Each setting of the class as it is named in the environment, and what is said of it."""
+    """Each setting of the class as it is named in the environment, and its description."""
     return [
         (name.upper(), " ".join((field.description or "").split()) + _default(field))
         for name, field in settings.model_fields.items()

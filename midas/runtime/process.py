@@ -29,7 +29,7 @@ class OpenFiles:
     """How many are wanted."""
     others: int
     setting: str
-    """The one that says how many connections are wanted."""
+    """The setting that holds how many connections are wanted."""
 
     def room(self) -> int:
         """How many connections this process may have: fewer where the machine allows fewer.

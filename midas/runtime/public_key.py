@@ -8,7 +8,7 @@ from midas.errors import SettingsError
 
 SETTING = "PINGPP_PUBLIC_KEY_PATHS"
 KEY_BITS = 2048
-"""All keys of Ping++ that were ever seen have as many; shorter ones can be forged."""
+"""Every recorded key of Ping++ has as many; shorter ones can be forged."""
 WANTED = "Give the Ping++ public key of the account, from its dashboard, as PEM."
 
 

@@ -1,7 +1,7 @@
 """What the settings of every process of Midas must hold, where both have them.
 
-Each function gives sentences for what is wrong. None repeats a value, not even a path: who pastes a
-key into a setting that wants the name of a file would find it in the log.
+Each function gives sentences for what is wrong. None repeats a value, not even a path: a key that
+was pasted into a setting for the name of a file would get into the log.
 """
 
 import errno
@@ -57,7 +57,7 @@ def _is_ip(value: str) -> bool:
 def listening(
     address: str, port: int, names: str = "IP and PORT", *, reuse_port: bool = False
 ) -> Iterator[str]:
-    """Whether this machine lets the process listen there; nothing of what `ip` says.
+    """Whether this machine lets the process listen there; an address that `ip` refuses is skipped.
 
     That another process has the port is no mistake of the settings: it may be the Midas that this
     one is to replace.

@@ -1,6 +1,6 @@
 """Standard output and standard error that never decide how a command ends.
 
-A terminal may not know a character (GBK, ISO-8859-1), a pipe may be closed, a disk full. Whatever a
+A terminal may not know a character (GBK, ISO-8859-1), a pipe may be closed, a disk full. What a
 command has done by then is done, so nothing that is written within `steady_streams` raises: what
 cannot be encoded is written in other characters, and what cannot be written is remembered as lost.
 """
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 ERRORS = "midas-readable"
-"""The name of how characters are told that an encoding lacks."""
+"""The name of the error handler that writes characters which an encoding lacks."""
 CLOSED = "it is closed"
 
 _PLAIN = {
@@ -24,7 +24,7 @@ _PLAIN = {
 
 
 class SteadyStream:
-    """A text stream whose writes do not raise. `lost` says why something is missing, if it is."""
+    """A text stream whose writes do not raise. `lost` is why something is missing, if it is."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -34,7 +34,7 @@ class SteadyStream:
 
     @property
     def encoding(self) -> str:
-        """Of the stream; UTF-8 where it has none."""
+        """The encoding of the stream; UTF-8 where it has none."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
@@ -117,8 +117,8 @@ def _hold_standard_files() -> None:
 def _readable(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    told = (_PLAIN.get(each) or _escaped(each) for each in error.object[error.start : error.end])
-    return "".join(told), error.end
+    written = (_PLAIN.get(each) or _escaped(each) for each in error.object[error.start : error.end])
+    return "".join(written), error.end
 
 
 def _escaped(character: str) -> str:

@@ -118,7 +118,7 @@ def _json_object(body: bytes) -> Json:
     except (ValueError, RecursionError):
         raise invalid("请求内容不是有效的 JSON") from None
     if request == []:
-        return {}  # PHP's empty map, which its SDK sends where nothing is to be said
+        return {}  # PHP's empty map, which its SDK sends for a request without parameters
     if not isinstance(request, dict):
         raise invalid("请求内容必须为 JSON 对象")
     return request

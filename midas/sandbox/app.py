@@ -1,4 +1,4 @@
-"""The sandbox as a process: says when it is ready, and stops on SIGTERM or SIGINT."""
+"""The sandbox as a process: it reports when it is ready, and stops on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from midas.sandbox.options import SandboxOptions
 __all__ = ["SandboxOptions", "SandboxServer", "run_sandbox"]
 
 
-async def run_sandbox(options: SandboxOptions, say_ready: Callable[[SandboxServer], None]) -> None:
+async def run_sandbox(options: SandboxOptions, on_ready: Callable[[SandboxServer], None]) -> None:
     """Serve until SIGTERM or SIGINT, then return; `SandboxError` when it cannot start.
 
-    `say_ready` is called once, when requests are accepted at the server's `url`.
+    `on_ready` is called once, when requests are accepted at the server's `url`.
     """
     server = SandboxServer(options)
     stopped = asyncio.Event()
@@ -24,7 +24,7 @@ async def run_sandbox(options: SandboxOptions, say_ready: Callable[[SandboxServe
         loop.add_signal_handler(number, stopped.set)
     try:
         await server.start()
-        say_ready(server)
+        on_ready(server)
         await stopped.wait()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -110,8 +110,8 @@ class Books:
     def add_event(self, kind: str, charge: Charge, refund: Refund | None = None) -> None:
         """An Event object (pingpp.md section 4) with the object as it is at this moment.
 
-        `pending_webhooks` stays 0: so say all recorded ones since 2017, and a repeated webhook must
-        have the same bytes. Every webhook that it owes is recorded with it.
+        `pending_webhooks` stays 0, as in all recorded events since 2017: a repeated webhook must
+        have the same bytes. Every webhook that the event owes is recorded with it.
         """
         about = (
             refund_json(refund)
@@ -137,14 +137,14 @@ class Books:
             self._record("webhook_owed", charge, refund_id=refund_id, state=state)
 
     def settle_webhook(self, event_id: str, url: str, outcome: str) -> None:
-        """A webhook came to its end; nothing when it was not owed (any more)."""
+        """Record how a webhook ended. Does nothing if it is not owed, or no longer."""
         if (event_id, url) not in self.owed:
             return
         del self.owed[event_id, url]
         about = self.events[event_id]["data"]["object"]
         charge = self.charges[about.get("charge", about["id"])]
         state = {"id": event_id, "url": url, "outcome": outcome}
-        # Lost with the machine it would mean one webhook too many, which Ping++ may send anyway.
+        # If this is lost with the machine, one webhook is sent too many. Ping++ may do that, too.
         with self.change(durable=False):
             self._record("webhook_settled", charge, state=state)
 

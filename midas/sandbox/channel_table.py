@@ -190,7 +190,7 @@ _ALL = (
     replace(
         _upacp("upacp_qr", credential="link"), expires_after_s=DAY_S, expires_at_most_s=30 * DAY_S
     ),
-    # Of this one no time is documented, so it has those that are general.
+    # No times are documented for this one, so it has the general ones.
     replace(
         _upacp("upacp_scan", credential="none"),
         expires_after_s=DAY_S,
@@ -201,7 +201,7 @@ _ALL = (
     _isv("isv_scan", "scan_code", credential="none", paid=True),
     _isv("isv_qr", "pay_channel", credential="link"),
     _isv("isv_wap", "pay_channel", "result_url", credential="link"),
-    # Known by its name and its credential alone; offline, as the others of this name.
+    # Only its name and its credential are known. The rest is as with the other isv channels.
     replace(
         _other("isv_lite", credential="link"),
         family="isv",

@@ -48,7 +48,7 @@ def create_charge(books: Books, request: Json, declines: Sequence[DeclinePlan] =
 
 
 def find_charge(books: Books, charge_id: str) -> Charge:
-    """The charge, or 404 with the real text."""
+    """The charge, or 404 with the text that is reported of Ping++."""
     charge = books.charges.get(charge_id)
     if charge is None or not charge.shown:
         raise not_found("charge", charge_id)
@@ -58,7 +58,7 @@ def find_charge(books: Books, charge_id: str) -> Charge:
 def pay_charge(books: Books, charge: Charge, *, late: bool = False) -> Charge:
     """The payer confirms. Paying twice moves no money.
 
-    `late` pays also after `time_expire`, and after the channel had told of a failure.
+    `late` pays also after `time_expire`, and after the channel had reported a failure.
     """
     if charge.paid:
         return charge
@@ -74,7 +74,7 @@ def pay_charge(books: Books, charge: Charge, *, late: bool = False) -> Charge:
 
 
 def fail_charge(books: Books, charge: Charge, code: str | None, msg: str | None) -> Charge:
-    """The channel says that the payment failed: charge.failed, no money. Again: no second event."""
+    """The channel reports a failed payment: charge.failed, no money. Again: no second event."""
     if charge.paid or charge.reversed:
         state = "paid" if charge.paid else "reversed"
         raise ControlError(f"{charge.id} is {state}, only an unpaid charge can fail")

@@ -33,7 +33,7 @@ class SandboxClock:
         return self.now()
 
     def not_before(self, moment: float) -> None:
-        """Move forward to a moment that has been seen already, if that is ahead."""
+        """Move forward to a moment that an earlier run has reached, if it is ahead."""
         self._starts_with += max(0.0, moment - self.now())
 
     def watch(self, moved: Callable[[], None]) -> None:

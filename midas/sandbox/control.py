@@ -234,10 +234,10 @@ class _Controls:
 
     def requests(self, request: web.Request, _: Json) -> Json:
         asked = request.query
-        seen = self._server.requests.matching(
+        found = self._server.requests.matching(
             asked.get("method"), asked.get("path"), asked.get("order_no")
         )
-        return {"count": len(seen), "requests": [request_json(one) for one in seen]}
+        return {"count": len(found), "requests": [request_json(one) for one in found]}
 
     def clear_requests(self, _: web.Request, __: Json) -> Json:
         self._server.requests.clear()

@@ -1,4 +1,4 @@
-"""What the client SDK gets to open the payment, in the shapes of test mode (pingpp.md section 7).
+"""What the client SDK gets to open the payment, in the shapes of test mode (pingpp.md 7 and 10).
 
 Every link leads to the sandbox's own payment page. Values are derived from the charge id, so the
 same charge always shows the same credential, also after a restart.

@@ -1,7 +1,7 @@
 """Bar codes that the channel declines: 402, though the payer may still confirm on his phone.
 
-Ping++ shows such a charge, unpaid, or does not show it until it is paid; pingpp.md does not say
-which, so that both can be played.
+Ping++ shows such a charge as unpaid, or does not show it until it is paid. pingpp.md does not say
+which, so both can be played.
 """
 
 from __future__ import annotations

@@ -148,5 +148,5 @@ class Ledger:
             text = f"{path} is not a sandbox ledger; choose another path or remove the file"
             raise SandboxError(text) from error
         if len(whole) < len(content):
-            # The process died while writing: nobody was answered for the last line.
+            # The process died while writing: no caller got an answer for the last line.
             os.truncate(path, len(whole))

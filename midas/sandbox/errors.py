@@ -1,11 +1,11 @@
-"""What can go wrong, in two trees that never meet.
+"""What can go wrong, in two trees that share no class.
 
-    SandboxError            told to the person or test that operates the sandbox
+    SandboxError            raised to the person or test that operates the sandbox
       ControlError          a control that makes no sense now (paying a closed charge, ...)
     ApiError                an answer of the look-alike: HTTP status and error envelope
 
-Texts that pingpp.md quotes from real traffic are used word for word; the others are the sandbox's
-own, so a client must never branch on them.
+Texts that pingpp.md quotes are used word for word. Most of them are only reported of Ping++, not
+recorded. The other texts are the sandbox's own. So a client must never branch on a text.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ def refused_by_channel(message: str, code: str) -> ApiError:
 
 
 def not_found(kind: str, object_id: str, param: str = "id") -> ApiError:
-    """404, with the real text."""
+    """404, with the reported text."""
     return ApiError(404, "invalid_request_error", f"未找到 {kind} : {object_id}", param=param)
 
 
 def bad_api_key(key: str) -> ApiError:
-    """401, with the real text; the key is masked behind its prefix."""
+    """401, with the reported text; the key is masked behind its prefix."""
     prefix = key[:8] if key.startswith(("sk_test_", "sk_live_")) else ""
     return ApiError(401, "invalid_request_error", f"提供了无效的 API KEY: {prefix}***")
 
 
 def no_signature() -> ApiError:
-    """400, with the real text."""
+    """400, with the reported text."""
     return invalid("没有提供签名串，需要在 header 中加入签名串。")
 
 
 def bad_signature() -> ApiError:
-    """400, with the real text."""
+    """400, with the reported text."""
     return invalid("提供了无效的签名")

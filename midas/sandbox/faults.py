@@ -25,8 +25,8 @@ for all). On each request every matching delay and the first other matching faul
 | stall           |                         | no       | nothing, until it gives up               |
 
 `body` is json, html or empty; `error` replaces members of the JSON envelope (type, code, message).
-The kinds that begin with `webhook_` are told in `midas.sandbox.webhook_faults`; they take one more
-member of `match`, the type of the `event`.
+The kinds that begin with `webhook_` are listed in `midas.sandbox.webhook_faults`. They take one
+more member of `match`, the type of the `event`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Target:
 
 @dataclass(slots=True)
 class Fault:
-    """One fault and how often it was met."""
+    """One fault, how many requests it matched, and how often it applied."""
 
     id: int
     kind: FaultKind
@@ -90,15 +90,15 @@ class Fault:
     nth: int | None = None
     count: int | None = 1
     parameters: Json = field(default_factory=dict)
-    seen: int = 0
+    matched: int = 0
     applied: int = 0
 
     def hits(self, target: Target) -> bool:
         """Whether this request is the one; counts it either way when it matches."""
         if not self._matches(target) or self.exhausted:
             return False
-        self.seen += 1
-        if self.nth is not None and self.seen != self.nth:
+        self.matched += 1
+        if self.nth is not None and self.matched != self.nth:
             return False
         self.applied += 1
         return True
@@ -107,7 +107,7 @@ class Fault:
     def exhausted(self) -> bool:
         """Whether it will never apply again."""
         if self.nth is not None:
-            return self.seen >= self.nth
+            return self.matched >= self.nth
         return self.count is not None and self.applied >= self.count
 
     def to_json(self) -> Json:
@@ -125,7 +125,7 @@ class Fault:
             "match": {name: value for name, value in match.items() if value is not None},
             "count": self.count,
             "action": {"kind": self.kind, **self.parameters},
-            "seen": self.seen,
+            "seen": self.matched,
             "applied": self.applied,
             "exhausted": self.exhausted,
         }

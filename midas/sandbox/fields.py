@@ -1,4 +1,4 @@
-"""The parameters of a new charge, checked as pingpp.md sections 2 and 7 say."""
+"""The parameters of a new charge, checked as pingpp.md sections 1.1, 2 and 7 say."""
 
 from __future__ import annotations
 

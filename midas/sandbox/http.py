@@ -140,27 +140,29 @@ class SandboxServer:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        seen = self._note(request, body)
-        taken = self.faults.take(Target(seen.method, seen.path, seen.order_no, seen.channel))
-        seen.faults = tuple(fault.kind for fault in taken)
+        logged = self._note(request, body)
+        taken = self.faults.take(
+            Target(logged.method, logged.path, logged.order_no, logged.channel)
+        )
+        logged.faults = tuple(fault.kind for fault in taken)
         if await self._goes_down_within(self.options.latency_s + _delay(taken, "before")):
             return reset(request)
         fault = next((fault for fault in taken if fault.kind != "delay"), None)
         if fault is not None and fault.kind in ("lose_request", "stall", "status"):
-            return await self._without_handling(request, fault, seen)
+            return await self._without_handling(request, fault, logged)
         status, answer = self._handle(request, body)
-        seen.handled = True
-        seen.charge_id = _charge_id(answer) or seen.charge_id
+        logged.handled = True
+        logged.charge_id = _charge_id(answer) or logged.charge_id
         if await self._goes_down_within(_delay(taken, "after")):
             return reset(request)
-        return await self._reply(request, seen, status, answer, fault)
+        return await self._reply(request, logged, status, answer, fault)
 
     async def _without_handling(
-        self, request: web.Request, fault: Fault, seen: LoggedRequest
+        self, request: web.Request, fault: Fault, logged: LoggedRequest
     ) -> web.StreamResponse:
         if fault.kind == "status":
             answer = broken_answer(fault, 500, {}, self._encode)
-            return await self._send(request, seen, answer)
+            return await self._send(request, logged, answer)
         if fault.kind == "stall":
             await self._stopping.wait()
         return reset(request)
@@ -168,7 +170,7 @@ class SandboxServer:
     async def _reply(
         self,
         request: web.Request,
-        seen: LoggedRequest,
+        logged: LoggedRequest,
         status: int,
         content: Json,
         fault: Fault | None,
@@ -179,13 +181,13 @@ class SandboxServer:
             return reset(request)
         else:
             answer = broken_answer(fault, status, content, self._encode)
-        return await self._send(request, seen, answer)
+        return await self._send(request, logged, answer)
 
     async def _send(
-        self, request: web.Request, seen: LoggedRequest, answer: Answer
+        self, request: web.Request, logged: LoggedRequest, answer: Answer
     ) -> web.StreamResponse:
-        seen.status = answer.status
-        seen.answer_sha256 = hashlib.sha256(answer.body).hexdigest()
+        logged.status = answer.status
+        logged.answer_sha256 = hashlib.sha256(answer.body).hexdigest()
         return await send(request, answer, self._signature(answer), self.clock.now())
 
     def _handle(self, request: web.Request, body: bytes) -> tuple[int, Json]:
@@ -220,7 +222,7 @@ class SandboxServer:
 
     def _note(self, request: web.Request, body: bytes) -> LoggedRequest:
         order_no, channel, charge_id = self._subject(request, body)
-        seen = self.requests.add(
+        logged = self.requests.add(
             time=self.clock.now(),
             method=request.method,
             path=request.path,
@@ -229,8 +231,8 @@ class SandboxServer:
             channel=channel,
             body=body,
         )
-        seen.charge_id = charge_id
-        return seen
+        logged.charge_id = charge_id
+        return logged
 
     def _subject(
         self, request: web.Request, body: bytes

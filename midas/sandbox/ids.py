@@ -1,4 +1,4 @@
-"""Ids in Ping++'s newer style: digits that hold the mode and the day (pingpp.md sections 2, 4)."""
+"""Ids in Ping++'s newer style: digits that hold the mode and the day (pingpp.md 2, 3 and 4)."""
 
 from __future__ import annotations
 

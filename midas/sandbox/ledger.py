@@ -5,7 +5,8 @@
     lookalike.pay(answer["id"])
     assert lookalike.ledger.paid("ORDER001") == 100
 
-Rules and numbers come from pingpp.md; where that is silent the sandbox takes the harsher reading.
+Rules and numbers come from pingpp.md; where it has no rule, the sandbox takes the harsher
+reading.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ class Lookalike:
         return self.charge(charge_id)
 
     def cancel(self, charge_id: str) -> Json:
-        """The payer closes the page: at Ping++ nothing changes, and no event tells of it."""
+        """The payer closes the page: at Ping++ nothing changes, and there is no event."""
         return self.charge(charge_id)
 
     def open_page(self, charge_id: str) -> Json:

@@ -1,4 +1,4 @@
-"""Lists: filters, cursors and pages (pingpp.md section 1)."""
+"""Lists: filters, cursors and pages (pingpp.md sections 1 and 1.1)."""
 
 from __future__ import annotations
 

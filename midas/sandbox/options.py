@@ -50,8 +50,8 @@ class SandboxOptions:
     webhook_pauses_s: tuple[float, ...] = WEBHOOK_PAUSES_S
     """Pauses of the sandbox's time before the second, third, ... send of one webhook."""
     webhook_sends_most: int = 10
-    """Ping++ documents at most 10 sends and lists ten pauses, so the last pause comes to nothing;
-    11 takes the list at its word instead."""
+    """Ping++ documents at most 10 sends and lists ten pauses, so the last pause is not used;
+    11 uses all ten pauses."""
     webhook_timeout_s: float = 5.0
     """How long an answer is waited for. Ping++ documents none; the channels take 5 s. Scaled like
     all time here, but to no less than a real second (or this, where this is less)."""

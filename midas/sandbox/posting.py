@@ -17,7 +17,7 @@ ANSWER_BYTES_MOST = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was heard: a status, or the reason why none was."""
+    """What came back: a status, or the reason why none came."""
 
     status: int | None
     error: str | None = None
@@ -64,7 +64,7 @@ class Poster:
 
 
 async def _read_away(answer: aiohttp.ClientResponse) -> None:
-    """Empty the connection for the next webhook; what an answer says has no meaning."""
+    """Empty the connection for the next webhook; the content of an answer has no meaning."""
     read = 0
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         while not answer.content.at_eof() and read < ANSWER_BYTES_MOST:

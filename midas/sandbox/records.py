@@ -42,7 +42,7 @@ class Charge:
 
     @property
     def shown(self) -> bool:
-        """Whether Ping++ tells of it."""
+        """Whether Ping++ shows it."""
         return self.paid or not self.hidden_until_paid
 
     @property

@@ -52,7 +52,7 @@ def create_refund(
     *,
     description_required: bool,
 ) -> Refund:
-    """A refund in whatever state its plan says; raises `ApiError` when the rules forbid it.
+    """A refund in the state that its plan says; raises `ApiError` when the rules forbid it.
 
     `choose_plan` is asked only once every rule is satisfied, so a refused request uses no plan up.
     """

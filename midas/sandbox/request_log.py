@@ -38,7 +38,7 @@ class RequestLog:
     """The last requests under `/v1`, oldest first, and how many there were since the start."""
 
     def __init__(self) -> None:
-        self._seen: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self._kept: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
         self.total = 0
 
     def add(
@@ -55,9 +55,9 @@ class RequestLog:
         """Note an arrival; the caller fills in the rest as it happens."""
         self.total += 1
         text = body[:BODY_CHARS_KEPT].decode(errors="replace")
-        seen = LoggedRequest(self.total, time, method, path, query, order_no, channel, text)
-        self._seen.append(seen)
-        return seen
+        logged = LoggedRequest(self.total, time, method, path, query, order_no, channel, text)
+        self._kept.append(logged)
+        return logged
 
     def matching(
         self, method: str | None = None, path: str | None = None, order_no: str | None = None
@@ -65,11 +65,11 @@ class RequestLog:
         """Those with this method, with a path that the whole regular expression matches, ..."""
         pattern = re.compile(path) if path is not None else None
         return [
-            seen
-            for seen in self._seen
-            if method in (None, seen.method)
-            and (pattern is None or pattern.fullmatch(seen.path))
-            and order_no in (None, seen.order_no)
+            logged
+            for logged in self._kept
+            if method in (None, logged.method)
+            and (pattern is None or pattern.fullmatch(logged.path))
+            and order_no in (None, logged.order_no)
         ]
 
     def count(
@@ -80,10 +80,10 @@ class RequestLog:
 
     def clear(self) -> None:
         """Forget them."""
-        self._seen.clear()
+        self._kept.clear()
         self.total = 0
 
 
-def request_json(seen: LoggedRequest) -> Json:
+def request_json(logged: LoggedRequest) -> Json:
     """As the control API shows it."""
-    return asdict(seen)
+    return asdict(logged)

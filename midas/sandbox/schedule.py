@@ -34,7 +34,7 @@ class Schedule:
             self._timer.cancel()
 
     def add(self, delivery: Delivery) -> None:
-        """Hand it out when its `due` comes. Added again with an earlier one, that one holds."""
+        """Hand it out when its `due` comes. Added again, the earlier `due` counts."""
         if self._loop is not None and delivery.due <= self._clock.now():
             self._hand_out(delivery)
             return
@@ -62,7 +62,7 @@ class Schedule:
             self._ready.get_nowait()
 
     def _catch_up(self) -> None:
-        """The clock was moved: what fell due on the way keeps its moment, and so do its repeats."""
+        """The clock was moved: what fell due meanwhile keeps its moment, and so do its repeats."""
         if self._loop is None:
             return
         for delivery in self._due():

@@ -52,7 +52,7 @@ class Keyring:
 
     @property
     def current(self) -> SigningKey:
-        """What is signed with now."""
+        """The key that signs now."""
         return self._used[-1]
 
     @property
@@ -62,7 +62,7 @@ class Keyring:
 
     @property
     def foreign(self) -> SigningKey:
-        """A key that nobody was ever told about."""
+        """A key whose public half is given to nobody."""
         if self._foreign is None:
             self._foreign = SigningKey()
         return self._foreign
@@ -75,11 +75,11 @@ class Keyring:
 
     def rotate(self) -> tuple[str, Path | None]:
         """From now on sign with the key to come; its public half and file."""
-        told = self.prepare()
+        prepared = self.prepare()
         if self._next is not None:
             self._used.append(self._next)
             self._next = None
-        return told
+        return prepared
 
     def write_current(self) -> Path | None:
         """Write the public half of the key in use to its file, if files are wanted."""

@@ -81,12 +81,12 @@ class _Controls:
 
     async def resend(self, _: web.Request, sent: Json) -> Json:
         asked = dict(sent)
-        return _told(await self._webhooks.resend(asked.pop("event_id", ""), **asked))
+        return _replies_json(await self._webhooks.resend(asked.pop("event_id", ""), **asked))
 
     async def send(self, _: web.Request, sent: Json) -> Json:
         event = dict(sent["event"]) if "event" in sent else _sample(sent)
         asked = {name: sent[name] for name in ("how", "times") if name in sent}
-        return {"event": event, **_told(await self._webhooks.send(event, **asked))}
+        return {"event": event, **_replies_json(await self._webhooks.send(event, **asked))}
 
     def next_key(self, _: web.Request, __: Json) -> Json:
         return _key_json(*self._keys.prepare())
@@ -118,7 +118,7 @@ def _match(asked: dict[str, str]) -> Match:
     )
 
 
-def _told(replies: list[Reply]) -> Json:
+def _replies_json(replies: list[Reply]) -> Json:
     return {"replies": [asdict(reply) for reply in replies]}
 
 

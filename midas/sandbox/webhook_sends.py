@@ -1,4 +1,4 @@
-"""What became of each webhook: every send, and who waits to hear of it."""
+"""What became of each webhook: every send, and who waits for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Message:
 class Send:
     """One send: when, by the sandbox's clock, and what came back.
 
-    `status` is None when no answer was heard; `error` then says why.
+    `status` is None when no answer came; `error` then says why.
     """
 
     at: float
@@ -132,14 +132,14 @@ class DeliveryLog:
         """A new one."""
         self._kept.append(delivery)
         self._totals["pending"] += 1
-        self._tell(delivery)
+        self._offer(delivery)
 
     def changed(self, delivery: Delivery, outcome: Outcome = "pending") -> None:
         """It was sent once more and now stands at this outcome."""
         self._totals[delivery.outcome] -= 1
         self._totals[outcome] += 1
         delivery.outcome = outcome
-        self._tell(delivery)
+        self._offer(delivery)
 
     def matching(self, match: Match) -> list[Delivery]:
         """Those that are still kept and fit, oldest first."""
@@ -151,7 +151,7 @@ class DeliveryLog:
         return {outcome: self._totals[outcome] for outcome in outcomes}
 
     def clear(self) -> None:
-        """Forget them; who waits goes on waiting."""
+        """Forget them; those who wait go on waiting."""
         self._kept.clear()
         self._totals.clear()
 
@@ -162,10 +162,10 @@ class DeliveryLog:
         """
         waiter = _Waiter(match.fits, count)
         for delivery in self._kept:
-            waiter.see(delivery)
+            waiter.offer(delivery)
         with self._registered(waiter):
             await waiter.enough.wait()
-        return list(waiter.seen)
+        return list(waiter.found)
 
     @contextmanager
     def _registered(self, waiter: _Waiter) -> Iterator[None]:
@@ -175,24 +175,24 @@ class DeliveryLog:
         finally:
             self._waiters.discard(waiter)
 
-    def _tell(self, delivery: Delivery) -> None:
+    def _offer(self, delivery: Delivery) -> None:
         for waiter in self._waiters:
-            waiter.see(delivery)
+            waiter.offer(delivery)
 
 
 class _Waiter:
     def __init__(self, fits: Callable[[Delivery], bool], count: int) -> None:
         self._fits = fits
         self._count = count
-        self.seen: dict[Delivery, None] = {}
+        self.found: dict[Delivery, None] = {}
         self.enough = asyncio.Event()
         self._check()
 
-    def see(self, delivery: Delivery) -> None:
+    def offer(self, delivery: Delivery) -> None:
         if self._fits(delivery):
-            self.seen[delivery] = None
+            self.found[delivery] = None
             self._check()
 
     def _check(self) -> None:
-        if len(self.seen) >= self._count:
+        if len(self.found) >= self._count:
             self.enough.set()

@@ -1,4 +1,4 @@
-"""Where orders are kept: these are all that the rest of Midas needs."""
+"""The database of orders: these names are all that the rest of Midas needs."""
 
 from midas.storage.migrate import migrate
 from midas.storage.store import SqlStore, check_store, open_store, raise_sequence_floor

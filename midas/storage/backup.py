@@ -1,7 +1,7 @@
 """A copy of the SQLite file beside it, made before its schema is changed.
 
-For a person: Midas never reads it. Payments that were made after it are not in it, so it is no way
-back from a migration; the old code on the new schema is.
+The copy is for a person: Midas never reads it. It lacks the payments that were made after it, so
+it is no way back from a migration. The way back is the old code on the new schema.
 """
 
 import itertools

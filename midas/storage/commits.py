@@ -3,14 +3,15 @@
 After a commit of several, the next one waits a moment for more (`midas.runtime.gathering`): those
 whose changes it answered are about to make the next.
 
-A change is answered only after the commit that holds it. It is written once, whatever happens to
-the connection: after a lost answer the change is looked for by its `change_id`, and where it is not
-found it is run again, guarded by the version it expects; should the lost attempt land after all,
-one of the two finds the version gone.
+A change is answered only after the commit that holds it. It is written once, even if the connection
+breaks. After a lost answer Midas searches for the change by its `change_id`. If it is not there, it
+is run again, guarded by the version that it expects. If the lost attempt is written after all, one
+of the two finds another version.
 
-A change that is refused for a reason of its own is cornered by halving its batch, and an alarm is
-raised. If nothing is lost with it, its caller is told at once. If it holds what Ping++ said, it is
-set aside and goes on trying by itself, while the changes of all other orders go on without it.
+A change that the database refuses for a reason of its own is found by halving its batch, and an
+alarm is raised. An intent that is certainly not written ends at once: its caller gets the error,
+and nothing is lost. Any other change, such as one with a report of Ping++, leaves the queue and is
+retried by itself, while the changes of all other orders go on.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from midas.errors import Overloaded, StorageUnavailable
 from midas.payment import Change
 from midas.ports import KeyTaken
 from midas.runtime.gathering import DELAY, Gathering
-from midas.storage.database import Batch, Database, Head
+from midas.storage.database import Batch, Database, OrderVersion
 from midas.storage.faults import (
     InDoubt,
     NotWritten,
@@ -36,7 +37,7 @@ from midas.storage.faults import (
     RowsRefused,
     StatementRefused,
     StorageFault,
-    verdict,
+    outcome_of,
 )
 from midas.storage.rows import storable
 
@@ -45,11 +46,11 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE = timedelta(milliseconds=10)
 LONGEST_PAUSE = timedelta(seconds=1)
 LAST_ATTEMPT = timedelta(seconds=2)
-"""What every attempt is given at least, so that none is cut short and leaves a doubt of its own."""
+"""The least time of an attempt: none is cut short, which would leave a doubt of its own."""
 RECHECK_TIMEOUT = timedelta(seconds=2)
-"""What a lost commit's last look at the database may take, beyond the patience."""
+"""The longest that the last search for a lost commit takes, beyond the patience."""
 
-Verdict = bool | KeyTaken | RowRefused | StorageUnavailable
+Outcome = bool | KeyTaken | RowRefused | StorageUnavailable
 
 
 @dataclass(slots=True)
@@ -71,10 +72,10 @@ class Commits:
         self._database = database
         self._patience = patience.total_seconds()
         self._waiting: list[_Waiting] = []
-        self._aside: dict[str, asyncio.Task[None]] = {}
-        """By order_no: changes that go on trying by themselves. Others of the order wait behind."""
-        self._turn = asyncio.Lock()
-        """They take turns, so as to leave connections to all others."""
+        self._retrying: dict[str, asyncio.Task[None]] = {}
+        """By order_no: changes that are retried by themselves. Later ones of the order wait."""
+        self._retry_turn = asyncio.Lock()
+        """One of them is retried at a time, which leaves connections to all others."""
         self._gathering = Gathering(delay)
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
@@ -87,7 +88,7 @@ class Commits:
         """
         if self._closed:
             raise StorageUnavailable
-        if len(self._waiting) + len(self._aside) >= limits.STORE_WAITING:
+        if len(self._waiting) + len(self._retrying) >= limits.STORE_WAITING:
             raise Overloaded
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._patience
@@ -101,9 +102,9 @@ class Commits:
         """Write what is waiting, then take nothing more."""
         self._closed = True
         self._gathering.stop()
-        while self._writer is not None or self._aside:
+        while self._writer is not None or self._retrying:
             writer = () if self._writer is None else (self._writer,)
-            await asyncio.wait({*writer, *self._aside.values()})
+            await asyncio.wait({*writer, *self._retrying.values()})
 
     def _start_writer(self) -> None:
         """Have a writer at work."""
@@ -112,7 +113,7 @@ class Commits:
             self._writer = asyncio.get_running_loop().create_task(writing, name="midas-commits")
 
     async def _write_all(self) -> None:
-        """Write until nothing is left but what waits behind a change that was set aside."""
+        """Write until nothing is left but changes that wait behind one that is being retried."""
         taken: list[_Waiting] = []
         try:
             while True:
@@ -140,7 +141,7 @@ class Commits:
             order_no = each.change.order_no
             if each.answer.done():
                 continue
-            must_wait = order_no in taken or order_no in self._aside
+            must_wait = order_no in taken or order_no in self._retrying
             if must_wait or len(taken) == limits.BATCH_CHANGES:
                 left.append(each)
             else:
@@ -149,10 +150,10 @@ class Commits:
         return [taken[order_no] for order_no in sorted(taken)]
 
     async def _settle(self, batch: Sequence[_Waiting], *, in_doubt: bool) -> None:
-        """Write the batch and answer. A change that is refused is cornered by halving."""
+        """Write the batch and answer. A change that is refused is found by halving."""
         attempts = _Attempts(self._database, batch, in_doubt=in_doubt)
         try:
-            verdicts = await attempts.run()
+            outcomes = await attempts.run()
         except (RowsRefused, StatementRefused) as refused:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -162,42 +163,42 @@ class Commits:
             if isinstance(refused, StatementRefused):
                 self._isolate(batch[0], refused, in_doubt=attempts.in_doubt)
                 return
-            verdicts = [verdict(refused)]
-        for each, said in zip(batch, verdicts, strict=True):
-            _answer(each, said)
+            outcomes = [outcome_of(refused)]
+        for each, outcome in zip(batch, outcomes, strict=True):
+            _answer(each, outcome)
 
     def _isolate(self, refused: _Waiting, reason: StatementRefused, *, in_doubt: bool) -> None:
-        """Keep a change that the database will not have out of the way of the others."""
+        """Take a change that the database refuses out of the way of the others."""
         order_no = refused.change.order_no
-        told = {"order_no": order_no, "reason": _kind_of(reason), "doubt": in_doubt}
-        _log.error("commit_refused", extra=told)
+        fields = {"order_no": order_no, "reason": _error_name(reason), "doubt": in_doubt}
+        _log.error("commit_refused", extra=fields)
         if refused.change.is_intent and not in_doubt:
             _answer(refused, StorageUnavailable())
             return
-        trying = self._go_on(refused, in_doubt=in_doubt)
-        self._aside[order_no] = asyncio.create_task(trying, name="midas-commit-aside")
+        retrying = self._retry(refused, in_doubt=in_doubt)
+        self._retrying[order_no] = asyncio.create_task(retrying, name="midas-commit-retry")
 
-    async def _go_on(self, refused: _Waiting, *, in_doubt: bool) -> None:
-        """Try for the rest of the patience: a migration or rights may be under way."""
+    async def _retry(self, refused: _Waiting, *, in_doubt: bool) -> None:
+        """Retry for the rest of the patience: a migration or rights may be under way."""
         attempts = _Attempts(self._database, [refused], in_doubt=in_doubt)
         try:
-            _answer(refused, *await attempts.run(self._turn))
+            _answer(refused, *await attempts.run(self._retry_turn))
         except RowsRefused as rows:
-            _answer(refused, verdict(rows))
+            _answer(refused, outcome_of(rows))
         finally:
             _answer(refused, StorageUnavailable(may_have_written=True))
-            del self._aside[refused.change.order_no]
+            del self._retrying[refused.change.order_no]
             if self._waiting:
                 self._start_writer()
 
 
-def _answer(waiting: _Waiting, said: Verdict) -> None:
+def _answer(waiting: _Waiting, outcome: Outcome) -> None:
     if waiting.answer.done():
         return
-    if isinstance(said, bool):
-        waiting.answer.set_result(said)
+    if isinstance(outcome, bool):
+        waiting.answer.set_result(outcome)
     else:
-        waiting.answer.set_exception(said)
+        waiting.answer.set_exception(outcome)
 
 
 class _Attempts:
@@ -210,56 +211,57 @@ class _Attempts:
         self.in_doubt = in_doubt
         """Whether an attempt was lost on the way, so that it may be on disk or get there yet."""
 
-    async def run(self, aside: asyncio.Lock | None = None) -> list[Verdict]:
-        """One verdict per change. Raises RowsRefused if nothing was written because of a row.
+    async def run(self, retry_turn: asyncio.Lock | None = None) -> list[Outcome]:
+        """One outcome per change. Raises RowsRefused if nothing was written because of a row.
 
-        Raises StatementRefused if the same must not be sent again; a change that was set `aside` is
-        sent again all the same, whenever it is its turn.
+        Raises StatementRefused if the same must not be sent again. A change that is being retried
+        has a `retry_turn` and is sent again all the same, each time with that lock.
         """
         pause = FIRST_PAUSE.total_seconds()
         while (left := self._deadline - time.monotonic()) > 0:
             try:
                 async with (
                     asyncio.timeout(max(left, LAST_ATTEMPT.total_seconds())),
-                    aside or nullcontext(),
+                    retry_turn or nullcontext(),
                 ):
-                    return await self._once()
+                    return await self._attempt()
             except (InDoubt, TimeoutError) as error:
                 self.in_doubt = True
-                reason = _kind_of(error)
+                reason = _error_name(error)
             except NotWritten as error:
-                reason = _kind_of(error)
+                reason = _error_name(error)
             except StatementRefused as error:
                 self.in_doubt |= error.in_doubt
-                if aside is None:
+                if retry_turn is None:
                     raise
-                reason = _kind_of(error)
+                reason = _error_name(error)
             _log.warning("commit_tried_again", extra={"reason": reason, "doubt": self.in_doubt})
             await asyncio.sleep(min(pause, max(0.0, self._deadline - time.monotonic())))
             pause = min(pause * 2, LONGEST_PAUSE.total_seconds())
-        return await self._given_up()
+        return await self._outcomes_at_deadline()
 
-    async def _once(self) -> list[Verdict]:
+    async def _attempt(self) -> list[Outcome]:
         try:
-            return await self._look_and_write()
+            return await self._check_and_write()
         except (StorageFault, TimeoutError):
             raise
         except Exception as error:  # a defect of Midas: it must not stop everybody's writing
             raise StatementRefused(repr(error), in_doubt=True) from error
 
-    async def _look_and_write(self) -> list[Verdict]:
-        landed = await self._landed() if self.in_doubt else set()
-        missing = [each for each in self._batch if each.change.change_id not in landed]
-        won = await self._write(missing) if missing else set()
-        if self.in_doubt and len(won) < len(missing):
+    async def _check_and_write(self) -> list[Outcome]:
+        stored = await self._stored_change_ids() if self.in_doubt else set()
+        missing = [each for each in self._batch if each.change.change_id not in stored]
+        written = await self._write(missing) if missing else set()
+        if self.in_doubt and len(written) < len(missing):
             # They may have lost against their own first attempt.
-            landed |= await self._landed()
+            stored |= await self._stored_change_ids()
         return [
-            each.change.change_id in landed or each.change.order_no in won for each in self._batch
+            each.change.change_id in stored or each.change.order_no in written
+            for each in self._batch
         ]
 
-    async def _landed(self) -> set[str]:
-        """The ids of this batch's changes, and of others of the same orders, that are on disk."""
+    async def _stored_change_ids(self) -> set[str]:
+        """The ids of this batch's changes that are on disk, with others of the same orders."""
         database = self._database
         keys = database.keys([each.change.order_no for each in self._batch])
         changes = f"SELECT last_change FROM orders WHERE order_no{database.in_keys()}"  # noqa: S608
@@ -277,48 +279,48 @@ class _Attempts:
         except RowsRefused as refused:
             if refused.constraint or len(changes) > 1:
                 raise
-            # What Ping++ told must be kept, even with characters that cannot be.
+            # A report of Ping++ must be kept, even if some of its characters cannot.
             cleaned = {name: [storable(row) for row in rows] for name, rows in batch.rows.items()}
-            return await self._database.write(Batch(batch.heads, cleaned))
+            return await self._database.write(Batch(batch.versions, cleaned))
 
     def _encoded(self, changes: Sequence[_Waiting]) -> Batch:
         batch = Batch([])
         try:
             for each in changes:
                 self._database.codec.add(batch.rows, each.change)
-                batch.heads.append(_head(each))
+                batch.versions.append(_order_version(each))
         except (TypeError, ValueError, RecursionError) as error:
             raise RowsRefused(repr(error), "unencodable") from error
         return batch
 
-    async def _given_up(self) -> list[Verdict]:
-        landed: set[str] = set()
+    async def _outcomes_at_deadline(self) -> list[Outcome]:
+        stored: set[str] = set()
         if self.in_doubt:
             with suppress(StorageFault, TimeoutError):
                 async with asyncio.timeout(RECHECK_TIMEOUT.total_seconds()):
-                    landed = await self._landed()
+                    stored = await self._stored_change_ids()
         return [
-            each.change.change_id in landed or StorageUnavailable(may_have_written=self.in_doubt)
+            each.change.change_id in stored or StorageUnavailable(may_have_written=self.in_doubt)
             for each in self._batch
         ]
 
 
-def _kind_of(error: Exception) -> str:
-    """What the driver calls it. Its text may quote what is nobody's business."""
+def _error_name(error: Exception) -> str:
+    """The driver's name of the error. Its text may quote a user or a value."""
     cause = error.__cause__ or error
     while isinstance(cause, DBAPIError) and cause.orig is not None:
         cause = cause.orig.__cause__ or cause.orig
     return getattr(cause, "sqlite_errorname", "") or type(cause).__name__
 
 
-def _head(waiting: _Waiting) -> Head:
+def _order_version(waiting: _Waiting) -> OrderVersion:
     change = waiting.change
-    return Head(
+    return OrderVersion(
         change.order_no,
         change.expected_version,
         change.expected_change,
         change.last_sequence,
         change.change_id,
         change.sequence_floor if change.notifications else None,
-        change.retells,
+        change.renumbers,
     )

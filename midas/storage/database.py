@@ -9,8 +9,8 @@ from midas.storage.rows import Codec, Row
 
 
 @dataclass(slots=True)
-class Head:
-    """The part of a change that decides: compare what is expected, then set."""
+class OrderVersion:
+    """An order's row of versions in a change: what the row must have, and what is set then."""
 
     order_no: str
     expected: int
@@ -20,30 +20,30 @@ class Head:
     change_id: str
     floor: int | None = None
     """Of a change with notifications, the floor above which they are numbered."""
-    retells: bool = False
-    """All that the order has to be told is among this change's notifications; it is parked no
-    more."""
+    renumbers: bool = False
+    """This change's notifications are all that the order service must still get of the order, and
+    the order is parked no more."""
 
 
 @dataclass(slots=True)
 class Batch:
     """The rows of several changes, each of another order, sorted by order_no."""
 
-    heads: list[Head]
+    versions: list[OrderVersion]
     rows: dict[str, list[Row]] = field(default_factory=dict)
-    """By the name of the part (`rows.PARTS`)."""
+    """By the name of the write (`rows.TABLE_WRITES`)."""
 
 
 Settling = tuple[str, str, int, str, str, float]
-"""order_no, lease_token, sequence, outcome, code, and by what the pause is multiplied."""
+"""order_no, lease_token, sequence, outcome, code, and the jitter: a factor of the pause."""
 
 
 class Database(Protocol):
     """SQLite or PostgreSQL. Raises nothing but `faults.StorageFault`s."""
 
     codec: Codec
-    plain: bool
-    """Without moments and truth values of its own (SQLite)."""
+    is_sqlite: bool
+    """SQLite has neither moments nor truth values of its own."""
 
     @property
     def sequence_floor(self) -> int:
@@ -67,10 +67,10 @@ class Database(Protocol):
     async def write(self, batch: Batch) -> set[str]:
         """Write all changes whose orders stand as expected, in one transaction.
 
-        Those with notifications only if they are numbered above the floor that holds; if it is not
-        the one that is known here, that is mended before this returns.
-        Returns the order_nos of those that were written. Raises RowsRefused when a constraint
-        refused any row; then nothing of the batch was written.
+        A change with notifications is written only if they are numbered above the current floor.
+        If this process knows another floor, it learns the current one before this returns.
+        Returns the order_nos of the changes that were written. Raises RowsRefused when a
+        constraint refused any row; then nothing of the batch was written.
         """
 
     async def add_event(self, row: Row) -> bool:
@@ -83,7 +83,7 @@ class Database(Protocol):
         """`Store.lease_notifications`: the longest due first, each row of another order.
 
         A row is attempts, the id of the order's last change, its order_no, and the notification's
-        columns; these are None where the order has nothing to be told, which must not be.
+        columns. These are None where the order has no notification to deliver, which is an error.
         """
 
     async def settle(self, settlings: list[Settling]) -> set[str]:

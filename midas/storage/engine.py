@@ -21,7 +21,7 @@ from midas.storage.sqlite import READERS
 
 CONNECT_TIMEOUT = timedelta(seconds=3)
 STATEMENT_TIMEOUT = timedelta(seconds=10)
-"""PostgreSQL ends a statement that takes longer: what was given up must not run on for ever."""
+"""PostgreSQL ends a statement that takes longer: one that was given up must not run for ever."""
 POOL_TIMEOUT = timedelta(seconds=3)
 POSTGRES_CONNECTIONS = 10
 BUSY_TIMEOUT = timedelta(seconds=2)
@@ -80,19 +80,19 @@ def is_sqlite(url: URL) -> bool:
 
 
 def is_in_the_clear(url: URL) -> bool:
-    """Whether what is said to the database may leave this machine unencrypted."""
+    """Whether what is sent to the database may leave this machine unencrypted."""
     if is_sqlite(url) or url.query.get("ssl") in _ENCRYPTING:
         return False
-    told = url.query.get("host") or url.host or ""  # in this order, as SQLAlchemy
-    hosts = (told,) if isinstance(told, str) else told
-    return not all(_is_here(each) for each in hosts)
+    named = url.query.get("host") or url.host or ""  # in this order, as SQLAlchemy
+    hosts = (named,) if isinstance(named, str) else named
+    return not all(_is_local(each) for each in hosts)
 
 
 _ENCRYPTING = frozenset({"require", "verify-ca", "verify-full"})
 """The values of sslmode with which no session begins in the clear."""
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     """Whether it is this machine: a socket's folder, or a loopback address, also with a port."""
     if host.startswith("/") or host.partition(":")[0] == "localhost":
         return True

@@ -35,8 +35,8 @@ ON CONFLICT (id) DO UPDATE SET history = excluded.history, raised_at = excluded.
 WHERE e.history <> excluded.history OR e.floor < $1::bigint OR $2::boolean
 RETURNING floor
 """  # noqa: S608
-"""Raise it, if the history is another one, if somebody has seen a higher one, or in any case. Of
-several processes one does."""
+"""Raise the floor, if the history is another one, if a process knows a higher floor, or in any
+case. Of several processes one does."""
 
 SQLITE_FLOOR = "SELECT floor FROM sequence_epochs"
 SQLITE_RAISE = f"""
@@ -48,5 +48,5 @@ RETURNING floor
 
 
 def since(raised_at: datetime | None, now: datetime) -> timedelta:
-    """How long ago commits may have been lost, as the last raising of the floor tells."""
+    """How long ago commits may have been lost: since the floor was raised last."""
     return timedelta.max if raised_at is None else max(timedelta(0), now - raised_at)

@@ -27,7 +27,7 @@ class InDoubt(StorageFault):
 
 
 class RowsRefused(StorageFault):
-    """The database will not have these rows, however often they are sent. Nothing was written.
+    """The database refuses these rows, however often they are sent. Nothing was written.
 
     `constraint` is the name in `tables.py`, empty when it was a value that cannot be stored.
     """
@@ -38,10 +38,10 @@ class RowsRefused(StorageFault):
 
 
 class StatementRefused(StorageFault):
-    """The database will not carry this statement out: waiting does not help, unless for a person.
+    """The database does not carry this statement out, and only a person can change that.
 
-    It is a defect of Midas, a migration or rights under way, or a damaged page. `in_doubt`: it may
-    have been written all the same.
+    The cause is a defect of Midas, a migration or rights under way, or a damaged page. `in_doubt`:
+    it may have been written all the same.
     """
 
     def __init__(self, text: str, *, in_doubt: bool = False) -> None:
@@ -60,13 +60,13 @@ KEYS = {
     "refunds_refund_id": "refund_id",
     "events_pkey": "event_id",
 }
-"""The constraints that tell of somebody else's key."""
+"""The constraints that a key of another row breaks, and the key's column."""
 
 ONE_OPEN_CHARGE = "charges_one_open"
 
 
-def verdict(refused: RowsRefused) -> bool | KeyTaken | RowRefused:
-    """What a constraint says to the one change that met it."""
+def outcome_of(refused: RowsRefused) -> bool | KeyTaken | RowRefused:
+    """The outcome of the one change whose row a constraint refused."""
     if refused.constraint == ONE_OPEN_CHARGE:
         return False
     if refused.constraint in KEYS:

@@ -17,8 +17,8 @@ def build_index(
     """Make an index; on PostgreSQL concurrently, outside a transaction.
 
     It comes first in its migration: what was done before could not be taken back. It may be run
-    again: an index that is complete is left as it is, and what an interrupted run left behind, an
-    index that is kept up but serves no query, is made anew.
+    again. A complete index stays as it is. An interrupted run leaves an index that is kept up but
+    serves no query; that one is made anew.
     """
     condition = sa.text(where) if where else None
     context = op.get_context()

@@ -43,34 +43,34 @@ LOCK_PAUSE_S = 2.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _log = logging.getLogger(__name__)
 
-Say = Callable[[str, Mapping[str, str | int]], None]
-"""Takes what happens on the way, as a line of the log: its name and its fields."""
+LogEvent = Callable[[str, Mapping[str, str | int]], None]
+"""Takes an event of the migration as a line of the log has it: its name and its fields."""
 
 
 def _to_log(name: str, fields: Mapping[str, str | int]) -> None:
     _log.info(name, extra=dict(fields))
 
 
-async def migrate(url: str, say: Say = _to_log) -> tuple[str, str]:
+async def migrate(url: str, log_event: LogEvent = _to_log) -> tuple[str, str]:
     """Bring a database to this Midas's schema; returns the revisions before and after.
 
-    Does nothing to a newer one on which this Midas may work. Safe to run by several at once. Each
-    migration is done as a whole or not at all; on SQLite so are all of them together, and the file
-    is copied before, if it has any rows. Raises SettingsError if the database cannot be reached or
-    written, if it is held locked, and SchemaRefused if it is too new. What was done before that
-    stays, and running it again goes on from there.
+    A newer database on which this Midas may work stays as it is. Several processes may run this
+    at once. Each migration is done as a whole or not at all; on SQLite so are all of them
+    together, and the file is copied before, if it has any rows. Raises SettingsError if the
+    database cannot be reached or written, or if another session holds it locked, and SchemaRefused
+    if it is too new. Migrations that were done before the error stay; the next run goes on there.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
-        return migrate_sqlite(parsed, say)
-    return await _migrate_postgres(parsed, say)
+        return migrate_sqlite(parsed, log_event)
+    return await _migrate_postgres(parsed, log_event)
 
 
-def migrate_sqlite(url: URL, say: Say = _to_log) -> tuple[str, str]:
+def migrate_sqlite(url: URL, log_event: LogEvent = _to_log) -> tuple[str, str]:
     """`migrate` for SQLite; blocks."""
     check_file(url)
     if close_to_others(url):
-        say("database_closed_to_others", {})
+        log_event("database_closed_to_others", {})
     engine = create_engine(
         url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT.total_seconds()}
     )
@@ -88,8 +88,8 @@ def migrate_sqlite(url: URL, say: Say = _to_log) -> tuple[str, str]:
         with engine.begin() as connection:
             found = schema_of(connection)
             if _is_older(found):
-                _upgrade_sqlite(connection, Path(url.database or ""), found.revision, say)
-            return _done(found, schema_of(connection), say)
+                _upgrade_sqlite(connection, Path(url.database or ""), found.revision, log_event)
+            return _done(found, schema_of(connection), log_event)
     except SQLAlchemyError as error:
         raise SettingsError(f"DATABASE_URL: the schema cannot be written ({error}).") from error
 
@@ -107,7 +107,7 @@ def check_sqlite(url: URL) -> None:
         raise SettingsError(f"DATABASE_URL: the schema cannot be read ({error}).") from error
 
 
-def _upgrade_sqlite(connection: Connection, path: Path, revision: str, say: Say) -> None:
+def _upgrade_sqlite(connection: Connection, path: Path, revision: str, log_event: LogEvent) -> None:
     backup = back_up(path, revision)
     try:
         _upgrade(connection)
@@ -117,32 +117,32 @@ def _upgrade_sqlite(connection: Connection, path: Path, revision: str, say: Say)
             backup.unlink()
         raise
     if backup is not None:
-        say("database_backed_up", {"file": backup.name})
+        log_event("database_backed_up", {"file": backup.name})
 
 
-async def _migrate_postgres(url: URL, say: Say) -> tuple[str, str]:
+async def _migrate_postgres(url: URL, log_event: LogEvent) -> tuple[str, str]:
     engine = create_async_engine(
         url, poolclass=NullPool, connect_args={"timeout": CONNECT_TIMEOUT.total_seconds()}
     )
     try:
         async with engine.connect() as connection:
-            await _take_turn(connection, say)
+            await _take_turn(connection, log_event)
             await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
             found = await connection.run_sync(schema_of)
             await connection.commit()
             if _is_older(found):
-                await _upgrade_patiently(connection, say)
-            return _done(found, await connection.run_sync(schema_of), say)
+                await _upgrade_patiently(connection, log_event)
+            return _done(found, await connection.run_sync(schema_of), log_event)
     except (SQLAlchemyError, OSError, TimeoutError, TypeError, ValueError) as error:
         raise SettingsError(unreachable(error, url)) from error
     finally:
         await engine.dispose()
 
 
-async def _take_turn(connection: AsyncConnection, say: Say) -> None:
+async def _take_turn(connection: AsyncConnection, log_event: LogEvent) -> None:
     """Wait until no other migration runs. The connection keeps the turn until it is closed.
 
-    Not by waiting for the lock inside PostgreSQL: an index that the other one builds waits for
+    It does not wait for the lock inside PostgreSQL: an index that the other one builds waits for
     every transaction that is older than it, and so would wait for this one.
     """
     waiting = False
@@ -150,13 +150,13 @@ async def _take_turn(connection: AsyncConnection, say: Say) -> None:
     while not (await connection.execute(lock, {"lock": MIGRATION_LOCK})).scalar():
         await connection.rollback()
         if not waiting:
-            say("migration_waits_for_another", {})
+            log_event("migration_waits_for_another", {})
         waiting = True
         await asyncio.sleep(TURN_PAUSE_S)
     await connection.commit()
 
 
-async def _upgrade_patiently(connection: AsyncConnection, say: Say) -> None:
+async def _upgrade_patiently(connection: AsyncConnection, log_event: LogEvent) -> None:
     """Run the migrations, again and again while somebody holds a lock that one of them needs."""
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
@@ -165,7 +165,7 @@ async def _upgrade_patiently(connection: AsyncConnection, say: Say) -> None:
             if getattr(error.orig, "sqlstate", None) not in _LOCKED:
                 raise
             await connection.rollback()
-            say("migration_waits_for_lock", {"attempt": attempt})
+            log_event("migration_waits_for_lock", {"attempt": attempt})
         else:
             return
         await asyncio.sleep(LOCK_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
@@ -180,9 +180,9 @@ _LOCKED = frozenset({"55P03", "40P01"})
 
 
 def _is_older(found: DatabaseSchema) -> bool:
-    """Whether there is something to do.
+    """Whether migrations are to be run.
 
-    Raises SchemaRefused for one that is too new, SettingsError for one that no Midas has made.
+    Raises SchemaRefused for a schema that is too new, SettingsError for one of no Midas.
     """
     if found.fits:
         return False
@@ -198,9 +198,9 @@ _NOT_OURS = (
 )
 
 
-def _done(before: DatabaseSchema, after: DatabaseSchema, say: Say) -> tuple[str, str]:
+def _done(before: DatabaseSchema, after: DatabaseSchema, log_event: LogEvent) -> tuple[str, str]:
     if after != before:
-        say("schema_migrated", {"schema": after.revision, "schema_before": before.revision})
+        log_event("schema_migrated", {"schema": after.revision, "schema_before": before.revision})
     return before.revision, after.revision
 
 

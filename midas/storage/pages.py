@@ -1,6 +1,6 @@
 """One page of charges or refunds, newest first, as one piece of an index.
 
-PostgreSQL plans a statement once, for whatever values it may get. It cannot know then that a state
+PostgreSQL plans a statement once, for all values that it may get. It cannot know then that a state
 is rare, or that all of its rows are old, and would filter the newest rows of all states until it
 has found enough. So nothing is filtered here: a page lies between two bounds of the very columns
 that it is sorted by, and only the index that has them in this order will do.
@@ -18,7 +18,7 @@ def page_of(
     """SQL of the page's rows, and its parameters. `key` is the table's primary key."""
     parameters: list[Any] = []
 
-    def mark(value: Any) -> str:
+    def placeholder(value: Any) -> str:
         parameters.append(value)
         return database.parameter(len(parameters))
 
@@ -31,23 +31,23 @@ def page_of(
         ((*of_state, *upper), "<" if upper else "<="),
     ):
         if values:
-            marks = ", ".join(map(mark, values))
-            conditions.append(f"({', '.join(columns[: len(values)])}) {sign} ({marks})")
+            placeholders = ", ".join(map(placeholder, values))
+            conditions.append(f"({', '.join(columns[: len(values)])}) {sign} ({placeholders})")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = ", ".join(f"{column} DESC" for column in columns)
-    sql = f"SELECT * FROM {table} {where} ORDER BY {order} LIMIT {mark(page.limit)}"  # noqa: S608
+    sql = f"SELECT * FROM {table} {where} ORDER BY {order} LIMIT {placeholder(page.limit)}"  # noqa: S608
     return sql, tuple(parameters)
 
 
 def _oldest(database: Database, page: Listing) -> tuple[Any, ...]:
-    """Where the page may end: a created_at that is still in it, or nothing."""
+    """The oldest created_at that the page may have, or nothing."""
     return () if page.created_from is None else (database.codec.moment(page.created_from),)
 
 
 def _newest(database: Database, page: Listing) -> tuple[Any, ...]:
-    """Before what the page begins: a created_at, one with its key, or nothing.
+    """The bound above the page: a created_at, one with its key, or nothing.
 
-    Of the two that may be given the older one alone: the index is entered at one place.
+    If both are given, the older one alone counts: the index is entered at one place.
     """
     moment, before, after = database.codec.moment, page.created_before, page.after
     if after is not None and (before is None or after[0] < before):

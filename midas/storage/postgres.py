@@ -20,10 +20,10 @@ from midas.storage import postgres_queues as queues
 from midas.storage.database import Batch, Settling
 from midas.storage.faults import InDoubt, NotWritten, StorageFault
 from midas.storage.postgres_faults import DRIVER_ERRORS, cause_of, fault_of
-from midas.storage.rows import NOTIFICATIONS, PARTS, Codec, Part, Row
+from midas.storage.rows import NOTIFICATIONS, TABLE_WRITES, Codec, Row, TableWrite
 
-CLOCK_VAGUENESS_S = 1.0
-"""The longest statement that the server's clock is read from."""
+CLOCK_READING_MAX_S = 1.0
+"""The longest statement whose answer gives the server's clock."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,18 +31,18 @@ _log = logging.getLogger(__name__)
 class PostgresDatabase:
     """A PostgreSQL server behind `engine`, in autocommit mode: each statement is a transaction."""
 
-    plain = False
+    is_sqlite = False
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self.codec = Codec(plain=False)
+        self.codec = Codec(is_sqlite=False)
         self.sequence_floor = 0
         self._engine = engine
-        self._ahead = time.time() - time.monotonic()
+        self._clock_offset_s = time.time() - time.monotonic()
         self._clock_read = False
 
     def now(self) -> datetime:
         """The server's clock, carried on by ours that never steps since the last write or ping."""
-        return datetime.fromtimestamp(time.monotonic() + self._ahead, UTC)
+        return datetime.fromtimestamp(time.monotonic() + self._clock_offset_s, UTC)
 
     def keys(self, keys: Sequence[str]) -> list[str]:
         """An array: one parameter however many keys, so the statement stays prepared."""
@@ -64,31 +64,31 @@ class PostgresDatabase:
 
     async def write(self, batch: Batch) -> set[str]:
         """See `Database`."""
-        parts = tuple(part for part in PARTS if part.name in batch.rows)
+        writes = tuple(write for write in TABLE_WRITES if write.name in batch.rows)
         arrays: list[Sequence[Any]] = [
-            [head.order_no for head in batch.heads],
-            [head.expected for head in batch.heads],
-            [head.expected_change for head in batch.heads],
-            [head.last_sequence for head in batch.heads],
-            [head.change_id for head in batch.heads],
+            [version.order_no for version in batch.versions],
+            [version.expected for version in batch.versions],
+            [version.expected_change for version in batch.versions],
+            [version.last_sequence for version in batch.versions],
+            [version.change_id for version in batch.versions],
         ]
-        if NOTIFICATIONS in parts:
-            arrays.append([head.floor for head in batch.heads])
-            arrays.append([head.retells for head in batch.heads])
-        for part in parts:
-            arrays.extend(zip(*batch.rows[part.name], strict=True))
+        if NOTIFICATIONS in writes:
+            arrays.append([version.floor for version in batch.versions])
+            arrays.append([version.renumbers for version in batch.versions])
+        for write in writes:
+            arrays.extend(zip(*batch.rows[write.name], strict=True))
         began = time.monotonic()
-        rows = await self.fetch(commit_statement(parts), tuple(arrays))
+        rows = await self.fetch(commit_statement(writes), tuple(arrays))
         if rows:
             self._set_clock(rows[0][1], began)
-        if NOTIFICATIONS in parts:
+        if NOTIFICATIONS in writes:
             await self._keep_floor(rows)
         return {row[0] for row in rows if row[0] is not None}
 
     async def _keep_floor(self, rows: Sequence[Row]) -> None:
-        """Know the floor that holds, as a commit has met it; raise it if commits may be gone.
+        """Learn the current floor from a commit's answer; raise it if commits may be lost.
 
-        Raises nothing: the commit is done. Where it cannot be raised now, the next one meets it.
+        Raises nothing: the commit is done. If it cannot be raised now, the next commit does it.
         """
         floor, current = rows[0][2:] if rows else (0, False)
         if current and floor >= self.sequence_floor:
@@ -156,12 +156,12 @@ class PostgresDatabase:
         """See `Database`."""
         await self._engine.dispose()
 
-    def _set_clock(self, told: datetime, began: float) -> None:
+    def _set_clock(self, server_time: datetime, began: float) -> None:
         """Read the server's clock, unless the statement waited: its moment is too vague then."""
         ended = time.monotonic()
-        if ended - began <= CLOCK_VAGUENESS_S or not self._clock_read:
+        if ended - began <= CLOCK_READING_MAX_S or not self._clock_read:
             self._clock_read = True
-            self._ahead = told.timestamp() - (began + ended) / 2
+            self._clock_offset_s = server_time.timestamp() - (began + ended) / 2
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
@@ -181,41 +181,41 @@ class PostgresDatabase:
             await connection.close()
 
 
-_ARRAYS = (
+_ARRAY_TYPES = (
     *((Integer, "int"), (Boolean, "boolean")),
     *((DateTime, "timestamptz"), (LargeBinary, "bytea")),
 )
 
 
-def _array_type(part: Part, column: str) -> str:
-    kind = part.table.columns[column].type
+def _array_type(write: TableWrite, column: str) -> str:
+    kind = write.table.columns[column].type
     if isinstance(kind, BigInteger):
         return "bigint[]"
-    return next((f"{name}[]" for cls, name in _ARRAYS if isinstance(kind, cls)), "text[]")
+    return next((f"{name}[]" for cls, name in _ARRAY_TYPES if isinstance(kind, cls)), "text[]")
 
 
 @lru_cache(maxsize=256)
-def commit_statement(parts: tuple[Part, ...]) -> str:
-    """SQL that writes a batch with rows for these parts. It answers with the orders that won."""
-    numbered = NOTIFICATIONS in parts
-    written: list[str] = []
+def commit_statement(writes: tuple[TableWrite, ...]) -> str:
+    """SQL that writes a batch with these writes. It answers with the orders that were written."""
+    numbered = NOTIFICATIONS in writes
+    statements: list[str] = []
     position = 8 if numbered else 6
-    for part in parts:
-        written.append(_part_statement(part, position, after=written_names(parts, part)))
-        position += len(part.columns)
-    answer = _NUMBERED_ANSWER if numbered else "SELECT order_no, clock_timestamp() FROM won"
-    return ",\n".join((_heads(numbered=numbered), *written)) + f"\n{answer}"
+    for write in writes:
+        statements.append(_write_statement(write, position, after=updates_before(writes, write)))
+        position += len(write.columns)
+    answer = _NUMBERED_ANSWER if numbered else "SELECT order_no, clock_timestamp() FROM written"
+    return ",\n".join((_version_ctes(numbered=numbered), *statements)) + f"\n{answer}"
 
 
-def _heads(*, numbered: bool) -> str:
-    """The parts of the statement that decide: compare what is expected, then set.
+def _version_ctes(*, numbered: bool) -> str:
+    """The CTEs that compare the versions of the orders with what is expected, then set them.
 
-    `numbered`: some changes have notifications. One that numbers them above another floor than the
-    one that holds loses, and so does each on a server whose history is not the floor's. One whose
-    notifications are all that the order service is to be told has the order begin with them.
+    `numbered`: some changes have notifications. A change that numbers them above another floor than
+    the current one is not written, and on a server whose history is not the floor's none is. If its
+    notifications are all that the order service must still get, delivery begins with them.
     """
     arrays = ", $6::bigint[], $7::boolean[]" if numbered else ""
-    columns = ", floor, retells" if numbered else ""
+    columns = ", floor, renumbers" if numbered else ""
     epoch = f"epoch AS MATERIALIZED ({epochs.POSTGRES_FLOOR})," if numbered else ""
     right = _RIGHTLY_NUMBERED if numbered else "true"
     return f"""
@@ -224,7 +224,7 @@ WITH wanted AS MATERIALIZED (
         AS w(order_no, expected, expected_change, last_sequence, last_change{columns})
 ),
 {epoch}
-made AS (
+inserted AS (
     INSERT INTO orders (order_no, version, last_sequence, last_change, announce_at)
     SELECT order_no, 1, last_sequence, last_change, now() FROM wanted w
     WHERE expected = 0 AND {right} ORDER BY order_no
@@ -236,63 +236,65 @@ locked AS MATERIALIZED (
         AND o.last_change = w.expected_change
     WHERE {right} ORDER BY w.order_no FOR UPDATE OF o
 ),
-moved AS (
+updated AS (
     UPDATE orders o
     SET version = w.expected + 1, last_sequence = w.last_sequence, last_change = w.last_change,
-        -- what becomes due while nothing else waits is due from now on: others have waited longer
+        -- a notification that is the only one waiting is due from now on: others waited longer
         announce_at = CASE WHEN o.delivered_sequence = o.last_sequence THEN now()
-            ELSE o.announce_at END{_RETELL if numbered else ""}
+            ELSE o.announce_at END{_RENUMBER if numbered else ""}
     FROM locked w WHERE o.order_no = w.order_no
     RETURNING o.order_no
 ),
-won AS MATERIALIZED (SELECT order_no FROM made UNION ALL SELECT order_no FROM moved)"""  # noqa: S608
+written AS MATERIALIZED (
+    SELECT order_no FROM inserted UNION ALL SELECT order_no FROM updated
+)"""  # noqa: S608
 
 
 _RIGHTLY_NUMBERED = "(w.floor IS NULL OR w.floor = (SELECT floor FROM epoch WHERE current))"
-_RETELL = """,
-        delivered_sequence = CASE WHEN w.retells THEN o.last_sequence
+_RENUMBER = """,
+        delivered_sequence = CASE WHEN w.renumbers THEN o.last_sequence
             ELSE o.delivered_sequence END,
-        announce_attempts = CASE WHEN w.retells THEN 0 ELSE o.announce_attempts END,
-        lease_token = CASE WHEN w.retells THEN '' ELSE o.lease_token END,
-        parked_code = CASE WHEN w.retells THEN '' ELSE o.parked_code END"""
+        announce_attempts = CASE WHEN w.renumbers THEN 0 ELSE o.announce_attempts END,
+        lease_token = CASE WHEN w.renumbers THEN '' ELSE o.lease_token END,
+        parked_code = CASE WHEN w.renumbers THEN '' ELSE o.parked_code END"""
 _NUMBERED_ANSWER = """
-SELECT order_no, clock_timestamp(), floor, current FROM epoch LEFT JOIN won ON true"""
+SELECT order_no, clock_timestamp(), floor, current FROM epoch LEFT JOIN written ON true"""
 
 
-def written_names(parts: tuple[Part, ...], part: Part) -> tuple[str, ...]:
-    """The changes that must be done before the rows of this part may be inserted.
+def updates_before(writes: tuple[TableWrite, ...], write: TableWrite) -> tuple[str, ...]:
+    """The names of the updates that must be done before the rows of this write are inserted.
 
-    They stand before it in the statement: PostgreSQL knows no other part by its name.
+    They stand before it in the statement: PostgreSQL knows no later one by its name.
     """
-    if part.changes:
+    if write.is_update:
         return ()
-    earlier = parts[: parts.index(part)]
-    return tuple(each.name for each in earlier if each.changes and each.table is part.table)
+    earlier = writes[: writes.index(write)]
+    return tuple(each.name for each in earlier if each.is_update and each.table is write.table)
 
 
-def _part_statement(part: Part, position: int, after: tuple[str, ...]) -> str:
+def _write_statement(write: TableWrite, position: int, after: tuple[str, ...]) -> str:
     arrays = ", ".join(
-        f"${n}::{_array_type(part, column)}" for n, column in enumerate(part.columns, position)
+        f"${n}::{_array_type(write, column)}" for n, column in enumerate(write.columns, position)
     )
-    source = f"unnest({arrays}) AS v({', '.join(part.columns)})"
+    source = f"unnest({arrays}) AS v({', '.join(write.columns)})"
     # "IS TRUE" keeps the planner from joining: a hashed list is looked up once per row.
-    ours = "(v.order_no IN (SELECT order_no FROM won)) IS TRUE"
-    if part.changes:
-        key = part.columns[0]
-        sets = ", ".join(f"{column} = {_value(part, column)}" for column in part.columns[2:])
+    ours = "(v.order_no IN (SELECT order_no FROM written)) IS TRUE"
+    if write.is_update:
+        key = write.columns[0]
+        sets = ", ".join(f"{column} = {_value(write, column)}" for column in write.columns[2:])
         return (
-            f"{part.name} AS (UPDATE {part.table.name} t SET {sets} FROM {source}"  # noqa: S608
+            f"{write.name} AS (UPDATE {write.table.name} t SET {sets} FROM {source}"  # noqa: S608
             f" WHERE t.{key} = v.{key} AND t.order_no = v.order_no AND {ours} RETURNING 1)"
         )
-    values = ", ".join(_value(part, column) for column in part.columns)
-    # Counting waits for them: a charge stops being open before the next one of its order is.
+    values = ", ".join(_value(write, column) for column in write.columns)
+    # Counting waits for the updates: a charge stops being open before the next one is inserted.
     waits = "".join(f" AND (SELECT count(*) FROM {name}) >= 0" for name in after)  # noqa: S608
     return (
-        f"{part.name} AS (INSERT INTO {part.table.name} ({', '.join(part.columns)})"  # noqa: S608
+        f"{write.name} AS (INSERT INTO {write.table.name} ({', '.join(write.columns)})"  # noqa: S608
         f" SELECT {values} FROM {source} WHERE {ours}{waits})"
     )
 
 
-def _value(part: Part, column: str) -> str:
-    is_document = isinstance(part.table.columns[column].type, JSON)
+def _value(write: TableWrite, column: str) -> str:
+    is_document = isinstance(write.table.columns[column].type, JSON)
     return f"v.{column}::json" if is_document else f"v.{column}"

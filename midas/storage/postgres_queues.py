@@ -75,7 +75,7 @@ SETTLE = f"""
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::float8[]
-    ) AS w(order_no, token, sequence, outcome, code, cut)
+    ) AS w(order_no, token, sequence, outcome, code, jitter)
 ),
 locked AS MATERIALIZED (
     SELECT w.* FROM wanted w JOIN orders o ON o.order_no = w.order_no
@@ -88,7 +88,7 @@ settled AS (
             ELSE o.delivered_sequence END,
         announce_attempts = CASE w.outcome WHEN 'DELIVERED' THEN 0
             ELSE o.announce_attempts + 1 END,
-        announce_at = CASE w.outcome WHEN 'RETRY' THEN now() + w.cut * interval '1 second'
+        announce_at = CASE w.outcome WHEN 'RETRY' THEN now() + w.jitter * interval '1 second'
                 * least({NOTIFICATION_PAUSE_MAX_S}, 1 << least(o.announce_attempts, 20))
             ELSE now() END,
         parked_code = CASE w.outcome WHEN 'REFUSED' THEN w.code ELSE '' END,
@@ -96,7 +96,7 @@ settled AS (
     FROM locked w WHERE o.order_no = w.order_no
     RETURNING o.order_no, w.sequence, w.outcome
 ),
-told AS (
+delivered AS (
     UPDATE notifications n SET delivered_at = now() FROM settled s
     WHERE n.order_no = s.order_no AND n.sequence = s.sequence AND s.outcome = 'DELIVERED'
 )

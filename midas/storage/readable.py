@@ -1,4 +1,4 @@
-"""Rows that cannot be read: a newer Midas wrote them, or somebody else did. They spoil no other."""
+"""Rows that cannot be read: a newer Midas wrote them, or a person. The other rows are read."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 def readable(
     rows: Iterable[_Raw], read: Callable[[_Raw], _Result], ids: Callable[[_Raw], dict[str, object]]
 ) -> list[_Result]:
-    """What can be read; each of the rest is an error line."""
+    """The rows that can be read; each of the rest is an error line."""
     found: list[_Result] = []
     for row in rows:
         try:
@@ -34,10 +34,10 @@ async def readable_page(
     key: str,
     place: Callable[[_Raw], tuple[datetime | str, str]],
 ) -> list[_Result]:
-    """As many as the page asks for; others take the places of those that cannot be read.
+    """As many rows as the page asks for; later ones take the places of those that cannot be read.
 
-    A list that came back shorter would seem to be at its end. `place` is where a row stands in the
-    list: its time of creation and its key, which is called `key`.
+    A shorter list would seem to be at its end. `place` is where a row stands in the list: its time
+    of creation and its key, which is called `key`.
     """
     found: list[_Result] = []
     while True:

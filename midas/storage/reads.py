@@ -1,7 +1,7 @@
 """Reading orders.
 
-Calls share statements: what is asked while one read is under way goes together in the next one. An
-order is read with one statement, so that its charges and refunds are of one moment.
+Calls share statements: reads that come while one is under way go together in the next one. An order
+is read with one statement, so that its charges and refunds are of one moment.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ FIRST_PAUSE = timedelta(milliseconds=20)
 _Result = TypeVar("_Result")
 
 
-async def patiently(read: Callable[[], Awaitable[_Result]], patience: float) -> _Result:
+async def with_retries(read: Callable[[], Awaitable[_Result]], patience: float) -> _Result:
     """Read, again and again while the database cannot be asked. Raises StorageUnavailable."""
     deadline = time.monotonic() + patience
     pause = FIRST_PAUSE.total_seconds()
@@ -96,7 +96,7 @@ class Orders:
     async def _answer(self, taken: list[tuple[str, "asyncio.Future[Order | None]"]]) -> None:
         wanted = self._database.keys(list({key for key, _ in taken}))
         try:
-            rows = await patiently(
+            rows = await with_retries(
                 lambda: self._database.fetch(self._sql, (wanted,)), self._patience
             )
         except StorageUnavailable as error:
@@ -116,7 +116,7 @@ class Orders:
     def _assembled(self, rows: Sequence[Row]) -> dict[str | None, Order | None]:
         """The orders by their keys; None for one that cannot be read.
 
-        A newer Midas has written that one, or somebody else: it spoils no other.
+        A newer Midas has written that one, or a person. The others are read.
         """
         found: dict[str | None, Order | None] = {}
         for each in grouped(rows, 0):
@@ -124,8 +124,8 @@ class Orders:
             try:
                 order = self._assembler.order(each)
             except (ValueError, KeyError, TypeError) as error:
-                told = {"order_no": each[0][0], "error": type(error).__name__}
-                _log.error("order_unreadable", extra=told)
+                fields = {"order_no": each[0][0], "error": type(error).__name__}
+                _log.error("order_unreadable", extra=fields)
             found |= dict.fromkeys([row[self._key_at] for row in each], order)
         return found
 
@@ -177,12 +177,12 @@ _KEY_AT = {
 
 
 class Assembler:
-    """Orders out of rows that hold an order, one of its charges and one of that one's refunds."""
+    """Builds orders from rows: each holds an order, one of its charges and one of its refunds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._charge_values = Decoder(NEW_CHARGES, plain=database.plain).values
-        self._refund_values = Decoder(NEW_REFUNDS, plain=database.plain).values
+        self._charge_values = Decoder(NEW_CHARGES, is_sqlite=database.is_sqlite).values
+        self._refund_values = Decoder(NEW_REFUNDS, is_sqlite=database.is_sqlite).values
 
     def order(self, rows: Sequence[Row]) -> Order:
         """The order of these rows. Raises ValueError, KeyError or TypeError for strange values."""

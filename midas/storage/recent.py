@@ -1,6 +1,7 @@
-"""Orders that this process has committed, for whoever leases what is to be told, or has lost them.
+"""Orders that this process has committed: for leases of notifications, and for lost commits.
 
-Who leases is most often this process, a moment later: it need not read what it has written.
+Most often this process leases an order's notification a moment after the commit. It need not read
+then what it has written.
 """
 
 from collections import OrderedDict, deque
@@ -15,9 +16,8 @@ COMMITTED_MOST = 2048
 class RecentOrders:
     """Orders by their last change, each given once.
 
-    An order that was changed since, by whomever, has another last change; so has one whose commit a
-    failover lost, though its version may be the same. Given once, because what is leased again had
-    better be read.
+    An order that was changed since has another last change. So has one whose commit a failover
+    lost, though its version may be the same. An order is given once: for a second lease it is read.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -25,7 +25,7 @@ class RecentOrders:
         self._orders: OrderedDict[str, Order] = OrderedDict()
 
     def remember(self, order: Order) -> None:
-        """Keep an order as it was committed; the oldest goes when it is too many."""
+        """Keep an order as it was committed; the oldest goes when there are too many."""
         self._orders[order.order_no] = order
         self._orders.move_to_end(order.order_no)
         if len(self._orders) > self._most:
@@ -41,28 +41,28 @@ class CommittedOrders:
     """Orders as this process has committed them last, in case a failover has lost that (D3)."""
 
     def __init__(self, epoch: int, most: int = COMMITTED_MOST) -> None:
-        """`epoch`: of the database in which they are committed; another one may not have them."""
+        """`epoch`: the one of their commits. A database of another epoch may not have them."""
         self._epoch = epoch
         self._most = most
         self._orders: OrderedDict[str, Order] = OrderedDict()
         self._lost: deque[Order] = deque(maxlen=most)
 
-    def remember(self, order: Order, read: str) -> None:
-        """Keep an order as it was committed; the oldest goes when it is too many.
+    def remember(self, order: Order, read_after: str) -> None:
+        """Keep an order as it was committed; the oldest goes when there are too many.
 
-        `read`: the change that it was read after. If it does not have what it had when it was
-        committed before, that is kept beside it: whoever has made the commit read the order after a
-        failover that nobody had noticed yet.
+        `read_after`: the order's last change when it was read. If the order lacks something of its
+        commit before, the order of that commit is kept, too: it was read after a failover that this
+        process had not noticed yet.
         """
         before = self._orders.pop(order.order_no, None)
-        if before is not None and before.last_change != read and order.has_lost(before):
+        if before is not None and before.last_change != read_after and order.has_lost(before):
             self._lost.append(before)
         self._orders[order.order_no] = order
         if len(self._orders) > self._most:
             self._orders.popitem(last=False)
 
     def perhaps_lost(self, epoch: int) -> list[Order]:
-        """All of them, once for each new epoch of the database; else what is known to be lost."""
+        """All orders, once for each new epoch of the database; else those that have lost rows."""
         lost = list(self._lost)
         self._lost.clear()
         if epoch == self._epoch:

@@ -1,6 +1,6 @@
-"""Whether a failover of PostgreSQL may lose commits that were answered, and saying so.
+"""Warns where a failover of PostgreSQL may lose commits that were answered.
 
-An ordinary role is shown enough: how many processes send the log to replicas (but not what they
+An ordinary role can read enough: how many processes send the log to replicas (but not what they
 are: a backup or an archive that is being written counts, too), the slots of replicas that are away
 for a moment, and the settings that decide. While `synchronous_standby_names` is not empty a commit
 waits for the replicas that it names, and with Patroni's `synchronous_mode` it names those that may
@@ -17,11 +17,11 @@ from typing import Any
 from midas.storage.faults import StorageFault
 
 LOOK_S = 60.0
-"""How often it is looked at: an administrator changes it, or Patroni when a replica goes away."""
+"""How often it is read: an administrator changes it, or Patroni when a replica goes away."""
 REMIND_S = 3600.0
-"""How often it is said again while it lasts."""
+"""How often the warning is repeated while the risk lasts."""
 
-_SEEN = """
+_REPLICATION = """
 SELECT (SELECT count(*) FROM pg_stat_replication),
     (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical'),
     current_setting('synchronous_standby_names'), current_setting('synchronous_commit')
@@ -34,7 +34,7 @@ Fetch = Callable[[str], Awaitable[Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """What the server shows of it."""
+    """The server's replication, as its views and settings show it."""
 
     senders: int
     slots: int
@@ -54,13 +54,13 @@ class Replication:
 
 
 class ReplicationWatch:
-    """Looks every now and then, and warns. One per process."""
+    """Looks once a minute, and warns. One per process."""
 
     def __init__(self, fetch: Fetch, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
         self._monotonic = monotonic
         self._risk = ""
-        self._said_at = 0.0
+        self._warned_at = 0.0
 
     async def run(self) -> None:
         """Look, from now on, until cancelled."""
@@ -69,17 +69,17 @@ class ReplicationWatch:
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
-        """Warn when it becomes so, and each hour while it stays so; say when it is over."""
+        """Warn when a risk begins, and each hour while it lasts; log when it is over."""
         try:
-            rows = await self._fetch(_SEEN)
+            rows = await self._fetch(_REPLICATION)
         except StorageFault:
-            return  # that there is no database now is said elsewhere
-        seen = Replication(*rows[0])
-        now, risk = self._monotonic(), seen.risk
-        if risk and (risk != self._risk or now - self._said_at >= REMIND_S):
-            told = {"reason": risk, "count": max(seen.senders, seen.slots)}
-            _log.warning("failover_may_lose_commits", extra=told)
-            self._said_at = now
+            return  # others report that there is no database now
+        found = Replication(*rows[0])
+        now, risk = self._monotonic(), found.risk
+        if risk and (risk != self._risk or now - self._warned_at >= REMIND_S):
+            fields = {"reason": risk, "count": max(found.senders, found.slots)}
+            _log.warning("failover_may_lose_commits", extra=fields)
+            self._warned_at = now
         elif self._risk and not risk:
             _log.info("failover_loses_no_commits")
         self._risk = risk

@@ -1,6 +1,6 @@
 """Between the domain's records and rows. A row is a tuple in the order of the table's columns.
 
-Both databases get and give plain values; they differ in moments, truth values and JSON only, so a
+The values are Python's own. The databases differ in moments, truth values and JSON only, so a
 `Codec` is one expression per column.
 """
 
@@ -29,7 +29,7 @@ FIXED_CHARGE = frozenset(
         *("subject", "body", "client_ip", "extra", "metadata", "terms_digest", "created_at"),
     }
 )
-"""What was asked for. It never changes, so an update does not write it."""
+"""The columns of what was asked for. They never change, so an update does not write them."""
 FIXED_REFUND = frozenset(
     {
         *("refund_no", "order_no", "out_trade_no", "charge_id", "amount", "currency", "app_id"),
@@ -41,19 +41,19 @@ FIXED_EVENT = frozenset({"event_id", "order_no", "type", "received_at", "body_di
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One of the statements of a commit: rows of one table to insert, or to change by key."""
+class TableWrite:
+    """A write of a commit to one table: rows to insert, or to update by their key."""
 
     name: str
     table: Table
     columns: tuple[str, ...]
-    """Of a changed row the first one is the key by which it is found, the second one the
+    """In an update the first one is the key by which a row is found, the second one the
     order_no."""
-    changes: bool = False
+    is_update: bool = False
 
     @property
     def order_no(self) -> int:
-        """Where in a row the order's number stands."""
+        """The place of the order_no in a row."""
         return self.columns.index("order_no")
 
 
@@ -66,43 +66,43 @@ def _mutable(table: Table, fixed: frozenset[str]) -> tuple[str, ...]:
     return (key, "order_no", *(name for name in _names(table) if name not in fixed))
 
 
-CHANGED_CHARGES = Part(
-    "changed_charges", tables.charges, _mutable(tables.charges, FIXED_CHARGE), changes=True
+CHANGED_CHARGES = TableWrite(
+    "changed_charges", tables.charges, _mutable(tables.charges, FIXED_CHARGE), is_update=True
 )
-CHANGED_REFUNDS = Part(
-    "changed_refunds", tables.refunds, _mutable(tables.refunds, FIXED_REFUND), changes=True
+CHANGED_REFUNDS = TableWrite(
+    "changed_refunds", tables.refunds, _mutable(tables.refunds, FIXED_REFUND), is_update=True
 )
-NEW_CHARGES = Part("new_charges", tables.charges, _names(tables.charges))
-NEW_REFUNDS = Part("new_refunds", tables.refunds, _names(tables.refunds))
-JOURNAL = Part("new_journal", tables.journal, _names(tables.journal))
-NOTIFICATIONS = Part(
+NEW_CHARGES = TableWrite("new_charges", tables.charges, _names(tables.charges))
+NEW_REFUNDS = TableWrite("new_refunds", tables.refunds, _names(tables.refunds))
+JOURNAL = TableWrite("new_journal", tables.journal, _names(tables.journal))
+NOTIFICATIONS = TableWrite(
     "new_notifications",
     tables.notifications,
     tuple(name for name in _names(tables.notifications) if name != "delivered_at"),
 )
-NEW_EVENTS = Part("new_events", tables.events, _names(tables.events))
-CHANGED_EVENTS = Part(
-    "changed_events", tables.events, _mutable(tables.events, FIXED_EVENT), changes=True
+NEW_EVENTS = TableWrite("new_events", tables.events, _names(tables.events))
+CHANGED_EVENTS = TableWrite(
+    "changed_events", tables.events, _mutable(tables.events, FIXED_EVENT), is_update=True
 )
 
-PARTS = (
+TABLE_WRITES = (
     *(NEW_EVENTS, CHANGED_EVENTS, CHANGED_CHARGES, CHANGED_REFUNDS),
     *(NEW_CHARGES, NEW_REFUNDS, JOURNAL, NOTIFICATIONS),
 )
-"""In the order of writing: an old charge stops being open before a new one is opened, and an event
-that is known already is met before anything else."""
+"""In the order of writing: an old charge stops being open before a new one is inserted, and an
+event that is recorded already refuses the batch before anything else."""
 
 
-def _positions(part: Part, kind: type) -> tuple[int, ...]:
-    columns = part.table.columns
-    return tuple(n for n, name in enumerate(part.columns) if isinstance(columns[name].type, kind))
+def _positions(write: TableWrite, kind: type) -> tuple[int, ...]:
+    columns = write.table.columns
+    return tuple(n for n, name in enumerate(write.columns) if isinstance(columns[name].type, kind))
 
 
 @lru_cache(maxsize=1024)
 def utc_text(moment: datetime) -> str:
     """A moment as SQLite keeps it: UTC, always 32 characters, so that text sorts by time.
 
-    Remembered, since a change has the same moment in several columns.
+    The results are cached, since a change has the same moment in several columns.
     """
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
@@ -113,7 +113,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), default=dict).encode
 
 
 def _compact(value: Mapping[str, Any]) -> str:
-    """A document as every database takes it: NUL is escaped, and so is what is no UTF-8."""
+    """A document as both databases take it: NUL is escaped, and so is what is not UTF-8."""
     if not value:
         return "{}"
     try:
@@ -125,17 +125,19 @@ def _compact(value: Mapping[str, Any]) -> str:
 class Codec:
     """How records become values of one database."""
 
-    def __init__(self, *, plain: bool) -> None:
-        """`plain`: the database has neither moments nor truth values (SQLite)."""
-        self._plain = plain
-        self._encoders = {part.name: _encoder(part, plain=plain) for part in PARTS}
+    def __init__(self, *, is_sqlite: bool) -> None:
+        """`is_sqlite`: the database has neither moments nor truth values of its own."""
+        self._is_sqlite = is_sqlite
+        self._encoders = {
+            write.name: _encoder(write, is_sqlite=is_sqlite) for write in TABLE_WRITES
+        }
 
     def moment(self, value: datetime) -> datetime | str:
         """A moment as a value of this database."""
-        return utc_text(value) if self._plain else value
+        return utc_text(value) if self._is_sqlite else value
 
     def add(self, rows: dict[str, list[Row]], change: Change) -> None:
-        """Add the rows of a change to those of its batch, by the name of the part."""
+        """Add the rows of a change to those of its batch, by the name of the write."""
         self._put(rows, "changed_charges", change.changed_charges)
         self._put(rows, "changed_refunds", change.changed_refunds)
         self._put(rows, "new_charges", change.new_charges)
@@ -155,17 +157,19 @@ class Codec:
         """The row of an event that concerns no order."""
         return self._encoders["new_events"](record)
 
-    def _put(self, rows: dict[str, list[Row]], part: str, records: Sequence[Any]) -> None:
+    def _put(self, rows: dict[str, list[Row]], write: str, records: Sequence[Any]) -> None:
         if records:
-            rows.setdefault(part, []).extend(map(self._encoders[part], records))
+            rows.setdefault(write, []).extend(map(self._encoders[write], records))
 
 
-def _encoder(part: Part, *, plain: bool) -> Callable[..., Row]:
+def _encoder(write: TableWrite, *, is_sqlite: bool) -> Callable[..., Row]:
     """From a record to its row, as one expression that is written here, column by column.
 
     This runs for every row of every charge: a loop over the columns takes twice as long.
     """
-    values = ", ".join(_expression(part.table.columns[name], plain=plain) for name in part.columns)
+    values = ", ".join(
+        _expression(write.table.columns[name], is_sqlite=is_sqlite) for name in write.columns
+    )
     source = f"lambda record, version=0, position=0, change_id='': ({values},)"
     encoder: Callable[..., Row] = eval(source, {"compact": _compact, "utc_text": utc_text})  # noqa: S307 -- made of column names alone
     return encoder
@@ -175,7 +179,7 @@ _OF_JOURNAL = {"version": "version", "position": "position", "change_id": "chang
 _CHOICES = frozenset({"state", "observed_by", "funding_source", "standing"})
 
 
-def _expression(column: Column[Any], *, plain: bool) -> str:
+def _expression(column: Column[Any], *, is_sqlite: bool) -> str:
     """Python for the value of one column. A moment is never false, so `and` keeps None alone."""
     name = column.name
     if column.table is tables.journal and name in _OF_JOURNAL:
@@ -183,18 +187,18 @@ def _expression(column: Column[Any], *, plain: bool) -> str:
     field = "record.by" if name == "by_whom" else f"record.{name}"
     if isinstance(column.type, JSON):
         return f"compact({field})"
-    if plain and isinstance(column.type, DateTime):
+    if is_sqlite and isinstance(column.type, DateTime):
         return f"{field} and utc_text({field})"
-    if plain and isinstance(column.type, Boolean):
+    if is_sqlite and isinstance(column.type, Boolean):
         return f"1 if {field} else 0"
-    if plain and name in _CHOICES:
-        # sqlite3 looks for an adapter, at length, for whatever is not exactly a str.
+    if is_sqlite and name in _CHOICES:
+        # sqlite3 searches long for an adapter of any value that is not exactly a str.
         return f"{field} and str({field})"
     return field
 
 
 def storable(values: Row) -> Row:
-    """The values without the characters that no database takes: NUL and halves of surrogates."""
+    """The values without the characters that no database takes: NUL and lone surrogates."""
     return tuple(_clean(value) if isinstance(value, str) else value for value in values)
 
 
@@ -211,11 +215,11 @@ _SOURCES = {each.value: each for each in FundingSource}
 class Decoder:
     """Rows of one table back to records. The values come as the driver gives them."""
 
-    def __init__(self, part: Part, *, plain: bool) -> None:
+    def __init__(self, write: TableWrite, *, is_sqlite: bool) -> None:
         # asyncpg reads JSON by itself.
-        self._documents = _positions(part, JSON) if plain else ()
-        self._moments = _positions(part, DateTime) if plain else ()
-        self._flags = _positions(part, Boolean) if plain else ()
+        self._documents = _positions(write, JSON) if is_sqlite else ()
+        self._moments = _positions(write, DateTime) if is_sqlite else ()
+        self._flags = _positions(write, Boolean) if is_sqlite else ()
 
     def values(self, row: Sequence[Any]) -> Values:
         """The row with moments, truth values and mappings in it."""

@@ -25,11 +25,11 @@ _OLDEST = "SELECT oldest FROM schema_compatibility"
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSchema:
-    """What a database says of itself."""
+    """The schema that a database states."""
 
     revision: str = NO_SCHEMA
     oldest: str = ""
-    """Asked only of a database that is newer than this Midas. Empty: it does not say."""
+    """Read only from a database that is newer than this Midas. Empty: it states none."""
 
     @property
     def is_newer(self) -> bool:
@@ -72,7 +72,7 @@ Fetch = Callable[[str], Awaitable[Sequence[Sequence[Any]]]]
 
 
 async def schema_by(fetch: Fetch) -> DatabaseSchema:
-    """The same where a schema is known to be, by statements that `fetch` executes.
+    """The same for a database that has a schema, by statements that `fetch` executes.
 
     It is one statement on a database that is not newer than this Midas.
     """

@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 from midas.storage import epochs, steady
 from midas.storage import sqlite_queues as queues
-from midas.storage.database import Batch, Head, Settling
+from midas.storage.database import Batch, OrderVersion, Settling
 from midas.storage.faults import RowsRefused, StorageFault
-from midas.storage.rows import PARTS, Codec, Part, Row, utc_text
+from midas.storage.rows import TABLE_WRITES, Codec, Row, TableWrite, utc_text
 from midas.storage.sqlite_faults import fault_of
 
 READERS = 2
@@ -30,10 +30,10 @@ _Result = TypeVar("_Result")
 class SqliteDatabase:
     """A SQLite file behind `engine`, which is in autocommit mode: transactions are begun here."""
 
-    plain = True
+    is_sqlite = True
 
     def __init__(self, engine: Engine) -> None:
-        self.codec = Codec(plain=True)
+        self.codec = Codec(is_sqlite=True)
         self.sequence_floor = 0
         self._engine = engine
         self._writer = ThreadPoolExecutor(1, "midas-sqlite-writer")
@@ -42,7 +42,7 @@ class SqliteDatabase:
         self._reading: list[PoolProxiedConnection] = []
         """Idle ones. Taken and given back without a lock: each is one operation of the list."""
         self._released = False
-        """Whether what an earlier process planned for a time far ahead was looked at."""
+        """Whether `release_far_ahead` was done."""
 
     def now(self) -> datetime:
         """The machine's clock without its steps. A transaction has the time at which it began."""
@@ -66,8 +66,8 @@ class SqliteDatabase:
 
     async def write(self, batch: Batch) -> set[str]:
         """See `Database`."""
-        won, self.sequence_floor = await self._in_turn(_write, batch)
-        return won
+        written, self.sequence_floor = await self._in_turn(_write, batch)
+        return written
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """See `Database`."""
@@ -90,7 +90,7 @@ class SqliteDatabase:
         return await self._in_turn(queues.settle, settlings)
 
     async def learn_floor(self) -> None:
-        """See `Database`. Whether the file is a copy cannot be seen."""
+        """See `Database`. Nothing in the file shows whether it is a copy."""
         ((self.sequence_floor,),) = await self.fetch(epochs.SQLITE_FLOOR)
 
     async def raise_floor(self) -> int:
@@ -99,7 +99,7 @@ class SqliteDatabase:
         return self.sequence_floor
 
     async def since_possible_loss(self) -> timedelta:
-        """See `Database`. Only by hand is it known that the file is a copy."""
+        """See `Database`. Only the person who put a copy in place knows that it is one."""
         ((raised_at,),) = await self.fetch(epochs.RAISED_AT)
         return epochs.since(raised_at and datetime.fromisoformat(raised_at), self.now())
 
@@ -151,7 +151,7 @@ class SqliteDatabase:
     ) -> _Result:
         """Run in the writer's thread. Its connection is kept, for the pages that it has cached.
 
-        The driver is spoken to directly: SQLAlchemy costs as much per statement as SQLite itself.
+        The driver is called directly: SQLAlchemy costs as much per statement as SQLite itself.
         """
         pooled = self._writing or self._engine.raw_connection()
         self._writing = None
@@ -190,46 +190,50 @@ def _raise_floor(connection: sqlite3.Connection, _: None, now: datetime) -> int:
 
 def _write(connection: sqlite3.Connection, batch: Batch, now: datetime) -> tuple[set[str], int]:
     """The orders that were written, and the floor above which notifications are numbered."""
-    won, floor = _winners(connection, batch.heads, utc_text(now))
-    every_one = len(won) == len(batch.heads)
-    for part in PARTS:
-        rows = batch.rows.get(part.name)
-        if rows and not every_one:
-            rows = [row for row in rows if row[part.order_no] in won]
-        if rows and part.changes:
+    written, floor = _set_versions(connection, batch.versions, utc_text(now))
+    all_written = len(written) == len(batch.versions)
+    for write in TABLE_WRITES:
+        rows = batch.rows.get(write.name)
+        if rows and not all_written:
+            rows = [row for row in rows if row[write.order_no] in written]
+        if rows and write.is_update:
             rows = [(*row[2:], *row[:2]) for row in rows]
         if rows:
-            connection.executemany(_STATEMENTS[part.name], rows)
-    return won, floor
+            connection.executemany(_STATEMENTS[write.name], rows)
+    return written, floor
 
 
-def _winners(connection: sqlite3.Connection, heads: list[Head], at: str) -> tuple[set[str], int]:
-    """Set the versions of the orders that still stand as expected."""
-    known = json.dumps([head.order_no for head in heads])
+def _set_versions(
+    connection: sqlite3.Connection, versions: list[OrderVersion], at: str
+) -> tuple[set[str], int]:
+    """Set the versions of the orders that are still as expected; these orders, and the floor."""
+    known = json.dumps([version.order_no for version in versions])
     (_, floor, _), *found = connection.execute(_VERSIONS, (known,)).fetchall()
     stored = {order_no: stands for order_no, *stands in found}
-    numbered = (head for head in heads if head.floor in (None, floor))
-    won = [head for head in numbered if _stands(stored.get(head.order_no), head)]
-    retold = [(head.order_no,) for head in won if head.retells]
-    if retold:
-        connection.executemany(_RETOLD_ORDER, retold)
-    new = [_head_values(head, at) for head in won if head.expected == 0]
-    old = [_head_values(head, at) for head in won if head.expected > 0]
+    numbered = (version for version in versions if version.floor in (None, floor))
+    written = [
+        version for version in numbered if _is_as_expected(stored.get(version.order_no), version)
+    ]
+    renumbered = [(version.order_no,) for version in written if version.renumbers]
+    if renumbered:
+        connection.executemany(_RENUMBERED_ORDER, renumbered)
+    new = [_version_values(version, at) for version in written if version.expected == 0]
+    old = [_version_values(version, at) for version in written if version.expected > 0]
     if new:
         connection.executemany(_NEW_ORDER, new)
     if old:
         connection.executemany(_CHANGED_ORDER, old)
-    return {head.order_no for head in won}, floor
+    return {version.order_no for version in written}, floor
 
 
-def _stands(stored: list[Any] | None, head: Head) -> bool:
+def _is_as_expected(stored: list[Any] | None, version: OrderVersion) -> bool:
     if stored is None:
-        return head.expected == 0
-    return stored == [head.expected, head.expected_change]
+        return version.expected == 0
+    return stored == [version.expected, version.expected_change]
 
 
-def _head_values(head: Head, at: str) -> Row:
-    return at, head.expected + 1, head.last_sequence, head.change_id, head.order_no
+def _version_values(version: OrderVersion, at: str) -> Row:
+    return at, version.expected + 1, version.last_sequence, version.change_id, version.order_no
 
 
 _VERSIONS = (
@@ -247,22 +251,24 @@ _CHANGED_ORDER = (
     " THEN ? ELSE announce_at END, version = ?, last_sequence = ?, last_change = ?"
     " WHERE order_no = ?"
 )
-"""What becomes due while nothing else waits is due from now on: others have waited longer."""
-_RETOLD_ORDER = (
+"""A notification that is the only one waiting is due from now on: others have waited longer."""
+_RENUMBERED_ORDER = (
     "UPDATE orders SET delivered_sequence = last_sequence, announce_attempts = 0,"
     " lease_token = '', parked_code = '' WHERE order_no = ?"
 )
-"""Before its new numbers are set: what it had to be told until now comes again under those."""
+"""Run before the order's new numbers are set: all that was waiting comes again under those."""
 
 
-def _statement(part: Part) -> str:
-    """SQL for one row. An update takes the key and the order_no, which lead the row, last."""
-    if not part.changes:
-        marks = ", ".join("?" for _ in part.columns)
-        return f"INSERT INTO {part.table.name} ({', '.join(part.columns)}) VALUES ({marks})"  # noqa: S608
-    key, order_no, *changed = part.columns
+def _statement(write: TableWrite) -> str:
+    """SQL for one row. An update takes the first two columns, key and order_no, last."""
+    if not write.is_update:
+        placeholders = ", ".join("?" for _ in write.columns)
+        return (
+            f"INSERT INTO {write.table.name} ({', '.join(write.columns)}) VALUES ({placeholders})"  # noqa: S608
+        )
+    key, order_no, *changed = write.columns
     sets = ", ".join(f"{column} = ?" for column in changed)
-    return f"UPDATE {part.table.name} SET {sets} WHERE {key} = ? AND {order_no} = ?"  # noqa: S608
+    return f"UPDATE {write.table.name} SET {sets} WHERE {key} = ? AND {order_no} = ?"  # noqa: S608
 
 
-_STATEMENTS = {part.name: _statement(part) for part in PARTS}
+_STATEMENTS = {write.name: _statement(write) for write in TABLE_WRITES}

@@ -1,8 +1,8 @@
 """What SQLite's errors mean for a write: every result code by a table.
 
-A write is a transaction that Midas begins and commits itself. Whatever fails before its COMMIT is
-certainly not written. COMMIT is another matter: once its pages are in the log they are valid, even
-if the device fails at the very next step.
+A write is a transaction that Midas begins and commits itself. A write that fails before its COMMIT
+is certainly not written. COMMIT is another matter: once its pages are in the log they are valid,
+even if the device fails at the very next step.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StatementRefused, StorageFault
 
-WAIT = frozenset(
+NOT_WRITTEN = frozenset(
     {
         # Somebody else holds the file, or ended what we did.
         *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
@@ -24,10 +24,12 @@ WAIT = frozenset(
 )
 """The file or the machine is the reason: the same may succeed soon."""
 
-ROWS = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
+ROWS_REFUSED = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
+)
 """A constraint or a value stands in the way."""
 
-OWN = frozenset(
+STATEMENT_REFUSED = frozenset(
     {
         # "SQL logic error": among others, a table or column that is not there.
         *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_RANGE),
@@ -38,7 +40,7 @@ OWN = frozenset(
 )
 """The statement itself is the reason."""
 
-STILL_CERTAIN = frozenset(
+SAME_AT_COMMIT = frozenset(
     {
         # Refused before the first page is written.
         *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CONSTRAINT),
@@ -46,25 +48,25 @@ STILL_CERTAIN = frozenset(
         sqlite3.SQLITE_ERROR,
     }
 )
-"""What means at COMMIT the same as before it."""
+"""The codes that mean the same at COMMIT as before it."""
 
 
 def fault_of(error: DBAPIError | sqlite3.Error, *, committing: bool = False) -> StorageFault:
-    """What SQLite's error means for a write; `committing` if it was COMMIT that met it."""
+    """What SQLite's error means for a write; `committing`: COMMIT raised it."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = _code(cause)
     text = str(cause)
-    if committing and code not in STILL_CERTAIN:
+    if committing and code not in SAME_AT_COMMIT:
         return InDoubt(text)
-    if code in ROWS or (not code and isinstance(cause, _MISFITS)):
+    if code in ROWS_REFUSED or (not code and isinstance(cause, _BAD_VALUES)):
         return RowsRefused(text, _constraint(text))
-    if code in WAIT:
+    if code in NOT_WRITTEN:
         return NotWritten(text)
-    return StatementRefused(text) if code in OWN else InDoubt(text)
+    return StatementRefused(text) if code in STATEMENT_REFUSED else InDoubt(text)
 
 
-_MISFITS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
-"""What Python's module says by itself of values that it cannot hand over."""
+_BAD_VALUES = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"""The errors that Python's module raises by itself for values that SQLite cannot take."""
 
 
 def _code(error: BaseException | None) -> int:

@@ -1,7 +1,7 @@
 """SQLite's queues: orders that are due, events to be applied, notifications to be delivered.
 
-Each function is one transaction of the writer's thread, and is given the time at which that began.
-SQL has it as a parameter: it would have it of the machine's clock else, which may step.
+Each function is one transaction of the writer's thread, and gets the time at which that began. SQL
+has this time as a parameter: SQLite's own is the machine's clock, which may step.
 """
 
 import json
@@ -24,7 +24,7 @@ _RELEASE = (
 
 
 def release_far_ahead(connection: sqlite3.Connection, now: datetime) -> None:
-    """At the start: nothing waits for a moment that the clock, set back since, will not reach."""
+    """Make due what is planned far ahead: the clock was set back since and does not get there."""
     for statement in _RELEASE:
         connection.execute(statement, (utc_text(now), utc_text(now + LONGEST_HOLD)))
 
@@ -58,9 +58,9 @@ def claim_orders(
     return found
 
 
-_EVENT_MARKS = ", ".join("?" for _ in NEW_EVENTS.columns)
+_EVENT_PLACEHOLDERS = ", ".join("?" for _ in NEW_EVENTS.columns)
 _ADD_EVENT = (
-    f"INSERT INTO events ({', '.join(NEW_EVENTS.columns)}) VALUES ({_EVENT_MARKS})"  # noqa: S608
+    f"INSERT INTO events ({', '.join(NEW_EVENTS.columns)}) VALUES ({_EVENT_PLACEHOLDERS})"  # noqa: S608
     " ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
 )
 
@@ -117,7 +117,7 @@ def lease(
     return connection.execute(_LEASED, (orders,)).fetchall()
 
 
-_PAUSE = f"min({NOTIFICATION_PAUSE_MAX_S}, 1 << min(announce_attempts, 20)) * w.cut"
+_PAUSE = f"min({NOTIFICATION_PAUSE_MAX_S}, 1 << min(announce_attempts, 20)) * w.jitter"
 _SETTLE = f"""
 UPDATE orders SET
     delivered_sequence = CASE w.outcome WHEN 'DELIVERED' THEN w.sequence
@@ -131,7 +131,7 @@ UPDATE orders SET
     lease_token = ''
 FROM (SELECT json_extract(value, '$[0]') AS order_no, json_extract(value, '$[1]') AS token,
         json_extract(value, '$[2]') AS sequence, json_extract(value, '$[3]') AS outcome,
-        json_extract(value, '$[4]') AS code, json_extract(value, '$[5]') AS cut
+        json_extract(value, '$[4]') AS code, json_extract(value, '$[5]') AS jitter
     FROM json_each(?)) AS w
 WHERE orders.order_no = w.order_no AND orders.lease_token = w.token
     AND w.sequence = {next_sequence("orders")}

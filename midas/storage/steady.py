@@ -1,6 +1,6 @@
-"""The machine's clock without its steps: what SQLite, which has no clock of its own, goes by.
+"""The machine's clock without its steps. SQLite uses it, which has no clock of its own.
 
-A clock that is set forward would end what lasts (a payer's time, a settle window, a lease), and one
+A clock that is set forward would end what lasts (a payer's time, a settle window, a lease). A clock
 that is set back would keep what is due waiting.
 """
 
@@ -15,13 +15,13 @@ from math import copysign
 _log = logging.getLogger(__name__)
 
 SLEW = 1 / 20
-"""By how much it runs faster or slower while the machine's clock says something else."""
+"""By how much it runs faster or slower while it differs from the machine's clock."""
 APART_S = 60.0
-"""So far apart the two are worth a line in the log."""
+"""A larger difference of the two clocks is logged."""
 
 
 _since_boot: Callable[[], float] = time.monotonic
-"""Seconds that never step; on Linux those count, too, in which the machine was asleep."""
+"""Seconds that never step; on Linux they go on while the machine is asleep."""
 if hasattr(time, "CLOCK_BOOTTIME"):
     _since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
@@ -40,7 +40,7 @@ class SteadyClock:
         self._wall = wall
         self._steady = steady
         self._read_at = steady()
-        self._told = wall()
+        self._shown = wall()
         self._apart = False
         self._lock = threading.Lock()
 
@@ -53,16 +53,16 @@ class SteadyClock:
             read_at = self._steady()
             passed = read_at - self._read_at
             self._read_at = read_at
-            told = self._told + passed
-            gap = self._wall() - told
+            shown = self._shown + passed
+            gap = self._wall() - shown
             most = passed * SLEW
-            told += gap if -most <= gap <= most else copysign(most, gap)
-            self._told = told
+            shown += gap if -most <= gap <= most else copysign(most, gap)
+            self._shown = shown
             apart = not -APART_S <= gap <= APART_S
             stepped, self._apart = apart and not self._apart, apart
         if stepped:
             _log.warning("clock_stepped", extra={"seconds": round(gap)})
-        return told
+        return shown
 
 
 CLOCK = SteadyClock()

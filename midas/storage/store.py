@@ -35,7 +35,7 @@ from midas.storage.reads import (
     Orders,
     grouped,
     in_order_rows,
-    patiently,
+    with_retries,
 )
 from midas.storage.recent import CommittedOrders, RecentOrders
 from midas.storage.replication import ReplicationWatch
@@ -64,14 +64,14 @@ CHECK_TIMEOUT = timedelta(seconds=2)
 ONCE_TIMEOUT = timedelta(seconds=15)
 """Beyond the time that PostgreSQL gives a statement, and what SQLite waits for its lock."""
 BACKLOG_COUNTED = 100_000
-"""Orders that are looked at for the oldest notification: so many take about a third of a second."""
+"""The most orders that `backlog` reads: so many take about a third of a second."""
 
 
 class SqlStore:
     """The store of one process. Open it with `open_store`, and close it."""
 
     def __init__(self, database: Database, patience: timedelta = limits.COMMIT_PATIENCE) -> None:
-        plain = database.plain
+        is_sqlite = database.is_sqlite
         self._database = database
         self._patience = patience.total_seconds()
         self._commits = Commits(database, patience)
@@ -79,9 +79,9 @@ class SqlStore:
         self._committed = CommittedOrders(database.sequence_floor)
         self._orders = {kind: Orders(database, kind, self._patience) for kind in KeyKind}
         self._assembler = Assembler(database)
-        self._journal = Decoder(JOURNAL, plain=plain)
-        self._notifications = Decoder(NOTIFICATIONS, plain=plain)
-        self._events = Decoder(NEW_EVENTS, plain=plain)
+        self._journal = Decoder(JOURNAL, is_sqlite=is_sqlite)
+        self._notifications = Decoder(NOTIFICATIONS, is_sqlite=is_sqlite)
+        self._events = Decoder(NEW_EVENTS, is_sqlite=is_sqlite)
         self._wakes: set[asyncio.Future[None]] = set()
         self._name = uuid4().hex[:20]
         self._count = itertools.count(1)
@@ -94,8 +94,8 @@ class SqlStore:
 
     @property
     def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """What has to go on beside the calls: each works until cancelled."""
-        if self._database.plain:
+        """The tasks that run beside the calls: each works until cancelled."""
+        if self._database.is_sqlite:
             return ()
         return (ReplicationWatch(self._database.fetch).run,)
 
@@ -118,11 +118,11 @@ class SqlStore:
 
     async def since_possible_loss(self) -> timedelta:
         """See `Store`."""
-        return await patiently(self._database.since_possible_loss, self._patience)
+        return await with_retries(self._database.since_possible_loss, self._patience)
 
     async def perhaps_lost(self) -> list[Order]:
         """See `Store`. Commits are gone at most where the floor of the sequences was raised."""
-        await patiently(self._database.learn_floor, self._patience)
+        await with_retries(self._database.learn_floor, self._patience)
         return self._committed.perhaps_lost(self._database.sequence_floor)
 
     async def load(self, order_no: str) -> Order:
@@ -148,12 +148,12 @@ class SqlStore:
 
         A claim whose answer is lost is not repeated: its orders come up again after the hold.
         """
-        return await self._once(self._database.claim(limit, hold))
+        return await self._without_retry(self._database.claim(limit, hold))
 
     async def record_event(self, event: EventRecord) -> bool:
         """See `Store`."""
         row = self._database.codec.event(event)
-        return await patiently(lambda: self._database.add_event(row), self._patience)
+        return await with_retries(lambda: self._database.add_event(row), self._patience)
 
     async def event(self, event_id: str) -> EventRecord | None:
         """See `Store`."""
@@ -166,20 +166,22 @@ class SqlStore:
 
     async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
         """See `Store`. A claim whose answer is lost is not repeated: see `claim_due_orders`."""
-        rows = await self._once(self._database.claim_events(limit, hold))
+        rows = await self._without_retry(self._database.claim_events(limit, hold))
         return readable(rows, self._event, _event_id)
 
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
         """See `Store`. A lease whose answer is lost comes up again after the hold."""
         token = uuid4().hex
-        rows = _with_something(await self._once(self._database.lease(limit, hold, token)))
+        rows = _with_notification(
+            await self._without_retry(self._database.lease(limit, hold, token))
+        )
         orders = [self._recent.take(row[_LEASED_ORDER], row[1]) for row in rows]
         if None in orders:
             orders = await self._read_missing(rows, orders)
 
         def lease(row: Row, order: Order) -> Lease:
-            told = notification_of(self._notifications.values(row[_LEASED_NOTIFICATION:]))
-            return Lease(token, row[0], told, order)
+            notification = notification_of(self._notifications.values(row[_LEASED_NOTIFICATION:]))
+            return Lease(token, row[0], notification, order)
 
         found = [(row, each) for row, each in zip(rows, orders, strict=True) if each is not None]
         return readable(
@@ -189,10 +191,9 @@ class SqlStore:
     async def _read_missing(
         self, rows: Sequence[Row], orders: list[Order | None]
     ) -> list[Order | None]:
-        """The orders, read where they are not known. One that cannot be read spoils no other.
+        """The orders, read where they are not known. The lease of one that cannot be read runs out.
 
-        Its lease runs out then, and it comes up again. Raises StorageUnavailable or Overloaded if
-        there is none at all.
+        It comes up again then. Raises StorageUnavailable or Overloaded if there is none at all.
         """
         missing = [n for n, order in enumerate(orders) if order is None]
         found = await asyncio.gather(
@@ -204,8 +205,8 @@ class SqlStore:
                 orders[n] = order
             else:
                 failed = order
-                told = {"order_no": rows[n][_LEASED_ORDER], "reason": type(order).__name__}
-                _log.error("notification_not_told", extra=told)
+                fields = {"order_no": rows[n][_LEASED_ORDER], "reason": type(order).__name__}
+                _log.error("notification_not_told", extra=fields)
         if failed is not None and not any(orders):
             raise failed
         return orders
@@ -215,7 +216,7 @@ class SqlStore:
         applied = [False] * len(settlements)
         for places in _rounds(settlements):
             wanted = [_settling(settlements[n]) for n in places]
-            settled = await self._once(self._database.settle(wanted))
+            settled = await self._without_retry(self._database.settle(wanted))
             for n in places:
                 applied[n] = settlements[n].order_no in settled
         delivered = DeliveryOutcome.DELIVERED
@@ -239,10 +240,10 @@ class SqlStore:
             oldest = datetime.fromisoformat(oldest)
         return Backlog(oldest, parked)
 
-    async def _once(self, work: Awaitable[_Result]) -> _Result:
-        """What is not tried again here, in bounded time: a connection may be dead without a word.
+    async def _without_retry(self, work: Awaitable[_Result]) -> _Result:
+        """Do the work once, in bounded time: a dead connection need not raise an error.
 
-        Raises StorageUnavailable; it may have been done.
+        Raises StorageUnavailable; the work may have been done.
         """
         try:
             async with asyncio.timeout(ONCE_TIMEOUT.total_seconds()):
@@ -309,23 +310,23 @@ class SqlStore:
         self, sql: str, parameters: tuple[Any, ...] = (), patience: float | None = None
     ) -> Sequence[Row]:
         bound = self._patience if patience is None else patience
-        return await patiently(lambda: self._database.fetch(sql, parameters), bound)
+        return await with_retries(lambda: self._database.fetch(sql, parameters), bound)
 
     async def _of_order(
         self, columns: Sequence[str], table: str, age: str, order_no: str
     ) -> Sequence[Row]:
-        mark = self._database.parameter(1)
+        of_order = f"order_no = {self._database.parameter(1)}"
         return await self._fetch(
-            f"SELECT {', '.join(columns)} FROM {table} WHERE order_no = {mark} ORDER BY {age}",  # noqa: S608
+            f"SELECT {', '.join(columns)} FROM {table} WHERE {of_order} ORDER BY {age}",  # noqa: S608
             (order_no,),
         )
 
 
-def _with_something(leased: Sequence[Row]) -> list[Row]:
-    """The leased orders that have something to be told.
+def _with_notification(leased: Sequence[Row]) -> list[Row]:
+    """The leased orders that have a notification to deliver.
 
-    The others count as not told in full, and there is nothing to tell: rows were changed by hand,
-    or a file is damaged. They come up again with each lease, and a person has to look.
+    The others have an undelivered sequence and no notification: rows were changed by hand, or a
+    file is damaged. They come up again with each lease, and an operator has to look.
     """
     found: list[Row] = []
     for row in leased:
@@ -354,14 +355,14 @@ _BACKLOG = (
 
 
 def _rounds(settlements: Sequence[Settlement]) -> list[list[int]]:
-    """Where the settlements stand; several of one order are written one after the other."""
+    """The settlements' places in rounds: several of one order are written one after the other."""
     rounds: list[list[int]] = []
-    seen: Counter[str] = Counter()
+    rounds_of: Counter[str] = Counter()
     for place, each in enumerate(settlements):
         if not each.token:
-            continue  # so is the token of an order that nobody holds
-        number = seen[each.order_no]
-        seen[each.order_no] += 1
+            continue  # an order that nobody holds has an empty token, too
+        number = rounds_of[each.order_no]
+        rounds_of[each.order_no] += 1
         if number == len(rounds):
             rounds.append([])
         rounds[number].append(place)
@@ -369,19 +370,19 @@ def _rounds(settlements: Sequence[Settlement]) -> list[list[int]]:
 
 
 def _settling(each: Settlement) -> Settling:
-    return each.order_no, each.token, each.sequence, str(each.outcome), each.code, _cut()
+    return each.order_no, each.token, each.sequence, str(each.outcome), each.code, _jitter()
 
 
-def _cut() -> float:
-    """Pauses are cut by up to half, so that orders do not all come up again at once."""
+def _jitter() -> float:
+    """The jitter cuts a pause by up to half, so that orders do not all come up again at once."""
     return random.uniform(0.5, 1.0)  # noqa: S311
 
 
 async def open_store(url: str, patience: timedelta = limits.COMMIT_PATIENCE) -> SqlStore:
     """The store that DATABASE_URL names, ready for use.
 
-    SQLite is brought to this Midas's schema. Raises SettingsError with a sentence that says what to
-    do when the URL, the file, the server or its schema is not as it must be.
+    SQLite is brought to this Midas's schema. Raises SettingsError when the URL, the file, the
+    server or its schema is not as it must be; its sentence names what to do.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
@@ -413,7 +414,7 @@ async def check_store(url: str) -> None:
 async def raise_sequence_floor(url: str) -> int:
     """Number notifications above all that was ever used: the database was restored from a copy.
 
-    For `midas migrate --restored`; gives the new floor. Raises SettingsError.
+    `midas migrate --restored` does it. Returns the new floor. Raises SettingsError.
     """
     parsed = parse(url)
     database = _database(parsed)

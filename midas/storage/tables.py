@@ -1,6 +1,6 @@
 """What is on disk. The columns of `charges` and `refunds` are the fields of the domain's records.
 
-Constraints are the last line of defence, not the logic: what they refuse has been decided wrongly
+Constraints are the last line of defence, not the logic: a row that they refuse was decided wrongly
 before. Everything that an investigation asks for is a column of its own.
 """
 
@@ -69,7 +69,7 @@ orders = Table(
     Column("version", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("last_change", String(32), nullable=False),
-    # What the order service was told, and when to tell it more: see `announce.py`.
+    # How far the order service was notified, and when the next one is due: see `announce.py`.
     Column("delivered_sequence", BigInteger, nullable=False, server_default="0"),
     Column("announce_at", _utc(), nullable=False, server_default=LONG_AGO),
     Column("announce_attempts", Integer, nullable=False, server_default="0"),
@@ -254,10 +254,10 @@ schema_compatibility = Table(
 
 
 def next_sequence(order: str) -> str:
-    """SQL of what the order service is told next: the lowest number above what is delivered.
+    """SQL of the next notification's number: the lowest above the number that is delivered.
 
-    Not the one after it: there is a gap where a failover may have lost commits. NULL if nothing is
-    there. `order` is the name under which the statement has the row of the order.
+    It need not be the one after that: there is a gap where a failover may have lost commits. NULL
+    if there is none. `order` is the statement's name of the order's row.
     """
     return (
         "(SELECT min(ahead.sequence) FROM notifications ahead"  # noqa: S608

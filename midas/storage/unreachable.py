@@ -1,7 +1,7 @@
-"""Why PostgreSQL could not be used, as a sentence for whoever starts Midas.
+"""Why PostgreSQL could not be used, as a sentence for the person who starts Midas.
 
-What the server answered is repeated in its own words, without those that it has from the URL: where
-a password stands in a wrong place of it, the server calls it a user or a database.
+The server's answer is repeated in its own words, without those that it has from the URL: a password
+at a wrong place of the URL is a user or a database to the server.
 """
 
 import errno
@@ -68,31 +68,31 @@ def unreachable(error: BaseException, url: URL) -> str:
         reason = getattr(cause, "verify_message", "") or cause.strerror or type(cause).__name__
         return (
             "The TLS handshake with the server in DATABASE_URL failed:"
-            f" {_printable(_blotted(str(reason), url))}."
+            f" {_printable(_redacted(str(reason), url))}."
             " Correct its certificate, or sslmode and sslrootcert in DATABASE_URL."
         )
     if isinstance(cause, TypeError | ValueError):
         return "DATABASE_URL has an option that asyncpg does not know, or a wrong value. Remove it."
-    return _unanswered(cause)
+    return _not_answered(cause)
 
 
-def _answered(told: asyncpg.PostgresError, url: URL) -> str:
-    """The server was reached, and said why not."""
-    sentence, state = _printable(_blotted(str(told.message), url)), told.sqlstate or ""
+def _answered(error: asyncpg.PostgresError, url: URL) -> str:
+    """The server was reached, and answered why not."""
+    sentence, state = _printable(_redacted(str(error.message), url)), error.sqlstate or ""
     todo = _STATES.get(state, _ANYTHING)
     if "startup parameter" in sentence:  # PgBouncer has no SQLSTATE of its own for it
         todo = _POOLER
     return f'PostgreSQL answered "{sentence}" ({state}) to what DATABASE_URL names. {todo}'
 
 
-def _blotted(sentence: str, url: URL) -> str:
-    """Without what stands in the URL, the longest first."""
-    for part in sorted(_parts(url), key=len, reverse=True):
+def _redacted(sentence: str, url: URL) -> str:
+    """The sentence without what stands in the URL, the longest first."""
+    for part in sorted(_url_parts(url), key=len, reverse=True):
         sentence = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "…", sentence)
     return sentence
 
 
-def _parts(url: URL) -> Iterator[str]:
+def _url_parts(url: URL) -> Iterator[str]:
     options = (value for values in url.normalized_query.values() for value in values)
     for part in (url.username, url.password, url.host, url.database, *options):
         if part:
@@ -101,9 +101,9 @@ def _parts(url: URL) -> Iterator[str]:
             yield part.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
-def _unanswered(cause: BaseException) -> str:
-    """Nobody spoke PostgreSQL's language there."""
-    for kinds, words, what, todo in _SILENCES:
+def _not_answered(cause: BaseException) -> str:
+    """No PostgreSQL answered there."""
+    for kinds, words, what, todo in _NO_ANSWERS:
         if isinstance(cause, kinds) or (words and words in str(cause)):
             return f"PostgreSQL cannot be reached at the address in DATABASE_URL: {what}. {todo}"
     return (
@@ -113,7 +113,7 @@ def _unanswered(cause: BaseException) -> str:
 
 
 _Kinds = tuple[type[BaseException], ...]
-_SILENCES: tuple[tuple[_Kinds, str, str, str], ...] = (
+_NO_ANSWERS: tuple[tuple[_Kinds, str, str, str], ...] = (
     (
         (ConnectionRefusedError,),
         f"[Errno {errno.ECONNREFUSED}]",  # of several addresses that were tried

@@ -27,10 +27,10 @@ DRAIN = "drain"
 
 def _drain() -> bool:
     ends = asyncio.run(drained(DELAY_S))
-    calls = ends.served + ends.told.total() + ends.dark.total()
-    dark = ends.dark.total()
-    print(f"{DRAIN}: {dark} of {calls} calls ended without details\n  {ends}", flush=True)
-    return bool(dark or ends.status)
+    calls = ends.served + ends.detailed.total() + ends.bare.total()
+    bare = ends.bare.total()
+    print(f"{DRAIN}: {bare} of {calls} calls ended without details\n  {ends}", flush=True)
+    return bool(bare or ends.status)
 
 
 def main() -> int:

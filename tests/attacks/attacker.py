@@ -19,7 +19,7 @@ WATCH = "/grpc.health.v1.Health/Watch"
 GZIP = (("grpc-encoding", "gzip"),)
 UNPACKED_BYTES = 6 * 1024 * 1024
 BATCH = 64
-SILENT = "silent"
+NO_HANDSHAKE = "no-handshake"
 
 
 class Attacker:
@@ -30,15 +30,17 @@ class Attacker:
         self.sent = 0
         self.refused = 0
         """Connections that were not to be had."""
-        self.told: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._until = time.monotonic() + options.seconds
         self._tls = _tls(options.tls)
         self._bomb = gzip.compress(b"\0" * UNPACKED_BYTES)
 
     async def attack(self) -> None:
         """Use every connection until the time is over."""
-        if self.options.kind == SILENT:
-            await asyncio.gather(*(self.silent() for _ in range(self.options.connections)))
+        if self.options.kind == NO_HANDSHAKE:
+            await asyncio.gather(
+                *(self.without_handshake() for _ in range(self.options.connections))
+            )
             return
         work = KINDS[self.options.kind]
         await asyncio.gather(*(self._keep(work) for _ in range(self.options.connections)))
@@ -53,7 +55,7 @@ class Attacker:
                 continue
             await work(self, connection)
             await connection.close()
-            self.told += connection.told
+            self.counts += connection.counts
 
     @property
     def lasts(self) -> bool:
@@ -96,8 +98,8 @@ class Attacker:
             async with asyncio.timeout(self._until - time.monotonic()):
                 await connection.closed.wait()
 
-    async def silent(self) -> None:
-        """Connections on which nothing is said, not even hello."""
+    async def without_handshake(self) -> None:
+        """Connections on which nothing is sent: not even TLS begins."""
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", self.options.port)
             self.sent += 1
@@ -107,7 +109,7 @@ class Attacker:
     async def _fill(self, connection: Connection, call: Callable[[int], bytes]) -> None:
         begun = 0
         while self.lasts and connection.open:
-            ended = connection.told["reset"] + connection.told["ended"]
+            ended = connection.counts["reset"] + connection.counts["ended"]
             missing = self.options.streams - (begun - ended)
             for _ in range(min(max(missing, 0), self.options.streams)):
                 await connection.send(call(connection.stream()))
@@ -134,7 +136,7 @@ def _tls(folder: str) -> ssl.SSLContext | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.attacks.attacker", description=__doc__)
-    parser.add_argument("kind", choices=[*KINDS, SILENT])
+    parser.add_argument("kind", choices=[*KINDS, NO_HANDSHAKE])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--streams", type=int, default=1064, help="at a time, on each connection")
@@ -146,8 +148,8 @@ def _options() -> argparse.Namespace:
 async def _main() -> int:
     attacker = Attacker(_options())
     await attacker.attack()
-    told = {"sent": attacker.sent, "no_connection": attacker.refused, **attacker.told}
-    print(json.dumps(told))
+    counts = {"sent": attacker.sent, "no_connection": attacker.refused, **attacker.counts}
+    print(json.dumps(counts))
     return 0
 
 

@@ -1,7 +1,7 @@
 """SIGTERM in the middle of many calls: what became of each of them.
 
-Callers that heed health call until it says NOT_SERVING; a burst of the others comes with the
-signal itself. A call that ends without PaymentErrorDetail leaves its caller in the dark.
+Callers that heed health call until it is NOT_SERVING; a burst of the others comes with the signal
+itself. After a call that ends without PaymentErrorDetail the caller does not know what came of it.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ class Ends:
     """How calls ended."""
 
     served: int = 0
-    told: Counter[str] = field(default_factory=Counter)
+    detailed: Counter[str] = field(default_factory=Counter)
     """Errors with details."""
-    dark: Counter[str] = field(default_factory=Counter)
+    bare: Counter[str] = field(default_factory=Counter)
     """Errors without any."""
     status: int | None = None
 
@@ -43,7 +43,7 @@ class Ends:
             await PaymentServiceStub(channel).Charge(charge_request(), timeout=20)
         except aio.AioRpcError as error:
             has_details = DETAILS in dict(error.trailing_metadata() or ())
-            ends = self.told if has_details else self.dark
+            ends = self.detailed if has_details else self.bare
             ends[f"{error.code().name}: {error.details()}"[:60]] += 1
             return False
         self.served += 1
@@ -51,7 +51,7 @@ class Ends:
 
 
 class Caller:
-    """One channel, and whether health still says SERVING."""
+    """One channel, and whether health is still SERVING."""
 
     def __init__(self, port: int, ends: Ends) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -60,13 +60,13 @@ class Caller:
         self._ends = ends
 
     async def heed(self) -> None:
-        """Until health says NOT_SERVING."""
+        """Wait until health is NOT_SERVING."""
         watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest())
         was_serving = False
-        async for told in watch:
-            if was_serving and told.status != SERVING:
+        async for health in watch:
+            if was_serving and health.status != SERVING:
                 break
-            was_serving = told.status == SERVING
+            was_serving = health.status == SERVING
         self.stopped.set()
 
     async def call(self) -> None:

@@ -30,7 +30,7 @@ class Phase:
 
 
 class GoodCallers:
-    """They call all the time, each on a channel of its own; `phase` says what is counted now."""
+    """They call all the time, each on a channel of its own; `phase` is what counts them now."""
 
     def __init__(self, channels: list[aio.Channel], timeout_s: float) -> None:
         self.phase = Phase()
@@ -39,7 +39,7 @@ class GoodCallers:
         self._timeout_s = timeout_s
 
     async def call_all_the_time(self) -> None:
-        """Until `ending`."""
+        """Call until `ending`."""
         await asyncio.gather(*(self._calls(each) for each in self._channels))
 
     async def _calls(self, channel: aio.Channel) -> None:

@@ -22,7 +22,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 def call_headers(method: str, stream: int, more: Iterable[tuple[str, str]] = ()) -> bytes:
     """The HEADERS of a call of `/package.Service/Method`, after which its message is due."""
-    told = [
+    headers = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", method),
@@ -31,7 +31,7 @@ def call_headers(method: str, stream: int, more: Iterable[tuple[str, str]] = ())
         ("te", "trailers"),
         *more,
     ]
-    block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in told)
+    block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in headers)
     return frame(HEADERS, END_HEADERS, stream, block)
 
 
@@ -58,10 +58,10 @@ def _text(text: str) -> bytes:
 
 
 class Connection:
-    """One connection. It answers what a peer must, and counts what the server says."""
+    """One connection. It answers what a peer must, and counts what the server sends."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.told: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         """How often there was `answer` (a frame of one), `reset`, `goaway`, `ended` (a stream) and
         `closed`."""
         self.closed = asyncio.Event()
@@ -92,14 +92,14 @@ class Connection:
         return not self.closed.is_set()
 
     async def hear(self, what: str, count: int = 1) -> None:
-        """Wait until `told` has so many of it. AssertionError if it is closed before."""
-        while self.told[what] < count:
-            assert self.open, f"closed after {dict(self.told)}"
+        """Wait until `counts` has so many of it. AssertionError if it is closed before."""
+        while self.counts[what] < count:
+            assert self.open, f"closed after {dict(self.counts)}"
             self._heard.clear()
             await self._heard.wait()
 
     async def close(self) -> None:
-        """Go without a word."""
+        """Abort the connection."""
         self._writer.transport.abort()
         await self._reading
 
@@ -111,18 +111,18 @@ class Connection:
                 payload = await self._reader.readexactly(length)
                 await self._take(kind, flags, payload)
                 self._heard.set()
-        self.told["closed"] += 1
+        self.counts["closed"] += 1
         self.closed.set()
         self._heard.set()
         self.settled.set()
 
     async def _take(self, kind: int, flags: int, payload: bytes) -> None:
         if kind in _NAMES:
-            self.told[_NAMES[kind]] += 1
+            self.counts[_NAMES[kind]] += 1
         elif kind in (HEADERS, DATA) and flags & END_STREAM:
-            self.told["ended"] += 1
+            self.counts["ended"] += 1
         elif kind == DATA:
-            self.told["answer"] += 1
+            self.counts["answer"] += 1
         elif kind == PING and not flags & ACK:
             await self.send(frame(PING, ACK, 0, payload))
         elif kind == SETTINGS and not flags & ACK:

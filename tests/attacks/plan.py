@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.attacks.attacker import NO_HANDSHAKE
 from tests.attacks.stage import Damage
 
 SERVED_AGAIN_S = 5.0
@@ -58,7 +59,7 @@ ATTACKS = {
     "resets-of-ten": Attack("resets", _many(10)),
     "idle": Attack("idle", (*_many(1500), "--seconds", "12"), settings=FEW_FILES),
     "idle-without-a-certificate": Attack(
-        "silent", (*_many(1500), "--seconds", "12"), certificate="", settings=FEW_FILES
+        NO_HANDSHAKE, (*_many(1500), "--seconds", "12"), certificate="", settings=FEW_FILES
     ),
     "bombs": Attack("bombs", _many(1, 100)),
     "bombs-of-a-caller": Attack("bombs", _many(1, 100), "order-service"),

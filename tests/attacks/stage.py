@@ -147,10 +147,10 @@ class Stage:
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
         )
-        said, _ = await process.communicate()
-        assert process.returncode == 0, said
-        told: dict[str, int] = json.loads(said)
-        return told
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output
+        counts: dict[str, int] = json.loads(output)
+        return counts
 
     async def _watch_memory(self, damage: Damage) -> None:
         process = psutil.Process(self.midas.process.pid)

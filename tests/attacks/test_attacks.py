@@ -30,7 +30,7 @@ async def test_an_attack_is_withstood(name: str, tmp_path: Path) -> None:
     assert damage.ended == 0
 
 
-async def test_a_drain_leaves_no_caller_in_the_dark() -> None:
-    """Whoever heeds health, and half of the callers in a burst with the signal: all are served."""
+async def test_a_drain_leaves_no_call_without_details() -> None:
+    """Callers that heed health, and bursts of half of them with the signal: all are served."""
     ends = await drained(DELAY_S)
-    assert (ends.dark.total(), ends.status) == (0, 0), ends
+    assert (ends.bare.total(), ends.status) == (0, 0), ends

@@ -47,8 +47,8 @@ def main() -> int:
         return 0
     rows, failures = _measure(options.only or list(BENCHMARKS), plan)
     if options.json:
-        told = {"machine": before, "rows": [each.told() for each in rows], "failed": failures}
-        print(json.dumps(told, ensure_ascii=False, indent=2))
+        data = {"machine": before, "rows": [each.as_data() for each in rows], "failed": failures}
+        print(json.dumps(data, ensure_ascii=False, indent=2))
     else:
         print(" ".join(f"{name}={value}" for name, value in before.items()), end="\n\n")
         print(table(rows))

@@ -1,7 +1,7 @@
 """The limits of taking webhooks in: aiohttp, uvloop and OpenSSL, nothing checked beyond.
 
-`read` answers once the body is there, `verified` checks its signature and parses it, `told` makes
-one call over grpc.aio with it besides.
+`read` answers once the body is there, `verified` checks its signature and parses it, `recorded`
+makes one call over grpc.aio with it besides.
 """
 
 import argparse
@@ -36,17 +36,17 @@ class BareIntake:
         self._record: Any = EventServiceStub(self._channel).RecordEvent
 
     async def read(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Only HTTP."""
+        """Read the body and answer."""
         await request.read()
         return web.Response(body=b"ok\n")
 
     async def verified(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The signature too, and JSON."""
+        """Check the signature and the JSON, too."""
         self._check(await request.read(), request)
         return web.Response(body=b"ok\n")
 
-    async def told(self, request: web.BaseRequest) -> web.StreamResponse:
-        """And one call."""
+    async def recorded(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Make one call, too."""
         body = await request.read()
         self._check(body, request)
         await self._record(events.RecordEventRequest(body=body))
@@ -64,7 +64,7 @@ class BareIntake:
 
 async def _main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("limit", choices=("read", "verified", "told"))
+    parser.add_argument("limit", choices=("read", "verified", "recorded"))
     parser.add_argument("target")
     options = parser.parse_args()
     bare = BareIntake(options.target)

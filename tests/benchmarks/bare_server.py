@@ -44,15 +44,15 @@ class BareService:
         body = json.dumps(self._asked(request), ensure_ascii=False).encode()
         async with self._session.post(self._url, data=body, headers=self._headers(body)) as answer:
             text = (await answer.read()).decode()
-        told = json.loads(text)
+        answer = json.loads(text)
         charge = charge_pb2.Charge(
-            out_trade_no=told["order_no"],
-            charge_id=told["id"],
+            out_trade_no=answer["order_no"],
+            charge_id=answer["id"],
             order_no=request.order_no,
             state=charge_pb2.CHARGE_STATE_PENDING,
-            channel=told["channel"],
-            amount=told["amount"],
-            currency=told["currency"],
+            channel=answer["channel"],
+            amount=answer["amount"],
+            currency=answer["currency"],
         )
         return pb.ChargeResponse(charge=charge, charge_json=text)
 

@@ -12,7 +12,9 @@ from tests.benchmarks.stage import Stage
 MIDAS_TO_BARE_MAX = 1.4
 SDK_TO_MIDAS_MIN = 20
 MIDAS_CPU_MS_MAX = 0.9
-"""design.md section 13; on another class of machine only the ratios say something."""
+"""At most so many CPU milliseconds per charge, on a quiet machine with two cores.
+
+On another class of machine only the ratios can be compared."""
 
 _CPU = "CPU ms/charge"
 
@@ -24,7 +26,7 @@ def on_sqlite(stage: Stage) -> list[Row]:
 
 
 def on_postgres(stage: Stage) -> list[Row]:
-    """The same on PostgreSQL; what PostgreSQL itself used is told apart."""
+    """The same on PostgreSQL; what PostgreSQL itself used is a row of its own."""
     postgres = stage.postgres
     database_url = migrated(stage, postgres.database())
     server, target = stage.midas(database_url, stage.stub)

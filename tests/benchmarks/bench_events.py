@@ -2,7 +2,7 @@
 
 The intake is the gateway in front of an EventService that answers at once. The whole is the gateway
 and Midas, every event durable, and the order service called; the stub in the order service's place
-is told apart.
+has a row of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from tests.benchmarks.stage import Stage
 EVENT_CPU_MS_MAX = 0.6
 INTAKE_TO_BARE_MAX = 1.5
 DELAY_P50_MS_MAX = 50
-"""On another class of machine only the ratio says something."""
+"""On another class of machine only the ratio can be compared."""
 
 _CPU = "CPU ms/event"
 _PREPARED = 256
@@ -33,7 +33,7 @@ def on_sqlite(stage: Stage) -> list[Row]:
     prefix = chain.prepare(_PREPARED)
     events = stage.talker("event_stub")
     intake = stage.gateway(f"127.0.0.1:{events.port}")
-    limits = {name: stage.bare_intake(name, events) for name in ("read", "verified", "told")}
+    limits = {name: stage.bare_intake(name, events) for name in ("read", "verified", "recorded")}
     contenders = {
         name: _taking_in(stage, *receiver, prefix)
         for name, receiver in {**limits, "intake": intake}.items()
@@ -48,7 +48,7 @@ def on_sqlite(stage: Stage) -> list[Row]:
 
 
 def on_postgres(stage: Stage) -> list[Row]:
-    """The whole on PostgreSQL; what PostgreSQL itself used is told apart."""
+    """The whole on PostgreSQL; what PostgreSQL itself used is a row of its own."""
     plan, postgres = stage.plan, stage.postgres
     chain = Chain(stage, migrated(stage, postgres.database()))
     whole = _whole(plan, chain, postgres=postgres.cpu_s)
@@ -92,16 +92,16 @@ def _whole_rows(name: str, database: str, samples: list[Sample], plan: Plan) -> 
 
 def _intake_rows(name: str, samples: Mapping[str, list[Sample]], plan: Plan) -> list[Row]:
     n = f"{plan.rounds} x {plan.webhooks}"
-    read, verified, told, intake = (
-        cpu(samples[each], "server") for each in ("read", "verified", "told", "intake")
+    read, verified, recorded, intake = (
+        cpu(samples[each], "server") for each in ("read", "verified", "recorded", "intake")
     )
     rates = [each.per_s for each in samples["intake"]]
-    beyond = ratios(intake, told)
+    beyond = ratios(intake, recorded)
     return [
         row(name, "gateway's intake alone", intake, _CPU, count=n),
         row(name, "bare aiohttp: read", read, _CPU, count=n),
         row(name, "bare aiohttp: verified and parsed", verified, _CPU, count=n),
-        row(name, "bare aiohttp: and one RPC", told, _CPU, count=n),
+        row(name, "bare aiohttp: and one RPC", recorded, _CPU, count=n),
         row(name, "intake : bare with one RPC", beyond, "x", at_most=INTAKE_TO_BARE_MAX),
         row(name, "intake alone, all on one machine", rates, "events/s", count=n),
     ]

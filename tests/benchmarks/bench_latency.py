@@ -1,7 +1,7 @@
 """What a service adds to Ping++'s own time at a steady rate of charges.
 
-Each answer of the stub tells how long it was held back, and that is taken off the time from the
-moment when the call was due to the moment when its answer was there.
+Each answer of the stub has the time for which it was held back. That time is subtracted from
+the time between the moment when the call was due and the moment when its answer came.
 """
 
 from collections.abc import Mapping

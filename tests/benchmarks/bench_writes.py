@@ -6,7 +6,7 @@ from tests.benchmarks.processes import Talker
 from tests.benchmarks.report import Row, row
 from tests.benchmarks.stage import Postgres, Stage
 
-Told = dict[str, list[float]]
+Measured = dict[str, list[float]]
 
 
 def of_charges(stage: Stage) -> list[Row]:
@@ -18,19 +18,19 @@ def of_charges(stage: Stage) -> list[Row]:
             "store_worker", DATABASE_URL=migrated(stage, postgres.database())
         ),
     }
-    told: dict[tuple[str, int], Told] = {}
+    samples: dict[tuple[str, int], Measured] = {}
     for worker in workers.values():
         _write(stage, worker, stage.plan.warm_up, WRITERS[-1], postgres, {})
     for _ in range(stage.plan.rounds):
         for callers in WRITERS:
             for name, worker in workers.items():
                 count = _count(stage, callers)
-                sample = told.setdefault((name, callers), {})
+                sample = samples.setdefault((name, callers), {})
                 _write(stage, worker, count, callers, postgres, sample)
     return [
         each
         for (name, callers), sample in sorted(
-            told.items(), key=lambda item: item[0][0], reverse=True
+            samples.items(), key=lambda item: item[0][0], reverse=True
         )
         for each in _rows(stage, name, callers, sample)
     ]
@@ -41,22 +41,22 @@ def _count(stage: Stage, callers: int) -> int:
 
 
 def _write(
-    stage: Stage, worker: Talker, count: int, callers: int, postgres: Postgres, told: Told
+    stage: Stage, worker: Talker, count: int, callers: int, postgres: Postgres, sample: Measured
 ) -> None:
     before = postgres.cpu_s()
     answer = worker.ask(prefix=stage.prefix(), count=count, callers=callers)
-    told.setdefault("per_s", []).append(count / answer["elapsed_s"])
-    told.setdefault("cpu_ms", []).append(1000 * answer["cpu_s"] / count)
-    told.setdefault("postgres_ms", []).append(1000 * (postgres.cpu_s() - before) / count)
+    sample.setdefault("per_s", []).append(count / answer["elapsed_s"])
+    sample.setdefault("cpu_ms", []).append(1000 * answer["cpu_s"] / count)
+    sample.setdefault("postgres_ms", []).append(1000 * (postgres.cpu_s() - before) / count)
 
 
-def _rows(stage: Stage, name: str, callers: int, told: Told) -> list[Row]:
+def _rows(stage: Stage, name: str, callers: int, sample: Measured) -> list[Row]:
     what = f"{name}, {callers} callers" if callers > 1 else f"{name}, 1 caller"
     n = f"{stage.plan.rounds} x {_count(stage, callers)}"
     rows = [
-        row("writes", what, told["per_s"], "ops/s", count=n),
-        row("writes", what, told["cpu_ms"], "CPU ms/op", count=n),
+        row("writes", what, sample["per_s"], "ops/s", count=n),
+        row("writes", what, sample["cpu_ms"], "CPU ms/op", count=n),
     ]
     if name == "PostgreSQL":
-        rows.append(row("writes", f"{what}, itself", told["postgres_ms"], "CPU ms/op", count=n))
+        rows.append(row("writes", f"{what}, itself", sample["postgres_ms"], "CPU ms/op", count=n))
     return rows

@@ -26,29 +26,29 @@ def only(
     return grpc.method_handlers_generic_handler(service, {method: handler})
 
 
-def tell(message: Command) -> None:
+def send(message: Command) -> None:
     """Send one message to the parent."""
     print(json.dumps(message), flush=True)
 
 
 async def serve_at(port: int) -> None:
-    """Tell the parent the port; return when the parent is gone or done with us."""
-    tell({"port": port})
+    """Send the parent the port; return when the parent is gone or has closed our input."""
+    send({"port": port})
     await asyncio.to_thread(sys.stdin.read)
 
 
 async def obey(answer: Callable[[Command], Awaitable[Command]], **hello: Any) -> None:
     """Greet the parent, then answer its commands, one after the other, until there are no more."""
-    tell({"ready": True, **hello})
+    send({"ready": True, **hello})
     while line := await asyncio.to_thread(sys.stdin.readline):
         try:
-            tell(await answer(json.loads(line)))
+            send(await answer(json.loads(line)))
         except Exception as error:
-            tell({"error": _first(error)})
+            send({"error": _first(error)})
 
 
 def _first(error: Exception) -> str:
-    """One of many that failed together says enough."""
+    """The first of several errors that came together."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"

@@ -13,7 +13,7 @@ _ACCEPTED = pb.RecordEventResponse(
 
 
 async def accept(_request: pb.RecordEventRequest, _: object) -> pb.RecordEventResponse:
-    """Say that it was recorded."""
+    """Answer that it was recorded."""
     return _ACCEPTED
 
 
@@ -26,7 +26,7 @@ async def accept_all(request: pb.RecordEventsRequest, _: object) -> pb.RecordEve
 async def check(
     _request: health_pb2.HealthCheckRequest, _: object
 ) -> health_pb2.HealthCheckResponse:
-    """Say that it serves: a gateway is ready only once Midas is."""
+    """Answer that it serves: a gateway is ready only once Midas is."""
     return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
 

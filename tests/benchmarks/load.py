@@ -1,7 +1,7 @@
-"""The load generator: a process that calls PaymentService as it is told.
+"""The load generator: a process that calls PaymentService on command.
 
 `charge` and `query` are closed loops: so many callers, each with one call under way. `steady` is an
-open loop: calls begin on a schedule whatever became of the ones before, and the time of each is
+open loop: calls begin on a schedule, also while earlier ones are under way, and the time of each is
 counted from when it was due, so that a server which stalls cannot hide it.
 """
 
@@ -110,7 +110,7 @@ async def closed_loop(call: Call, count: int, callers: int) -> Command:
 async def open_loop(
     call: Callable[[int, float], Coroutine[Any, Any, None]], count: int, per_s: float
 ) -> Command:
-    """Calls on a schedule, each told its number and when it was due."""
+    """Calls on a schedule, each with its number and the time at which it is due."""
     began = time.perf_counter() + 0.05
     async with asyncio.TaskGroup() as group:
         for number in range(count):
@@ -128,9 +128,9 @@ async def _steady(call: Call, count: int, per_s: float) -> Command:
         answer = await call(number)
         answers.append((time.perf_counter() - due, answer.charge_json))
 
-    told = await open_loop(one, count, per_s)
+    result = await open_loop(one, count, per_s)
     added = sorted(took * 1000 - json.loads(text)["held_us"] / 1000 for took, text in answers)
-    return {**told, "p50_ms": quantile(added, 0.5), "p99_ms": quantile(added, 0.99)}
+    return {**result, "p50_ms": quantile(added, 0.5), "p99_ms": quantile(added, 0.99)}
 
 
 async def _until(due: float) -> None:

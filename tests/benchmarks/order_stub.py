@@ -1,7 +1,7 @@
-"""In place of the order service: acknowledges at once, remembers when it heard of which order.
+"""In place of the order service: acknowledges at once, notes when each order was announced.
 
-As cheap as it can be, so that it never is what limits. Its parent may wait until so many orders of
-a prefix are known to be paid.
+It is as cheap as it can be, so that it is never the limit. Its parent may wait until so many
+orders of a prefix are known to be paid.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""How much is measured. A round measures every contender once, so that noise meets all of them."""
+"""How much is measured. A round measures every contender once, so that noise affects them all."""
 
 from dataclasses import dataclass
 
@@ -29,15 +29,15 @@ class Plan:
     warm_up: int
     charges: int
     sdk_charges: int
-    """For the baseline that costs tens of milliseconds per charge."""
+    """Charges of the SDK, which takes tens of milliseconds for each."""
     queries: int
     stored_orders: int
     """Orders that there are for the queries to find."""
     steady: int
     writes: int
-    """With 16 callers and more; one caller alone makes a quarter of them."""
+    """So many with 16 callers and more; one caller alone makes a quarter of them."""
     webhooks: int
-    """For those that only take them in."""
+    """Webhooks that are only taken in."""
     events: int
     """Webhooks that are followed until the order service knows."""
     gentle: int

@@ -26,7 +26,7 @@ LOG_TAIL_CHARACTERS = 2000
 
 
 class BenchmarkFailed(Exception):
-    """Something could not be measured; the text says what."""
+    """Something could not be measured; the text names it."""
 
 
 class Child:

@@ -25,7 +25,7 @@ class Row:
     holds: bool | None = None
     count: str = ""
 
-    def told(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 

@@ -22,7 +22,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one round of one contender said."""
+    """What one round of one contender measured."""
 
     cpu_ms: Mapping[str, float]
     """CPU milliseconds per operation, by meter."""
@@ -48,10 +48,10 @@ def measure(
 def _sample(contender: Contender) -> Sample:
     contender.prepare(contender.count)
     before = {name: meter() for name, meter in contender.meters.items()}
-    told = contender.run(contender.count)
+    result = contender.run(contender.count)
     used = {name: meter() - before[name] for name, meter in contender.meters.items()}
     per_operation = {name: 1000 * cpu_s / contender.count for name, cpu_s in used.items()}
-    return Sample(per_operation, contender.count / told["elapsed_s"])
+    return Sample(per_operation, contender.count / result["elapsed_s"])
 
 
 def cpu(samples: Sequence[Sample], meter: str) -> list[float]:
@@ -60,7 +60,7 @@ def cpu(samples: Sequence[Sample], meter: str) -> list[float]:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Round by round, so that a noisy minute meets both sides."""
+    """Round by round, so that a noisy minute affects both sides."""
     return [a / b for a, b in zip(above, below, strict=True) if b > 0]
 
 

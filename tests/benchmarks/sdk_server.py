@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 
 from midas.v1 import charge_pb2
 from midas.v1 import payment_service_pb2 as pb
-from tests.benchmarks.child import only, tell
+from tests.benchmarks.child import only, send
 from tests.benchmarks.plan import CALLERS
 
 for _name in ("", ".moves", ".moves.urllib", ".moves.urllib.parse"):
@@ -26,8 +26,8 @@ import pingpp  # noqa: E402
 
 
 def create(request: pb.ChargeRequest, _: object) -> pb.ChargeResponse:
-    """Create the charge through the SDK and hand on what it says."""
-    told: Any = pingpp.Charge.create(
+    """Create the charge through the SDK and hand on its answer."""
+    answer: Any = pingpp.Charge.create(
         order_no=secrets.token_hex(10),
         app={"id": os.environ["PINGPP_APP_ID"]},
         channel=request.channel,
@@ -40,15 +40,15 @@ def create(request: pb.ChargeRequest, _: object) -> pb.ChargeResponse:
         metadata=dict(request.metadata),
     )
     charge = charge_pb2.Charge(
-        out_trade_no=told.order_no,
-        charge_id=told.id,
+        out_trade_no=answer.order_no,
+        charge_id=answer.id,
         order_no=request.order_no,
         state=charge_pb2.CHARGE_STATE_PENDING,
-        channel=told.channel,
-        amount=told.amount,
-        currency=told.currency,
+        channel=answer.channel,
+        amount=answer.amount,
+        currency=answer.currency,
     )
-    return pb.ChargeResponse(charge=charge, charge_json=str(told))
+    return pb.ChargeResponse(charge=charge, charge_json=str(answer))
 
 
 def _main() -> None:
@@ -57,7 +57,7 @@ def _main() -> None:
     pingpp.private_key_path = os.environ["PINGPP_PRIVATE_KEY_PATH"]
     server = grpc.server(ThreadPoolExecutor(CALLERS))
     server.add_generic_rpc_handlers((only("Charge", pb.ChargeRequest, create),))
-    tell({"port": server.add_insecure_port("127.0.0.1:0")})
+    send({"port": server.add_insecure_port("127.0.0.1:0")})
     server.start()
     sys.stdin.read()
     server.stop(None)

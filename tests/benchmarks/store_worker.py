@@ -21,7 +21,7 @@ from midas.storage import SqlStore, open_store
 from tests.benchmarks.child import Command, obey
 
 _ANSWER_CHARACTERS = 900
-"""Of Ping++'s JSON, which is kept with the charge."""
+"""The length of Ping++'s JSON, which is stored with the charge."""
 
 
 async def _main() -> None:
@@ -62,10 +62,10 @@ def _changes(order_no: str, number: int) -> tuple[Change, Change]:
     assert begun is not None
     draft = Draft(begun.after)
     facts = _facts(charge)
-    seen = ChargeObservation(
+    observation = ChargeObservation(
         ChargeReport.WAITING, ObservedBy.CREATE, charge.created_at + timedelta(seconds=1), facts
     )
-    draft.observe_charge(charge.out_trade_no, seen)
+    draft.observe_charge(charge.out_trade_no, observation)
     finished = draft.change(uuid4().hex)
     assert finished is not None
     return begun, finished
@@ -95,7 +95,7 @@ def _charge(order_no: str, number: int) -> Charge:
 
 def _facts(charge: Charge) -> ChargeFacts:
     charge_id = f"ch_{charge.out_trade_no}"
-    told = {"id": charge_id, "object": "charge", "credential": "x" * _ANSWER_CHARACTERS}
+    answer = {"id": charge_id, "object": "charge", "credential": "x" * _ANSWER_CHARACTERS}
     return ChargeFacts(
         charge_id=charge_id,
         out_trade_no=charge.out_trade_no,
@@ -109,7 +109,7 @@ def _facts(charge: Charge) -> ChargeFacts:
         created_at=charge.created_at,
         expires_at=charge.created_at + timedelta(hours=2),
         has_credential=True,
-        raw=json.dumps(told),
+        raw=json.dumps(answer),
     )
 
 

@@ -1,7 +1,7 @@
 """In place of Ping++: answers every POST of a charge with a well-formed charge, and nothing else.
 
-As cheap as it can be, so that it never is what limits. `--hold-ms` makes each answer wait, and
-each answer says in `held_us` how long it really waited.
+It is as cheap as it can be, so that it is never the limit. `--hold-ms` makes each answer wait, and
+each answer has in `held_us` how long it really waited.
 """
 
 import argparse

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(SMOKE_TIMEOUT_S + 60)]
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
+def printed() -> dict[str, Any]:
     """What the command prints when it is asked for as little as possible."""
     command = [sys.executable, "-m", "tests.benchmarks", "--smoke", "--json"]
     pipe = subprocess.PIPE
@@ -38,12 +38,12 @@ def told() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_it_yields_numbers(told: dict[str, Any], benchmark: str) -> None:
+def test_it_yields_numbers(printed: dict[str, Any], benchmark: str) -> None:
     """Every row of a benchmark holds a number above 0.
 
     The CPU of so few operations is one or two ticks of its clock, or none.
     """
-    ours = [each for each in told["rows"] if each["benchmark"].split()[0] == benchmark]
+    ours = [each for each in printed["rows"] if each["benchmark"].split()[0] == benchmark]
     rows = [each for each in ours if "beyond" not in each["what"]]  # a difference may be negative
     assert rows
     assert all(each["measured"] > 0 for each in rows if not each["unit"].startswith("CPU"))
@@ -51,9 +51,9 @@ def test_it_yields_numbers(told: dict[str, Any], benchmark: str) -> None:
 
 
 @pytest.mark.parametrize("benchmark", ["charge", "charge-postgres"])
-def test_a_charge_is_compared_with_both_ends(told: dict[str, Any], benchmark: str) -> None:
+def test_a_charge_is_compared_with_both_ends(printed: dict[str, Any], benchmark: str) -> None:
     """On either database Midas stands beside the bare limit and beside the SDK as documented."""
-    whats = {each["what"] for each in told["rows"] if each["benchmark"] == benchmark}
+    whats = {each["what"] for each in printed["rows"] if each["benchmark"] == benchmark}
     assert {
         "bare limit, nothing stored",
         "grpc + pingpp SDK, nothing stored",

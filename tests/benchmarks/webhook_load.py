@@ -1,4 +1,4 @@
-"""Ping++ as the sender of webhooks: a process that charges orders, and later tells they are paid.
+"""Ping++ as the sender of webhooks: a process that charges orders, and later announces payments.
 
 `prepare` charges through Midas and makes and signs the webhooks. `send` is a closed loop over so
 many kept-alive connections, `drip` an open one; both only write what was prepared, so that sending
@@ -51,12 +51,12 @@ class WebhookLoad:
             answer: pb.ChargeResponse = await call(number)
             made.append(self._psp.paid(answer.charge.order_no, answer.charge_json))
 
-        told = await closed_loop(prepare, command["count"], command["callers"])
+        result = await closed_loop(prepare, command["count"], command["callers"])
         self._webhooks[command["prefix"]] = made
-        return told
+        return result
 
     async def _send(self, connections: list["Connection"], command: Command) -> Command:
-        """As fast as they are taken; from the first again where more are asked for."""
+        """Send as fast as they are taken, and from the first again where more are asked for."""
         webhooks = self._webhooks[command["prefix"]]
 
         async def call(number: int) -> None:
@@ -65,11 +65,11 @@ class WebhookLoad:
             connections.append(connection)
 
         began_at = time.perf_counter()
-        told = await closed_loop(call, command["count"], len(connections))
-        return {**told, "began_at": began_at}
+        result = await closed_loop(call, command["count"], len(connections))
+        return {**result, "began_at": began_at}
 
     async def _drip(self, connections: list["Connection"], command: Command) -> Command:
-        """On a schedule. Tells when each was written and when it was answered, by its order."""
+        """Send on a schedule. Returns when each was written and answered, by its order."""
         webhooks = self._webhooks[command["prefix"]]
         written: dict[str, float] = {}
         answered: dict[str, float] = {}
@@ -81,8 +81,8 @@ class WebhookLoad:
             answered[order_no] = time.perf_counter()
             connections.append(connection)
 
-        told = await open_loop(call, command["count"], command["per_s"])
-        return {**told, "written": written, "answered": answered}
+        result = await open_loop(call, command["count"], command["per_s"])
+        return {**result, "written": written, "answered": answered}
 
 
 class Connection(asyncio.Protocol):
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._settle(refused)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Whoever waits for an answer gets none."""
+        """A caller that waits for an answer gets none."""
         self.open = False
         self._settle("the connection was closed")
 

@@ -23,7 +23,7 @@ class Webhook(NamedTuple):
 
 
 class Psp:
-    """Tells of payments, with the private key in this file."""
+    """Makes the webhooks of payments, with the private key in this file."""
 
     def __init__(self, private_key: Path) -> None:
         key = load_pem_private_key(private_key.read_bytes(), None)

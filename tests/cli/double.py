@@ -1,4 +1,4 @@
-"""Midas as the operator's client sees it, on grpcio-testing's fake channel and fake clock."""
+"""Midas for the operator's client, on grpcio-testing's fake channel and fake clock."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ Terminate = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What the command sent and said."""
+    """What the command sent and printed."""
 
     request: Any
     result: Result
@@ -35,7 +35,7 @@ class Ran:
         return self.result.exit_code
 
     @property
-    def told(self) -> Any:
+    def data(self) -> Any:
         """The one JSON object on standard output."""
         return json.loads(self.result.stdout)
 
@@ -46,7 +46,7 @@ def answered(response: Any) -> Terminate:
 
 
 def refused(error: MidasError) -> Terminate:
-    """Midas fails as its own table of errors says."""
+    """Midas fails as in its own table of errors."""
     failure = failure_of(error)
     trailers = failure.trailers
     return lambda call: call.terminate(None, trailers, failure.code, failure.message)
@@ -55,7 +55,7 @@ def refused(error: MidasError) -> Terminate:
 def broken(
     code: grpc.StatusCode, details: str = "", trailers: tuple[tuple[str, bytes], ...] = ()
 ) -> Terminate:
-    """Something between breaks, and says less than Midas would."""
+    """Something between breaks; its error has less in it than Midas's."""
     return lambda call: call.terminate(None, trailers, code, details)
 
 

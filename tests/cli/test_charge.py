@@ -39,8 +39,8 @@ def test_every_option_reaches_its_field() -> None:
     pairs = ["--metadata", "table=4", "--metadata", "note=a=b", "--expires-in", "1h30m"]
     extra = ["--extra", '{"product_id": "p", "limit": 1, "deep": {"list": [true, null]}}']
     ran = run("Charge", [*TEA, *more, *pairs, *extra], answered(OPEN))
-    told = MessageToDict(ran.request, preserving_proto_field_name=True)
-    assert told == {
+    sent = MessageToDict(ran.request, preserving_proto_field_name=True)
+    assert sent == {
         "order_no": "A1",
         "channel": "wx_pub_qr",
         "amount": "1234",
@@ -73,7 +73,7 @@ def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("in_shanghai")
-def test_people_see_both_ways_of_saying_the_amount() -> None:
+def test_people_see_both_ways_of_writing_the_amount() -> None:
     """The human output has the state and the amount twice, and keeps markup as text.
 
     Times are those of the reader's clock, to the second.
@@ -92,22 +92,22 @@ def test_the_credential_is_printed_only_on_request() -> None:
     assert SECRET in run("Charge", [*TEA, "--charge-json"], answered(OPEN)).result.stdout
 
 
-def test_a_reused_charge_is_called_so() -> None:
-    """A charge that was open before is told apart from a new one."""
+def test_a_reused_charge_is_marked() -> None:
+    """A charge that was open before is distinguished from a new one."""
     again = ChargeResponse()
     again.CopyFrom(OPEN)
     again.reused = True
     assert "open already" in run("Charge", TEA, answered(again)).result.stdout
-    assert run("Charge", [*TEA, "--json"], answered(again)).told["reused"] is True
+    assert run("Charge", [*TEA, "--json"], answered(again)).data["reused"] is True
 
 
 def test_json_has_every_field_in_minor_units() -> None:
     """--json gives one object: amounts as numbers, states without prefix, times in UTC."""
     ran = run("Charge", [*TEA, "--json"], answered(OPEN))
     assert ran.status == 0
-    assert ran.told["ok"] is True
-    assert ran.told["charge_json"] == SECRET
-    charge = ran.told["charge"]
+    assert ran.data["ok"] is True
+    assert ran.data["charge_json"] == SECRET
+    charge = ran.data["charge"]
     assert set(charge) == {field.name for field in Charge.DESCRIPTOR.fields}
     assert (charge["amount"], charge["state"]) == (1234, "PENDING")
     assert (charge["observed_by"], charge["refunds"]) == ("CREATE", [])
@@ -116,8 +116,8 @@ def test_json_has_every_field_in_minor_units() -> None:
 
 
 def test_wrong_usage_sends_nothing() -> None:
-    """What cannot be read ends with status 2 and says how to write it, before any call."""
-    for wrong, says in (
+    """What cannot be read ends with status 2 and shows how to write it, before any call."""
+    for wrong, message in (
         (["--amount", "12.34"], "integer"),
         (["--amount", "19.90"], "write 1990 ["),
         (["--amount", "0.5"], "write 50 ["),
@@ -137,7 +137,7 @@ def test_wrong_usage_sends_nothing() -> None:
     ):
         result = run_alone(*TEA, *wrong)
         assert result.exit_code == 2, wrong
-        assert says in result.stderr, wrong
+        assert message in result.stderr, wrong
         assert "midas charge --help" in result.stderr
         assert result.stdout == ""
 
@@ -145,8 +145,8 @@ def test_wrong_usage_sends_nothing() -> None:
 def test_wrong_usage_as_json() -> None:
     """With --json a usage error is one object on standard output too."""
     result = run_alone(*ORDER, "--json")
-    told = json.loads(result.stdout)
+    printed = json.loads(result.stdout)
     assert result.exit_code == 2
     assert result.stderr == ""
-    assert (told["ok"], told["error"]["reason"]) == (False, "USAGE")
-    assert (told["error"]["money_moved"], told["error"]["retry"]) == ("NO", "NEVER")
+    assert (printed["ok"], printed["error"]["reason"]) == (False, "USAGE")
+    assert (printed["error"]["money_moved"], printed["error"]["retry"]) == ("NO", "NEVER")

@@ -49,7 +49,7 @@ def midas(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def test_version() -> None:
-    """`python -m midas --version` says the package's version."""
+    """`python -m midas --version` prints the package's version."""
     done = midas("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("midas ")
@@ -57,7 +57,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_every_command_teaches(command: str) -> None:
-    """Each help says what may have happened on failure, has an example, and offers --json."""
+    """Each help describes what may have happened on failure, has an example, and offers --json."""
     text = run_alone(command, "--help").stdout
     assert "status 1" in text.lower() or "status 2" in text.lower()
     assert f"  midas {command}" in text or f"midas {command}\n" in text
@@ -67,7 +67,7 @@ def test_every_command_teaches(command: str) -> None:
 
 
 def test_without_a_command_there_is_help() -> None:
-    """A bare `midas` says what there is, as `midas --help` does."""
+    """A bare `midas` prints the same as `midas --help`."""
     bare = run_alone()
     assert bare.exit_code == 0
     assert bare.stdout == run_alone("--help").stdout
@@ -102,7 +102,7 @@ def test_unknown_command() -> None:
 
 @pytest.mark.parametrize("absent", [{"click"}, {"aiohttp"}, {"pydantic"}])
 def test_without_the_server_extra(absent: set[str]) -> None:
-    """On the base install one sentence says what to install, with status 2."""
+    """On the base install one sentence names what to install, with status 2."""
     script = WITHOUT_SERVER.format(absent=absent, arguments=["serve"])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2
@@ -115,7 +115,7 @@ def test_without_the_server_extra(absent: set[str]) -> None:
     "name", ["README.md", "docs/operating.md", "Dockerfile", "ARCHITECTURE.md"]
 )
 def test_nobody_is_led_to_the_other_midas(name: str) -> None:
-    """By its name alone pip would install what has the name on the public index."""
+    """By the name `midas` alone pip would install the other product, from the public index."""
     text = (ROOT / name).read_text()
     by_name = re.compile(r"(?:pip install|uv add|uv tool install|uvx|pipx run) +['\"]?midas\b")
     assert not by_name.search(text)
@@ -129,12 +129,12 @@ def test_serve_without_settings() -> None:
     done = midas("serve")
     assert done.returncode == 2
     assert "PINGPP_API_KEY" in done.stderr
-    told = json.loads(midas("serve", "--json").stdout)
-    assert told["error"]["reason"] == "SETTINGS"
-    assert "PINGPP_API_KEY" in told["error"]["message"]
+    printed = json.loads(midas("serve", "--json").stdout)
+    assert printed["error"]["reason"] == "SETTINGS"
+    assert "PINGPP_API_KEY" in printed["error"]["message"]
 
 
-def test_serve_that_cannot_listen_is_told_in_one_way(tmp_path: Path) -> None:
+def test_serve_that_cannot_listen_prints_one_object(tmp_path: Path) -> None:
     """A start that fails after the settings are read is one JSON object too, with status 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = {
@@ -145,36 +145,36 @@ def test_serve_that_cannot_listen_is_told_in_one_way(tmp_path: Path) -> None:
         }
         done = midas("serve", "--json", **settings)
     assert done.returncode == 2
-    told = json.loads(done.stdout)
-    assert told["error"]["reason"] == "SETTINGS"
-    assert "PORT" in told["error"]["message"]
+    printed = json.loads(done.stdout)
+    assert printed["error"]["reason"] == "SETTINGS"
+    assert "PORT" in printed["error"]["message"]
     assert "cannot listen" not in done.stderr
 
 
 def test_serve_check_starts_nothing() -> None:
-    """--check says that the settings will do, and which money would move."""
+    """--check prints that the settings will do, and which money would move."""
     settings = {"PINGPP_API_KEY": "sk_test_x", "PINGPP_APP_ID": "app_x"}
     done = midas("serve", "--check", **settings)
     assert done.returncode == 0, done.stderr
     assert "no real money" in done.stdout
-    told = json.loads(midas("serve", "--check", "--json", **settings).stdout)
-    assert told == {"ok": True, "env": "development", "livemode": False}
+    printed = json.loads(midas("serve", "--check", "--json", **settings).stdout)
+    assert printed == {"ok": True, "env": "development", "livemode": False}
 
 
-def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
+def test_migrate_prints_both_schemas(tmp_path: Path) -> None:
     """The first run makes the schema, the second finds it there."""
     url = f"sqlite:///{tmp_path / 'midas.sqlite3'}"
     first = run_alone("migrate", "--database", url, "--json")
-    told = json.loads(first.stdout)
-    assert (first.exit_code, told["from"]) == (0, None)
+    printed = json.loads(first.stdout)
+    assert (first.exit_code, printed["from"]) == (0, None)
     second = run_alone("migrate", DATABASE_URL=url)
-    assert f"Schema {told['to']}: nothing to do." in second.stdout
+    assert f"Schema {printed['to']}: nothing to do." in second.stdout
     third = run_alone("migrate", "--json", DATABASE_URL=url)
-    assert json.loads(third.stdout) == {"ok": True, "from": told["to"], "to": told["to"]}
+    assert json.loads(third.stdout) == {"ok": True, "from": printed["to"], "to": printed["to"]}
 
 
 def test_after_a_restore_numbers_begin_above_what_was_used(tmp_path: Path) -> None:
-    """Each time higher, and told."""
+    """The floor is higher each time, and it is printed."""
     url = f"sqlite:///{tmp_path / 'midas.db'}"
     first = run_alone("migrate", "--restored", "--json", DATABASE_URL=url)
     assert (first.exit_code, json.loads(first.stdout)["from"]) == (0, None)
@@ -187,7 +187,7 @@ def test_after_a_restore_numbers_begin_above_what_was_used(tmp_path: Path) -> No
 
 
 def test_migrate_never_repeats_the_url() -> None:
-    """What is wrong with the database is a setting's fault, told without its password."""
+    """What is wrong with the database is a mistake in a setting, printed without its password."""
     result = run_alone("migrate", "--database", "mysql://me:hunter2@db/midas")
     assert result.exit_code == 2
     assert "[SETTINGS]" in result.stderr
@@ -196,7 +196,7 @@ def test_migrate_never_repeats_the_url() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "is_told"),
+    ("url", "is_warned"),
     [
         ("postgresql://me:hunter2@127.0.0.1:1/midas", True),
         ("postgresql://me:hunter2/2@127.0.0.1:1/midas", True),
@@ -205,10 +205,10 @@ def test_migrate_never_repeats_the_url() -> None:
         ("sqlite:///none/midas.sqlite3", False),
     ],
 )
-def test_a_password_on_the_command_line_is_warned_of(url: str, is_told: bool) -> None:
-    """Everybody on the machine sees it; the environment is offered, and nothing to say there."""
+def test_a_password_on_the_command_line_is_warned_of(url: str, is_warned: bool) -> None:
+    """Everybody on the machine can read it; the warning names the environment instead."""
     given = run_alone("migrate", "--database", url, "--json")
-    assert ("set DATABASE_URL in the environment" in given.stderr) is is_told
+    assert ("set DATABASE_URL in the environment" in given.stderr) is is_warned
     assert json.loads(given.stdout)["ok"] is False
     assert "in the environment" not in run_alone("migrate", DATABASE_URL=url).stderr
     assert "hunter2" not in given.output
@@ -235,7 +235,7 @@ def test_migrate_reads_the_config_server_like_every_other_process(
     ]
 
 
-def test_a_migration_that_fails_is_not_said_to_have_done_nothing(
+def test_the_error_of_a_migration_does_not_claim_that_nothing_was_done(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Migrations before the one that failed are done; all of them where --restored fails."""
@@ -270,10 +270,10 @@ def test_migrate_takes_no_database_by_default(monkeypatch: pytest.MonkeyPatch) -
     assert (result.exit_code, "DATABASE_URL is not set" in result.stderr) == (2, True)
 
 
-def test_migrate_says_where_the_copy_is(
+def test_migrate_prints_where_the_copy_is(
     sqlite_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On standard error, so that the one object of --json stays alone."""
+    """It is printed on standard error, so that the one object of --json stays alone."""
     with closing(sqlite3.connect(sqlite_path)) as connection, connection:
         columns = "order_no, version, last_sequence, last_change"
         connection.execute(f"INSERT INTO orders ({columns}) VALUES ('o1', 1, 0, 'c')")  # noqa: S608

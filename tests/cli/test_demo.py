@@ -25,7 +25,7 @@ SETTINGS = {
     "ORDER_TARGET": "never.invalid:1",
     "http_proxy": "http://127.0.0.1:1",
 }
-"""Of a caller who runs Midas for real, behind a proxy: the demo must not take any of it."""
+"""Settings of a caller who runs a real Midas behind a proxy: the demo must not use any of them."""
 WRONG_AMOUNTS = json.dumps(
     {
         "count": None,
@@ -33,7 +33,7 @@ WRONG_AMOUNTS = json.dumps(
         "action": {"kind": "alter", "fields": {"amount": 1}},
     }
 )
-# One way for a webhook to go wrong each, and the first thing that the demo must see of it.
+# One way for a webhook to go wrong each, and the first check of the demo that it must break.
 WEBHOOK_FAULTS = {
     "lost": ({"kind": "webhook_drop"}, "the gateway's answers to charge.succeeded: saw [None]"),
     "forged": ({"kind": "webhook_forge"}, "the gateway's answers to charge.succeeded: saw [401]"),
@@ -62,16 +62,16 @@ def play(folder: Path, *options: str, **environment: str) -> tuple[int, Any]:
 
 
 def test_every_row_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All rows hold on their own stage, whatever the caller's settings; nothing stays behind."""
+    """All rows hold on their own stage, with any settings of the caller; nothing stays behind."""
     folder, temporary = tmp_path / "cwd", tmp_path / "tmp"
     folder.mkdir()
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    status, told = play(folder)
-    assert status == 0, told
-    assert told["ok"] is True
-    assert [row["row"] for row in told["rows"]] == ROWS
-    for row in told["rows"]:
+    status, printed = play(folder)
+    assert status == 0, printed
+    assert printed["ok"] is True
+    assert [row["row"] for row in printed["rows"]] == ROWS
+    for row in printed["rows"]:
         assert row["held"] is True, row
         assert len(row["checks"]) >= 8
         assert all(check["held"] and check["seen"] == check["wanted"] for check in row["checks"])
@@ -88,18 +88,18 @@ def test_every_row_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_a_wrong_webhook_is_noticed(tmp_path: Path, what: str) -> None:
-    """A webhook that does not do what row 2 needs of it: the row does not hold, and says why."""
-    action, seen = WEBHOOK_FAULTS[what]
+    """A webhook that does not do what row 2 needs of it: the row does not hold, with the reason."""
+    action, observed = WEBHOOK_FAULTS[what]
     fault = json.dumps({"count": None, "action": action})
-    status, told = play(tmp_path, "--row", "2", "--fault", fault)
+    status, printed = play(tmp_path, "--row", "2", "--fault", fault)
     assert status == 1
-    assert [row["held"] for row in told["rows"]] == [False]
-    assert (told["ok"], told["error"]["reason"]) == (False, "ROWS_NOT_HELD")
-    assert seen in told["rows"][0]["seen"]
+    assert [row["held"] for row in printed["rows"]] == [False]
+    assert (printed["ok"], printed["error"]["reason"]) == (False, "ROWS_NOT_HELD")
+    assert observed in printed["rows"][0]["seen"]
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         ({"action": {"kind": "burn"}}, "action.kind must be one of"),
         ("xyz", "action.kind is one of lose_request, "),
@@ -109,7 +109,7 @@ def test_a_wrong_webhook_is_noticed(tmp_path: Path, what: str) -> None:
     ],
 )
 def test_a_fault_is_checked_before_anything_starts(
-    fault: Any, says: str, monkeypatch: pytest.MonkeyPatch
+    fault: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status 2 and what is wrong with it."""
 
@@ -118,11 +118,11 @@ def test_a_fault_is_checked_before_anything_starts(
 
     monkeypatch.setattr("midas.cli.demo.command.launched", start)
     result = run_alone("demo", "--fault", json.dumps(fault))
-    assert (result.exit_code, says in result.stderr) == (2, True), result.stderr
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
 
 
 def test_few_open_files_are_enough(tmp_path: Path) -> None:
-    """Where a process may open 1,024 files the demo plays, and says what is smaller for it."""
+    """Where a process may open 1,024 files the demo plays, and prints what is smaller for it."""
     limited = ["sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh"]
     command = [*limited, sys.executable, "-m", "midas", "demo", "--row", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=tmp_path)
@@ -131,25 +131,25 @@ def test_few_open_files_are_enough(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_a_sentence(tmp_path: Path) -> None:
-    """Without the gateway extra the demo says what to install, and plays nothing."""
+    """Without the gateway extra the demo prints what to install, and plays nothing."""
     without = tmp_path / "without"
     without.mkdir()
     absent = "raise ModuleNotFoundError('no such library', name='prometheus_client')\n"
     (without / "prometheus_client.py").write_text(absent)
-    status, told = play(tmp_path, "--row", "1", PYTHONPATH=str(without))
+    status, printed = play(tmp_path, "--row", "1", PYTHONPATH=str(without))
     assert status == 1
-    assert told["error"]["reason"] == "DEMO_NOT_STARTED"
-    assert "install midas[gateway]" in told["error"]["message"]
+    assert printed["error"]["reason"] == "DEMO_NOT_STARTED"
+    assert "install midas[gateway]" in printed["error"]["message"]
 
 
 def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:
-    """When Ping++ tells another amount, the row does not hold, the rest is played, status is 1."""
+    """Where Ping++ answers another amount, the row does not hold; the rest is played; status 1."""
     keep = tmp_path / "kept"
     options = ["--row", "1", "--row", "3", "--fault", WRONG_AMOUNTS, "--keep", str(keep)]
-    status, told = play(tmp_path, *options)
+    status, printed = play(tmp_path, *options)
     assert status == 1
-    assert told["ok"] is False
-    first, second = told["rows"]
+    assert printed["ok"] is False
+    first, second = printed["rows"]
     assert first["held"] is False
     assert second["held"] is False
     assert "Query with refresh: saw 'PENDING' instead of 'SUCCEEDED'" in second["seen"]
@@ -193,7 +193,7 @@ def test_the_processes_end_with_a_killed_demo(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     """--keep takes only an empty folder: what is in another one stays as it is."""
     (tmp_path / "mine").write_text("here")
-    status, told = play(tmp_path, "--keep", str(tmp_path))
+    status, printed = play(tmp_path, "--keep", str(tmp_path))
     assert status == 2
-    assert "not empty" in told["error"]["message"]
+    assert "not empty" in printed["error"]["message"]
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

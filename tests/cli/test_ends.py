@@ -75,13 +75,13 @@ def stopped_by(name: str) -> Terminate:
 
 def breaking_the_command() -> Terminate:
     """Details that look like Midas's and that this program cannot read."""
-    said = status_pb2.Status(code=grpc.StatusCode.ABORTED.value[0], message="odd")
-    said.details.add().Pack(error_details_pb2.ErrorInfo(domain="midas", reason="ODD"))
+    status = status_pb2.Status(code=grpc.StatusCode.ABORTED.value[0], message="odd")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(domain="midas", reason="ODD"))
     endless = errors_pb2.PaymentErrorDetail(
         money_moved=errors_pb2.MONEY_MOVED_NO, query_after=Duration(seconds=2**62)
     )
-    said.details.add().Pack(endless)
-    return broken(grpc.StatusCode.ABORTED, "odd", ((DETAILS_KEY, said.SerializeToString()),))
+    status.details.add().Pack(endless)
+    return broken(grpc.StatusCode.ABORTED, "odd", ((DETAILS_KEY, status.SerializeToString()),))
 
 
 UNANSWERED: dict[str, Terminate] = {
@@ -104,13 +104,11 @@ def test_sent_and_not_answered(end: str, method: str, arguments: list[str]) -> N
     assert "Money may have moved. Ask again" in person.result.stderr
     assert "No money moved" not in person.result.output
     key = "--order-no A1" if method == "Charge" else "--refund-no R1"
-    told = run(method, [*arguments, "--json"], UNANSWERED[end])
-    assert (told.status, told.told["ok"]) == (3, False)
-    assert (told.told["error"]["money_moved"], told.told["error"]["retry"]) == (
-        "UNKNOWN",
-        "SAME_KEY",
-    )
-    assert told.told["error"]["query_after"]
+    program = run(method, [*arguments, "--json"], UNANSWERED[end])
+    assert (program.status, program.data["ok"]) == (3, False)
+    error = program.data["error"]
+    assert (error["money_moved"], error["retry"]) == ("UNKNOWN", "SAME_KEY")
+    assert error["query_after"]
     if end not in ("unknown to Midas", "queued in Midas"):
         assert f"midas query {key} --refresh" in person.result.stderr
 
@@ -128,15 +126,15 @@ def test_stopped_before_anything_was_sent(name: str, arguments: list[str]) -> No
     assert person.exit_code == STATUS[name]
     assert f"stopped by {name} before anything was sent [STOPPED]" in person.stderr
     assert "No money moved by this call." in person.stderr
-    told = CliRunner().invoke(cli, [*arguments, "--json"], obj=connect)
-    assert told.exit_code == STATUS[name]
-    assert json.loads(told.stdout)["error"]["money_moved"] == "NO"
+    program = CliRunner().invoke(cli, [*arguments, "--json"], obj=connect)
+    assert program.exit_code == STATUS[name]
+    assert json.loads(program.stdout)["error"]["money_moved"] == "NO"
 
 
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize(("method", "arguments"), [("Query", QUERY), ("Refund", CHECK)])
 def test_stopped_where_no_money_can_move(name: str, method: str, arguments: list[str]) -> None:
-    """A query or a check that was stopped fears nothing."""
+    """A query or a check that was stopped has moved no money."""
     ran = run(method, arguments, stopped_by(name))
     assert ran.status == STATUS[name]
     assert "No money moved by this call." in ran.result.stderr
@@ -146,7 +144,7 @@ def test_stopped_where_no_money_can_move(name: str, method: str, arguments: list
 def test_a_second_signal_ends_it_at_once(
     sent: bool, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the status of the table, though something hangs that the first one should have ended."""
+    """It ends with the status of the table, even if the first signal did not end what hangs."""
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
 
@@ -220,7 +218,7 @@ def test_output_never_decides(
     form: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The answer does, and a person is told what is missing."""
+    """The answer does, and a person reads what is missing."""
     stdout, stderr = OUTPUTS[output](), io.StringIO()
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setattr(sys, "stderr", stderr)
@@ -237,7 +235,7 @@ def test_output_never_decides(
 def test_json_keeps_every_character(encoding: str) -> None:
     """Escaped where the terminal does not know it."""
     ran = run("Charge", [*CHARGE, "--json"], answered(MADE), encoding)
-    assert (ran.status, ran.told["charge"]["subject"]) == (0, TEA)
+    assert (ran.status, ran.data["charge"]["subject"]) == (0, TEA)
 
 
 def test_what_cannot_be_shown_is_no_failure_either() -> None:
@@ -247,8 +245,8 @@ def test_what_cannot_be_shown_is_no_failure_either() -> None:
         assert run("Charge", [*CHARGE, *form], answered(odd)).status == 0
 
 
-def test_a_defect_in_showing_is_none_of_the_charge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever breaks after the answer, the answer counts."""
+def test_a_defect_in_printing_is_none_of_the_charge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If anything breaks after the answer, the answer counts."""
 
     def break_down(_: object) -> None:
         raise RuntimeError
@@ -256,7 +254,7 @@ def test_a_defect_in_showing_is_none_of_the_charge(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("midas.cli.show.show_charge", break_down)
     ran = run("Charge", CHARGE, answered(MADE))
     assert ran.status == 0
-    assert "could not be told in full (RuntimeError)" in ran.result.stderr
+    assert "could not be printed in full (RuntimeError)" in ran.result.stderr
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "gbk"])
@@ -283,7 +281,7 @@ def test_the_mock_is_read_in_every_terminal() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "gbk"])
-def test_a_migration_is_done_whatever_the_terminal(encoding: str, tmp_path: Path) -> None:
+def test_a_migration_is_done_on_every_terminal(encoding: str, tmp_path: Path) -> None:
     """Its sentence has an arrow, which many terminals lack."""
     url = f"sqlite:///{tmp_path / 'midas.sqlite3'}"
     result = CliRunner(charset=encoding).invoke(cli, ["migrate"], env={"DATABASE_URL": url})
@@ -325,7 +323,7 @@ def started(*arguments: str, **how: Any) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_real_process_that_is_stopped(number: signal.Signals) -> None:
-    """Over a real socket, with the real signal."""
+    """The socket and the signal are real."""
     with slow_midas() as (midas, target):
         process = started(*REFUND, "--target", target, "--json", stdout=subprocess.PIPE)
         assert midas.asked.wait(PATIENCE_S)

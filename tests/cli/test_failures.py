@@ -1,4 +1,4 @@
-"""How each failure of a call is told: sentence, JSON and exit status."""
+"""How each failure of a call is printed: sentence, JSON and exit status."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -24,7 +24,7 @@ TREE: list[tuple[MidasError, str, int]] = [
     (errors.OrderAlreadyPaid("A1", "N1"), "ORDER_ALREADY_PAID", 1),
     (errors.ChargeRefused("A1", "N1", "code", "words"), "CHARGE_REFUSED", 1),
     (errors.RefundNotAllowed("ORDER_NOT_PAID", "A1"), "REFUND_NOT_ALLOWED", 1),
-    (errors.RefundExceedsRemaining("A1", "N1", 5, 4), "REFUND_EXCEEDS_REMAINING", 1),
+    (errors.RefundExceedsRemaining("A1", "N1", 5, 4, "cny"), "REFUND_EXCEEDS_REMAINING", 1),
     (errors.RefundNoReused("R1"), "REFUND_NO_REUSED", 1),
     (errors.EventIdReused("evt_1"), "EVENT_ID_REUSED", 1),
     (errors.OutcomeUnknown("A1", "N1"), "OUTCOME_UNKNOWN", 3),
@@ -43,14 +43,14 @@ TREE: list[tuple[MidasError, str, int]] = [
 
 @pytest.mark.parametrize(("error", "reason", "status"), TREE)
 def test_every_error_of_midas_has_its_status(error: MidasError, reason: str, status: int) -> None:
-    """Each error of the tree is told with its reason, 3 exactly where the outcome is unknown."""
+    """Each error of the tree has its reason, and status 3 exactly where the outcome is unknown."""
     ran = run("Charge", [*CHARGE, "--json"], refused(error))
-    told = ran.told["error"]
-    assert (ran.status, ran.told["ok"], told["reason"]) == (status, False, reason)
-    assert (told["money_moved"] == "UNKNOWN") is (status == 3)
-    assert bool(told["query_after"]) is (status == 3)
-    assert told["retry"] in ("SAME_KEY", "NEW_KEY", "NEVER")
-    assert told["code"] == failure_of(error).code.name
+    printed = ran.data["error"]
+    assert (ran.status, ran.data["ok"], printed["reason"]) == (status, False, reason)
+    assert (printed["money_moved"] == "UNKNOWN") is (status == 3)
+    assert bool(printed["query_after"]) is (status == 3)
+    assert printed["retry"] in ("SAME_KEY", "NEW_KEY", "NEVER")
+    assert printed["code"] == failure_of(error).code.name
     person = run("Charge", CHARGE, refused(error))
     assert person.status == status
     assert person.result.stdout == ""
@@ -70,33 +70,33 @@ def _subclasses(kind: type[MidasError]) -> Iterator[type[MidasError]]:
 
 
 def test_refused_fields_are_listed() -> None:
-    """Each bad field is told with what to do, to people and to programs."""
+    """Each bad field is printed with what to do, for people and for programs."""
     error = errors.InvalidRequest((FieldViolation("extra.open_id", "is missing"),))
     assert "extra.open_id: is missing" in run("Charge", CHARGE, refused(error)).result.stderr
-    told = run("Charge", [*CHARGE, "--json"], refused(error)).told["error"]
-    assert told["violations"] == [{"field": "extra.open_id", "description": "is missing"}]
+    printed = run("Charge", [*CHARGE, "--json"], refused(error)).data["error"]
+    assert printed["violations"] == [{"field": "extra.open_id", "description": "is missing"}]
 
 
-def test_an_unknown_outcome_says_how_to_find_out() -> None:
+def test_an_unknown_outcome_has_the_command_to_find_out() -> None:
     """The sentence has the command to ask with and the time to wait."""
     error = errors.OutcomeUnknown("A1", "N1", query_after=timedelta(seconds=7))
     text = run("Charge", CHARGE, refused(error)).result.stderr
     assert "Ask again in 7s: midas query --order-no A1 --refresh" in text
     assert "safe" in text
-    told = run("Charge", [*CHARGE, "--json"], refused(error)).told["error"]
-    assert told["query_after"] == "7s"
-    assert told["ids"] == {"order_no": "A1", "out_trade_no": "N1"}
+    printed = run("Charge", [*CHARGE, "--json"], refused(error)).data["error"]
+    assert printed["query_after"] == "7s"
+    assert printed["ids"] == {"order_no": "A1", "out_trade_no": "N1"}
 
 
-def test_only_a_person_can_tell() -> None:
-    """Where an operator is needed, nobody is told to repeat the command."""
+def test_only_a_person_can_find_out() -> None:
+    """Where an operator is needed, the advice is not to repeat the command."""
     error = errors.OutcomeUnknown("A1", needs_operator=True)
     text = run("Charge", CHARGE, refused(error)).result.stderr
     assert "Repeating" not in text
     assert "Only a person can tell" in text
 
 
-def test_when_waiting_helps_it_says_how_long() -> None:
+def test_where_waiting_helps_it_names_the_time() -> None:
     """A passing failure names the pause, a spent key asks for another one."""
     passing = errors.Throttled(retry_after=timedelta(seconds=2))
     text = run("Charge", CHARGE, refused(passing)).result.stderr
@@ -114,14 +114,14 @@ def test_a_broken_connection_leaves_the_outcome_unknown(
 ) -> None:
     """A failure without Midas's details may have come after the money moved: status 3."""
     ran = run(arguments[0], [*arguments[1], "--json"], broken(code, "Socket closed"))
-    told = ran.told["error"]
+    printed = ran.data["error"]
     assert ran.status == 3
-    assert (told["money_moved"], told["retry"], told["query_after"]) == (
+    assert (printed["money_moved"], printed["retry"], printed["query_after"]) == (
         "UNKNOWN",
         "SAME_KEY",
         "5s",
     )
-    assert "Socket closed" in told["message"]
+    assert "Socket closed" in printed["message"]
 
 
 def test_the_callers_own_deadline_leaves_the_outcome_unknown() -> None:
@@ -147,21 +147,21 @@ def test_what_moves_no_money_is_never_unknown() -> None:
 
 
 @pytest.mark.parametrize("code", [each for each in grpc.StatusCode if each.value[0]])
-def test_no_code_alone_says_that_nothing_happened(code: grpc.StatusCode) -> None:
-    """Only Midas's own details do: a proxy that tried twice tells of the second time."""
+def test_no_code_alone_means_that_nothing_happened(code: grpc.StatusCode) -> None:
+    """Only Midas's own details do: a proxy that tried twice answers for the second time."""
     ran = run("Charge", [*CHARGE, "--json"], broken(code))
     assert ran.status == 3
-    told = ran.told["error"]
-    assert (told["money_moved"], told["retry"]) == ("UNKNOWN", "SAME_KEY")
+    printed = ran.data["error"]
+    assert (printed["money_moved"], printed["retry"]) == ("UNKNOWN", "SAME_KEY")
 
 
-def test_what_a_newer_midas_says_of_money_is_not_taken_for_no() -> None:
-    """A word that this version does not know is none, and the outcome is unknown."""
-    said = status_pb2.Status(code=grpc.StatusCode.ABORTED.value[0], message="new")
-    said.details.add().Pack(error_details_pb2.ErrorInfo(domain="midas", reason="NEW"))
+def test_an_unknown_value_of_money_moved_is_not_taken_for_no() -> None:
+    """A value that this version does not know counts as none, and the outcome is unknown."""
+    status = status_pb2.Status(code=grpc.StatusCode.ABORTED.value[0], message="new")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(domain="midas", reason="NEW"))
     newer = errors_pb2.PaymentErrorDetail(money_moved=9, retry=9)  # type: ignore[arg-type]
-    said.details.add().Pack(newer)
-    trailers = ((DETAILS_KEY, said.SerializeToString()),)
+    status.details.add().Pack(newer)
+    trailers = ((DETAILS_KEY, status.SerializeToString()),)
     ran = run("Refund", REFUND, broken(grpc.StatusCode.ABORTED, "new", trailers))
     assert ran.status == 3
     assert "Money may have moved" in ran.result.stderr
@@ -172,7 +172,7 @@ def test_details_that_do_not_fit_are_not_believed(details: bytes) -> None:
     """Unreadable details, empty ones, or those of another status count as none at all."""
     ran = _with_details(details)
     assert ran.status == 3
-    assert ran.told["error"]["reason"] == "UNAVAILABLE"
+    assert ran.data["error"]["reason"] == "UNAVAILABLE"
 
 
 def _with_details(details: bytes) -> Ran:

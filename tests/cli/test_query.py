@@ -53,9 +53,9 @@ def test_people_see_all_charges_and_refunds() -> None:
 
 def test_json_has_the_charges() -> None:
     """--json gives the charges in order."""
-    told = run("Query", ["query", "--order-no", "A1", "--json"], answered(PAID)).told
-    assert [each["out_trade_no"] for each in told["charges"]] == ["FIRST", "SECOND"]
-    assert told["charges"][1]["refunds"][0]["amount"] == 300
+    data = run("Query", ["query", "--order-no", "A1", "--json"], answered(PAID)).data
+    assert [each["out_trade_no"] for each in data["charges"]] == ["FIRST", "SECOND"]
+    assert data["charges"][1]["refunds"][0]["amount"] == 300
 
 
 def test_exactly_one_key() -> None:

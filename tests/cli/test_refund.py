@@ -49,17 +49,17 @@ def test_no_amount_means_all_that_is_left() -> None:
     ("state", "status"), [("SUCCEEDED", 0), ("PENDING", 0), ("FAILED", 1), ("SUBMITTING", 3)]
 )
 def test_the_state_decides_the_status(state: str, status: int) -> None:
-    """Done or accepted is 0, refused by the channel 1, unknown 3; `ok` in JSON says the same."""
+    """Done or accepted is 0, refused by the channel 1, unknown 3; `ok` in JSON agrees."""
     assert run("Refund", OF_ORDER, answered(made(state))).status == status
     ran = run("Refund", [*OF_ORDER, "--json"], answered(made(state)))
     assert ran.status == status
-    assert ran.told["ok"] is (status == 0)
-    assert ran.told["refund"]["state"] == state
-    assert ("error" in ran.told) is (status != 0)
+    assert ran.data["ok"] is (status == 0)
+    assert ran.data["refund"]["state"] == state
+    assert ("error" in ran.data) is (status != 0)
 
 
 def test_a_state_that_is_not_known_is_no_success() -> None:
-    """Neither one of a newer Midas, nor none at all."""
+    """A state of a newer Midas is no success, nor is a missing state."""
     newer = RefundResponse(refund=Refund(refund_no="R1", state=99))  # type: ignore[arg-type]
     for answer in (newer, RefundResponse()):
         ran = run("Refund", OF_ORDER, answered(answer))

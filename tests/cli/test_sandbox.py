@@ -31,7 +31,7 @@ def started(*options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def state(base: str) -> Any:
-    """What the sandbox says of itself."""
+    """The sandbox's own account of its state."""
     connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=STOP_S)
     try:
         connection.request("GET", "/_sandbox/state")
@@ -40,7 +40,7 @@ def state(base: str) -> Any:
         connection.close()
 
 
-def test_it_says_what_to_export() -> None:
+def test_it_prints_what_to_export() -> None:
     """Every line is a comment or an export of a setting, and the key files exist until the end."""
     with started() as child:
         assert child.stdout is not None
@@ -64,23 +64,23 @@ def test_options_reach_the_sandbox(tmp_path: Path) -> None:
     with started("--json", *options, "--merchant-public-key", str(keys.public)) as child:
         assert child.stdout is not None
         ready = json.loads(child.stdout.readline())
-        told = ready["environment"]
-        assert (told["PINGPP_APP_ID"], told["PINGPP_API_KEY"]) == ("app_x", "sk_live_x")
-        assert "PINGPP_PRIVATE_KEY_PATH" not in told
+        exports = ready["environment"]
+        assert (exports["PINGPP_APP_ID"], exports["PINGPP_API_KEY"]) == ("app_x", "sk_live_x")
+        assert "PINGPP_PRIVATE_KEY_PATH" not in exports
         assert state(ready["url"])["livemode"] is True
     assert ledger.exists()
 
 
 def test_an_account_without_signatures(tmp_path: Path) -> None:
-    """With --unsigned no key is wanted, made or told; a key with it is wrong usage."""
+    """With --unsigned no key is wanted, made or printed; a key with it is wrong usage."""
     with started("--json", "--unsigned", "--strict") as child:
         assert child.stdout is not None
         ready = json.loads(child.stdout.readline())
-        told = ready["environment"]
-        assert "PINGPP_PRIVATE_KEY_PATH" not in told
+        exports = ready["environment"]
+        assert "PINGPP_PRIVATE_KEY_PATH" not in exports
         connection = http.client.HTTPConnection(urlsplit(ready["url"]).netloc, timeout=STOP_S)
-        key = {"Authorization": f"Bearer {told['PINGPP_API_KEY']}"}
-        query = f"app%5Bid%5D={told['PINGPP_APP_ID']}"
+        key = {"Authorization": f"Bearer {exports['PINGPP_API_KEY']}"}
+        query = f"app%5Bid%5D={exports['PINGPP_APP_ID']}"
         for more, status in (("", 200), ("&paid=true", 200), ("&paid=True", 400)):
             connection.request("GET", f"/v1/charges?{query}{more}", headers=key)
             response = connection.getresponse()
@@ -95,8 +95,8 @@ def test_an_account_without_signatures(tmp_path: Path) -> None:
     assert "exclude each other" in done.stderr
 
 
-def test_a_port_in_use_is_said() -> None:
-    """When it cannot listen, a sentence says so, with status 2 as of `serve`."""
+def test_a_port_in_use_is_an_error() -> None:
+    """When it cannot listen, it prints a sentence; status 2, as of `serve`."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -109,7 +109,7 @@ def test_a_port_in_use_is_said() -> None:
 
 
 def test_a_key_of_no_mode_is_refused() -> None:
-    """An API key must tell which mode it is of."""
+    """An API key must show which mode it is of."""
     command = [sys.executable, "-m", "midas", "sandbox", "--api-key", "secret"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

@@ -21,11 +21,11 @@ from midas.v1.charge_pb2 import Charge
     ],
 )
 def test_money(amount: int, currency: str, text: str) -> None:
-    """Both ways of saying an amount agree, exactly, however large it is."""
+    """Both ways of writing an amount agree, exactly, however large it is."""
     assert money(amount, currency) == text
 
 
-def test_a_state_of_a_newer_midas_is_told_as_its_number() -> None:
+def test_a_state_of_a_newer_midas_is_shown_as_its_number() -> None:
     """An enum value that this version does not know does not break the output."""
     assert data(Charge(state=99))["state"] == "99"  # type: ignore[arg-type]
 

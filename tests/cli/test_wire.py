@@ -55,19 +55,19 @@ def test_nobody_listens(tls: list[str]) -> None:
     assert "--target" in result.stderr
 
 
-def test_the_cause_is_told() -> None:
-    """A name that nobody has, a server that speaks no TLS, one that says nothing at all."""
+def test_the_cause_is_printed() -> None:
+    """A name that nobody has, a server that speaks no TLS, one that never answers."""
     server = grpc.server(ThreadPoolExecutor(1))
     plain = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        mute = f"127.0.0.1:{silent.getsockname()[1]}"
-        told = {
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        unanswered = f"127.0.0.1:{mute.getsockname()[1]}"
+        causes = {
             "failed for :::: Misformatted domain name": ["--target", ":::"],
             "handshake failed": ["--target", plain, "--tls"],
-            "no answer in time": ["--target", mute],
+            "no answer in time": ["--target", unanswered],
         }
-        for cause, options in told.items():
+        for cause, options in causes.items():
             result = CliRunner().invoke(cli, [*QUERY, *options, "--timeout", "0.5"])
             assert result.exit_code == 1
             assert cause in json.loads(result.stdout)["error"]["message"]

@@ -59,9 +59,9 @@ class Right:
         self.done.add((counter, what))
         self.highest[order_no] = max(self.highest[order_no], sequence)
 
-    def write(self, *told: Any) -> None:
+    def write(self, *effect: Any) -> None:
         """On disk."""
-        self.file.write(json.dumps(told) + "\n")
+        self.file.write(json.dumps(effect) + "\n")
         self.file.flush()
         os.fsync(self.file.fileno())
 
@@ -71,16 +71,16 @@ class Right:
             self.apply(method, request)
 
     def is_new(self, request: Any) -> bool:
-        """Whether it has not been seen."""
+        """Whether it has not been received."""
         return bool(request.sequence > self.highest[request.order_no])
 
     def apply(self, method: str, request: Any) -> None:
         """Its effect, unless that payment or refund has had it under another sequence."""
         refunds = method.startswith("Refund")
         what = request.refund.refund_no if refunds else request.charge.out_trade_no
-        told = request.order_no, request.sequence, COUNTERS[method], self.key(what)
-        self.write(*told)
-        self.remember(*told)
+        effect = request.order_no, request.sequence, COUNTERS[method], self.key(what)
+        self.write(*effect)
+        self.remember(*effect)
 
     def key(self, what: str) -> str:
         """What counts once."""
@@ -149,7 +149,7 @@ class AppliesAll(CountsMessages):
 
 
 class Forgets(CountsMessages):
-    """Keeps the effects on disk, but what it has seen in memory only."""
+    """Keeps the effects on disk, but what it has received in memory only."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -163,16 +163,16 @@ class AnswersFirst(Right):
         super().__init__(path)
         self.later: set[asyncio.Task[None]] = set()
 
-    def write(self, *told: Any) -> None:
+    def write(self, *effect: Any) -> None:
         """Not now."""
-        task = asyncio.create_task(self.write_later(*told))
+        task = asyncio.create_task(self.write_later(*effect))
         self.later.add(task)
         task.add_done_callback(self.later.discard)
 
-    async def write_later(self, *told: Any) -> None:
+    async def write_later(self, *effect: Any) -> None:
         """Now."""
         await asyncio.sleep(0.1)
-        super().write(*told)
+        super().write(*effect)
 
 
 class RefusesOlder(Right):
@@ -191,7 +191,7 @@ class RefusesRepeats(Right):
     async def take(self, method: str, request: Any, context: Any) -> None:
         """One call."""
         if request.sequence == self.highest[request.order_no]:
-            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "seen before")
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "received before")
         await super().take(method, request, context)
 
 

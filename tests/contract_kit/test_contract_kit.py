@@ -60,7 +60,7 @@ BREAKS: dict[str, set[str]] = {
 }
 """What each naive service breaks, and nothing else."""
 OPTIONAL = {"notices-used-sequences"}
-"""What a simple service may leave out: it is told what is lost without it, and passes."""
+"""What a simple service may leave out: the kit says what is lost without it, and passes."""
 AT_EVERY_RUN = ("forgets", "half-done")
 """The others are played by .ci/run: each takes seconds of a whole core."""
 
@@ -75,7 +75,7 @@ class Service:
 
 
 def run(service: Service, *options: str) -> tuple[int, dict[str, Any]]:
-    """The kit's exit status and what it said."""
+    """The kit's exit status and what it printed."""
     target = ["--target", f"127.0.0.1:{service.port}", "--timeout", "3", "--json"]
     command = [PYTHON, "-m", "midas", "contract-kit", *target, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=ROOT)
@@ -88,9 +88,9 @@ def judged(service: Service) -> tuple[int, dict[str, Any]]:
     return run(service, "--effects-command", service.effects, "--restart-command", service.restart)
 
 
-def of_state(told: dict[str, Any], state: str) -> set[str]:
+def of_state(judgement: dict[str, Any], state: str) -> set[str]:
     """The promises with this verdict."""
-    return {each["id"] for each in told["promises"] if each["state"] == state}
+    return {each["id"] for each in judgement["promises"] if each["state"] == state}
 
 
 @contextmanager
@@ -135,9 +135,9 @@ def free_port() -> int:
 def test_the_sample_order_service_keeps_every_promise(tmp_path: Path) -> None:
     """All of them judged, all of them kept, also what may be left out; status 0."""
     with sample(tmp_path) as service:
-        status, told = judged(service)
-    assert of_state(told, "kept") == {promise.id for promise in PROMISES}, told
-    assert (status, told["ok"]) == (0, True)
+        status, judgement = judged(service)
+    assert of_state(judgement, "kept") == {promise.id for promise in PROMISES}, judgement
+    assert (status, judgement["ok"]) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ def test_the_sample_order_service_keeps_every_promise(tmp_path: Path) -> None:
 def test_a_naive_one_breaks_what_it_breaks(variant: str, tmp_path: Path) -> None:
     """Exactly the promises of its mistake, each with evidence and advice."""
     with naive(tmp_path, variant) as service:
-        status, told = judged(service)
-    assert of_state(told, "broken") == BREAKS[variant], told
+        status, judgement = judged(service)
+    assert of_state(judgement, "broken") == BREAKS[variant], judgement
     assert status == (1 if BREAKS[variant] else 0)
-    for each in told["promises"]:
+    for each in judgement["promises"]:
         wanting = each["state"] in ("broken", "left_out")
         assert bool(each["evidence"]) == bool(each["advice"]) == wanting
         assert bool(each["lost"]) == (each["state"] == "left_out")
-    assert of_state(told, "left_out") <= OPTIONAL
+    assert of_state(judgement, "left_out") <= OPTIONAL
     noticed = variant == "notices-used-sequences"
-    assert ("notices-used-sequences" in of_state(told, "kept")) == noticed
+    assert ("notices-used-sequences" in of_state(judgement, "kept")) == noticed
 
 
 def test_every_promise_has_one_that_breaks_it() -> None:
@@ -164,39 +164,41 @@ def test_every_promise_has_one_that_breaks_it() -> None:
     assert set().union(*BREAKS.values()) == {promise.id for promise in PROMISES} - OPTIONAL
 
 
-def test_what_cannot_be_seen_is_not_judged(tmp_path: Path) -> None:
+def test_what_cannot_be_observed_is_not_judged(tmp_path: Path) -> None:
     """Without the two commands exactly the promises that need them are open, and it is no pass."""
     with naive(tmp_path, "applies-all") as service:
-        status, told = run(service)
+        status, judgement = run(service)
     hidden = {promise.id for promise in PROMISES if promise.needs}
-    assert of_state(told, "not_judged") == hidden
-    assert of_state(told, "broken") == set()
-    assert (status, told["ok"]) == (1, False)
-    assert told["error"]["reason"] == "PROMISES_NOT_KEPT"
-    assert f"0 promises are broken, {len(hidden)} could" in told["error"]["message"]
-    assert "--effects-command" in str(told["promises"])
+    assert of_state(judgement, "not_judged") == hidden
+    assert of_state(judgement, "broken") == set()
+    assert (status, judgement["ok"]) == (1, False)
+    assert judgement["error"]["reason"] == "PROMISES_NOT_KEPT"
+    assert f"0 promises are broken, {len(hidden)} could" in judgement["error"]["message"]
+    assert "--effects-command" in str(judgement["promises"])
 
 
 def test_a_call_that_is_missing_leaves_the_rest_unjudged(tmp_path: Path) -> None:
     """Nothing is called kept that could only be half tried."""
     with naive(tmp_path, "half-done") as service:
-        _, told = run(service)
-    assert "takes-late-money" in of_state(told, "kept")
-    assert {"acknowledges-repeats", "takes-what-is-new"} <= of_state(told, "not_judged")
+        _, judgement = run(service)
+    assert "takes-late-money" in of_state(judgement, "kept")
+    assert {"acknowledges-repeats", "takes-what-is-new"} <= of_state(judgement, "not_judged")
 
 
 def test_orders_can_be_created_first(tmp_path: Path) -> None:
     """A service that knows its orders is judged like any other one."""
     with naive(tmp_path, "knows-its-orders") as service:
         create = f"touch {shlex.quote(str(tmp_path))}/{{order_no}}"
-        _, told = run(service, "--effects-command", service.effects, "--create-command", create)
+        _, judgement = run(
+            service, "--effects-command", service.effects, "--create-command", create
+        )
     without_restart = {each.id for each in PROMISES if RESTART not in each.needs}
-    assert of_state(told, "kept") == without_restart - OPTIONAL, told
-    assert of_state(told, "left_out") == OPTIONAL
+    assert of_state(judgement, "kept") == without_restart - OPTIONAL, judgement
+    assert of_state(judgement, "left_out") == OPTIONAL
 
 
 def test_it_can_be_read(tmp_path: Path) -> None:
-    """For people: each promise on a line, what was seen, what to change, what is missing."""
+    """For people: each promise on a line, what was observed, what to change, what is missing."""
     with naive(tmp_path, "refuses-older") as service:
         command = [PYTHON, "-m", "midas", "contract-kit", "--target", f"127.0.0.1:{service.port}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=ROOT)
@@ -213,15 +215,15 @@ def test_it_can_be_read(tmp_path: Path) -> None:
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
 
 
-def test_nobody_there_is_said() -> None:
+def test_nobody_there_is_reported() -> None:
     """A sentence, status 1, and nothing judged."""
-    status, told = run(Service(free_port(), "", ""))
+    status, judgement = run(Service(free_port(), "", ""))
     assert status == 1
-    assert told["error"]["reason"] == "ORDER_SERVICE_UNREACHABLE"
+    assert judgement["error"]["reason"] == "ORDER_SERVICE_UNREACHABLE"
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "sentence"),
     [
         ("/nowhere/show {order_no}", "cannot be started"),
         ("sh -c 'echo broken >&2; exit 3'", "ended with status 3: broken"),
@@ -231,10 +233,10 @@ def test_nobody_there_is_said() -> None:
     ],
 )
 def test_a_command_that_does_not_work_is_no_verdict(
-    command: str, said: str, tmp_path: Path
+    command: str, sentence: str, tmp_path: Path
 ) -> None:
     """Status 2 and a sentence: the order service is not to blame."""
     with naive(tmp_path, "right") as service:
-        status, told = run(service, "--effects-command", command)
+        status, judgement = run(service, "--effects-command", command)
     assert status == 2
-    assert said in told["error"]["message"]
+    assert sentence in judgement["error"]["message"]

@@ -42,9 +42,9 @@ class Orders:
             self.write((request.order_no, method))
         self.acknowledged[request.order_no] += method == NOT_REFUNDED
 
-    def write(self, told: tuple[str, str]) -> None:
+    def write(self, effect: tuple[str, str]) -> None:
         """On disk."""
-        self.disk.append(told)
+        self.disk.append(effect)
 
     async def start(self) -> None:
         """Serve, on the same port as before."""
@@ -79,12 +79,12 @@ class Orders:
 
 
 class AnswersFirst(Orders):
-    """Writes what it was told when the next one comes."""
+    """Writes each effect when the next one comes."""
 
-    def write(self, told: tuple[str, str]) -> None:
+    def write(self, effect: tuple[str, str]) -> None:
         """Not now."""
         self.disk += self.unwritten
-        self.unwritten = [told]
+        self.unwritten = [effect]
 
 
 class Deaf(Orders):
@@ -138,8 +138,8 @@ class Shows(Probe):
 
     async def effects(self, order_no: str) -> dict[str, int]:
         """From what it believes."""
-        told = self.orders.disk + self.orders.unwritten
-        return {method: told.count((order_no, method)) for method in METHODS}
+        effects = self.orders.disk + self.orders.unwritten
+        return {method: effects.count((order_no, method)) for method in METHODS}
 
 
 @asynccontextmanager

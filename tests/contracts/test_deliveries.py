@@ -52,9 +52,9 @@ async def refund(store: Store, order_no: str = "o1") -> None:
 def settlement(
     lease: Lease, outcome: DeliveryOutcome = DELIVERED, code: str = "UNAVAILABLE"
 ) -> Settlement:
-    """What became of this lease."""
-    told = lease.notification
-    return Settlement(lease.token, told.order_no, told.sequence, outcome, code)
+    """The outcome of this lease's delivery."""
+    notification = lease.notification
+    return Settlement(lease.token, notification.order_no, notification.sequence, outcome, code)
 
 
 async def settle(store: Store, lease: Lease, outcome: DeliveryOutcome = DELIVERED) -> bool:
@@ -122,7 +122,7 @@ async def test_what_is_written_is_handed_out_as_it_was(store: Store) -> None:
 
 
 async def test_a_lease_brings_its_order_as_it_stands(store: Store) -> None:
-    """Just committed, changed by a commit that tells nothing, and leased once more."""
+    """Just committed, changed by a commit without a notification, and leased once more."""
     await pay(store)
     assert (await only(store)).order == await store.load("o1")
     older = NOON - timedelta(days=1)
@@ -159,8 +159,8 @@ async def refund_at(store: Store, sequence: int) -> None:
     newest = NOON + timedelta(seconds=len(order.refunds))
     assert await store.commit(refund_intent(order, created_at=newest))
     change = refunded(await store.load("o1"))
-    (told,) = change.notifications
-    numbered = (replace(told, sequence=sequence),)
+    (notification,) = change.notifications
+    numbered = (replace(notification, sequence=sequence),)
     assert await store.commit(replace(change, last_sequence=sequence, notifications=numbered))
 
 
@@ -223,7 +223,7 @@ async def test_longest_due_first_and_not_more_than_asked_for(store: Store) -> No
     assert await leased(store, 2) == []
 
 
-async def test_an_order_with_much_to_tell_takes_its_place_in_line(store: Store) -> None:
+async def test_an_order_with_many_notifications_takes_its_place_in_line(store: Store) -> None:
     """Its second notification is due when the first is delivered, behind those that waited."""
     await pay(store, "much")
     for _ in range(3):
@@ -262,7 +262,7 @@ async def test_a_lease_holds_for_its_time_and_no_longer(store: Store) -> None:
 
 @pytest.mark.parametrize("outcome", DeliveryOutcome)
 async def test_a_stale_lease_settles_nothing(store: Store, outcome: DeliveryOutcome) -> None:
-    """Whoever held the order before has no say any more, whatever became of it (R5, O6)."""
+    """A lease that is over cannot settle the order, with any outcome (R5, O6)."""
     await pay(store)
     await refund(store)
     stale = await only(store)
@@ -332,18 +332,18 @@ async def test_a_refusal_parks_the_order_and_no_other(store: Store) -> None:
 
 
 async def test_a_refusal_without_a_code_parks_as_well(store: Store) -> None:
-    """The order service need not say why."""
+    """The order service need not give a reason."""
     await pay(store)
     lease = await only(store)
-    told = lease.notification
-    said = Settlement(lease.token, told.order_no, told.sequence, REFUSED)
-    assert await store.settle_notifications([said]) == [True]
+    sent = lease.notification
+    refused = Settlement(lease.token, sent.order_no, sent.sequence, REFUSED)
+    assert await store.settle_notifications([refused]) == [True]
     assert await leased(store) == []
     assert (await store.backlog()).parked == 1
 
 
 async def test_many_settlements_at_once(store: Store) -> None:
-    """Each has its own answer, in the same order, whatever the others are."""
+    """Each has its own answer, in the same order, independent of the others."""
     for number in range(6):
         await pay(store, f"o{number}")
         await refund(store, f"o{number}")
@@ -351,7 +351,7 @@ async def test_many_settlements_at_once(store: Store) -> None:
     held = sorted(leases)
     (free,) = {f"o{n}" for n in range(6)} - set(held)
     a, b, c, d, e = (leases[order_no] for order_no in held)
-    said = await store.settle_notifications(
+    settled = await store.settle_notifications(
         [
             settlement(a),
             replace(settlement(b), token="stale"),
@@ -361,7 +361,7 @@ async def test_many_settlements_at_once(store: Store) -> None:
             replace(settlement(a), order_no=free),
         ]
     )
-    assert said == [True, False, True, True, False, False]
+    assert settled == [True, False, True, True, False, False]
     assert sorted(await leased(store)) == sorted([(held[0], 2), (free, 1)])
     assert await store.settle_notifications([]) == []
 
@@ -373,7 +373,7 @@ async def test_settlements_of_one_order_go_one_after_the_other(store: Store) -> 
     stale = await only(store)
     await make_due(store)
     current = await only(store)
-    said = await store.settle_notifications(
+    settled = await store.settle_notifications(
         [
             settlement(stale, REFUSED),
             settlement(current, RETRY),
@@ -381,7 +381,7 @@ async def test_settlements_of_one_order_go_one_after_the_other(store: Store) -> 
             settlement(current, REFUSED),
         ]
     )
-    assert said == [False, True, False, False]
+    assert settled == [False, True, False, False]
     await make_due(store)
     lease = await only(store)
     assert (lease.notification.sequence, lease.attempts) == (1, 1)
@@ -404,7 +404,7 @@ async def test_the_backlog_is_what_waits(store: Store) -> None:
 
 
 async def test_a_commit_with_a_notification_wakes(store: Store) -> None:
-    """Whoever waits is woken by it, and not by a commit without one, or one that was refused."""
+    """It wakes all who wait; a commit without one, or one that was refused, does not."""
     assert await store.commit(intent("o1"))
     wakes = [store.notification_written() for _ in range(3)]
     assert await store.commit(intent("o2"))

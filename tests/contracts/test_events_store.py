@@ -84,14 +84,14 @@ async def test_an_event_comes_back_as_it_was(store: Store) -> None:
 
 
 async def test_an_event_is_written_once(store: Store) -> None:
-    """The first one stays, also of many at once, and what another one says changes nothing."""
+    """The first one stays, also of many at once, and the content of another changes nothing."""
     first = an_event()
     assert await store.record_event(first)
     other = an_event(body=b"other", body_digest="cd" * 32, standing=EventStanding.PARKED)
     assert not await store.record_event(other)
     assert await store.event("evt_1") == first
-    said = await asyncio.gather(*(store.record_event(an_event("evt_2")) for _ in range(10)))
-    assert sorted(said) == [False] * 9 + [True]
+    answers = await asyncio.gather(*(store.record_event(an_event("evt_2")) for _ in range(10)))
+    assert sorted(answers) == [False] * 9 + [True]
 
 
 async def test_an_event_and_its_effect_are_one_commit(store: Store) -> None:
@@ -112,12 +112,12 @@ async def test_a_conflict_writes_no_event(store: Store) -> None:
     assert await store.commit(intent("o1"))
     stale = await store.load("o1")
     first, second = (with_event(paid(stale), an_event(f"evt_{n}")) for n in (1, 2))
-    said = list(await asyncio.gather(store.commit(first), store.commit(second)))
-    assert sorted(said) == [False, True]
+    answers = list(await asyncio.gather(store.commit(first), store.commit(second)))
+    assert sorted(answers) == [False, True]
     events = [await store.event("evt_1"), await store.event("evt_2")]
-    assert [each is not None for each in events] == said
+    assert [each is not None for each in events] == answers
     again = Draft(await store.load("o1"))
-    again.record_event(an_event("evt_1" if said[1] else "evt_2"))
+    again.record_event(an_event("evt_1" if answers[1] else "evt_2"))
     assert await store.commit(changed(again))
     assert len(await store.notifications("o1")) == 1
 
@@ -143,27 +143,27 @@ async def test_a_known_event_does_not_harm_its_neighbours(store: Store) -> None:
     for name in known:
         assert await store.record_event(an_event(f"evt_{name}"))
     changes = [with_event(paid(await store.load(name)), an_event(f"evt_{name}")) for name in names]
-    said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
-    for name, answer in zip(names, said, strict=True):
-        told = await store.notifications(name)
+    answers = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+    for name, answer in zip(names, answers, strict=True):
+        notifications = await store.notifications(name)
         if name in known:
             assert isinstance(answer, KeyTaken)
-            assert (told, (await store.load(name)).version) == ([], 1)
+            assert (notifications, (await store.load(name)).version) == ([], 1)
         else:
             assert answer is True
-            assert (len(told), (await store.load(name)).version) == (1, 2)
+            assert (len(notifications), (await store.load(name)).version) == (1, 2)
             assert await store.event(f"evt_{name}") is not None
 
 
 async def test_one_event_in_two_changes_at_once(store: Store) -> None:
-    """Whatever orders they are of, one is written with it and the other not at all."""
+    """One is written with it and the other not at all, though they are of two orders."""
     for name in ("o1", "o2"):
         assert await store.commit(intent(name))
     changes = [with_event(paid(await store.load(name)), an_event()) for name in ("o1", "o2")]
-    said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
-    assert sorted(type(each).__name__ for each in said) == ["KeyTaken", "bool"]
-    told = [await store.notifications(name) for name in ("o1", "o2")]
-    assert sorted(map(len, told)) == [0, 1]
+    answers = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in answers) == ["KeyTaken", "bool"]
+    notifications = [await store.notifications(name) for name in ("o1", "o2")]
+    assert sorted(map(len, notifications)) == [0, 1]
 
 
 async def test_an_event_may_come_with_a_new_order(store: Store) -> None:
@@ -176,7 +176,7 @@ async def test_an_event_may_come_with_a_new_order(store: Store) -> None:
 
 
 async def test_what_became_of_an_event_is_written_with_the_order(store: Store) -> None:
-    """Its standing changes with the order's version, or not at all; what it said never does."""
+    """Its standing changes with the order's version, or not at all; its content never does."""
     assert await store.commit(intent("o1"))
     event = waiting(store, "evt_1")
     assert await store.record_event(event)
@@ -211,7 +211,7 @@ async def test_due_events_are_claimed_and_held(store: Store) -> None:
 
 
 async def test_a_claim_that_came_to_nothing_is_claimed_again(store: Store) -> None:
-    """Whoever took it and did nothing loses it, and every attempt is counted."""
+    """A claimant that did nothing loses it, and every attempt is counted."""
     assert await store.record_event(waiting(store, "evt_1"))
     for attempt in (1, 2, 3):
         (event,) = await store.claim_events(5, timedelta(seconds=-1))

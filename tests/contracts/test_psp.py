@@ -133,7 +133,7 @@ async def test_a_charge_is_made_as_asked(world: World) -> None:
 
 
 async def test_an_expiry_is_kept(world: World) -> None:
-    """The charge expires when it was asked to; without asking, when the channel says."""
+    """The charge expires when it was asked to; without asking, at the channel's default."""
     wanted = datetime.fromtimestamp(int(world.clock.now()) + 900, UTC)
     assert (await world.created(1, asked_expires_at=wanted)).expires_at == wanted
     default = await world.created(2)
@@ -166,8 +166,8 @@ async def test_a_refused_charge_is_proven_not_made(world: World) -> None:
     assert done(await world.psp.list_charges(*world.window())).charges == ()
 
 
-async def test_a_payment_is_seen(world: World) -> None:
-    """Retrieve tells that it was paid, when, and the channel's number."""
+async def test_a_payment_is_reported(world: World) -> None:
+    """Retrieve reports that it was paid, when, and the channel's number."""
     facts = await world.paid()
     assert facts.paid
     assert facts.paid_at is not None
@@ -175,7 +175,7 @@ async def test_a_payment_is_seen(world: World) -> None:
 
 
 async def test_a_bar_code_is_paid_at_once(world: World) -> None:
-    """On channels that say so, the create call itself takes the money."""
+    """On channels that pay at create, the create call itself takes the money."""
     assert world.psp.pays_at_create("wx_pub_scan")
     code = {"scan_code": "134512345678901234"}
     assert (await world.created(channel="wx_pub_scan", extra=code)).paid
@@ -258,7 +258,7 @@ async def test_a_refund_carries_our_number(world: World) -> None:
 
 
 async def test_the_same_refund_twice_is_two_refunds(world: World) -> None:
-    """Ping++ does not de-duplicate refunds: whoever repeats one pays twice."""
+    """Ping++ does not de-duplicate refunds: a repeated one is paid twice."""
     charge = await world.paid()
     first = await world.refunded(charge, 40, "refund-1")
     second = await world.refunded(charge, 40, "refund-1")
@@ -284,8 +284,8 @@ async def test_an_unpaid_charge_is_not_refunded(world: World) -> None:
     assert isinstance(verdict, NotDone)
 
 
-async def test_a_refund_that_fails_says_so_with_200(world: World) -> None:
-    """Done carries the refund, and the refund says failed and why (P8)."""
+async def test_a_refund_that_fails_is_answered_with_200(world: World) -> None:
+    """Done carries the refund, whose report is failed, with the reason (P8)."""
     charge = await world.paid()
     world.payers.plan_refund("failed")
     refund = await world.refunded(charge, 40, "refund-1")
@@ -296,7 +296,7 @@ async def test_a_refund_that_fails_says_so_with_200(world: World) -> None:
     assert done(await world.psp.create_refund(again)).report is RefundReport.DONE
 
 
-async def test_a_refund_that_waits_is_seen_to_end(world: World) -> None:
+async def test_the_end_of_a_pending_refund_is_reported(world: World) -> None:
     """Pending until the channel is done with it."""
     charge = await world.paid()
     world.payers.plan_refund("pending")
@@ -308,7 +308,7 @@ async def test_a_refund_that_waits_is_seen_to_end(world: World) -> None:
     assert ended.succeeded_at is not None
 
 
-async def test_an_alipay_refund_tells_its_link(world: World) -> None:
+async def test_an_alipay_refund_has_its_link(world: World) -> None:
     """A person has to open it."""
     charge = await world.paid(channel="alipay_qr")
     world.payers.plan_refund("alipay_link")
@@ -338,7 +338,7 @@ async def test_a_charge_whose_answer_is_lost_is_found_again(kind: str) -> None:
         assert [each.charge_id for each in listed.charges] == [found.charge_id]
 
 
-async def test_answers_tell_the_clock_of_ping(
+async def test_answers_give_the_clock_of_ping(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Refusals too. A step of it is an alarm, and it is unknown until enough of them agree."""
@@ -347,14 +347,14 @@ async def test_answers_tell_the_clock_of_ping(
         for _ in range(5):
             assert world.psp.now() is None or hours
             await world.psp.retrieve_charge(made.CHARGE_ID)
-        told = world.psp.now()
-        assert told is not None
-        assert abs(told.timestamp() - world.clock.now()) < 60
+        now = world.psp.now()
+        assert now is not None
+        assert abs(now.timestamp() - world.clock.now()) < 60
     assert [each.message for each in caplog.records] == ["psp_clock_jumped"]
 
 
 @pytest.mark.parametrize("kind", ["garbage", "wrong_signature", "status"])
-async def test_an_answer_that_is_not_believed_tells_no_time(kind: str) -> None:
+async def test_an_answer_that_is_not_believed_gives_no_time(kind: str) -> None:
     """It need not be Ping++'s."""
     action: dict[str, Any] = {"kind": kind}
     if kind == "status":

@@ -93,8 +93,8 @@ async def test_a_life_of_an_order_round_trips(store: Store) -> None:
     assert (final.version, final.last_sequence) == (4, 2)
     assert final.charges == changes[0].changed_charges
     assert final.refunds == changes[2].changed_refunds
-    told = await store.notifications("o1")
-    assert told == [*changes[0].notifications, *changes[2].notifications]
+    notifications = await store.notifications("o1")
+    assert notifications == [*changes[0].notifications, *changes[2].notifications]
     journal = await store.journal("o1")
     assert journal[1:] == [entry for change in changes for entry in change.journal]
     assert [type(each) for each in journal] == [JournalEntry] * 4
@@ -208,7 +208,7 @@ async def test_a_key_of_another_order_is_refused_by_name(store: Store, column: s
 
 @pytest.mark.parametrize("column", ["charge_id", "refund_id"])
 async def test_an_id_of_pings_stands_in_one_row_of_an_order(store: Store, column: str) -> None:
-    """Also within an order KeyTaken tells that another row has it, and nothing is written."""
+    """Also within an order KeyTaken is raised if another row has it, and nothing is written."""
     order = await put(store, "o1", charge_id="ch_1")
     assert await store.commit(refund_intent(order, refund_no="r1", refund_id="re_1"))
     order = await store.load("o1")
@@ -232,8 +232,8 @@ async def test_neighbours_in_a_batch_do_not_harm_each_other(store: Store) -> Non
     changes[11] = intent("thief1", out_trade_no="taken")
     changes[23] = intent("open", open_order)
     changes[31] = intent("thief2", charge_id="ch_taken")
-    said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
-    for n, answer in enumerate(said):
+    answers = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+    for n, answer in enumerate(answers):
         if n in (11, 31):
             assert isinstance(answer, KeyTaken)
         else:
@@ -243,13 +243,13 @@ async def test_neighbours_in_a_batch_do_not_harm_each_other(store: Store) -> Non
 
 
 async def test_two_of_a_batch_with_one_new_key(store: Store) -> None:
-    """Of two orders that bring the same new key at once, one gets it and the other is told."""
-    said = await asyncio.gather(
+    """Of two orders that bring the same new key at once, one gets it; the other gets KeyTaken."""
+    answers = await asyncio.gather(
         store.commit(intent("o1", charge_id="ch_1")),
         store.commit(intent("o2", charge_id="ch_1")),
         return_exceptions=True,
     )
-    assert sorted(map(type, said), key=str) == sorted([bool, KeyTaken], key=str)
+    assert sorted(map(type, answers), key=str) == sorted([bool, KeyTaken], key=str)
 
 
 async def test_of_many_writers_one_wins_each_version(store: Store) -> None:
@@ -279,8 +279,8 @@ async def test_of_many_writers_one_wins_each_version(store: Store) -> None:
 
 async def test_of_many_first_charges_one_opens(store: Store) -> None:
     """Callers that all want the first charge of one order get one charge between them."""
-    said = await asyncio.gather(*(store.commit(intent("o1")) for _ in range(30)))
-    assert sum(said) == 1
+    answers = await asyncio.gather(*(store.commit(intent("o1")) for _ in range(30)))
+    assert sum(answers) == 1
     assert len((await store.load("o1")).charges) == 1
 
 
@@ -366,14 +366,14 @@ async def test_charges_are_listed_newest_first_page_by_page(store: Store) -> Non
     """Pages join without gap or overlap, also where many rows are of one moment."""
     for n in range(9):
         await put(store, f"o{n}", created_at=NOON + timedelta(seconds=n // 3))
-    seen: list[tuple[datetime, str]] = []
+    listed: list[tuple[datetime, str]] = []
     after = None
     while page := await store.list_charges(None, Listing(limit=2, after=after)):
-        seen += [(each.charges[0].created_at, each.charges[0].out_trade_no) for each in page]
-        after = seen[-1]
-        await put(store, f"new{len(seen)}", created_at=NOON + HOLD)  # newer: on no later page
-    assert len(seen) == 9
-    assert all(newer > older for newer, older in pairwise(seen))
+        listed += [(each.charges[0].created_at, each.charges[0].out_trade_no) for each in page]
+        after = listed[-1]
+        await put(store, f"new{len(listed)}", created_at=NOON + HOLD)  # newer: on no later page
+    assert len(listed) == 9
+    assert all(newer > older for newer, older in pairwise(listed))
 
 
 async def test_charges_are_listed_by_state_and_time(store: Store) -> None:
@@ -391,7 +391,7 @@ async def test_charges_are_listed_by_state_and_time(store: Store) -> None:
     assert await store.list_charges(ChargeState.REVERSED, Listing(10)) == []
 
 
-async def test_a_page_holds_what_its_bounds_say(store: Store) -> None:
+async def test_a_page_holds_what_lies_between_its_bounds(store: Store) -> None:
     """Every combination of state, window and page token, where many rows are of one moment."""
     moments = [NOON + timedelta(seconds=n) for n in range(3)]
     for n, moment in enumerate(2 * moments):

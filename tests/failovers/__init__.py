@@ -14,9 +14,9 @@ its end. What is compared, order by order:
 - what the order service has accepted.
 
 Synchronous: nothing is lost, doubled or different. Asynchronous, commits are lost, and a difference
-is allowed where some Midas has called a person to that very order (a line at level error); one that
-is silent fails the run. In both, nothing was taken under one sequence that had another content or
-another id before, and each caller was told what a caller may be told.
+is allowed where some Midas has called an operator to that very order (a line at level error); one
+without such an alarm fails the run. In both, nothing was taken under one sequence that had another
+content or another id before, and each caller got an answer that a caller may get.
 
 The last lines are a table, and everything that is known of an order for each difference that fails
 the run. Exit status 0: it holds; 1: it does not; 2: there was no cluster to try it on. A run takes
@@ -27,13 +27,13 @@ nodes. It is no part of this repository. For a folder DIR that it may make and r
 
     TOOL up DIR [--sync]                         prints DATABASE_URL=…, of a database that is empty
     TOOL kill-primary DIR --wait [--lag S]       `kill -9`, after S seconds without replication
-    TOOL revive DIR --wait                       whoever was killed is back, and follows
+    TOOL revive DIR --wait                       the killed node is back, and follows
     TOOL down DIR                                ends all of it
 
 `--wait`: it returns when DATABASE_URL takes writes, or all nodes are there again. PROMOTED_AFTER_S=
 and WRITES_AFTER_S=, where kill-primary prints them, get into the table.
 
 `cluster` runs the tool, `stage` the processes, `load` the callers, `quiet` waits for the end,
-`ledgers` gathers and `judge` compares; `report` tells. `test_drill.py` runs all of it without a
+`ledgers` gathers, `judge` compares and `report` prints. `test_drill.py` runs all of it without a
 cluster and without failovers.
 """

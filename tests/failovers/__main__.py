@@ -18,7 +18,7 @@ ALARMED = "alarmed.txt"
 
 
 def main() -> int:
-    """Exit status 0: nothing silent. 1: something was. 2: there was no cluster to try it on."""
+    """Exit status 0: the run holds. 1: it does not. 2: there was no cluster to try it on."""
     options = _options()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="midas-failovers-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,11 +24,11 @@ class Cluster:
 
     async def up(self, *, synchronous: bool) -> str:
         """Start it; its DATABASE_URL. Raises ClusterFailed, and then nothing is left of it."""
-        told = await self._run("up", *(("--sync",) if synchronous else ()))
+        printed = await self._run("up", *(("--sync",) if synchronous else ()))
         try:
-            return told["DATABASE_URL"]
+            return printed["DATABASE_URL"]
         except KeyError:
-            raise ClusterFailed(f"{self._tool} up told no DATABASE_URL") from None
+            raise ClusterFailed(f"{self._tool} up printed no DATABASE_URL") from None
 
     async def kill_primary(self, lag_s: float) -> dict[str, float]:
         """`kill -9`; the commits of the last `lag_s` seconds have not left it.
@@ -36,11 +36,11 @@ class Cluster:
         Returns once another one takes writes: how long the promotion and the first write took.
         """
         lag = ("--lag", f"{lag_s:g}") if lag_s else ()
-        told = await self._run("kill-primary", "--wait", *lag)
-        return {name: float(told.get(name, "nan")) for name in (PROMOTED, WRITES)}
+        printed = await self._run("kill-primary", "--wait", *lag)
+        return {name: float(printed.get(name, "nan")) for name in (PROMOTED, WRITES)}
 
     async def revive(self) -> None:
-        """Bring back whoever was killed, and wait until all of them are there again."""
+        """Bring back the killed nodes, and wait until all of them are there again."""
         await self._run("revive", "--wait")
 
     async def down(self) -> None:

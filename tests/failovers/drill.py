@@ -54,7 +54,7 @@ async def _under_load(stage: Stage, cluster: Cluster | None, report: Report) -> 
         await failing
         shop.stop()
         await calling
-        _say("the load is over")
+        _print_progress("the load is over")
         await become_quiet(stage)
     except NeverQuiet as open_still:
         report.wrong.append(f"I13: never quiet: {open_still}")
@@ -68,11 +68,13 @@ async def _under_load(stage: Stage, cluster: Cluster | None, report: Report) -> 
 
 
 async def _fail_over(shop: Shop, plan: Plan, cluster: Cluster | None, report: Report) -> None:
-    _say("everything serves; callers come")
+    _print_progress("everything serves; callers come")
     await shop.begun(plan.orders)
     for number in range(plan.rounds if cluster else 0):
         assert cluster is not None
-        _say(f"failover {number + 1} of {plan.rounds}, {len(shop.order_nos)} orders so far")
+        _print_progress(
+            f"failover {number + 1} of {plan.rounds}, {len(shop.order_nos)} orders so far"
+        )
         report.failovers.append(await cluster.kill_primary(plan.lag_s))
         await shop.begun(plan.orders)
         await cluster.revive()
@@ -80,7 +82,7 @@ async def _fail_over(shop: Shop, plan: Plan, cluster: Cluster | None, report: Re
 
 
 async def _judged(stage: Stage, report: Report) -> None:
-    _say("quiet; judging")
+    _print_progress("quiet; judging")
     report.stories = await stories(stage, report.order_nos)
     now = stage.harness.sandbox.lookalike.now()
     report.differences = differences(report.stories, now, lossy=report.plan.lossy)
@@ -92,11 +94,11 @@ def _check_it_was_a_drill(report: Report) -> None:
     """Otherwise a run that holds proves nothing."""
     answered = report.calls["OK"] + report.calls["ORDER_ALREADY_PAID"]
     if report.failovers and report.calls.total() == answered:
-        report.wrong.append("no caller ever met a failover")
+        report.wrong.append("no call ever failed in a failover")
     if report.failovers and report.plan.lossy and not report.alarms:
         report.wrong.append("no commit was ever lost")
 
 
-def _say(what: str) -> None:
+def _print_progress(what: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
     sys.stderr.flush()

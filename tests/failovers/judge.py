@@ -1,8 +1,8 @@
 """The judge: three ledgers against each other, order by order, and whether somebody was alarmed.
 
-What must hold is what holds in all other tests (`tests/faults/conservation.py`). Where commits may
-be lost, what the order service was told and Midas does not know any more is no difference by
-itself: what counts is what it believes of the money in the end.
+The checks are those of all other tests (`tests/faults/conservation.py`). Where commits may be lost,
+a notification that Midas does not know any more is no difference by itself: what counts is what the
+order service believes of the money in the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,13 +30,13 @@ class Difference:
     """Beginning with the invariant's number."""
 
     @property
-    def is_silent(self) -> bool:
-        """Whether no Midas has called a person to this order."""
+    def is_unalarmed(self) -> bool:
+        """Whether no Midas has called an operator to this order."""
         return not self.story.alarms
 
 
 def differences(stories: Iterable[Story], now: float, *, lossy: bool) -> list[Difference]:
-    """All of them; `now` is Ping++'s time, `lossy` says that commits may have been lost."""
+    """All of them; `now` is Ping++'s time, `lossy`: commits may have been lost."""
     return [
         Difference(story, what)
         for story in stories
@@ -70,14 +70,14 @@ def _broken(check: Check) -> str:
 
 
 def _check_no_other_money(story: Story) -> None:
-    """I12: the order service was told of nothing that Ping++ does not have."""
+    """I12: the order service was notified of nothing that Ping++ does not have."""
     charges = {each["id"]: each["amount"] for each in story.at_psp}
     refunds = {each["id"]: each["amount"] for each in story.refunds_at_psp}
-    for told in story.believed.received[story.order_no]:
-        if told.kind == "PAY_ORDER_SUCCESS":
-            assert charges.get(told.charge_id) == told.amount, "I12: a payment of nobody's"
-        if told.kind == "REFUND_SUCCESS":
-            assert refunds.get(told.refund_id) == told.amount, "I12: a refund of nobody's"
+    for each in story.believed.received[story.order_no]:
+        if each.kind == "PAY_ORDER_SUCCESS":
+            assert charges.get(each.charge_id) == each.amount, "I12: a payment of nobody's"
+        if each.kind == "REFUND_SUCCESS":
+            assert refunds.get(each.refund_id) == each.amount, "I12: a refund of nobody's"
 
 
 def _check_sequences(story: Story) -> None:
@@ -92,25 +92,25 @@ def _check_sequences(story: Story) -> None:
 
 
 def _check_outbox(story: Story) -> None:
-    """I8: all that Midas has to tell was taken, under its own number, unless a person was called.
+    """I8: all notifications were taken, under their own numbers, unless an operator was called.
 
-    What was told again under another number counts there.
+    A notification that was sent again under another number counts there.
     """
     assert not story.outbox.parked_code, f"I8: parked, {story.outbox.parked_code}"
     taken = {(each.sequence, each.request.notification_id) for each in story.received}
     last = max((each.sequence for each in story.notifications), default=0)
-    assert story.outbox.delivered == last, "I8: never told"
+    assert story.outbox.delivered == last, "I8: never delivered"
     again = {_what(each) for each in story.notifications if each.told_again}
     for each in story.notifications:
         named = f"{each.order_no}/{each.sequence}/{each.change_id}"
         was_taken = (each.sequence, named) in taken or (
             not each.told_again and _what(each) in again
         )
-        assert was_taken, f"I8: {each.sequence} counts as told, and was not taken"
+        assert was_taken, f"I8: {each.sequence} counts as delivered, and was not taken"
 
 
-def _what(told: object) -> tuple[object, ...]:
-    return tuple(getattr(told, name) for name in ("kind", "out_trade_no", "refund_no"))
+def _what(notification: object) -> tuple[object, ...]:
+    return tuple(getattr(notification, name) for name in ("kind", "out_trade_no", "refund_no"))
 
 
 def _check_known(story: Story) -> None:

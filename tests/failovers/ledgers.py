@@ -1,4 +1,4 @@
-"""What each of the three ledgers says of an order when all is quiet, and who was alarmed."""
+"""What each of the three ledgers has of an order when all is quiet, and which alarms there were."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from tests.failovers.quiet import Outbox, outboxes
 from tests.failovers.stage import Stage
 from tests.faults.counted_orders import REPEAT
 from tests.faults.logged import LoggedProcess
-from tests.faults.order_service import OrderService, Told
+from tests.faults.order_service import OrderService, Received
 from tests.faults.processes import Midas
 
 Line = dict[str, Any]
@@ -24,7 +24,7 @@ _NAMES = ("order_no", "out_trade_no", "charge_id", "refund_no", "refund_id", "ev
 
 @dataclass
 class Story:
-    """One order. Everything but `order_no` is as one of the ledgers or logs has it."""
+    """One order. All fields but `order_no` are as one of the ledgers or logs has them."""
 
     order_no: str
     order: Order
@@ -37,14 +37,14 @@ class Story:
     received: list[Accepted] = field(default_factory=list)
     """What the order service accepted."""
     repeats: list[Line] = field(default_factory=list)
-    """What it was told besides, without effect."""
+    """Notifications that it received besides, without effect."""
     alarms: list[Line] = field(default_factory=list)
     """Lines at level error of some Midas that name the order, or anything of it."""
 
     @property
     def believed(self) -> OrderService:
         """The order service, as if it had no other order."""
-        return OrderService({self.order_no: [told(each) for each in self.received]})
+        return OrderService({self.order_no: [as_received(each) for each in self.received]})
 
 
 async def stories(stage: Stage, order_nos: Iterable[str]) -> list[Story]:
@@ -70,11 +70,11 @@ async def stories(stage: Stage, order_nos: Iterable[str]) -> list[Story]:
     return list(found.values())
 
 
-def told(accepted: Accepted) -> Told:
+def as_received(accepted: Accepted) -> Received:
     """What the order service accepted, as the in-memory one has it."""
     request = accepted.request
     charge, refund = request.charge, getattr(request, "refund", None)
-    return Told(
+    return Received(
         sequence=accepted.sequence,
         change_id=request.notification_id.rpartition("/")[2],
         kind=accepted.kind.upper(),
@@ -95,8 +95,8 @@ def names(found: Iterable[Story], lookalike: Lookalike) -> dict[str, str]:
         ids = [each.order_no]
         for charge in (*each.order.charges, *each.order.refunds):
             ids += [getattr(charge, name, None) or "" for name in _NAMES]
-        for told_at_psp in each.at_psp:
-            ids += [told_at_psp["order_no"], told_at_psp["id"]]
+        for charge_at_psp in each.at_psp:
+            ids += [charge_at_psp["order_no"], charge_at_psp["id"]]
         for refund in each.refunds_at_psp:
             ids += [refund["id"], refund["metadata"].get("refund_no") or ""]
         owners |= dict.fromkeys(ids, each.order_no)
@@ -117,7 +117,7 @@ def lines(processes: Iterable[LoggedProcess], name: str) -> Iterable[Line]:
 
 
 def alarm_lines(midas: Iterable[Midas]) -> Iterator[Line]:
-    """What calls a person. That a call ended badly was told to its caller, and is none."""
+    """The lines that call an operator. A call that failed has its caller, and is no alarm."""
     for line in lines(midas, ""):
         if line["level"] in ("error", "critical") and line["event"] != "call":
             yield line

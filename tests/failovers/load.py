@@ -1,9 +1,9 @@
 """Callers and payers for whom a failover is a long call: they insist, repeat, and pay.
 
-Of what a lost commit could hide, they leave nothing out: a charge is asked for again when it was
-handed out already, and whoever gets a second one pays that, too; refunds are repeated at both
-replicas, at once and later; some answers of Ping++ are lost, so that outcomes are unknown while the
-database fails over.
+They do all that a lost commit could hide: a charge is asked for again when it was handed out
+already, and a payer who gets a second one pays that, too; refunds are repeated at both replicas, at
+once and later; some answers of Ping++ are lost, so that outcomes are unknown while the database
+fails over.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class Shop(Load):
         await asyncio.sleep(self._rng.random() * self._plan.pause_s)
 
     async def _charged(self, order_no: str, request: pb.ChargeRequest) -> bool:
-        """Ask for a charge, and pay whatever is handed out; whether it is paid by now."""
+        """Ask for a charge, and pay every one that is handed out; whether it is paid by now."""
         answers = await self._called(
             order_no, lambda stub: stub.Charge(request, timeout=CALL_TIMEOUT_S)
         )
@@ -153,7 +153,7 @@ class Shop(Load):
         return [each for each in await asyncio.gather(*calls) if each is not None]
 
     def _is_final(self, reason: str, order_no: str) -> bool:
-        """Whether the caller gives up. What nobody should be told is noted."""
+        """Whether the caller gives up. A reason that no caller may get is recorded."""
         if reason in AGAIN or reason in ("CHARGE_NOT_MADE", "CHARGE_STILL_OPEN"):
             return False
         expected = FINAL | REFUSED_AFTER_LOSS if self._plan.lossy else FINAL

@@ -1,4 +1,4 @@
-"""When the load is over: what is still open comes to its end, or somebody is told what does not."""
+"""When the load is over: what is open comes to its end, or the run fails with what does not."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ UNION ALL SELECT order_no, 'refund ' || state FROM refunds
     WHERE state IN ('SUBMITTING', 'PENDING') AND operator_reason = ''
 UNION ALL SELECT coalesce(order_no, ''), 'event ' || standing FROM events
     WHERE standing = 'WAITING'
-UNION ALL SELECT order_no, 'not told' FROM orders
+UNION ALL SELECT order_no, 'not delivered' FROM orders
     WHERE delivered_sequence < last_sequence AND parked_code = ''
 """
 _UNPAID = "SELECT DISTINCT order_no FROM charges WHERE state IN ('SUBMITTING', 'PENDING')"
@@ -32,12 +32,12 @@ _DELIVERED = "SELECT order_no, delivered_sequence FROM orders"
 
 
 class NeverQuiet(Exception):
-    """Nothing has come to its end for PATIENCE_S; the text says what is open."""
+    """Nothing has come to its end for PATIENCE_S; the text names what is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """How far the order service was told, as Midas has it on disk."""
+    """How far the order's notifications are delivered, as Midas has it on disk."""
 
     delivered: int = 0
     parked_code: str = ""
@@ -104,7 +104,7 @@ async def _nudge(stage: Stage, order_nos: set[str]) -> None:
 
 
 async def _refresh(stage: Stage, order_nos: set[str]) -> None:
-    """Query with refresh; whoever is refused is asked about again."""
+    """Query with refresh; an order whose query is refused is asked about again."""
     places = asyncio.Semaphore(REFRESHED_AT_ONCE)
 
     async def one(number: int, order_no: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run tells in the end: one table, and all that is known of each silent difference."""
+"""What a run prints in the end: one table, and all that is known of each failing difference."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.failovers.cluster import PROMOTED, WRITES
 from tests.failovers.judge import Difference
-from tests.failovers.ledgers import Line, Story, told
+from tests.failovers.ledgers import Line, Story, as_received
 from tests.failovers.plan import Plan
 
 _KIND_CHARACTERS = 60
@@ -16,7 +16,7 @@ _KIND_CHARACTERS = 60
 
 @dataclass
 class Report:
-    """Everything that is told of a run."""
+    """Everything that is known of a run."""
 
     plan: Plan
     failovers: list[dict[str, float]] = field(default_factory=list)
@@ -30,24 +30,24 @@ class Report:
     """What went wrong besides the ledgers."""
 
     @property
-    def silent(self) -> list[Difference]:
+    def failing(self) -> list[Difference]:
         """The differences that fail the run: without lost commits each one does."""
-        return [each for each in self.differences if each.is_silent or not self.plan.lossy]
+        return [each for each in self.differences if each.is_unalarmed or not self.plan.lossy]
 
     @property
     def holds(self) -> bool:
         """Whether the run succeeded."""
-        return not (self.silent or self.wrong)
+        return not (self.failing or self.wrong)
 
     def __str__(self) -> str:
         """The table, then the stories of what fails the run."""
-        verdict = "It holds." if self.holds else "It does not hold."
-        return "\n".join((*self._table(), "", *self._failures(), verdict))
+        conclusion = "It holds." if self.holds else "It does not hold."
+        return "\n".join((*self._table(), "", *self._failures(), conclusion))
 
     def alarmed(self) -> str:
-        """The stories of the differences that somebody was called to."""
-        told = [each for each in self.differences if each not in self.silent]
-        return "\n".join(_stories("ALARMED", told))
+        """The stories of the differences to which an operator was called."""
+        alarmed = [each for each in self.differences if each not in self.failing]
+        return "\n".join(_stories("ALARMED", alarmed))
 
     def _table(self) -> Iterator[str]:
         plan = self.plan
@@ -62,14 +62,14 @@ class Report:
             ("orders", len(self.stories)),
             ("  paid charges", paid),
             ("  refunds", refunds),
-            ("  told to the order service", sum(len(story.received) for story in self.stories)),
-            ("  told without effect", sum(len(story.repeats) for story in self.stories)),
+            ("  taken by the order service", sum(len(story.received) for story in self.stories)),
+            ("  received without effect", sum(len(story.repeats) for story in self.stories)),
             ("calls, by how they ended", _counted(self.calls)),
             ("alarms", sum(self.alarms.values())),
             *((f"  {kind}", count) for kind, count in sorted(self.alarms.items())),
             ("differences", len(self.differences)),
             *self._by_kind(),
-            ("silent differences", len(self.silent)),
+            ("failing differences", len(self.failing)),
             ("seed", plan.seed),
         ]
         for name, value in rows:
@@ -78,14 +78,14 @@ class Report:
     def _by_kind(self) -> Iterator[tuple[str, str]]:
         kinds: dict[str, Counter[str]] = {}
         for each in self.differences:
-            how = "silent" if each in self.silent else "alarmed"
+            how = "failing" if each in self.failing else "alarmed"
             kinds.setdefault(_kind(each.what), Counter())[how] += 1
         for kind, counts in sorted(kinds.items()):
             yield f"  {kind}", _counted(counts)
 
     def _failures(self) -> Iterator[str]:
         yield from (f"WRONG: {each}" for each in self.wrong)
-        yield from _stories("DIFFERENCE", self.silent)
+        yield from _stories("DIFFERENCE", self.failing)
 
 
 def alarm_kind(line: Line) -> str:
@@ -103,7 +103,7 @@ def _stories(title: str, differences: Iterable[Difference]) -> Iterator[str]:
     for order_no, found in by_order.items():
         yield f"{title}: {order_no}"
         yield from (f"  {each.what}" for each in found)
-        yield from _told(found[0].story)
+        yield from _story_lines(found[0].story)
 
 
 def _kind(what: str) -> str:
@@ -119,7 +119,7 @@ def _counted(counts: Counter[str]) -> str:
     return " ".join(f"{name or 'lost'}={count}" for name, count in sorted(counts.items()))
 
 
-def _told(story: Story) -> Iterator[str]:
+def _story_lines(story: Story) -> Iterator[str]:
     """Each ledger, the journal and the alarms."""
     yield "  Ping++:"
     for each in story.at_psp:
@@ -139,15 +139,15 @@ def _told(story: Story) -> Iterator[str]:
         yield f"    journal {entry.at:%H:%M:%S.%f} {entry.subject} {what}"
     for note in story.notifications:
         subject = note.refund_no or note.out_trade_no
-        yield f"    to tell {note.sequence} {note.kind} {subject} {note.change_id}"
+        yield f"    notification {note.sequence} {note.kind} {subject} {note.change_id}"
     yield "  order service:"
     for accepted in story.received:
-        one = told(accepted)
+        one = as_received(accepted)
         subject = one.refund_no or one.out_trade_no
         yield f"    took {one.sequence} {one.kind} {subject} {one.change_id}"
     yield from (f"    again {json.dumps(each)}" for each in story.repeats)
     yield from (f"  alarm {json.dumps(each)}" for each in story.alarms)
 
 
-def _some(told_at_psp: dict[str, Any], names: tuple[str, ...]) -> str:
-    return " ".join(f"{name}={told_at_psp[name]}" for name in names)
+def _some(record: dict[str, Any], names: tuple[str, ...]) -> str:
+    return " ".join(f"{name}={record[name]}" for name in names)

@@ -12,7 +12,7 @@ from tests.faults.webhook_stage import Chain, free_port
 WEBHOOK_PAUSES_S = (0.5,) + (1.0,) * 5000
 """Ping++'s schedule without its long pauses: what was not taken comes again within a second."""
 SLOW_REFUNDS = "wx_pub_qr"
-"""The channel whose refunds are pending until the bank says so; the others succeed at once."""
+"""The channel whose refunds are pending until the bank approves; the others succeed at once."""
 
 
 class Stage:
@@ -46,7 +46,7 @@ class Stage:
         )
 
     async def serve(self) -> None:
-        """Wait until both Midas say that they serve; AssertionError if a process has ended."""
+        """Wait until both Midas serve; AssertionError if a process has ended."""
         for each in self.processes:
             assert each.is_running, f"{each.name} ended by itself: {each.process.returncode}"
         for midas in self.midas:

@@ -1,4 +1,4 @@
-"""The judge finds each kind of difference, and knows which of them is silent."""
+"""The judge finds each kind of difference, and knows which of them has no alarm."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,12 +27,12 @@ def a_story() -> Story:
     asking = refund_intent(paying.after, refund_no=REFUND_NO)
     back = refunded(asking.after)
     (charge,), (refund,) = back.after.charges, back.after.refunds
-    told = [*paying.notifications, *back.notifications]
+    notifications = [*paying.notifications, *back.notifications]
     return Story(
         "o1",
         back.after,
         [*paying.journal, *asking.journal, *back.journal],
-        told,
+        notifications,
         Outbox(delivered=2),
         [at_psp(str(charge.charge_id))],
         [
@@ -44,7 +44,7 @@ def a_story() -> Story:
                 "metadata": {"refund_no": REFUND_NO},
             }
         ],
-        [taken(told[0], back.after), taken(told[1], back.after)],
+        [taken(each, back.after) for each in notifications],
     )
 
 
@@ -54,23 +54,23 @@ def at_psp(charge_id: str, **fields: Any) -> dict[str, Any]:
     return ids | {"paid": True, "reversed": False} | fields
 
 
-def taken(told: Notification, order: Order) -> Accepted:
-    """What the order service has of this notification."""
+def taken(sent: Notification, order: Order) -> Accepted:
+    """The notification as the order service has accepted it."""
     (charge,), (refund,) = order.charges, order.refunds
-    request: Any = pb.RefundSuccessRequest() if told.refund_no else pb.PayOrderSuccessRequest()
-    request.notification_id = f"o1/{told.sequence}/{told.change_id}"
+    request: Any = pb.RefundSuccessRequest() if sent.refund_no else pb.PayOrderSuccessRequest()
+    request.notification_id = f"o1/{sent.sequence}/{sent.change_id}"
     ids: Any = {"out_trade_no": charge.out_trade_no, "charge_id": charge.charge_id}
     request.charge.CopyFrom(charge_pb2.Charge(**ids, amount=charge.amount))
-    if told.refund_no:
+    if sent.refund_no:
         about: Any = {"refund_no": refund.refund_no, "refund_id": refund.refund_id}
         request.refund.CopyFrom(refund_pb2.Refund(**about, amount=refund.amount))
-    return Accepted(told.sequence, told.kind.lower(), "o1", told.sequence, request)
+    return Accepted(sent.sequence, sent.kind.lower(), "o1", sent.sequence, request)
 
 
 def found(story: Story, *, lossy: bool = False) -> list[str]:
     """The invariants that do not hold."""
-    told = differences([story], now=1.0, lossy=lossy)
-    return [each.what.partition(":")[0] for each in told]
+    wrong = differences([story], now=1.0, lossy=lossy)
+    return [each.what.partition(":")[0] for each in wrong]
 
 
 def lost_everything(story: Story) -> None:
@@ -104,23 +104,23 @@ def never_paid(story: Story) -> None:
     story.at_psp[0]["paid"] = False
 
 
-def never_told(story: Story) -> None:
-    """The order service knows nothing of the refund, and Midas says that it was told."""
+def never_delivered(story: Story) -> None:
+    """The order service knows nothing of the refund, which counts as delivered in Midas."""
     del story.received[1]
 
 
-def still_to_tell(story: Story) -> None:
-    """It knows, and Midas would tell it again for ever."""
+def still_undelivered(story: Story) -> None:
+    """It knows, and Midas would deliver it again for ever."""
     story.outbox = Outbox(delivered=1)
 
 
 def parked(story: Story) -> None:
-    """It would not hear any more."""
+    """It refuses the order's notifications."""
     story.outbox = Outbox(delivered=2, parked_code="NOT_FOUND")
 
 
-def told_of_nothing(story: Story) -> None:
-    """It was told of a refund that is none."""
+def notified_of_nothing(story: Story) -> None:
+    """It was notified of a refund that is none."""
     del story.refunds_at_psp[0]
 
 
@@ -133,25 +133,25 @@ def told_of_nothing(story: Story) -> None:
         (one_number_twice, "I1"),
         (refunded_twice, "I2"),
         (never_paid, "I4"),
-        (never_told, "I8"),
-        (still_to_tell, "I8"),
+        (never_delivered, "I8"),
+        (still_undelivered, "I8"),
         (parked, "I8"),
-        (told_of_nothing, "I4"),
+        (notified_of_nothing, "I4"),
     ],
 )
 @pytest.mark.parametrize("lossy", [False, True])
 def test_every_difference_is_found(
     spoil: Callable[[Story], None], broken: str, lossy: bool
 ) -> None:
-    """In both modes; without an alarm it is silent, and with one it is not."""
+    """In both modes; the judge knows whether it has an alarm."""
     story = a_story()
     assert not found(story, lossy=lossy)
     spoil(story)
     assert broken in found(story, lossy=lossy)
-    for alarms, silent in (([], True), ([ALARM], False)):
+    for alarms, unalarmed in (([], True), ([ALARM], False)):
         story.alarms = alarms
-        told = differences([story], now=1.0, lossy=lossy)
-        assert {each.is_silent for each in told} == {silent}
+        wrong = differences([story], now=1.0, lossy=lossy)
+        assert {each.is_unalarmed for each in wrong} == {unalarmed}
 
 
 @pytest.mark.parametrize("place", [1, 2, 5])
@@ -159,19 +159,19 @@ def test_a_sequence_is_not_taken_for_two(place: int) -> None:
     """Whether it is the id or the content that differs; a repeat of the same is none."""
     story = a_story()
     first = story.received[0]
-    said = content(first.kind, first.request)
-    line = {"event": "repeat", "order_no": "o1", "sequence": 1, "content": said, "reused": 0}
+    same = content(first.kind, first.request)
+    line = {"event": "repeat", "order_no": "o1", "sequence": 1, "content": same, "reused": 0}
     story.repeats = [line]
     assert not found(story)
-    other = [*said]
+    other = [*same]
     other[place] = "another"
     story.repeats = [line | {"content": other}]
     assert found(story) == ["I7"]
     story.repeats = [line | {"content": other, "reused": 2}]
-    assert not found(story), "it was told so, and had no effect"
+    assert not found(story), "it was refused for that, and had no effect"
 
 
-def test_what_was_lost_may_be_told_again_under_another_number() -> None:
+def test_what_was_lost_may_be_notified_again_under_another_number() -> None:
     """After lost commits that is no difference; where none can be lost it is one."""
     story = a_story()
     lost = replace(story.notifications[1], sequence=EPOCH + 1, change_id="again", told_again=True)

@@ -1,6 +1,6 @@
 """The real Ping++ adapter over the sandbox's engine, without sockets.
 
-What is prepared, signed, judged and read is the product's own code; only the wire is missing.
+The code that prepares, signs, judges and reads is the product's own; only the wire is missing.
 """
 
 import json
@@ -53,7 +53,7 @@ def client_over(
 ) -> PingppClient:
     """The adapter with this wire in place of its connections.
 
-    `monotonic` goes as fast as Ping++'s clock, which its answers tell.
+    `monotonic` goes as fast as Ping++'s clock, which is in the dates of its answers.
     """
     options = PspOptions(
         api_key="sk_test_000000000000000000000000",

@@ -72,10 +72,10 @@ class Disk:
         )
 
     def next_of(self, order_no: str) -> Notification | None:
-        """What the order service is told next: the lowest number above what is delivered."""
+        """The order's next notification: the lowest number above what is delivered."""
         delivered = self.deliveries[order_no].delivered
-        told = self.notifications.get(order_no, ())
-        return next((each for each in told if each.sequence > delivered), None)
+        notifications = self.notifications.get(order_no, ())
+        return next((each for each in notifications if each.sequence > delivered), None)
 
 
 class MemoryStore:
@@ -154,15 +154,15 @@ class MemoryStore:
         delivery = disk.deliveries.setdefault(order_no, Delivery(due_at=self.clock))
         if delivery.delivered == before.last_sequence:
             disk.deliveries[order_no] = replace(delivery, due_at=self.clock)
-        if change.retells:
+        if change.renumbers:
             disk.deliveries[order_no] = Delivery(before.last_sequence, due_at=self.clock)
         disk.orders[order_no] = after
         disk.owners.update(dict.fromkeys(owners, order_no))
         disk.journal[order_no] = disk.journal.get(order_no, ()) + change.journal
-        told = disk.notifications.get(order_no, ()) + change.notifications
-        sequences = [each.sequence for each in told]
+        notifications = disk.notifications.get(order_no, ()) + change.notifications
+        sequences = [each.sequence for each in notifications]
         assert sequences == sorted(set(sequences)), "I7: a sequence is used twice"
-        disk.notifications[order_no] = told
+        disk.notifications[order_no] = notifications
         self._committed.remember(change.after, change.expected_change)
         if change.notifications:
             self._wake()

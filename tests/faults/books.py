@@ -20,8 +20,8 @@ async def books_agree(database_url: str, order_nos: list[str], lookalike: Lookal
             known |= {each.out_trade_no for each in order.charges}
             _check_order(order, lookalike)
             check_announcements(order, await store.notifications(order_no))
-    told = {each["order_no"] for each in lookalike.newest_charges(EVERYTHING)}
-    assert told <= known, "I3: a charge that Midas does not know"
+    at_psp = {each["order_no"] for each in lookalike.newest_charges(EVERYTHING)}
+    assert at_psp <= known, "I3: a charge that Midas does not know"
 
 
 async def stored(database_url: str, order_no: str) -> Order:
@@ -32,8 +32,8 @@ async def stored(database_url: str, order_no: str) -> Order:
 
 def _check_order(order: Order, lookalike: Lookalike) -> None:
     numbers = [each.out_trade_no for each in order.charges]
-    told = [charge for number in numbers for charge in lookalike.charges_of(number)]
-    check_charges(told, order, lookalike.now())
+    at_psp = [charge for number in numbers for charge in lookalike.charges_of(number)]
+    check_charges(at_psp, order, lookalike.now())
     for charge in order.charges:
         if charge.charge_id is not None:
             check_refunds(lookalike.refunds_of(charge.charge_id), order, charge)

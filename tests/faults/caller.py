@@ -1,4 +1,4 @@
-"""What callers ask for, and how they insist."""
+"""What callers ask for, and how they repeat their calls."""
 
 import asyncio
 import time
@@ -9,27 +9,27 @@ from grpc import aio
 
 from midas.v1 import payment_service_pb2 as pb
 from tests.patience import PATIENCE_S
-from tests.rpc.scripted import Told, error_of
+from tests.rpc.scripted import ErrorStatus, error_of
 
 Answer = TypeVar("Answer")
 
 INSIST_PAUSE_S = 0.2
 
 
-async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer | Told:
-    """Repeat the call while it says that the outcome is not known yet; the answer or the error."""
+async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer | ErrorStatus:
+    """Repeat the call while its error is OUTCOME_UNKNOWN; returns the answer or another error."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        told = await attempt(call())
-        if not isinstance(told, Told):
-            return told
-        if told.info.reason != "OUTCOME_UNKNOWN":
-            return told
+        ended = await attempt(call())
+        if not isinstance(ended, ErrorStatus):
+            return ended
+        if ended.info.reason != "OUTCOME_UNKNOWN":
+            return ended
         assert time.monotonic() < deadline, "I13: unknown for ever"
         await asyncio.sleep(INSIST_PAUSE_S)
 
 
-async def attempt(call: Awaitable[Answer]) -> Answer | Told:
+async def attempt(call: Awaitable[Answer]) -> Answer | ErrorStatus:
     """The answer or the error."""
     try:
         return await call

@@ -2,7 +2,7 @@
 
 Each call through a port asks `choose` how it goes; option 0 is that all is well. `Odometer` first
 runs with all zeros and then, digit by digit, with every sequence that holds at most `most_faults`
-others. What is met depends on what was chosen before, so the digits are found while running.
+others. What is reached depends on what was chosen before, so the digits are found while running.
 """
 
 from collections.abc import Sequence

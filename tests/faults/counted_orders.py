@@ -1,7 +1,7 @@
 """The sample order service, which also logs what came again.
 
 Started as `python -m tests.faults.counted_orders`, it writes a line `repeat` for each notification
-that has no effect, with what tells it from others. Everything else is `midas orders` as it is.
+that has no effect, with what makes it different from others. It is `midas orders` otherwise.
 """
 
 import json
@@ -11,22 +11,25 @@ from typing import Any
 from unittest.mock import patch
 
 from midas.cli.app import cli
-from midas.sandbox.orders.book import OrderBook, Told, Verdict
+from midas.sandbox.orders.book import Decision, OrderBook, Reception
 
 COUNTED_ORDERS = ("-m", "tests.faults.counted_orders")
 """How Python starts one, in the place of `-m midas`."""
 REPEAT = "repeat"
 
 
-def accept(book: OrderBook, batch: Sequence[Told]) -> list[Verdict]:
+def accept(book: OrderBook, batch: Sequence[Reception]) -> list[Decision]:
     """As the book does."""
-    verdicts = _accept(book, batch)
-    for told, verdict in zip(batch, verdicts, strict=True):
-        if not verdict.accepted:
-            line = {"event": REPEAT, "order_no": told.order_no, "sequence": told.sequence}
-            line |= {"content": content(told.kind, told.request), "reused": verdict.reused_below}
+    decisions = _accept(book, batch)
+    for reception, decision in zip(batch, decisions, strict=True):
+        if not decision.accepted:
+            line = {"event": REPEAT, "order_no": reception.order_no, "sequence": reception.sequence}
+            line |= {
+                "content": content(reception.kind, reception.request),
+                "reused": decision.reused_below,
+            }
             sys.stderr.write(json.dumps(line) + "\n")
-    return verdicts
+    return decisions
 
 
 def content(kind: str, request: Any) -> list[Any]:

@@ -102,8 +102,8 @@ class Webhooks:
             return
         body = self.owed[event_id]
         copies = 2 if way == "twice" else 1
-        heard = await asyncio.gather(*(self._arrive(body) for _ in range(copies)))
-        if any(heard) and way != "lost_answer":
+        accepted = await asyncio.gather(*(self._arrive(body) for _ in range(copies)))
+        if any(accepted) and way != "lost_answer":
             del self.owed[event_id]
 
     async def _arrive(self, body: bytes) -> bool:
@@ -132,7 +132,7 @@ class Relay:
         self._world = world
 
     async def round(self) -> None:
-        """Lease, tell, settle; whatever fails is left for the next round."""
+        """Lease, deliver, settle; what fails is left for the next round."""
         world = self._world
         try:
             await self._round()
@@ -148,16 +148,16 @@ class Relay:
         leased = await announcer.lease(LEASED_AT_ONCE, timedelta(0))
         settlements = [await self._attempt(lease) for lease in leased.leases]
         if settlements and not all(await announcer.settle(settlements)):
-            self._world.met.add("lease stolen")
+            self._world.reached.add("lease stolen")
 
     async def _attempt(self, lease: Lease) -> Settlement:
-        told = lease.notification
-        outcome = await self._tell(lease)
+        notification = lease.notification
+        outcome = await self._deliver(lease)
         code = "NOT_FOUND" if outcome is DeliveryOutcome.REFUSED else ""
-        return Settlement(lease.token, told.order_no, told.sequence, outcome, code)
+        return Settlement(lease.token, notification.order_no, notification.sequence, outcome, code)
 
-    async def _tell(self, lease: Lease) -> DeliveryOutcome:
-        world, told = self._world, lease.notification
+    async def _deliver(self, lease: Lease) -> DeliveryOutcome:
+        world, notification = self._world, lease.notification
         way = "lost_request" if world.orders_down else world.chooser.choose("order", ORDER_WAYS)
         if way == "dies_before":
             raise Crash
@@ -168,15 +168,15 @@ class Relay:
         if way == "refused":
             world.orders.refuse(lease.order.order_no)
             return DeliveryOutcome.REFUSED
-        if world.orders.take(told, lease.order):
-            world.met.add("told twice")
+        if world.orders.take(notification, lease.order):
+            world.reached.add("notified twice")
         if way == "dies_after":
             raise Crash
         if way == "lost_answer":
             return DeliveryOutcome.RETRY
         if way == "late_answer":
             await self._lease_passes()
-        world.orders.acknowledge(told)
+        world.orders.acknowledge(notification)
         return DeliveryOutcome.DELIVERED
 
     async def _lease_passes(self) -> None:

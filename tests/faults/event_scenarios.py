@@ -16,11 +16,11 @@ TURNS = 100
 A_DAY = timedelta(days=1)
 
 
-async def paid_and_told(world: World) -> None:
-    """The payer pays; a webhook tells Midas, and Midas the order service."""
+async def paid_and_announced(world: World) -> None:
+    """The payer pays; a webhook brings it to Midas, and Midas notifies the order service."""
     await _charged(world)
     world.pay_everything()
-    await _telling(world)
+    await _announcing(world)
 
 
 async def paid_and_given_back(world: World) -> None:
@@ -39,11 +39,11 @@ async def paid_before_we_know(world: World) -> None:
     world.listens = True
     world.on_charged = lambda: at_once(world.webhooks)
     await insist_on_charge(world, world.terms)
-    await _telling(world)
+    await _announcing(world)
 
 
 async def at_once(webhooks: Webhooks) -> None:
-    """The webhooks arrive and are answered, whatever else is under way (I13)."""
+    """The webhooks arrive and are answered, no matter what else is under way (I13)."""
     sending = asyncio.ensure_future(webhooks.send_owed())
     for _ in range(TURNS):
         if sending.done():
@@ -81,7 +81,7 @@ async def refund_without_payment(world: World) -> None:
 
 
 async def paid_too_late(world: World) -> None:
-    """The money comes after the charge was closed, and the order service was told so (W3)."""
+    """The money comes after the charge was closed and the order service was notified (W3)."""
     await _charged(world)
     world.chooser.healed = True
     world.pass_time(3 * 3600)
@@ -90,11 +90,11 @@ async def paid_too_late(world: World) -> None:
     assert (await world.order()).charges[0].state is ChargeState.CLOSED
     world.lookalike.pay_late(world.handed_out[0])
     world.chooser.healed = False
-    await _telling(world)
+    await _announcing(world)
 
 
 async def refund_confirmed(world: World) -> None:
-    """A refund is asked for, the channel takes its time, and a webhook tells that it is done."""
+    """A refund is asked for, the channel takes its time, and a webhook reports its end."""
     await _charged(world)
     world.pay_everything()
     world.chooser.healed = True
@@ -105,11 +105,11 @@ async def refund_confirmed(world: World) -> None:
     world.chooser.healed = False
     for made in world.lookalike.refunds_of(world.handed_out[0]):
         world.lookalike.approve_refund(made["id"])
-    await _telling(world)
+    await _announcing(world)
 
 
 async def down_for_a_day(world: World) -> None:
-    """O1: the order service is away for a day; then it hears everything, in order."""
+    """O1: the order service is away for a day; then it receives everything, in order."""
     await _charged(world)
     world.pay_everything()
     world.lookalike.refund_at_dashboard(world.handed_out[0], 40)
@@ -136,7 +136,7 @@ async def _charged(world: World) -> None:
     world.chooser.healed = False
 
 
-async def _telling(world: World) -> None:
+async def _announcing(world: World) -> None:
     """Webhooks are sent, and sent again, and the relay makes its rounds."""
     for _ in range(1 + PATIENCE):
         await world.webhooks.send_owed()

@@ -1,7 +1,7 @@
 """Every schedule of a story, and the story of the one that broke a promise.
 
-A failure is told as what happened, step by step, what all three ledgers say at the end, and one
-line that plays it again; not as the thousands of log lines of the schedules that went well.
+A failure shows what happened, step by step, what all three ledgers hold at the end, and one line
+that plays it again. It does not show the thousands of log lines of the schedules that went well.
 """
 
 import logging
@@ -66,17 +66,17 @@ async def explore(
     for chooser in Odometer(most_faults, *share, only=ODD_CALLS if odd else EVERY_CALL):
         broken = ""
         try:
-            with _silence():
+            with _logging_off():
                 world = await play(chooser, story, terms, loses=loses, odd=odd)
         except Exception:
-            with _silence():
-                broken = await tell(story, terms, chooser.digits, loses=loses, odd=odd)
-        if broken:  # told outside of the exception, which would be printed beside it
+            with _logging_off():
+                broken = await described(story, terms, chooser.digits, loses=loses, odd=odd)
+        if broken:  # outside of the except block, or that exception would be printed, too
             pytest.fail(broken, pytrace=False)
         yield chooser, world
 
 
-async def tell(
+async def described(
     story: Story,
     terms: ChargeTerms,
     digits: Sequence[int],
@@ -84,7 +84,7 @@ async def tell(
     loses: int = 0,
     odd: bool = False,
 ) -> str:
-    """Play one schedule, and tell what happened, what came of it, and how to play it again."""
+    """Play one schedule. The text is what happened, its end, and how to play it again."""
     chooser = Chooser(digits, len(digits), ODD_CALLS if odd else EVERY_CALL)
     world = World(chooser, terms, loses=loses)
     try:
@@ -131,13 +131,13 @@ def _steps(chooser: Chooser, loses: int) -> Iterator[str]:
 async def _ledgers(world: World) -> list[str]:
     order = await world.order()
     lines = ["Ping++ holds:"]
-    for told in world.lookalike.newest_charges(EVERYTHING):
+    for shown in world.lookalike.newest_charges(EVERYTHING):
         lines.append(
-            f"  charge {_only(told, 'order_no', 'id', 'channel', 'amount', 'paid', 'reversed')}"
+            f"  charge {_only(shown, 'order_no', 'id', 'channel', 'amount', 'paid', 'reversed')}"
         )
         lines += [
             f"    refund {_only(each, 'id', 'amount', 'status', 'metadata')}"
-            for each in world.lookalike.refunds_of(told["id"])
+            for each in world.lookalike.refunds_of(shown["id"])
         ]
     lines.append(f"Midas holds: {order.order_no}, version {order.version}")
     for charge in order.charges:
@@ -151,15 +151,15 @@ async def _ledgers(world: World) -> list[str]:
             f"  refund {refund.refund_no} {refund.refund_id} {refund.amount}"
             f" {refund.state}{_marks(refund, ('operator_reason',))}"
         )
-    lines.append("The order service was told:")
+    lines.append("The order service received:")
     for received in world.orders.received.get(order.order_no, ()):
         about = received.refund_no or received.out_trade_no
         lines.append(f"  #{received.sequence} {received.kind} {about} {received.amount}")
     return lines
 
 
-def _only(told: dict[str, Any], *names: str) -> str:
-    return " ".join(f"{name}={told[name]}" for name in names if told.get(name) not in (None, {}))
+def _only(shown: dict[str, Any], *names: str) -> str:
+    return " ".join(f"{name}={shown[name]}" for name in names if shown.get(name) not in (None, {}))
 
 
 def _marks(row: object, names: Sequence[str]) -> str:
@@ -178,7 +178,7 @@ def _again(
 
 
 def written(digits: Sequence[int]) -> str:
-    """A schedule as one word: for each fault how many calls went well before it, and its way."""
+    """A schedule as text: for each fault how many calls went well before it, and its way."""
     faults = [place for place, digit in enumerate(digits) if digit]
     befores = [place - before - 1 for before, place in pairwise([-1, *faults])]
     words = [f"{well}:{digits[place]}" for well, place in zip(befores, faults, strict=True)]
@@ -186,7 +186,7 @@ def written(digits: Sequence[int]) -> str:
 
 
 def read(schedule: str) -> list[int]:
-    """The digits of a schedule as `written` tells them."""
+    """The digits of a schedule, from the text that `written` makes."""
     digits: list[int] = []
     for fault in schedule.split(",") if schedule != NO_FAULT else ():
         well, way = fault.split(":")
@@ -195,8 +195,8 @@ def read(schedule: str) -> list[int]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Log nothing: a schedule that fails is played again with its log when somebody asks."""
+def _logging_off() -> Iterator[None]:
+    """Log nothing: a schedule that fails can be played again with its log."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

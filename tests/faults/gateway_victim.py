@@ -1,13 +1,13 @@
-"""A webhook gateway that meets its fate at a named point: `python -m tests.faults.gateway_victim`.
+"""A webhook gateway that dies or stops at one point: `python -m tests.faults.gateway_victim`.
 
 `VICTIM_POINT` is `<step>.<what>`, and counts for `VICTIM_ORDER` alone. With before or after the
 process kills itself before or after the call; with stops_before or stops_after it stops there, once
 and as by SIGSTOP, until somebody sends SIGCONT. Everything else is `webhook-gateway` as it is.
 
-    record_event    Midas is told of an event; afterwards Ping++ would be answered
-    lease           Midas hands something out; afterwards the order service would be told
-    deliver         the order service is told; afterwards it would be settled
-    settle          Midas is told what became of it
+    record_event    Midas records an event; the answer to Ping++ would be next
+    lease           Midas hands notifications out; their delivery would be next
+    deliver         the order service is notified; the settlement would be next
+    settle          Midas records what became of them
 """
 
 import os
@@ -41,16 +41,16 @@ class MortalStub:
         step = STEPS.get(name, "deliver")
 
         async def call(request: Any, **options: Any) -> Any:
-            _settle_blocking_charge(f"{step}.before", f"{step}.stops_before", about=request)
+            _die_or_stop(f"{step}.before", f"{step}.stops_before", about=request)
             answer = await real(request, **options)
             about = answer if step == "lease" else request
-            _settle_blocking_charge(f"{step}.after", f"{step}.stops_after", about=about)
+            _die_or_stop(f"{step}.after", f"{step}.stops_after", about=about)
             return answer
 
         return call
 
 
-def _settle_blocking_charge(death: str, stop: str, about: Any) -> None:
+def _die_or_stop(death: str, stop: str, about: Any) -> None:
     if _fate[0] not in (death, stop) or _fate[1].encode() not in about.SerializeToString():
         return
     if _fate[0] == death:

@@ -33,7 +33,7 @@ async def everything(database: Database, table: str) -> list[tuple[Any, ...]]:
 
 
 async def next_due(database: Database, orders: Sequence[Order]) -> datetime | None:
-    """When Midas wants to look next at something, or to tell of something."""
+    """When Midas will next look at something, or announce something."""
     (found,) = await database.fetch(_NEXT)
     times = [datetime.fromisoformat(each) if isinstance(each, str) else each for each in found]
     times.append(_next_look(orders))

@@ -24,7 +24,7 @@ CHARGE_LATER: Mapping[ChargeState, frozenset[ChargeState]] = {
     C.SUCCEEDED: frozenset({C.SUCCEEDED, C.REVERSED}),
     C.REVERSED: frozenset({C.REVERSED}),
 }
-"""What a charge may be after one or more moves; written down apart from the product's own table."""
+"""What a charge may be after one or more moves; written separately from the product's own table."""
 REFUND_LATER: Mapping[RefundState, frozenset[RefundState]] = {
     R.SUBMITTING: frozenset(R),
     R.PENDING: frozenset({R.PENDING, R.SUCCEEDED, R.FAILED}),
@@ -34,7 +34,7 @@ REFUND_LATER: Mapping[RefundState, frozenset[RefundState]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Snapshot:
     """An order as it was after the step before."""
 
     order: Order
@@ -44,10 +44,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at every order after every step, and remembers what it saw."""
+    """Looks at every order after every step, and keeps a snapshot of it."""
 
     world: World
-    seen: dict[str, Seen] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     rounds: int = 0
     """Of relays, as of the step before."""
 
@@ -56,15 +56,15 @@ class Watch:
         world = self.world
         for order in await world.orders():
             number = order.order_no
-            before = self.seen.get(number, Seen(Order(number)))
+            before = self.snapshots.get(number, Snapshot(Order(number)))
             if order.version != before.order.version:
-                told = await world.books.notifications(number)
+                notifications = await world.books.notifications(number)
                 journal = await world.books.journal(number)
-                now = Seen(order, told, journal)
+                now = Snapshot(order, notifications, journal)
                 check_no_way_back(before, now)
                 check_story(now)
-                check_told(now)
-                self.seen[number] = now
+                check_announced(now)
+                self.snapshots[number] = now
             check_believed(order, world.lookalike)
         check_once(world)
         if world.rounds != self.rounds:
@@ -72,7 +72,7 @@ class Watch:
             self.rounds = world.rounds
 
 
-def check_no_way_back(before: Seen, now: Seen) -> None:
+def check_no_way_back(before: Snapshot, now: Snapshot) -> None:
     """I6: no state regresses, nothing that was written is gone or other than it was."""
     assert now.order.version > before.order.version, "I6: an older version"
     assert list(now.notifications[: len(before.notifications)]) == list(before.notifications)
@@ -93,7 +93,7 @@ def _asked_of(charge: Charge) -> tuple[Any, ...]:
     return charge.amount, charge.channel, charge.terms_digest, charge.created_at
 
 
-def check_story(now: Seen) -> None:
+def check_story(now: Snapshot) -> None:
     """I7: the journal's moves lead from nothing to the state of each record, without a gap."""
     state: dict[str, str] = {}
     for entry in now.journal:
@@ -105,20 +105,22 @@ def check_story(now: Seen) -> None:
         assert state[subject] == row.state, "I7: a state that the journal does not know"
 
 
-def check_told(now: Seen) -> None:
-    """I7, I8: gapless; every success told once, in the order in which it happened, and truly."""
+def check_announced(now: Snapshot) -> None:
+    """I7, I8: gapless; every success announced once, in the order in which it happened."""
     messages = now.notifications
     assert [each.sequence for each in messages] == list(range(1, len(messages) + 1)), "I7: a gap"
     assert now.order.last_sequence == len(messages), "I7: the order counts otherwise"
-    told = [(each.kind, each.refund_no or each.out_trade_no) for each in messages]
+    announced = [(each.kind, each.refund_no or each.out_trade_no) for each in messages]
     ends = ("PAY_ORDER_SUCCESS", "REFUND_SUCCESS", "REFUND_FAILED")
-    assert [each for each in told if each[0] in ends] == _must_be_told(now), "I8: not as it was"
-    closed = [number for kind, number in told if kind == "PAY_ORDER_CLOSED"]
+    assert [each for each in announced if each[0] in ends] == _must_be_announced(now), (
+        "I8: not as it was"
+    )
+    closed = [number for kind, number in announced if kind == "PAY_ORDER_CLOSED"]
     assert len(closed) == len(set(closed)), "I8: closed twice"
     _check_duplicates(now)
 
 
-def _must_be_told(now: Seen) -> list[tuple[str, str]]:
+def _must_be_announced(now: Snapshot) -> list[tuple[str, str]]:
     charges = {each.out_trade_no for each in now.order.charges}
     moves = [
         (entry.subject, entry.state_after)
@@ -135,14 +137,14 @@ def _must_be_told(now: Seen) -> list[tuple[str, str]]:
 _WORDS = {"SUCCEEDED": "SUCCESS", "FAILED": "FAILED"}
 
 
-def _check_duplicates(now: Seen) -> None:
+def _check_duplicates(now: Snapshot) -> None:
     """I1: who reads the messages alone knows of every payment that is one too many."""
     held: dict[str, int] = {}
     for message in now.notifications:
         number = message.out_trade_no
         if message.kind == "PAY_ORDER_SUCCESS":
             twice = any(left > 0 for left in held.values())
-            assert message.duplicate_payment == twice, "I1: paid twice, and not said so"
+            assert message.duplicate_payment == twice, "I1: paid twice, and not flagged"
             held[number] = now.order.charge(number).amount
         elif message.kind == "REFUND_SUCCESS":
             held[number] = held.get(number, 0) - now.order.refund(message.refund_no).amount
@@ -155,12 +157,12 @@ def check_believed(order: Order, lookalike: Lookalike) -> None:
     for charge in order.charges:
         if charge.state is C.SUCCEEDED:
             assert charge.charge_id is not None
-            told = lookalike.charge(charge.charge_id)
-            assert told["paid"], "I4: SUCCEEDED, and not paid"
+            shown = lookalike.charge(charge.charge_id)
+            assert shown["paid"], "I4: SUCCEEDED, and not paid"
             here = (charge.out_trade_no, charge.amount, charge.currency, charge.app_id)
-            there = (told["order_no"], told["amount"], told["currency"], told["app"])
+            there = (shown["order_no"], shown["amount"], shown["currency"], shown["app"])
             assert here == there, f"I4: {here} here, {there} at Ping++"
-            assert charge.livemode == told["livemode"], "I4: another mode"
+            assert charge.livemode == shown["livemode"], "I4: another mode"
     for refund in order.refunds:
         if refund.state is R.SUCCEEDED:
             assert refund.refund_id is not None
@@ -189,14 +191,14 @@ async def check_settled(world: World) -> None:
     orders = await world.orders()
     ours = {each.out_trade_no: each for order in orders for each in order.charges}
     now = world.lookalike.now()
-    for told in world.lookalike.newest_charges(EVERYTHING):
-        assert told["order_no"] in ours, "I3: a charge that Midas does not know"
-        charge = ours[told["order_no"]]
+    for shown in world.lookalike.newest_charges(EVERYTHING):
+        assert shown["order_no"] in ours, "I3: a charge that Midas does not know"
+        charge = ours[shown["order_no"]]
         if charge.operator_reason:
             continue
-        payable = not told["paid"] and not told["reversed"] and now < told["time_expire"]
-        if told["paid"]:
-            wanted = C.REVERSED if told["reversed"] else C.SUCCEEDED
+        payable = not shown["paid"] and not shown["reversed"] and now < shown["time_expire"]
+        if shown["paid"]:
+            wanted = C.REVERSED if shown["reversed"] else C.SUCCEEDED
             assert charge.state is wanted, f"I3: {wanted} at Ping++, and here {charge.state}"
         if payable:
             ended = charge.state in (C.FAILED, C.CLOSED)

@@ -50,7 +50,7 @@ def fault(draw: st.DrawFn, kinds: Sequence[str]) -> Fault:
 
 
 def _plans(*kinds: str) -> st.SearchStrategy[tuple[Fault, ...]]:
-    """None or a few faults; a kind that is named twice is met more often."""
+    """None or a few faults; a kind that is named twice is chosen more often."""
     faulty = st.lists(fault(kinds), min_size=1, max_size=2)
     return st.one_of(st.just(()), faulty).map(tuple)
 

@@ -1,4 +1,4 @@
-"""What must hold of events and of what the order service was told, once all has settled (T2)."""
+"""What must hold for events and for the order service once all has settled (T2)."""
 
 from midas.event import EventStanding
 from midas.payment import Order
@@ -12,10 +12,10 @@ TABLES = ("orders", "charges", "refunds", "journal", "notifications")
 DONE = (EventStanding.APPLIED, EventStanding.IGNORED)
 
 
-async def check_told_by_webhook(world: World) -> None:
+async def check_announced_by_webhook(world: World) -> None:
     """I3, I8, I9: webhooks alone bring the order service to believe what Ping++ holds.
 
-    But for a reversal, of which no webhook tells (pingpp.md section 4).
+    But for a reversal, for which there is no webhook (pingpp.md section 4).
     """
     await _check_third_ledger(world, but_reversed=True)
 
@@ -27,14 +27,14 @@ async def check_events(world: World) -> None:
     for event_id in world.mail.accepted:
         stored = await world.books.event(event_id)
         assert stored is not None, "I11: accepted, and not on disk"
-        parked = stored.standing is EventStanding.PARKED and _silent(world)
+        parked = stored.standing is EventStanding.PARKED and _was_unanswered(world)
         assert parked or stored.standing in DONE, f"I13: {stored.standing}: {stored.reason}"
     await _check_never(world)
 
 
-def _silent(world: World) -> bool:
+def _was_unanswered(world: World) -> bool:
     """Whether Ping++ could not be asked at some time: only for that is an event given up."""
-    return any(way.startswith("GET ") and way != "GET ok" for way, n in world.met.items() if n)
+    return any(way.startswith("GET ") and way != "GET ok" for way, n in world.reached.items() if n)
 
 
 async def _check_third_ledger(world: World, *, but_reversed: bool) -> None:
@@ -45,10 +45,10 @@ async def _check_third_ledger(world: World, *, but_reversed: bool) -> None:
         if but_reversed and await _has_parked_events(world, order.order_no):
             continue
         outbox = outboxes[order.order_no]
-        told = await world.books.notifications(order.order_no)
-        check_received(order.order_no, told, outbox, world.order_service)
+        notifications = await world.books.notifications(order.order_no)
+        check_received(order.order_no, notifications, outbox, world.order_service)
         if outbox.parked_code:
-            world.met["parked to the end"] += 1
+            world.reached["parked to the end"] += 1
             continue
         known = [each for each in order.charges if not _given_to_a_person(order, each.out_trade_no)]
         if but_reversed:
@@ -75,7 +75,7 @@ async def _check_never(world: World) -> None:
     """I12: what does not exist left no trace but events without effect, each once."""
     for table in TABLES:
         for row in await everything(world.database, table):
-            assert NEVER not in repr(row), f"I12: {table} tells of what does not exist: {row}"
+            assert NEVER not in repr(row), f"I12: {table} names what does not exist: {row}"
     rows = await everything(world.database, "events")
     for row in rows:
         without_effect = not {EventStanding.IGNORED, EventStanding.PARKED}.isdisjoint(row)

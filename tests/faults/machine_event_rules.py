@@ -26,14 +26,14 @@ lease_limits = st.integers(1, 3)
 
 
 class EventsMachine(PaymentsMachine):
-    """A Midas that Ping++ tells of what happens, and that tells the order service."""
+    """A Midas that gets webhooks from Ping++, and notifies the order service."""
 
     # Ping++ -------------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.mail.waiting)
     @rule(which=numbers, faults=event_plans)
     def webhook(self, which: int, faults: Faults) -> None:
-        """One webhook arrives, in whatever order and however late."""
+        """One webhook arrives, in any order and however late."""
         self.ask_webhook(which, faults=faults)
 
     @precondition(lambda self: self.world.mail.waiting)
@@ -51,8 +51,8 @@ class EventsMachine(PaymentsMachine):
     @precondition(lambda self: self.world.mail.waiting)
     @rule(which=numbers, faults=event_plans)
     def webhook_whose_answer_is_lost(self, which: int, faults: Faults) -> None:
-        """A webhook arrives, and Ping++ does not learn of it: it will come again (W16)."""
-        self.ask_webhook(which, faults=faults, heard=False)
+        """A webhook arrives, and its answer is lost: it will come again (W16)."""
+        self.ask_webhook(which, faults=faults, answered=False)
 
     @precondition(lambda self: self.world.mail.accepted)
     @rule(which=numbers)
@@ -82,7 +82,7 @@ class EventsMachine(PaymentsMachine):
     @precondition(lambda self: self.world.mail.waiting or self.world.mail.accepted)
     @rule(which=numbers, other_app=st.booleans())
     def in_another_name(self, which: int, other_app: bool) -> None:
-        """Another app, or the other mode, tells of one of our payments: not believed (W9)."""
+        """An event of another app or mode names our payment: not believed (W9)."""
         mail = self.world.mail
         known = [*mail.waiting.values(), *mail.accepted.values()]
         number = f"{NEVER}{len(mail.strangers)}"
@@ -90,7 +90,7 @@ class EventsMachine(PaymentsMachine):
         mail.strangers[number] = body
         (result,) = self._changes_nothing(body)
         assert isinstance(result, Recorded), f"I11: {result}"
-        assert result.outcome is EventOutcome.IGNORED, "I12: another's word"
+        assert result.outcome is EventOutcome.IGNORED, "I12: another app's event had an effect"
 
     # Midas and the gateway ----------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class EventsMachine(PaymentsMachine):
 
     @rule(limit=lease_limits, faults=relay_plans)
     def relay(self, limit: int, faults: Faults) -> None:
-        """A relay leases, tells and settles."""
+        """A relay leases, delivers and settles."""
         self.ask_relay(limit, faults=faults)
 
     @rule(limit=lease_limits, faults=relay_plans, schedule=turns)
@@ -114,7 +114,7 @@ class EventsMachine(PaymentsMachine):
     def all_at_once(
         self, order_no: str, offer: str, which: int, faults: Faults, schedule: list[int]
     ) -> None:
-        """A caller, a webhook and a relay meet in one Midas."""
+        """A caller, a webhook and a relay work in one Midas at once."""
         terms = charge_terms(order_no, offer)
         body = self.world.mail.waiting[self.world.mail.some(which)]
         self._run_at_once(
@@ -133,9 +133,9 @@ class EventsMachine(PaymentsMachine):
         copies: int = 1,
         faults: Faults = (),
         schedule: list[int] | None = None,
-        heard: bool = True,
+        answered: bool = True,
     ) -> None:
-        """Webhooks arrive at once. Without faults each is accepted; Ping++ hears of it or not."""
+        """Webhooks arrive at once. Without faults each is accepted. `answered`: Ping++ gets it."""
         mail = self.world.mail
         ids = [mail.some(each) for each in which for _ in range(copies)]
         bodies = [mail.waiting[each] for each in ids]
@@ -143,8 +143,8 @@ class EventsMachine(PaymentsMachine):
         for event_id, result in zip(ids, results, strict=True):
             accepted = isinstance(result, Recorded)
             assert accepted or faults, f"I11: nothing failed, and {result}"
-            if accepted and heard and event_id in mail.waiting:
-                mail.heard(event_id)
+            if accepted and answered and event_id in mail.waiting:
+                mail.accept(event_id)
 
     def ask_stranger(self, what: str) -> None:
         """A stranger's webhook: written down as ignored, and nothing else."""
@@ -153,7 +153,7 @@ class EventsMachine(PaymentsMachine):
         mail.strangers[number] = body = compact(STRANGERS[what](number))
         (result,) = self._changes_nothing(body)
         assert isinstance(result, Recorded), f"I11: {result}"
-        assert result.outcome is EventOutcome.IGNORED, "I12: a stranger was listened to"
+        assert result.outcome is EventOutcome.IGNORED, "I12: a stranger's event had an effect"
 
     def ask_relay(self, *most: int, faults: Faults = (), schedule: list[int] | None = None) -> None:
         """Relays make one round each, at once."""

@@ -35,7 +35,7 @@ class Mail:
         """Something happened at Ping++."""
         self.waiting[event["id"]] = compact(event)
 
-    def heard(self, event_id: str) -> None:
+    def accept(self, event_id: str) -> None:
         """Ping++ got its 2xx and will not send this one again by itself."""
         self.accepted[event_id] = self.waiting.pop(event_id)
 
@@ -60,22 +60,22 @@ def other_body(body: bytes, *, lie: bool) -> bytes:
     event = json.loads(body)
     event["request"] = "iar_another"
     if lie:
-        told = event["data"]["object"]
-        told.update(amount=7, paid=True, status="succeeded", succeed=True)
+        about = event["data"]["object"]
+        about.update(amount=7, paid=True, status="succeeded", succeed=True)
     return compact(event)
 
 
 def _of_nobody(kind: str, **changes: Any) -> Callable[[str], Event]:
     def made(number: str) -> Event:
         event = sample_event(kind, livemode=False) | {"id": f"evt_{number}"}
-        told = event["data"]["object"]
-        told["id"] = number
+        about = event["data"]["object"]
+        about["id"] = number
         for name in ("order_no", "charge", "charge_order_no"):
-            if name in told:
-                told[name] = number
-        if "app" in told:
-            told["app"] = "app_1"
-        told.update({key: value for key, value in changes.items() if key in told})
+            if name in about:
+                about[name] = number
+        if "app" in about:
+            about["app"] = "app_1"
+        about.update({key: value for key, value in changes.items() if key in about})
         return event | {key: value for key, value in changes.items() if key in event}
 
     return made
@@ -94,7 +94,7 @@ STRANGERS: Mapping[str, Callable[[str], Event]] = {
 
 
 def in_another_name(body: bytes, number: str, *, other_app: bool) -> bytes:
-    """The event of a payment of ours as another app, or the other mode, would tell it."""
+    """The event of a payment of ours as another app, or the other mode, would report it."""
     event = json.loads(body) | {"id": f"evt_{number}"}
     if other_app:
         event["data"]["object"]["app"] = "app_other"
@@ -112,31 +112,31 @@ class Relay:
         self._gateway = gateway
 
     async def round(self, limit: int) -> int:
-        """Lease, tell, settle. How many were told of."""
+        """Lease, deliver, settle. How many were leased."""
         leased = await self._replica.announcer.lease(limit, timedelta(0))
         settlements = [await self._attempt(lease) for lease in leased.leases]
         if settlements:
             applied = await self._replica.announcer.settle(settlements)
-            self._world.met["lease stolen"] += applied.count(False)
+            self._world.reached["lease stolen"] += applied.count(False)
         return len(settlements)
 
     async def _attempt(self, lease: Lease) -> Settlement:
-        told = lease.notification
-        outcome = await self._tell(lease)
+        notification = lease.notification
+        outcome = await self._deliver(lease)
         code = "NOT_FOUND" if outcome is DeliveryOutcome.REFUSED else ""
-        return Settlement(lease.token, told.order_no, told.sequence, outcome, code)
+        return Settlement(lease.token, notification.order_no, notification.sequence, outcome, code)
 
-    async def _tell(self, lease: Lease) -> DeliveryOutcome:
+    async def _deliver(self, lease: Lease) -> DeliveryOutcome:
         """Call the order service. `slow`: the relay is stopped for longer than its lease."""
         world = self._world
         async with world.turn("order", self._gateway) as way:
             if way != "slow":
-                return self._told(lease, way)
+                return self._delivered(lease, way)
             world.clock.pass_time(BEYOND_LEASE_S)
         async with world.turn("late order", self._gateway):
-            return self._told(lease, "ok")
+            return self._delivered(lease, "ok")
 
-    def _told(self, lease: Lease, way: str) -> DeliveryOutcome:
+    def _delivered(self, lease: Lease, way: str) -> DeliveryOutcome:
         world, orders = self._world, self._world.order_service
         if way == "lost_request":
             return DeliveryOutcome.RETRY
@@ -144,7 +144,7 @@ class Relay:
             orders.refuse(lease.order.order_no)
             return DeliveryOutcome.REFUSED
         if orders.take(lease.notification, lease.order):
-            world.met["told twice"] += 1
+            world.reached["notified twice"] += 1
         if way in ("lost_answer", "crash_after"):
             return DeliveryOutcome.RETRY
         orders.acknowledge(lease.notification)

@@ -20,7 +20,7 @@ def longest_waiting(_waiting: Sequence[str]) -> int:
 
 
 class Gate:
-    """Where all ports wait. `pick` says who goes next, by its place in the queue."""
+    """Where all ports wait. `pick` chooses who goes next, by the place in the queue."""
 
     def __init__(self, pick: Pick = longest_waiting) -> None:
         self.pick = pick
@@ -39,7 +39,7 @@ class Gate:
             self._left.set()
 
     async def drive(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
-        """Hand out turns until the tasks, and whatever they left behind, have ended."""
+        """Hand out turns until the tasks, and all that they left behind, have ended."""
         for _ in range(MOST_TURNS):
             await _all_others_rest()
             self._queue = [entry for entry in self._queue if not entry[1].done()]

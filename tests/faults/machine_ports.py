@@ -34,7 +34,7 @@ COMMIT_WAYS = (
 )
 READ_WAYS = ("refused", "crash_before")
 LIES = ("amount", "currency", "app", "livemode", "order_no")
-"""Fields in which an answer tells of something else than was asked for (P11)."""
+"""Fields in which an answer differs from what was asked for (P11)."""
 POST_WAYS = (
     "not_sent",
     "lost_request",
@@ -46,10 +46,10 @@ POST_WAYS = (
     "crash_before",
     "crash_after",
     "hang_up",
-    "told_meanwhile",
+    "webhook_meanwhile",
     *LIES,
 )
-"""`told_meanwhile`: the call moves money, and its webhook overtakes its answer."""
+"""`webhook_meanwhile`: the call moves money, and its webhook overtakes its answer."""
 GET_WAYS = ("lost_response", "lagging", "throttled", "crash_before", *LIES)
 QUEUE_WAYS = (*READ_WAYS, "lost_written", "lost_unwritten", "crash_after")
 ORDER_WAYS = ("lost_request", "lost_answer", "refused", "slow", "crash_before", "crash_after")
@@ -111,7 +111,7 @@ class DoubtfulDatabase:
         return getattr(self._real, name)
 
     async def write(self, batch: Batch) -> set[str]:
-        """Written or not, told or not; `doubt_late` is written just before the next attempt."""
+        """Written or not, answered or not; `doubt_late` is written just before the next attempt."""
         while self._late:
             await self._real.write(self._late.pop())
         doubt, self.doubt = self.doubt, ""
@@ -165,7 +165,7 @@ class MachineStore(MachineQueues):
     async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
         """Claimed or not; sorted, since the order of those that are due at once is anybody's."""
         async with self._call("claim"):
-            await self._world.tell_time()
+            await self._world.set_time()
             return sorted(await self._store.claim_due_orders(limit, hold))
 
     async def commit(self, change: Change) -> bool:
@@ -179,7 +179,7 @@ class MachineStore(MachineQueues):
             if written:
                 self._world.committed(change)
             else:
-                self._world.met[f"{self._process.name} lost by version"] += 1
+                self._world.reached[f"{self._process.name} lost by version"] += 1
             if way == "lost_written":
                 raise StorageUnavailable(may_have_written=True)
             return written
@@ -222,8 +222,8 @@ class MachineWire:
             answer = deliver(world.lookalike, request)
             if way == "hang_up":
                 world.hang_up()
-            if way == "told_meanwhile":
-                world.tell_meanwhile()
+            if way == "webhook_meanwhile":
+                world.send_webhooks_meanwhile()
             if way == "lost_response":
                 world.clock.pass_time(limit.total_seconds())
                 return Lost("timeout")
@@ -244,14 +244,14 @@ def _may_come_late(request: Prepared) -> bool:
     return str(body.get("channel", "wx")).startswith(("wx", "balance"))
 
 
-def _told(status: int, error: str) -> Answer:
+def _error_answer(status: int, error: str) -> Answer:
     return Answer(status, f'{{"error":{{{error}}}}}'.encode(), "")
 
 
 _NOT_CARRIED_OUT: dict[str, Sent] = {
     "not_sent": NotSent("refused"),
-    "throttled": _told(403, '"type":"invalid_request_error","message":"too many calls"'),
-    "turned_down": _told(
+    "throttled": _error_answer(403, '"type":"invalid_request_error","message":"too many calls"'),
+    "turned_down": _error_answer(
         402, '"type":"channel_error","code":"channel_request_error","message":"no"'
     ),
 }
@@ -260,18 +260,18 @@ _NOT_CARRIED_OUT: dict[str, Sent] = {
 def _changed(answer: Answer, change: Callable[[dict[str, Any]], None]) -> Answer:
     if answer.status != HTTPStatus.OK:
         return answer
-    told = json.loads(answer.body)
-    change(told)
-    return Answer(answer.status, json.dumps(told).encode(), answer.signature)
+    content = json.loads(answer.body)
+    change(content)
+    return Answer(answer.status, json.dumps(content).encode(), answer.signature)
 
 
 def _without_the_newest(answer: Answer, now: datetime) -> Answer:
     """A list that does not show yet what is new (P7)."""
     newest = (now - LATEST).timestamp()
 
-    def lag(told: dict[str, Any]) -> None:
-        if told["object"] == "list":
-            told["data"] = [each for each in told["data"] if each["created"] < newest]
+    def lag(content: dict[str, Any]) -> None:
+        if content["object"] == "list":
+            content["data"] = [each for each in content["data"] if each["created"] < newest]
 
     return _changed(answer, lag)
 
@@ -288,11 +288,11 @@ _OTHERS = {
 def _lie(answer: Answer, name: str) -> Answer:
     """An answer about somebody else's payment, which is paid, or refund, which is done."""
 
-    def lie(told: dict[str, Any]) -> None:
-        if told["object"] == "charge":
-            paid_at = told["time_paid"] or told["created"]
-            told.update({name: _OTHERS[name], "paid": True, "time_paid": paid_at})
-        elif told["object"] == "refund":
-            told.update(amount=7, status="succeeded", succeed=True)
+    def lie(content: dict[str, Any]) -> None:
+        if content["object"] == "charge":
+            paid_at = content["time_paid"] or content["created"]
+            content.update({name: _OTHERS[name], "paid": True, "time_paid": paid_at})
+        elif content["object"] == "refund":
+            content.update(amount=7, status="succeeded", succeed=True)
 
     return _changed(answer, lie)

@@ -1,4 +1,4 @@
-"""Where the stories of T2 begin, so that the rare chapters are met in every run."""
+"""Where the stories of T2 begin, so that every run reaches the rare chapters."""
 
 from collections.abc import Callable
 
@@ -61,8 +61,8 @@ def _strangers(machine: EventsMachine) -> None:
 
 
 _PAID = (_charge("qr"), _pay(0))
-_TOLD = (*_PAID, _webhook(0))
-_TWO_MESSAGES = (*_TOLD, _dashboard_refund, _webhook(0))
+_KNOWN_PAID = (*_PAID, _webhook(0))
+_TWO_MESSAGES = (*_KNOWN_PAID, _dashboard_refund, _webhook(0))
 
 PRELUDES: dict[str, tuple[Step, ...]] = {
     "nothing yet": (),
@@ -74,12 +74,12 @@ PRELUDES: dict[str, tuple[Step, ...]] = {
     "refund lost": (_charge("alipay"), _pay(0), _refund(Fault("POST", "lost_request"))),
     "refund late": (_charge("dear"), _pay(0), _refund(Fault("POST", "late_request"))),
     "refund not sent": (_charge("qr"), _pay(0), _refund(Fault("POST", "not_sent"))),
-    "overtaken": (_charge("bar code", Fault("POST", "told_meanwhile")),),
+    "overtaken": (_charge("bar code", Fault("POST", "webhook_meanwhile")),),
     "webhook in doubt": (*_PAID, _webhook(0, Fault("commit", "lost_written")), _webhook(0)),
-    "refund told first": (*_PAID, _dashboard_refund, _webhook(1)),
-    "told of strangers": (*_TOLD, _strangers),
-    "told twice": (*_TOLD, _relay(Fault("order", "lost_answer")), _later, _relay()),
+    "refund first": (*_PAID, _dashboard_refund, _webhook(1)),
+    "strangers": (*_KNOWN_PAID, _strangers),
+    "notified twice": (*_KNOWN_PAID, _relay(Fault("order", "lost_answer")), _later, _relay()),
     "lease stolen": (*_TWO_MESSAGES, _two_relays),
-    "not told": (*_TWO_MESSAGES, _relay(Fault("order", "lost_request"))),
+    "not notified": (*_TWO_MESSAGES, _relay(Fault("order", "lost_request"))),
     "refused": (*_TWO_MESSAGES, _relay(Fault("order", "refused")), _later, _relay()),
 }

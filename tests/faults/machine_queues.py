@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MachineQueues:
-    """What `MachineStore` has of `Store` for them. The database learns the time first."""
+    """What `MachineStore` has of `Store` for them. The database gets the time first."""
 
     _world: "World"
     _process: "Named"
@@ -38,14 +38,14 @@ class MachineQueues:
     async def claim_events(self, limit: int, hold: timedelta) -> list[EventRecord]:
         """Claimed or not, answered or not; sorted as `claim_due_orders` is."""
         async with self._call("event") as way:
-            await self._world.tell_time()
+            await self._world.set_time()
             found = await written(self._process, way, lambda: self._store.claim_events(limit, hold))
             return sorted(found, key=lambda each: each.event_id)
 
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
         """Leased or not, answered or not."""
         async with self._call("lease") as way:
-            await self._world.tell_time()
+            await self._world.set_time()
             return await written(
                 self._process, way, lambda: self._store.lease_notifications(limit, hold)
             )
@@ -53,7 +53,7 @@ class MachineQueues:
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Settled or not, answered or not."""
         async with self._call("settle") as way:
-            await self._world.tell_time()
+            await self._world.set_time()
             return await written(
                 self._process, way, lambda: self._store.settle_notifications(settlements)
             )

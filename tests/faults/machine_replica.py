@@ -80,7 +80,7 @@ def apply_due(replica: Replica) -> Awaitable[int]:
 
 
 def outcome(task: asyncio.Task[Any]) -> Any:
-    """What whoever asked got to see."""
+    """What the caller got."""
     if task.cancelled():
         return HungUp()
     error = task.exception()

@@ -42,7 +42,7 @@ from tests.faults.machine_choices import (
     refund_terms,
     turns,
 )
-from tests.faults.machine_event_checks import check_events, check_told_by_webhook
+from tests.faults.machine_event_checks import check_announced_by_webhook, check_events
 from tests.faults.machine_ports import Fault, Plan
 from tests.faults.machine_replica import Work
 from tests.faults.machine_stage import Stage
@@ -54,15 +54,15 @@ LAST_CALLS = 30
 
 
 class PaymentsMachine(RuleBasedStateMachine):
-    """One Midas at a time on a real database; whoever deals with it does so in any order."""
+    """One Midas at a time on a real database; all that deal with it do so in any order."""
 
     def __init__(
-        self, stage: Stage, prelude: Iterable[Callable[[Any], None]], met: Counter[str]
+        self, stage: Stage, prelude: Iterable[Callable[[Any], None]], reached: Counter[str]
     ) -> None:
         super().__init__()
         self.stage = stage
         self.prelude = prelude
-        self.met = met
+        self.reached = reached
         self.asked: dict[str, RefundTerms] = {}
         self.runner = asyncio.Runner()
 
@@ -89,13 +89,13 @@ class PaymentsMachine(RuleBasedStateMachine):
             await self.watch.look()
             await self.world.settle()
             await self.watch.look()
-            await check_told_by_webhook(self.world)
+            await check_announced_by_webhook(self.world)
             await self.world.refresh()
             await self.world.settle()
             await self.watch.look()
             await check_settled(self.world)
             await check_events(self.world)
-            self.met.update(key for key, times in self.world.met.items() if times)
+            self.reached.update(key for key, times in self.world.reached.items() if times)
         finally:
             await self.world.close()
 
@@ -116,7 +116,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(order_no=orders, offer=offers, faults=plans)
     def charge_and_pay(self, order_no: str, offer: str, faults: tuple[Fault, ...]) -> None:
-        """The same, and whoever gets a charge pays it at once."""
+        """The same, and the payer of each charge pays it at once."""
         self.ask_charge((order_no, offer), faults=faults)
         self.ask_pay(len(self.world.handed_out) - 1)
 
@@ -227,7 +227,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     # What the above need ------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """In this run's event loop. A violation tells what Midas did last."""
+        """In this run's event loop. A violation names the last calls of Midas."""
         try:
             return self.runner.run(work)
         except AssertionError as violated:
@@ -246,7 +246,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     def _run_at_once(
         self, *work: Work, faults: tuple[Fault, ...] = (), schedule: list[int] | None = None
     ) -> list[Any]:
-        """All of it at once; `schedule` says whose turn it is, by the place in the queue."""
+        """All of it at once; `schedule` chooses whose turn it is, by the place in the queue."""
         picks = itertools.chain(schedule or (), itertools.repeat(0))
         self.world.gate.pick = lambda waiting: next(picks) % len(waiting)
         return self._run(self.world.run(*work, plan=Plan(faults)))
@@ -264,7 +264,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         faults: tuple[Fault, ...],
         schedule: list[int] | None = None,
     ) -> None:
-        """Callers want to be paid, at once; each is told of what it asked for, or of trouble."""
+        """Callers want to be paid, at once; each gets what it asked for, or an error."""
         terms = [charge_terms(order_no, offer) for order_no, offer in wanted]
         calls = [lambda p, t=each: p.charge(t) for each in terms]
         results = self._ask(*calls, faults=faults, schedule=schedule)
@@ -331,7 +331,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         try:
             act()
         except ControlError:
-            self.world.met["impossible control"] += 1
+            self.world.reached["impossible control"] += 1
 
 
 def _asked_for(refund: Refund, terms: tuple[RefundTerms, ...]) -> RefundTerms:
@@ -348,9 +348,9 @@ def _asked_for(refund: Refund, terms: tuple[RefundTerms, ...]) -> RefundTerms:
 
 def _check_handed_out(terms: ChargeTerms, result: ChargeResult) -> None:
     """A caller gets the charge that it asked for, still open or just paid."""
-    told = json.loads(result.charge_json)
-    assert told["id"] == result.charge.charge_id
-    assert (told["amount"], told["channel"]) == (terms.amount, terms.channel), "I10: other terms"
+    shown = json.loads(result.charge_json)
+    assert shown["id"] == result.charge.charge_id
+    assert (shown["amount"], shown["channel"]) == (terms.amount, terms.channel), "I10: other terms"
     assert result.charge.terms_digest == charge_digest(terms)
     assert result.charge.state in (ChargeState.PENDING, ChargeState.SUCCEEDED)
     assert not result.charge.superseded

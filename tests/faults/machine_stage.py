@@ -1,8 +1,8 @@
 """Real databases for a state machine: an empty one for each run, and a clock that the test moves.
 
-Midas's own SQL is given the time by SQLite's store, and asks PostgreSQL for it, when it claims what
-is due. Here the one is told the test's time, and the other's `now()` is hidden by a function of the
-same name that tells it.
+When Midas claims what is due, SQLite's store gives the time to its SQL, and PostgreSQL's SQL calls
+`now()`. Here the store gives the test's time, and a function of the same name that returns the
+test's time hides `now()`.
 """
 
 import shutil
@@ -26,7 +26,7 @@ START = datetime(2090, 3, 1, 12, tzinfo=UTC)
 
 
 class TestClock:
-    """The one clock of a run. It moves only when told to."""
+    """The one clock of a run. It moves only when a test moves it."""
 
     __test__ = False
 
@@ -50,14 +50,14 @@ class Stage(Protocol):
 
 @dataclass(slots=True)
 class MovedDatabase:
-    """A database with the test's clock. `tell_time` before anything that asks for the time."""
+    """A database with the test's clock. `set_time` before anything that asks for the time."""
 
     database: Database
     clock: TestClock
     engine: AsyncEngine | None = None
 
-    async def tell_time(self) -> None:
-        """Let the database know what time it is; SQLite's is told it each time."""
+    async def set_time(self) -> None:
+        """Give PostgreSQL the test's time; SQLite's store has it already."""
         if self.engine is not None:
             await _run(self.engine, _SET_CLOCK, self.clock.now)
 
@@ -93,12 +93,12 @@ class SqliteStage:
 
 _MOVED_CLOCK = """
 CREATE SCHEMA moved;
-CREATE TABLE moved.clock (told timestamptz NOT NULL);
+CREATE TABLE moved.clock (moment timestamptz NOT NULL);
 INSERT INTO moved.clock VALUES ('2000-01-01T00:00:00Z');
 CREATE FUNCTION moved.now() RETURNS timestamptz LANGUAGE sql STABLE
-    AS 'SELECT told FROM moved.clock';
+    AS 'SELECT moment FROM moved.clock';
 """
-_SET_CLOCK = "UPDATE moved.clock SET told = $1"
+_SET_CLOCK = "UPDATE moved.clock SET moment = $1"
 _TABLES = "orders, charges, refunds, journal, notifications, events"
 
 

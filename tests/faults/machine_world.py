@@ -60,7 +60,7 @@ class World:
         self.lookalike = Lookalike("app_1", now=lambda: clock.now.timestamp() + skew_s, rng_seed=1)
         self.gate = Gate()
         self.plan = Plan()
-        self.met: Counter[str] = Counter()
+        self.reached: Counter[str] = Counter()
         self.trace: list[str] = []
         self.late: list[tuple[datetime, Prepared]] = []
         self.posts: Counter[str] = Counter()
@@ -93,7 +93,7 @@ class World:
         return await self.run(*map(at_the_door, calls), plan=plan)
 
     async def run(self, *work: Work, plan: Plan | None = None) -> list[Any]:
-        """Whatever a process of Midas is asked for, as `ask`."""
+        """Any work of a process of Midas, as `ask` does it for calls."""
         self.plan = plan or Plan()
         count = len(self.replicas)
         coming = [each(self.replicas[n % count]) for n, each in enumerate(work)]
@@ -106,25 +106,25 @@ class World:
         if violated is not None:
             raise violated
         self.restart()
-        await self._told_meanwhile()
+        await self._finish_meanwhile()
         results = [outcome(task) for task in self._callers]
         for result in results:
             await self._remember(result)
         return results
 
     async def webhook(self, event_id: str, *, plan: Plan | None = None) -> None:
-        """Ping++ sends one of its webhooks, and hears what became of it."""
+        """Ping++ sends one of its webhooks, and gets the answer."""
         body = self.mail.waiting[event_id]
         (recorded,) = await self.run(lambda replica: arrive(replica, body), plan=plan)
         if isinstance(recorded, Recorded):
-            self.mail.heard(event_id)
+            self.mail.accept(event_id)
 
     def relay(self, limit: int = LEASED_AT_ONCE) -> Work:
         """One round of a gateway's relay."""
         self.rounds += 1
         return lambda replica: Relay(self, replica, Named("gateway")).round(limit)
 
-    def tell_meanwhile(self) -> None:
+    def send_webhooks_meanwhile(self) -> None:
         """The webhook overtakes the answer of Ping++: the call itself has moved the money."""
         for event_id, body in self.mail.waiting.items():
             if event_id not in self._meanwhile:
@@ -150,7 +150,7 @@ class World:
             self.clock.pass_time(ONE_CALL_S)
             way = self.plan.way(kind)
             self.trace.append(f"{kind} {way}")
-            self.met[f"{kind} {way}"] += 1
+            self.reached[f"{kind} {way}"] += 1
             if way == "crash_before":
                 process.crash()
             yield way
@@ -162,14 +162,14 @@ class World:
         check_truth_of(change, self.lookalike)
         check_one_commit(change)
         self._check_nothing_given_up(change)
-        self.met.update(entry.event for entry in change.journal)
+        self.reached.update(entry.event for entry in change.journal)
         if any(each.late for each in change.notifications):
-            self.met["late money"] += 1
+            self.reached["late money"] += 1
         if any(each.duplicate_payment for each in change.notifications):
-            self.met["paid twice"] += 1
+            self.reached["paid twice"] += 1
         by_webhook = [entry for entry in change.journal if entry.by == "WEBHOOK"]
         if any(entry.state_before == "SUBMITTING" for entry in by_webhook):
-            self.met["webhook before our own commit"] += 1
+            self.reached["webhook before our own commit"] += 1
 
     def sent(self, request: Prepared) -> None:
         """Count what may reach Ping++ and must not do so twice (I1, I2)."""
@@ -185,7 +185,7 @@ class World:
         """What was given up as lost reaches Ping++ after all, unless it is too old."""
         for sent_at, request in self.late:
             if self.clock.now <= sent_at + LATEST:
-                self.met["arrived late"] += 1
+                self.reached["arrived late"] += 1
                 deliver(self.lookalike, request)
         self.late.clear()
 
@@ -203,14 +203,14 @@ class World:
         """The database itself."""
         return self._databases[0].database
 
-    async def tell_time(self) -> None:
-        """The database learns what time it is."""
-        await self._databases[0].tell_time()
+    async def set_time(self) -> None:
+        """Give the test's time to the database."""
+        await self._databases[0].set_time()
 
     async def settle(self) -> None:
         """The faults stop, time passes, and Midas finds out by itself, in bounded steps (I13).
 
-        Ping++'s webhooks arrive, and the order service is told.
+        Ping++'s webhooks arrive, and the order service is notified.
         """
         for tick in range(MOST_TICKS):
             for event_id in list(self.mail.waiting):
@@ -254,24 +254,24 @@ class World:
 
     async def _remember(self, result: Any) -> None:
         if isinstance(result, Failed):
-            self.met[type(result.error).__name__] += 1
+            self.reached[type(result.error).__name__] += 1
         if isinstance(result, ChargeResult):
             self.handed_out.append(json.loads(result.charge_json)["id"])
         if isinstance(result, Recorded):
             event = result.event
-            self.met[f"event {result.outcome} {event.reason}".rstrip()] += 1
+            self.reached[f"event {result.outcome} {event.reason}".rstrip()] += 1
             stored = await self._books.event(event.event_id)
             assert stored is not None, "I11: accepted, and not on disk"
             assert stored.body_digest == event.body_digest, "I11: another one is on disk"
 
-    async def _told_meanwhile(self) -> None:
+    async def _finish_meanwhile(self) -> None:
         """What became of the webhooks that were sent in the middle of a call."""
         sent, self._meanwhile = self._meanwhile, {}
         for event_id, task in sent.items():
             result = outcome(task)
             await self._remember(result)
             if isinstance(result, Recorded):
-                self.mail.heard(event_id)
+                self.mail.accept(event_id)
 
 
 def _query(order_no: str) -> Call:

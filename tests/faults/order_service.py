@@ -7,7 +7,7 @@ from midas.sequences import EPOCH
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Received:
     """One notification that had an effect, with the charge or refund as it stood then."""
 
     sequence: int
@@ -37,43 +37,43 @@ def follows(last: int, sequence: int) -> bool:
 class OrderService:
     """Takes each sequence of an order once. What comes too early breaks the promise on the spot."""
 
-    received: dict[str, list[Told]] = field(default_factory=dict)
+    received: dict[str, list[Received]] = field(default_factory=dict)
     """By order_no, in the order of arrival."""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """The highest sequence whose acknowledgement reached somebody."""
     refused: set[str] = field(default_factory=set)
-    """The orders of which it will not hear any more."""
+    """The orders for which it takes no more notifications."""
 
     def take(self, notification: Notification, order: Order) -> bool:
-        """Be told; whether it was known. Raises AssertionError for one before its turn (I9)."""
-        told = _told(notification, order)
+        """Take one; whether it was known. Raises AssertionError for one before its turn (I9)."""
+        new = _received(notification, order)
         received = self.received.setdefault(order.order_no, [])
         last = received[-1].sequence if received else 0
-        if told.sequence > last:
-            assert follows(last, told.sequence), f"I9: {told.sequence} after {last}"
-            received.append(told)
+        if new.sequence > last:
+            assert follows(last, new.sequence), f"I9: {new.sequence} after {last}"
+            received.append(new)
             return False
-        known = [each.key for each in received if each.sequence == told.sequence]
-        assert known == [told.key], "I7: one sequence, two messages"
+        known = [each.key for each in received if each.sequence == new.sequence]
+        assert known == [new.key], "I7: one sequence, two messages"
         return True
 
     def acknowledge(self, notification: Notification) -> None:
-        """The OK reaches whoever told."""
+        """The OK reaches the relay."""
         before = self.acknowledged.get(notification.order_no, 0)
         self.acknowledged[notification.order_no] = max(before, notification.sequence)
 
     def refuse(self, order_no: str) -> None:
-        """Say that such an order will never be taken (O4)."""
+        """Refuse such an order for ever (O4)."""
         self.refused.add(order_no)
 
     def payments(self, order_no: str) -> dict[str, int]:
         """What was paid and not reversed, as this service believes: amounts by charge_id."""
         paid: dict[str, int] = {}
-        for told in self.received.get(order_no, ()):
-            if told.kind == "PAY_ORDER_SUCCESS":
-                paid[told.charge_id] = told.amount
-            elif told.kind == "PAY_ORDER_CLOSED":
-                paid.pop(told.charge_id, None)
+        for each in self.received.get(order_no, ()):
+            if each.kind == "PAY_ORDER_SUCCESS":
+                paid[each.charge_id] = each.amount
+            elif each.kind == "PAY_ORDER_CLOSED":
+                paid.pop(each.charge_id, None)
         return paid
 
     def refunds(self, order_no: str) -> list[tuple[str, int]]:
@@ -83,10 +83,10 @@ class OrderService:
         return sorted(done.items())
 
 
-def _told(notification: Notification, order: Order) -> Told:
+def _received(notification: Notification, order: Order) -> Received:
     charge = order.charge(notification.out_trade_no)
     refund = order.refund(notification.refund_no) if notification.refund_no else None
-    return Told(
+    return Received(
         sequence=notification.sequence,
         change_id=notification.change_id,
         kind=notification.kind,

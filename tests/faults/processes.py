@@ -1,6 +1,6 @@
 """Real processes for the fault tests: Midas, its victims, and a sandbox to talk to.
 
-Whatever a test starts is ended by `Harness.close`, which also reads all logs for secrets.
+`Harness.close` ends everything that a test starts. It also reads all logs for secrets.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ class Midas(LoggedProcess):
 
     @property
     def stub(self) -> "PaymentServiceAsyncStub":
-        """The service as a caller sees it."""
+        """A caller's stub of the service."""
         return PaymentServiceStub(self.channel)
 
     async def charge(self, order_no: str, **changes: Any) -> pb.ChargeResponse:
@@ -104,12 +104,12 @@ class Midas(LoggedProcess):
         return await self.stub.Query(request, timeout=CALL_TIMEOUT_S)
 
     def watch(self) -> Any:
-        """The stream of what the health service says, beginning with the present state."""
+        """The stream of health states, beginning with the present one."""
         stub = health_pb2_grpc.HealthStub(self.channel)
         return stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
 
     async def health(self, wanted: Any) -> None:
-        """Wait until the health service says so."""
+        """Wait for this state of the health service."""
         watch = self.watch()
         async with asyncio.timeout(PATIENCE_S):
             while (await watch.read()).status != wanted:
@@ -153,10 +153,10 @@ class Harness:
         for each in self.processes:
             sys.stdout.write(f"--- {each.name} ({each.process.returncode})\n")
             sys.stdout.write("\n".join(each.log) + "\n")
-        told = "\n".join(line for each in self.processes for line in each.log)
+        logged = "\n".join(line for each in self.processes for line in each.log)
         for secret in (self.sandbox.options.key(), "-----BEGIN", *self.keys.secret_lines):
-            assert secret not in told, "I15: a secret in a log"
-        assert "Traceback" not in told, "I15: the text of an exception in a log"
+            assert secret not in logged, "I15: a secret in a log"
+        assert "Traceback" not in logged, "I15: the text of an exception in a log"
 
     def settings(self, database_url: str, **changes: str) -> dict[str, str]:
         """The environment of a Midas that talks to the sandbox, with short windows."""
@@ -217,14 +217,14 @@ class Harness:
 
     def posts(self, order_no: str) -> list[LoggedRequest]:
         """What asked the sandbox for a charge of this order; its subject is the order's number."""
-        seen = self.sandbox.requests.matching("POST", CHARGES)
-        return [each for each in seen if json.loads(each.body)["subject"] == order_no]
+        requests = self.sandbox.requests.matching("POST", CHARGES)
+        return [each for each in requests if json.loads(each.body)["subject"] == order_no]
 
     def refund_posts(self, refund_no: str) -> list[LoggedRequest]:
         """What asked the sandbox for this refund."""
-        seen = self.sandbox.requests.matching("POST", REFUNDS)
+        requests = self.sandbox.requests.matching("POST", REFUNDS)
         return [
-            each for each in seen if json.loads(each.body)["metadata"]["refund_no"] == refund_no
+            each for each in requests if json.loads(each.body)["metadata"]["refund_no"] == refund_no
         ]
 
     def pay(self, response: pb.ChargeResponse) -> None:

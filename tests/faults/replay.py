@@ -11,19 +11,21 @@ import asyncio
 import sys
 
 from midas.runtime.logs import configure
-from tests.faults.exploring import OFFERS, read, story_of, tell
+from tests.faults.exploring import OFFERS, described, read, story_of
 
 
 def main() -> None:
-    """Log to standard error, tell on standard output."""
+    """Log to standard error, print the story on standard output."""
     if len(sys.argv) not in (4, 5, 6):
         sys.exit(__doc__)
     story, channel, schedule, *more = sys.argv[1:]
     logs = configure("INFO")
     loses, odd = int(more[0]) if more else 0, more[1:] == ["odd"]
-    told = asyncio.run(tell(story_of(story), OFFERS[channel], read(schedule), loses=loses, odd=odd))
+    text = asyncio.run(
+        described(story_of(story), OFFERS[channel], read(schedule), loses=loses, odd=odd)
+    )
     logs.close()
-    print(told)
+    print(text)
 
 
 if __name__ == "__main__":

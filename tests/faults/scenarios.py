@@ -39,7 +39,7 @@ TERMS = ChargeTerms(
 )
 ALIPAY = replace(TERMS, channel="alipay_qr", extra={})
 APP = replace(ALIPAY, channel="alipay")
-"""Cannot be reversed: it is superseded, and looked at until Ping++ tells how it ended."""
+"""Cannot be reversed: it is superseded, and looked at until Ping++ shows its end."""
 BAR_CODE = replace(TERMS, channel="wx_pub_scan", extra={"scan_code": "134567890123456789"})
 QR_CODE = replace(TERMS, channel="isv_qr", extra={"terminal_id": "T1", "pay_channel": "wx"})
 """Waits for its payer, and a reversal gives back what he has paid."""
@@ -74,14 +74,14 @@ async def play_in(world: World, story: Story, *, odd: bool = False) -> None:
     order = await world.order()
     check_conservation(world.lookalike, order, world.commits)
     check_announcements(order, await world.disk.notifications(order.order_no))
-    await check_told(world)
+    await check_order_service(world)
 
 
 async def finish(world: World) -> None:
     """All is healed, Midas finds out by itself, and the caller asks once more."""
     await world.settle()
     if world.listens and not world.failed_over:
-        await check_told(world)  # webhooks alone are enough
+        await check_order_service(world)  # webhooks alone are enough
     await _ask_and_settle(world)
     if world.failed_over:
         await _ask_and_settle(world)  # what was found the first time may be what was lost
@@ -95,14 +95,14 @@ async def _ask_and_settle(world: World) -> None:
     await world.settle()
 
 
-async def check_told(world: World) -> None:
-    """The order service was told all of it, in order, and believes what Ping++ holds."""
+async def check_order_service(world: World) -> None:
+    """The order service received all of it, in order, and believes what Ping++ holds."""
     order = await world.order()
     outbox = world.disk.disk.deliveries.get(order.order_no)
     if outbox is None:
         return
-    told = await world.disk.notifications(order.order_no)
-    check_received(order.order_no, told, outbox, world.orders)
+    announced = await world.disk.notifications(order.order_no)
+    check_received(order.order_no, announced, outbox, world.orders)
     if not outbox.parked_code:
         check_third_ledger(world.lookalike, order.charges, world.orders)
 
@@ -127,7 +127,7 @@ async def insist_on_refund(world: World, terms: RefundTerms) -> RefundResult | N
 
 
 async def charge_and_pay(world: World) -> None:
-    """The order is charged; the payer pays whatever was handed out; a repeat changes nothing."""
+    """The order is charged; the payer pays all that was handed out; a repeat changes nothing."""
     await insist_on_charge(world, world.terms)
     world.pay_everything()
     await world.settle()
@@ -145,8 +145,8 @@ async def pay_then_ask(world: World) -> None:
 async def ask_again_soon(world: World) -> None:
     """The payer has paid, and the caller asks again while a look for the charge may still fail.
 
-    Half a minute later, when whatever was on its way has arrived, and another post of the charge
-    would be taken for the same one only if nothing of it was lost.
+    Half a minute later: all that was on its way has arrived, and another post of the charge would
+    be taken for the same one only if nothing of it was lost.
     """
     await insist_on_charge(world, world.terms)
     world.pay_everything()
@@ -184,7 +184,7 @@ async def change_the_channel(world: World) -> None:
 
 
 async def change_the_channel_and_back(world: World) -> None:
-    """The payer tries another channel once and, whatever comes of it, returns to the first one."""
+    """The payer tries another channel once, and returns to the first one with any outcome."""
     await insist_on_charge(world, world.terms)
     await world.ask(lambda payments: payments.charge(TERMS))
     await insist_on_charge(world, world.terms)
@@ -212,8 +212,8 @@ async def paid_while_taken_back(world: World) -> None:
 
 
 async def _may_pay(world: World, charge_id: str, moment: str) -> None:
-    told = world.lookalike.charge(charge_id)
-    if told["paid"] or told["reversed"]:
+    shown = world.lookalike.charge(charge_id)
+    if shown["paid"] or shown["reversed"]:
         return
     if world.chooser.choose(f"payer {moment}", ("waits", "pays")) == "pays":
         world.lookalike.pay(charge_id)
@@ -221,14 +221,14 @@ async def _may_pay(world: World, charge_id: str, moment: str) -> None:
 
 
 async def quarantined(world: World, changes: dict[str, object]) -> None:
-    """Ping++ tells of a payment that is not the one asked for: nothing is believed (P11)."""
+    """Ping++ shows a payment that is not the one asked for: nothing is believed (P11)."""
     await insist_on_charge(world, world.terms)
     world.pay_everything()
     world.alter = changes
     key = world.terms.order_no
     await world.ask(lambda payments: payments.query(KeyKind.ORDER_NO, key, refresh=True))
     charge = (await world.order()).charges[-1]
-    assert charge.state is ChargeState.PENDING, f"I4: {charge.state} on another's word"
+    assert charge.state is ChargeState.PENDING, f"I4: {charge.state} by another's payment"
     assert charge.operator_reason, "I4: nobody was called"
     again = await world.ask(lambda payments: payments.charge(world.terms))
     assert isinstance(again, Failed), "I1: a second charge beside one that nobody understands"
@@ -244,12 +244,12 @@ async def paid_at_the_last_moment(world: World) -> None:
     assert len(world.lookalike.newest_charges(10)) == 1, "I1: a second charge"
 
 
-PAYER_WAYS = ("waits", "confirms", "confirms_and_is_told_of")
+PAYER_WAYS = ("waits", "confirms", "confirms_with_webhook")
 NEXT_CODE = replace(BAR_CODE, extra={"scan_code": "134000000000000002"})
 
 
 async def declined_and_listed(world: World) -> None:
-    """A bar code is declined, Ping++ shows it unpaid, and the cashier asks for another one (B6)."""
+    """A bar code is declined, Ping++ shows it unpaid, and the cashier asks for another one."""
     await _declined(world, listed=True)
 
 
@@ -269,7 +269,7 @@ async def _declined(world: World, *, listed: bool) -> None:
     await world.settle()
     await insist_on_charge(world, NEXT_CODE)
     for charge_id in world.lookalike.unpaid_bar_codes():
-        world.met.add("confirmed after all was over")
+        world.reached.add("confirmed after all was over")
         world.lookalike.pay(charge_id)
 
 
@@ -283,7 +283,7 @@ async def _may_confirm(world: World, moment: str) -> None:
     if way == "waits":
         return
     world.lookalike.pay(waiting[0])
-    if way == "confirms_and_is_told_of":
+    if way == "confirms_with_webhook":
         await world.webhooks.send_owed()
 
 

@@ -71,14 +71,14 @@ WHOSE = pytest.mark.parametrize("whose", ["own", "another's"])
 async def test_a_refund_that_is_answered_with_one_that_is_booked(
     whose: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It stays unknown and reserved; the true reason is written down and a person called (B10)."""
+    """It stays unknown and reserved; the true reason is written down and a person called (I4)."""
     world, refund_id = await with_a_refund(whose)
     with monkeypatch.context() as patch:
         answer_posts_with(patch, refund_id)
-        told = await world.ask(lambda p: p.refund(a_part(world, "r1")))
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, OutcomeUnknown)
-    assert told.error.needs_operator
+        asked = await world.ask(lambda p: p.refund(a_part(world, "r1")))
+    assert isinstance(asked, Failed)
+    assert isinstance(asked.error, OutcomeUnknown)
+    assert asked.error.needs_operator
     refund = (await world.order()).refund("r1")
     assert (refund.state, refund.refund_id) == (RefundState.SUBMITTING, None)
     assert refund_id in refund.operator_reason
@@ -136,7 +136,7 @@ async def _booked_elsewhere(world: World, whose: str) -> str:
 async def test_a_charge_that_is_answered_with_one_that_is_booked(
     whose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The charge stays unknown and blocks; what Ping++ said is in the journal (B10)."""
+    """The charge stays unknown and blocks; what Ping++ reported is in the journal (I4)."""
     world = World(Chooser((), most_faults=0), TERMS)
     owner = replace(ALIPAY, order_no=KEY if whose == "own" else OTHER)
     first = await world.payments.charge(owner)
@@ -147,10 +147,10 @@ async def test_a_charge_that_is_answered_with_one_that_is_booked(
     assert change is not None
     assert await world.disk.commit(change)
     answer_posts_with(monkeypatch, charge_id)
-    told = await world.ask(lambda p: p.charge(TERMS))
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, OutcomeUnknown)
-    assert told.error.needs_operator
+    asked = await world.ask(lambda p: p.charge(TERMS))
+    assert isinstance(asked, Failed)
+    assert isinstance(asked.error, OutcomeUnknown)
+    assert asked.error.needs_operator
     charge = (await world.order()).charges[-1]
     assert (charge.state, charge.charge_id) == (ChargeState.SUBMITTING, None)
     assert charge_id in charge.operator_reason
@@ -161,15 +161,15 @@ async def test_a_charge_that_is_answered_with_one_that_is_booked(
 async def test_a_webhook_that_names_what_another_order_has(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The event is applied, and the quarantine says why; nothing waits or is parked."""
+    """The event is applied, and the quarantine has the reason; nothing waits or is parked."""
     world, refund_id = await with_a_refund("another's")
     world.listens = True
     charge_id = (await world.order()).charges[0].charge_id or ""
     world.lookalike.refund_at_dashboard(charge_id, 5)
     ((event_id, body),) = world.webhooks.owed.items()
-    told = json.loads(body)
-    told["data"]["object"]["id"] = refund_id
-    await world.inbox.record(json.dumps(told).encode())
+    content = json.loads(body)
+    content["data"]["object"]["id"] = refund_id
+    await world.inbox.record(json.dumps(content).encode())
     event = await world.disk.event(event_id)
     assert event is not None
     assert event.standing is EventStanding.APPLIED
@@ -191,7 +191,7 @@ async def test_a_number_that_is_taken_is_drawn_again() -> None:
 
 
 async def test_two_answers_with_one_id_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two orders are answered with the same refund at the same time: one has it, one says so."""
+    """Two orders get the same refund in answer at once: one has it, one is quarantined."""
     world = await paid(KEY, OTHER)
     answer_posts_with(monkeypatch, "re_both")
     mine, theirs = a_part(world, "r1"), replace(a_part(world, "r2"), order_no=OTHER)

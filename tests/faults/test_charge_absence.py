@@ -54,7 +54,7 @@ async def test_found_although_made_by_a_later_post(world: World) -> None:
     await finish(world)
 
 
-async def test_a_refused_repetition_tells_nothing_of_a_late_request(world: World) -> None:
+async def test_a_refused_repetition_proves_nothing_about_a_late_request(world: World) -> None:
     """The first request is still on its way when the second one is turned down."""
     await charge(world, Fault("POST", "late_request"))
     await resolve(world, 40, Fault("POST", "turned_down"))

@@ -1,4 +1,4 @@
-"""A claim of the resolver keeps nobody from finding out by themselves."""
+"""A claim of the resolver does not keep a caller from finding out."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ SOON_S = 1.0
 
 
 async def test_a_claimed_charge_is_found_out_by_the_caller() -> None:
-    """Whoever claimed it may be dead, or be waiting for the caller's own turn: no waiting here."""
+    """The process that claimed it may be dead, or wait for the caller's own turn: no wait here."""
     world = World(Chooser((), most_faults=0), TERMS)
     await _crash_in_the_call(world, lambda: world.ask(lambda payments: payments.charge(TERMS)))
     await _claimed(world)
@@ -48,7 +48,7 @@ async def test_a_claimed_refund_is_found_out_by_the_caller() -> None:
 
 @pytest.mark.parametrize("how", ["written by this Midas", "by an older one"])
 async def test_what_a_person_looks_at_is_not_claimed_for_ever(how: str) -> None:
-    """A superseded charge that a webhook contradicts is nobody's but that person's (B12)."""
+    """Nobody but that person looks at a superseded charge that a webhook contradicts."""
     world = World(Chooser((), most_faults=0), TERMS)
     made = await world.payments.charge(TERMS)
     draft = Draft(made.order)

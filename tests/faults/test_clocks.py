@@ -39,15 +39,15 @@ async def looked_at(world: World) -> Charge:
 
 def payable(world: World) -> int:
     """How many charges the payer could pay now."""
-    told = world.lookalike.newest_charges(10)
-    unpaid = [each for each in told if not each["paid"] and not each["reversed"]]
+    shown = world.lookalike.newest_charges(10)
+    unpaid = [each for each in shown if not each["paid"] and not each["reversed"]]
     return sum(not world.lookalike.is_expired(each["id"]) for each in unpaid)
 
 
 @pytest.mark.parametrize("terms", [AN_HOUR_LONG, REVERSIBLE], ids=["for good", "reversible"])
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S, DAY_S, -DAY_S])
 async def test_three_identical_charges_are_one(terms: ChargeTerms, ahead_s: float) -> None:
-    """Whatever our own clock says, the payer is given the same charge while he can pay it (I1)."""
+    """With any time of our own clock, the payer gets the same charge while he can pay it (I1)."""
     world = a_world(terms, ahead_s=ahead_s)
     for minute in range(3):
         assert await insist_on_charge(world, terms) is not None, minute
@@ -105,7 +105,7 @@ async def test_ping_pps_clock_outdoes_a_step() -> None:
 
 
 async def test_one_answer_is_enough_to_delay_an_end() -> None:
-    """A quiet shop: the only answer for days says what time it is (I5)."""
+    """A quiet shop: the only answer for days has the date (I5)."""
     world = a_world(ALIPAY)
     await insist_on_charge(world, ALIPAY)
     books = world.lookalike._books
@@ -137,7 +137,7 @@ async def test_a_step_between_two_processes() -> None:
 
 
 async def test_a_step_ends_no_settle_window() -> None:
-    """What is absent may still arrive, whatever a clock that was set meanwhile says (I5)."""
+    """What is absent may still arrive, also if the clock was set meanwhile (I5)."""
     chooser = Chooser((0, 2), most_faults=1)  # the POST is lost on its way
     world = World(chooser, ALIPAY)
     await world.ask(lambda payments: payments.charge(ALIPAY))

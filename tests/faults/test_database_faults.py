@@ -23,7 +23,7 @@ from tests.faults.processes import (
     until,
 )
 from tests.postgres import PostgresServer
-from tests.rpc.scripted import Told, error_of
+from tests.rpc.scripted import ErrorStatus, error_of
 
 SHORT_LOCK_S = 1.0
 CALLS_AT_ONCE = 20
@@ -48,7 +48,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def full(midas: Midas) -> Iterator[None]:
-    """No file of this process can grow: what it sees is a device that takes no more."""
+    """No file of this process can grow, as on a device that takes no more."""
     process = psutil.Process(midas.process.pid)
     before = process.rlimit(psutil.RLIMIT_FSIZE)
     process.rlimit(psutil.RLIMIT_FSIZE, (1, before[1]))
@@ -73,7 +73,7 @@ def read_only(postgres: PostgresServer) -> Iterator[None]:
 async def test_a_short_lock_is_waited_out(
     harness: Harness, sqlite_url: str, sqlite_path: Path
 ) -> None:
-    """Who meets another program's transaction waits, and gets the answer (D5)."""
+    """A call during another program's transaction waits, and gets the answer (D5)."""
     midas = await harness.serve(sqlite_url)
     with locked(sqlite_path):
         calling = asyncio.ensure_future(midas.charge("waits"))
@@ -83,7 +83,9 @@ async def test_a_short_lock_is_waited_out(
     assert (await calling).charge_json
 
 
-async def test_a_long_lock_is_told(harness: Harness, sqlite_url: str, sqlite_path: Path) -> None:
+async def test_a_long_lock_is_unavailable(
+    harness: Harness, sqlite_url: str, sqlite_path: Path
+) -> None:
     """Longer than the patience: UNAVAILABLE and nothing sent; it works when the lock is gone."""
     midas = await harness.serve(sqlite_url)
     with locked(sqlite_path):
@@ -101,8 +103,8 @@ async def test_the_disk_is_full(harness: Harness, sqlite_url: str) -> None:
     with full(midas):
         _assert_storage_unavailable(await error_of(midas.charge("unsent")))
         assert harness.posts("unsent") == []
-        for told in await asyncio.gather(*under_way):
-            _assert_unknown(told)
+        for error in await asyncio.gather(*under_way):
+            _assert_unknown(error)
     await _works_again(midas, "unsent")
     await _both_found_out(harness, midas)
     await books_agree(sqlite_url, ["unsent", "charged", "refunded"], harness.sandbox.lookalike)
@@ -111,17 +113,17 @@ async def test_the_disk_is_full(harness: Harness, sqlite_url: str) -> None:
 async def test_postgres_goes_away_and_comes_back(
     harness: Harness, postgres: PostgresServer, postgres_url: str
 ) -> None:
-    """The same without any database; health says so; nothing has to be restarted (D1)."""
+    """The same without any database; health shows it; nothing has to be restarted (D1)."""
     midas = await harness.serve(postgres_url)
     await harness.paid(midas, "refunded")
     under_way = await _charge_and_refund_under_way(harness, midas)
     await asyncio.to_thread(postgres.stop)
     try:
-        told, _ = await asyncio.gather(error_of(midas.charge("unsent")), midas.health(NOT_SERVING))
-        _assert_storage_unavailable(told)
+        error, _ = await asyncio.gather(error_of(midas.charge("unsent")), midas.health(NOT_SERVING))
+        _assert_storage_unavailable(error)
         assert harness.posts("unsent") == []
-        for outcome in await asyncio.gather(*under_way):
-            _assert_unknown(outcome)
+        for error in await asyncio.gather(*under_way):
+            _assert_unknown(error)
     finally:
         await asyncio.to_thread(postgres.start)
     await midas.health(SERVING)
@@ -155,7 +157,7 @@ async def test_sessions_are_cut_under_load(
         if not calls.done():
             await asyncio.to_thread(postgres.sql, CUT_SESSIONS)
     for order_no, first in zip(orders, await calls, strict=True):
-        if isinstance(first, Told):
+        if isinstance(first, ErrorStatus):
             _assert_storage_unavailable(first)
         answer = await insist(lambda no=order_no: midas.charge(no))  # type: ignore[misc]
         assert isinstance(answer, pb.ChargeResponse), answer
@@ -167,7 +169,7 @@ async def test_sessions_are_cut_under_load(
 
 async def _charge_and_refund_under_way(
     harness: Harness, midas: Midas
-) -> list["asyncio.Future[Told]"]:
+) -> list["asyncio.Future[ErrorStatus]"]:
     """Both are at Ping++, which has carried them out and is about to answer."""
     harness.fault("delay", seconds=PING_TAKES_S, when="after")
     harness.fault("delay", path=REFUNDS, seconds=PING_TAKES_S, when="after")
@@ -190,23 +192,23 @@ async def _both_found_out(harness: Harness, midas: Midas) -> None:
 
 async def _works_again(midas: Midas, order_no: str) -> None:
     """The caller tries again with the same key until it gets through."""
-    told = await eventually(
+    answer = await eventually(
         lambda: attempt(midas.charge(order_no)),
-        lambda told: not (isinstance(told, Told) and told.code is StatusCode.UNAVAILABLE),
+        lambda end: not (isinstance(end, ErrorStatus) and end.code is StatusCode.UNAVAILABLE),
     )
-    if isinstance(told, Told):
-        assert told.info.reason == "OUTCOME_UNKNOWN", told.message
-        told = await insist(lambda: midas.charge(order_no))
-    assert isinstance(told, pb.ChargeResponse), told
+    if isinstance(answer, ErrorStatus):
+        assert answer.info.reason == "OUTCOME_UNKNOWN", answer.message
+        answer = await insist(lambda: midas.charge(order_no))
+    assert isinstance(answer, pb.ChargeResponse), answer
 
 
-def _assert_storage_unavailable(told: Told) -> None:
-    assert (told.code, told.info.reason) == (StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
-    assert told.detail.money_moved in (errors_pb2.MONEY_MOVED_NO, errors_pb2.MONEY_MOVED_UNKNOWN)
-    assert told.detail.retry == errors_pb2.RETRY_SAME_KEY
-    assert "nothing was sent" in told.message
+def _assert_storage_unavailable(error: ErrorStatus) -> None:
+    assert (error.code, error.info.reason) == (StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+    assert error.detail.money_moved in (errors_pb2.MONEY_MOVED_NO, errors_pb2.MONEY_MOVED_UNKNOWN)
+    assert error.detail.retry == errors_pb2.RETRY_SAME_KEY
+    assert "nothing was sent" in error.message
 
 
-def _assert_unknown(told: Told) -> None:
-    assert (told.code, told.info.reason) == (StatusCode.UNKNOWN, "OUTCOME_UNKNOWN"), told.message
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
+def _assert_unknown(error: ErrorStatus) -> None:
+    assert (error.code, error.info.reason) == (StatusCode.UNKNOWN, "OUTCOME_UNKNOWN"), error.message
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN

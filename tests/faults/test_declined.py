@@ -1,4 +1,4 @@
-"""A declined bar code gives way to the next one as soon as it certainly cannot be paid (B6)."""
+"""A declined bar code gives way to the next one as soon as it certainly cannot be paid."""
 
 import asyncio
 from dataclasses import replace
@@ -52,31 +52,31 @@ async def first(world: World) -> Charge:
     return (await world.order()).charges[0]
 
 
-async def told(world: World) -> list[str]:
-    """What the order service is to hear."""
+async def announced(world: World) -> list[str]:
+    """The kinds of the order's notifications."""
     return [str(each.kind) for each in await world.disk.notifications(KEY)]
 
 
 def instead_of(
     monkeypatch: pytest.MonkeyPatch, what: str, answer: Sent, *, carried_out: bool = False
 ) -> list[str]:
-    """Answer each request to such a URL so. Returns the requests that were met."""
-    send, met = FaultyWire.send, []
+    """Answer each request to such a URL so. Returns their URLs."""
+    send, requests = FaultyWire.send, []
 
     async def odd(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
         if not request.url.endswith(what):
             return await send(self, request, limit)
-        met.append(request.url)
+        requests.append(request.url)
         if carried_out:
             await send(self, request, limit)
         return answer
 
     monkeypatch.setattr(FaultyWire, "send", odd)
-    return met
+    return requests
 
 
-async def test_the_cashier_hears_at_once_that_another_code_is_needed(world: World) -> None:
-    """Listed and unpaid, it is reversed within the call: declined for certain, in its words."""
+async def test_the_cashier_learns_at_once_that_another_code_is_needed(world: World) -> None:
+    """Listed and unpaid, it is reversed within the call: declined for certain, with its text."""
     world.lookalike.decline_bar_code(msg="insufficient balance")
     began = world.disk.clock
     error = await refused(world)
@@ -85,7 +85,7 @@ async def test_the_cashier_hears_at_once_that_another_code_is_needed(world: Worl
     declined = await first(world)
     assert declined.state is ChargeState.CLOSED
     assert world.lookalike.charge(str(declined.charge_id))["reversed"]
-    assert await told(world) == [], "the caller has it in its answer"
+    assert await announced(world) == [], "the caller has it in its answer"
     assert await insist_on_charge(world, NEXT_CODE) is not None
     assert world.disk.clock == began
 
@@ -111,14 +111,14 @@ async def test_paid_before_anybody_looked(world: World) -> None:
     paid = await first(world)
     assert (paid.state, paid.failure_code) == (ChargeState.SUCCEEDED, "")
     assert not world.lookalike.charge(str(paid.charge_id))["reversed"]
-    assert await told(world) == ["PAY_ORDER_SUCCESS"]
+    assert await announced(world) == ["PAY_ORDER_SUCCESS"]
 
 
 @pytest.mark.parametrize("listens", [True, False])
-async def test_a_reversal_that_meets_a_payment_gives_it_back(
+async def test_a_reversal_after_a_payment_gives_it_back(
     world: World, monkeypatch: pytest.MonkeyPatch, listens: bool
 ) -> None:
-    """Paid after the look and before the reversal: REVERSED, told, and never told as paid."""
+    """Paid after the look and before the reversal: REVERSED and announced, never as paid."""
     world.lookalike.decline_bar_code()
     send = FaultyWire.send
 
@@ -133,7 +133,7 @@ async def test_a_reversal_that_meets_a_payment_gives_it_back(
     assert isinstance(await refused(world), ChargeRefused)
     back = await first(world)
     assert back.state is ChargeState.REVERSED
-    assert await told(world) == ["PAY_ORDER_CLOSED"]
+    assert await announced(world) == ["PAY_ORDER_CLOSED"]
     assert world.lookalike.ledger.reversed(str(back.charge_id)) == BAR_CODE.amount
     assert await insist_on_charge(world, NEXT_CODE) is not None
     await world.webhooks.send_owed()
@@ -147,20 +147,20 @@ async def test_only_reversed_ends_it(
     """As long as the reversal is not confirmed, no other code is taken, however late it is."""
     world.lookalike.decline_bar_code()
     with monkeypatch.context() as patch:
-        met = instead_of(patch, REVERSE, odd)
+        reversals = instead_of(patch, REVERSE, odd)
         assert isinstance(await refused(world), OutcomeUnknown)
         for _ in range(10):
             world.pass_time(SETTLE_WINDOW.total_seconds() / 5)
             await world.payments.resolve_due()
             assert isinstance(await refused(world, NEXT_CODE), OutcomeUnknown)
-        assert len(met) > 10, "it is tried again"
+        assert len(reversals) > 10, "it is tried again"
     assert (await first(world)).state is ChargeState.SUBMITTING
     assert await insist_on_charge(world, NEXT_CODE) is not None
     assert (await first(world)).state is ChargeState.CLOSED
-    assert await told(world) == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
+    assert await announced(world) == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
 
 
-async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
+async def test_what_a_lost_reversal_may_take_back_is_not_announced_as_paid(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reversal is still on its way when the payer pays: its webhook alone ends nothing."""
@@ -173,11 +173,11 @@ async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
         await world.webhooks.send_owed()
         await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
         assert (await first(world)).state is ChargeState.SUBMITTING
-        assert await told(world) == []
+        assert await announced(world) == []
     await world.settle()
     assert (await first(world)).state is ChargeState.REVERSED
     assert world.lookalike.charge(charge_id)["reversed"]
-    assert await told(world) == ["PAY_ORDER_CLOSED"]
+    assert await announced(world) == ["PAY_ORDER_CLOSED"]
 
 
 NO = b'{"error":{"type":"invalid_request_error","message":"too late"}}'
@@ -195,10 +195,10 @@ async def test_a_payment_is_believed_once_no_reversal_can_be_on_its_way(
     await world.webhooks.send_owed()
     assert SETTLE_WINDOW < await until_ended(world) < 3 * SETTLE_WINDOW
     assert (await first(world)).state is ChargeState.SUCCEEDED
-    assert await told(world) == ["PAY_ORDER_SUCCESS"]
+    assert await announced(world) == ["PAY_ORDER_SUCCESS"]
 
 
-async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
+async def test_a_refused_reversal_proves_nothing_about_an_earlier_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The earlier one was lost, and takes the payment back after all."""
@@ -218,10 +218,10 @@ async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
         await world.webhooks.send_owed()
         await look(world)
         assert len(reversals) == 2
-        assert await told(world) == []
+        assert await announced(world) == []
     deliver(world.lookalike, reversals[0])
     await world.settle()
-    assert await told(world) == ["PAY_ORDER_CLOSED"]
+    assert await announced(world) == ["PAY_ORDER_CLOSED"]
 
 
 async def look(world: World) -> None:
@@ -255,7 +255,7 @@ async def test_while_one_process_reverses_no_other_one_does(
 async def test_what_a_person_looks_at_is_not_reversed_and_is_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a day without an answer, whoever asks; and it is never open again."""
+    """After a day without an answer, for any caller; and it is never open again."""
     terms = replace(BAR_CODE, expires_in=timedelta(days=3))
     world = World(Chooser((), most_faults=0), terms)
     world.listens = True
@@ -275,10 +275,10 @@ async def test_what_a_person_looks_at_is_not_reversed_and_is_believed(
 
 
 @pytest.mark.parametrize("loses", [3, 4], ids=["charge", "query"])
-async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
+async def test_a_payment_that_was_believed_after_the_mark_was_lost_calls_a_person(
     monkeypatch: pytest.MonkeyPatch, loses: int
 ) -> None:
-    """The database lost the mark while the reversal was on its way, and Ping++ tells of none."""
+    """The database lost the mark while the reversal was on its way, and Ping++ reports none."""
     world = World(Chooser((), most_faults=0), BAR_CODE, loses=loses)
     world.listens = True
     world.lookalike.decline_bar_code()
@@ -318,7 +318,7 @@ async def test_a_bar_code_whose_time_is_over_opens_its_order(
     assert await insist_on_charge(world, NEXT_CODE) is not None
 
 
-async def test_whoever_asks_again_and_again_reverses_nothing_and_keeps_nobody_away(
+async def test_repeated_queries_reverse_nothing_and_keep_nobody_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shop polls; the reversals are the resolver's, in its own time."""
@@ -349,10 +349,10 @@ async def test_a_reversal_that_no_time_was_left_for_takes_back_nothing(
     slow = False
     world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
     await world.webhooks.send_owed()
-    assert await told(world) == ["PAY_ORDER_SUCCESS"]
+    assert await announced(world) == ["PAY_ORDER_SUCCESS"]
 
 
-async def test_a_mark_that_was_lost_is_put_again_by_whoever_reversed(
+async def test_a_mark_that_was_lost_is_put_again_by_its_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The payer pays after that, and the lost reversal arrives: nobody has believed it."""
@@ -374,16 +374,16 @@ async def test_a_mark_that_was_lost_is_put_again_by_whoever_reversed(
     assert world.failed_over
     world.lookalike.pay(world.lookalike.unpaid_bar_codes()[0])
     await world.webhooks.send_owed()
-    assert await told(world) == []
+    assert await announced(world) == []
     deliver(world.lookalike, reversals[0])
     await world.settle()
-    assert await told(world) == ["PAY_ORDER_CLOSED"]
+    assert await announced(world) == ["PAY_ORDER_CLOSED"]
 
 
 async def test_a_resolver_that_has_looked_before_the_mark_hands_nothing_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It saw an unpaid charge, and writes that after another process has marked it."""
+    """It found an unpaid charge, and writes that after another process has marked it."""
     world.lookalike.decline_bar_code()
     other, commit = world.another_process(), FaultyStore.commit
     marked, looked = asyncio.Event(), asyncio.Event()
@@ -420,7 +420,7 @@ async def test_a_resolver_that_has_looked_before_the_mark_hands_nothing_out(
 async def test_a_reversal_that_is_refused_leaves_the_payment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where Ping++ does not reverse what was paid meanwhile, it is paid, and told so."""
+    """Where Ping++ does not reverse what was paid meanwhile, it is paid, and announced."""
     world.lookalike.decline_bar_code()
     no = b'{"error":{"type":"invalid_request_error","message":"too late"}}'
     send = FaultyWire.send
@@ -434,7 +434,7 @@ async def test_a_reversal_that_is_refused_leaves_the_payment(
     monkeypatch.setattr(FaultyWire, "send", refuse)
     assert isinstance(await refused(world), OrderAlreadyPaid)
     assert (await first(world)).state is ChargeState.SUCCEEDED
-    assert await told(world) == ["PAY_ORDER_SUCCESS"]
+    assert await announced(world) == ["PAY_ORDER_SUCCESS"]
 
 
 async def test_a_reversal_that_is_refused_does_not_open_the_order(
@@ -496,7 +496,7 @@ async def until_ended(world: World) -> timedelta:
 
 
 async def test_one_that_is_not_listed_is_given_up_after_a_window_of_its_own(world: World) -> None:
-    """Time for a payer who types his PIN, and the caller hears when to ask again."""
+    """Time for a payer who types his PIN, and the caller learns when to ask again."""
     world.lookalike.decline_bar_code(listed=False)
     error = await refused(world)
     assert isinstance(error, OutcomeUnknown)
@@ -510,7 +510,7 @@ async def test_one_that_is_not_listed_is_given_up_after_a_window_of_its_own(worl
     assert (failed.state, failed.failure_code) == (ChargeState.FAILED, REASON)
     assert failed.failure_message
     assert await insist_on_charge(world, NEXT_CODE) is not None
-    assert await told(world) == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
+    assert await announced(world) == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
 
 
 async def test_one_look_is_not_enough(world: World) -> None:
@@ -561,7 +561,7 @@ async def test_money_that_comes_after_all_is_late_and_duplicate(world: World) ->
 async def test_every_other_answer_keeps_the_whole_window(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: Sent
 ) -> None:
-    """Only a 402 whose code means "not done" says that the bar code was declined."""
+    """Only a 402 whose code means "not done" proves that the bar code was declined."""
     with monkeypatch.context() as patch:
         instead_of(patch, "/charges", answer)
         assert isinstance(await refused(world), OutcomeUnknown)
@@ -608,7 +608,7 @@ async def test_a_declined_charge_of_somebody_else_is_not_reversed(world: World) 
 async def test_the_mark_is_on_disk_before_the_reversal_leaves(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever cannot write that he will reverse does not, so that a payment is never taken back."""
+    """A process that cannot write its mark does not reverse, so no payment is taken back."""
     world.lookalike.decline_bar_code()
     commit = FaultyStore.commit
 
@@ -623,7 +623,7 @@ async def test_the_mark_is_on_disk_before_the_reversal_leaves(
     assert not world.lookalike.charge(charge_id)["reversed"]
 
 
-async def test_nobody_is_told_that_nothing_was_sent_after_a_reversal(
+async def test_no_error_after_a_reversal_is_nothing_was_sent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its outcome cannot be written down: that is unknown, and not "nothing was sent"."""
@@ -656,11 +656,11 @@ async def test_the_window_can_be_set(world: World) -> None:
     assert short.ports.settles_after(replace(declined, failure_code="")) == SETTLE_WINDOW
 
 
-async def test_the_row_tells_why(world: World) -> None:
-    """Whoever asks sees that it was declined while nothing is certain."""
+async def test_the_row_has_the_reason(world: World) -> None:
+    """It shows that the bar code was declined while nothing is certain."""
     world.lookalike.decline_bar_code(listed=False)
     await refused(world)
-    seen = await first(world)
-    assert (seen.state, seen.failure_code) == (ChargeState.SUBMITTING, REASON)
+    declined = await first(world)
+    assert (declined.state, declined.failure_code) == (ChargeState.SUBMITTING, REASON)
     events = [each.event for each in await world.disk.journal(KEY)]
     assert events == ["charge_intended", "charge_declined", "charge_outcome_unknown"]

@@ -33,16 +33,16 @@ def test_every_schedule_of_a_declined_bar_code(
 ) -> None:
     """The payer confirms before, between and after each step, and one call goes wrong beside that.
 
-    No money is lost, none is taken twice in silence, and what is given back is told (I1, I3, I5).
+    No money is lost, none is taken twice unflagged, what is given back is announced (I1, I3, I5).
     """
-    met_faults: set[tuple[str, str]] = set()
-    met: set[str] = set()
+    reached_faults: set[tuple[str, str]] = set()
+    reached: set[str] = set()
 
     async def walk() -> None:
         for chooser in Odometer(most_faults, only=only):
             world = await play(chooser, story, BAR_CODE)
-            met_faults.update(chooser.faults)
-            met.update(world.met, map(_end, (await world.order()).charges))
+            reached_faults.update(chooser.faults)
+            reached.update(world.reached, map(_end, (await world.order()).charges))
 
     asyncio.run(walk())
     confirmed = {
@@ -52,9 +52,9 @@ def test_every_schedule_of_a_declined_bar_code(
     }
     wrong = {"POST": _bad("POST charges", POST_WAYS), "commit": _bad("commit", COMMIT_WAYS)}
     for where in set(only) & set(wrong):
-        assert wrong[where] <= met_faults
-    assert confirmed <= met_faults, confirmed - met_faults
-    assert ends <= met, ends - met
+        assert wrong[where] <= reached_faults
+    assert confirmed <= reached_faults, confirmed - reached_faults
+    assert ends <= reached, ends - reached
 
 
 def _end(charge: Charge) -> str:

@@ -1,4 +1,4 @@
-"""A failing enumeration tells its story: short, whole, and with a line that plays it again."""
+"""A failing enumeration prints its story: short, whole, and with a line that plays it again."""
 
 import logging
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import scenarios
-from tests.faults.exploring import OFFERS, explore, read, story_of, tell, written
+from tests.faults.exploring import OFFERS, described, explore, read, story_of, written
 from tests.faults.scenarios import TERMS
 from tests.faults.test_crash_points import EVENT_RUNS, LOSSES, RUNS
 from tests.faults.test_seeded_defects import m2_timeout_is_failed_refund
@@ -20,7 +20,7 @@ MOST_LINES = 60
 
 
 async def story_of_a_defect(monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is told when a refund without an answer is taken for a failed one."""
+    """The text when a refund without an answer is taken for a failed one."""
     m2_timeout_is_failed_refund(monkeypatch)
     with pytest.raises(pytest.fail.Exception) as failed:
         async for _ in explore(scenarios.refund_once, TERMS, 2):
@@ -29,19 +29,19 @@ async def story_of_a_defect(monkeypatch: pytest.MonkeyPatch) -> str:
     return str(failed.value)
 
 
-async def test_what_broke_is_told_with_its_faults_and_ledgers(
+async def test_what_broke_is_shown_with_its_faults_and_ledgers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The check, each step with the faults marked, and three ledgers."""
-    told = await story_of_a_defect(monkeypatch)
-    lines = told.splitlines()
+    text = await story_of_a_defect(monkeypatch)
+    lines = text.splitlines()
     assert lines[0].startswith("I5: ")
     assert "conservation.py:" in lines[1]
     assert any(line.endswith("<-- fault") for line in lines)
     assert "Ping++ holds:" in lines
-    assert any("'refund_no': 'r1'" in line for line in lines), told
-    assert any(line.startswith("  refund r1 ") and "FAILED" in line for line in lines), told
-    assert "The order service was told:" in lines
+    assert any("'refund_no': 'r1'" in line for line in lines), text
+    assert any(line.startswith("  refund r1 ") and "FAILED" in line for line in lines), text
+    assert "The order service received:" in lines
     assert len(lines) < MOST_LINES
 
 
@@ -59,12 +59,12 @@ async def test_what_schedules_log_is_not_kept(caplog: pytest.LogCaptureFixture) 
 
 async def test_the_last_line_plays_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It names story, offer and schedule; with the defect still in, the same check fails."""
-    told = await story_of_a_defect(monkeypatch)
-    *command, story, channel, schedule = shlex.split(told.splitlines()[-1])
+    text = await story_of_a_defect(monkeypatch)
+    *command, story, channel, schedule = shlex.split(text.splitlines()[-1])
     assert command == ["uv", "run", "python", "-m", "tests.faults.replay"]
-    again = await tell(story_of(story), OFFERS[channel], read(schedule))
+    again = await described(story_of(story), OFFERS[channel], read(schedule))
     assert again.split()[0] == "I5:"
-    assert again.splitlines()[-1] == told.splitlines()[-1]
+    assert again.splitlines()[-1] == text.splitlines()[-1]
 
 
 def test_a_schedule_is_a_word() -> None:

@@ -78,20 +78,20 @@ async def touched(world: World, known: Order) -> None:
 
     def decide(draft: Draft) -> None:
         charge = draft.base.charges[0]
-        told = replace(charge, transaction_no="told again")
-        draft.put(told, ("touched", now, ObservedBy.QUERY))
+        shown = replace(charge, transaction_no="shown again")
+        draft.put(shown, ("touched", now, ObservedBy.QUERY))
 
     await commit(world.payments.ports, known, decide)
 
 
 async def test_a_lost_charge_makes_way_for_the_one_that_came_instead() -> None:
-    """Version and all: only the id of the commit tells them apart. Neither charge is forgotten."""
+    """Version and all: only the id of the commit differs. Neither charge is forgotten."""
     world = a_world()
     another_comes_instead(world)
-    with pytest.raises(ChargeStillOpen) as told:
+    with pytest.raises(ChargeStillOpen) as open_still:
         await world.payments.charge(TERMS)
     order = await world.order()
-    lost, other = order.charge(told.value.out_trade_no), order.open_charge
+    lost, other = order.charge(open_still.value.out_trade_no), order.open_charge
     assert lost.superseded
     assert lost.charge_id is not None
     assert other is not None
@@ -105,7 +105,7 @@ async def test_a_lost_charge_makes_way_for_the_one_that_came_instead() -> None:
 async def test_what_a_failover_lost_calls_a_person(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The row is there again before anything is decided, and the log says so."""
+    """The row is there again before anything is decided, and the log has a line."""
     world = await paid() if kind == "refund" else a_world()
     before = world.disk.disk.copy()
 
@@ -126,7 +126,7 @@ async def test_what_a_failover_lost_calls_a_person(
     assert [vars(each)["kind"] for each in alarms] == [f"{kind}_restored"]
 
 
-async def test_a_charge_that_was_paid_is_told_as_paid() -> None:
+async def test_a_charge_that_was_paid_is_answered_as_paid() -> None:
     """Another one came instead, and the bar code was paid all the same (I4, I5)."""
     world = a_world(BAR_CODE)
     another_comes_instead(world)
@@ -158,8 +158,8 @@ async def test_an_unknown_charge_stays_unknown_and_blocks(monkeypatch: pytest.Mo
     assert len(world.lookalike.newest_charges(10)) == 1
 
 
-async def test_what_was_told_is_told_again_in_its_order() -> None:
-    """The lost notifications are written with the rows, under numbers of a new epoch (I7, A7)."""
+async def test_what_was_announced_is_announced_again_in_its_order() -> None:
+    """The lost notifications are written with the rows, under numbers of a new epoch (I7)."""
     world = await paid()
     send = FaultyWire.send
     lost: list[bool] = []
@@ -173,10 +173,10 @@ async def test_what_was_told_is_told_again_in_its_order() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FaultyWire, "send", fail_over_first)
         await world.payments.refund(a_part(world))
-    told = await world.disk.notifications(KEY)
+    notices = await world.disk.notifications(KEY)
     assert world.disk.disk.floor >= EPOCH
-    numbers = [each.sequence - world.disk.disk.floor for each in told]
-    assert list(zip(numbers, [(each.kind, each.told_again) for each in told], strict=True)) == [
+    numbers = [each.sequence - world.disk.disk.floor for each in notices]
+    assert list(zip(numbers, [(each.kind, each.told_again) for each in notices], strict=True)) == [
         (1, ("PAY_ORDER_SUCCESS", True)),
         (2, ("REFUND_SUCCESS", False)),
     ]
@@ -206,9 +206,9 @@ async def test_a_refund_that_was_queued_once_is_not_sent_again(
     assert len(world.lookalike.refunds_of(refund.charge_id)) == 1
 
 
-@pytest.mark.parametrize("seen", [True, False], ids=["listed", "on its way"])
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "on its way"])
 async def test_a_refund_whose_taking_was_lost_is_not_sent_again(
-    seen: bool, monkeypatch: pytest.MonkeyPatch
+    listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reads as queued, though it was sent: looked for first, and unknown if unanswered (I2)."""
     world = await paid()
@@ -223,7 +223,7 @@ async def test_a_refund_whose_taking_was_lost_is_not_sent_again(
 
     world.on_post = fail_over
     world.pass_time(301)
-    if seen:
+    if listed:
         await world.payments.resolve_due()
         assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
         world.disk.disk = queued.copy()  # and the outcome was lost, too
@@ -241,7 +241,7 @@ async def test_a_refund_whose_taking_was_lost_is_not_sent_again(
 
 
 async def test_a_charge_without_its_answer_is_not_posted_where_that_could_make_another() -> None:
-    """Another process may be reversing it; Ping++ would refuse no repetition then (section 8)."""
+    """Another process may be reversing it; Ping++ would refuse no repetition then (pingpp.md 8)."""
     world = a_world(ALIPAY)
     first = await world.payments.charge(ALIPAY)
     await _put(world, await world.order(), dataclasses.replace(first.charge, answer=None))
@@ -253,7 +253,7 @@ async def test_a_charge_without_its_answer_is_not_posted_where_that_could_make_a
 async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The lost refund cannot be put back under it: it is under Ping++'s id, and it is loud."""
+    """The lost refund cannot be put back under it: it gets Ping++'s id, and a person is called."""
     world = await paid()
     base = world.disk.disk.copy()
     await world.payments.refund(a_part(world))
@@ -271,12 +271,12 @@ async def test_a_key_that_another_order_took_meanwhile_is_for_a_person(
     ]
     (refund,) = (await world.order()).refunds
     assert (refund.refund_no, refund.amount, refund.external) == (refund.refund_id, 40, True)
-    assert (await world.order()).charges[0].transaction_no == "told again"
+    assert (await world.order()).charges[0].transaction_no == "shown again"
 
 
 @pytest.mark.parametrize("call", ["refund", "query"])
 async def test_an_order_that_is_lost_between_two_reads_is_put_back(call: str) -> None:
-    """The process has it in hand: it neither fails on it nor forgets it (B12)."""
+    """The process has it in hand: it neither fails on it nor forgets it."""
     world = await paid()
     charge_id = (await world.order()).charges[0].charge_id or ""
     load = FaultyStore.load
@@ -312,7 +312,7 @@ def test_a_charge_that_is_gone_for_good_is_not_found() -> None:
 async def test_the_answer_of_a_refund_whose_key_is_anothers_by_now_is_booked(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its intent was lost while the POST was on its way; the caller is told that it is unknown."""
+    """Its intent was lost while the POST was on its way; the caller gets OUTCOME_UNKNOWN."""
     world = await paid()
     base = world.disk.disk.copy()
 
@@ -324,9 +324,9 @@ async def test_the_answer_of_a_refund_whose_key_is_anothers_by_now_is_booked(
         await world.payments.refund(dataclasses.replace(a_part(world), order_no="order-2"))
 
     world.on_post = key_is_taken
-    told = await world.ask(lambda p: p.refund(a_part(world)))
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, OutcomeUnknown)
+    asked = await world.ask(lambda p: p.refund(a_part(world)))
+    assert isinstance(asked, Failed)
+    assert isinstance(asked.error, OutcomeUnknown)
     (refund,) = (await world.order()).refunds
     assert (refund.refund_no, refund.state) == (refund.refund_id, RefundState.SUCCEEDED)
     assert (await world.disk.load("order-2")).refund("r1").state is RefundState.SUCCEEDED
@@ -368,9 +368,9 @@ async def test_a_charge_that_is_withdrawn_meanwhile_is_not_handed_out(when: str)
     async def withdraw() -> None:
         world.on_post = world.on_charged = None
         order = await world.disk.load(KEY)
-        (told,) = world.lookalike.newest_charges(1)
+        (made,) = world.lookalike.newest_charges(1)
         known = dataclasses.replace(
-            order.charges[0], state=ChargeState.PENDING, charge_id=told["id"]
+            order.charges[0], state=ChargeState.PENDING, charge_id=made["id"]
         )
         await _put(world, order, dataclasses.replace(known, answer=WITHDRAWN))
 

@@ -89,9 +89,9 @@ class Killing:
         before = log.count("POST", self.path)
         calling = asyncio.ensure_future(_lost(call(victim)))
         await until(lambda: log.count("POST", self.path) > before, "the call to Ping++")
-        seen = log.matching("POST", self.path)[-1]
-        await until(lambda: late or seen.handled, "the effect at Ping++")
-        assert seen.handled is not late
+        post = log.matching("POST", self.path)[-1]
+        await until(lambda: late or post.handled, "the effect at Ping++")
+        assert post.handled is not late
         victim.send(signal.SIGKILL)
         await calling
 
@@ -205,14 +205,14 @@ async def _paid_orders(harness: Harness, url: str, order_nos: list[str]) -> None
 
 
 async def _lost(call: Awaitable[object]) -> None:
-    """The caller of a process that dies is told that the connection was lost, and nothing more."""
+    """The caller of a process that dies gets UNAVAILABLE for the connection, and nothing more."""
     with pytest.raises(aio.AioRpcError) as lost:
         await call
     assert lost.value.code() is StatusCode.UNAVAILABLE
 
 
 async def _end_of_charge(harness: Harness, midas: Midas, order_no: str, channel: str) -> None:
-    """The caller repeats the call, the payer pays, and a query says that it is paid, once."""
+    """The caller repeats the call, the payer pays, and a query shows that it is paid, once."""
     answer = await insist(lambda: midas.charge(order_no, channel=channel))
     if channel == "wx_pub_scan":
         assert isinstance(answer, pb.ChargeResponse) or answer.info.reason == "ORDER_ALREADY_PAID"
@@ -220,12 +220,12 @@ async def _end_of_charge(harness: Harness, midas: Midas, order_no: str, channel:
         assert isinstance(answer, pb.ChargeResponse), answer
         assert answer.charge_json
         harness.pay(answer)
-    told = await midas.query(order_no, refresh=True)
-    states = [each.state for each in told.charges]
-    assert states.count(charge_pb2.CHARGE_STATE_SUCCEEDED) == 1, told
+    shown = await midas.query(order_no, refresh=True)
+    states = [each.state for each in shown.charges]
+    assert states.count(charge_pb2.CHARGE_STATE_SUCCEEDED) == 1, shown
     others = {charge_pb2.CHARGE_STATE_SUCCEEDED, charge_pb2.CHARGE_STATE_FAILED}
-    assert set(states) <= others, told
-    made = [harness.sandbox.lookalike.charges_of(each.out_trade_no) for each in told.charges]
+    assert set(states) <= others, shown
+    made = [harness.sandbox.lookalike.charges_of(each.out_trade_no) for each in shown.charges]
     assert sum(map(len, made)) == 1, "I1: another charge at Ping++"
 
 

@@ -1,7 +1,7 @@
 """A failover loses what was finished already: no flow has it in hand, and the process remembers it.
 
-Charged, paid, told and forgotten within the last second before the failover: of such an order
-nobody would know any more, while Ping++ has the money and the order service believes it (A7, D3).
+Charged, paid, announced and forgotten within the last second before the failover: nobody would know
+such an order any more, while Ping++ has the money and the order service believes it (I7, D3).
 """
 
 from dataclasses import replace
@@ -57,7 +57,7 @@ def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_an_order_that_was_lost_as_a_whole_is_put_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nobody asks for it, and it is there again, told again, and a person knows."""
+    """Nobody asks for it, and it is there again, announced again, and a person is called."""
     world = await paid()
     await world.payments.refund(a_part(world))
     before = await world.order()
@@ -67,9 +67,9 @@ async def test_an_order_that_was_lost_as_a_whole_is_put_back(
     assert [each.state for each in after.charges] == [each.state for each in before.charges]
     assert [each.refund_no for each in after.refunds] == [each.refund_no for each in before.refunds]
     assert alarms(caplog) == ["charge_restored", "refund_restored"]
-    told = await world.disk.notifications(KEY)
-    assert [each.kind for each in told] == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
-    assert all(each.told_again for each in told)
+    notices = await world.disk.notifications(KEY)
+    assert [each.kind for each in notices] == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+    assert all(each.told_again for each in notices)
 
 
 async def test_a_refund_that_was_lost_is_put_back(caplog: pytest.LogCaptureFixture) -> None:
@@ -134,8 +134,8 @@ async def test_what_a_later_commit_did_not_find_is_put_back(
     again = order.charge(lost.out_trade_no)
     assert (again.state, again.duplicate_payment) == (ChargeState.SUCCEEDED, True)
     assert not order.charge(made.charge.out_trade_no).duplicate_payment
-    told = (await world.disk.notifications(KEY))[-1]
-    assert (told.out_trade_no, told.duplicate_payment) == (lost.out_trade_no, True)
+    notice = (await world.disk.notifications(KEY))[-1]
+    assert (notice.out_trade_no, notice.duplicate_payment) == (lost.out_trade_no, True)
     assert alarms(caplog) == ["charge_restored"]
 
 
@@ -212,7 +212,7 @@ def test_a_refund_is_behind_where_it_is_open_again(now: RefundState, known: Refu
 async def test_a_surprise_ends_neither_the_resolver_nor_the_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A defect that one order meets must not leave the unknown unresolved for ever (I13)."""
+    """A defect that one order runs into must not leave the unknown unresolved for ever (I13)."""
     world = await charged()
     standby = world.disk.disk.copy()
     await pay(world)

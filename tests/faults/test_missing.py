@@ -56,7 +56,7 @@ async def looked_at(world: World, answered: str = "") -> Charge:
 
 @pytest.mark.parametrize("way", MISSING)
 async def test_one_answer_calls_nobody(world: World, way: str) -> None:
-    """The charge goes on as if nothing had been, and is forgotten to have been missed (B7)."""
+    """The charge goes on as if nothing had been, and a later look clears that it was missed."""
     await insist_on_charge(world, ALIPAY)
     missed = await looked_at(world, way)
     assert (missed.state, missed.operator_reason) == (ChargeState.PENDING, "")
@@ -107,7 +107,7 @@ async def test_what_stays_away_calls_a_person_once(
 @pytest.mark.parametrize("way", MISSING)
 @pytest.mark.parametrize("paid", [False, True])
 async def test_what_is_shown_again_needs_nobody(world: World, way: str, paid: bool) -> None:
-    """An answer that shows the charge ends the alarm, and counts for what it says."""
+    """An answer that shows the charge ends the alarm, and counts as any other answer."""
     await insist_on_charge(world, ALIPAY)
     await looked_at(world, way)
     world.pass_time(SETTLED_S)
@@ -307,7 +307,7 @@ def test_when_a_run_is_blind(found_at: int | None) -> None:
     ]
 
 
-def test_what_was_not_answered_says_nothing() -> None:
+def test_what_was_not_answered_proves_nothing() -> None:
     """A timeout is neither found nor missed, and is written down as always."""
     run = Run()
     for number in range(2 * RUN_FIRST_LOOKS):
@@ -316,7 +316,7 @@ def test_what_was_not_answered_says_nothing() -> None:
 
 
 def test_a_row_by_itself_is_never_put_off() -> None:
-    """Whoever asks about one row has no others to compare it with."""
+    """A question about one row has no others to compare it with."""
     run = Run(many=False)
     for number in range(2 * RUN_FIRST_LOOKS):
         assert run.may_write_after(str(number), answered=False, blind=True)
@@ -342,7 +342,7 @@ async def test_another_accounts_list_proves_no_absence(terms: ChargeTerms) -> No
     assert (await world.order()).charges[0].state is not ChargeState.FAILED
 
 
-async def test_a_key_that_is_refused_is_told(world: World) -> None:
+async def test_a_key_that_is_refused_is_an_error(world: World) -> None:
     """401 is no absence: the caller learns that an operator has to act, and nothing is written."""
     await insist_on_charge(world, ALIPAY)
     version = (await world.order()).version

@@ -15,7 +15,7 @@ from midas.v1 import payment_service_pb2 as pb
 from tests.faults.books import books_agree
 from tests.faults.caller import attempt, charge_request, insist, refund_request
 from tests.faults.processes import REFUNDS, Harness, Midas, eventually, until
-from tests.rpc.scripted import Told, error_of
+from tests.rpc.scripted import ErrorStatus, error_of
 
 SLOW_S = 2.0
 """What Ping++ takes."""
@@ -91,7 +91,7 @@ async def test_two_processes_last_remaining(harness: Harness, postgres_url: str)
             insist(lambda no=order_no: first.refund(f"{no}-a", no, amount=100)),  # type: ignore[misc]
             insist(lambda no=order_no: second.refund(f"{no}-b", no, amount=100)),  # type: ignore[misc]
         )
-        refused = [each for each in ends if isinstance(each, Told)]
+        refused = [each for each in ends if isinstance(each, ErrorStatus)]
         assert [each.info.reason for each in refused] == ["REFUND_EXCEEDS_REMAINING"]
         assert refused[0].code is StatusCode.FAILED_PRECONDITION
         assert refused[0].detail.money_moved == errors_pb2.MONEY_MOVED_NO
@@ -102,7 +102,7 @@ async def test_two_processes_last_remaining(harness: Harness, postgres_url: str)
 
 @dataclass(frozen=True)
 class Trouble:
-    """What the sandbox does to one POST, and what must be told of it."""
+    """What the sandbox does to one POST, and the reason that its caller must get."""
 
     kind: str
     reason: str
@@ -133,15 +133,15 @@ REFUSALS = {
 async def test_charges_in_trouble(
     harness: Harness, sqlite_url: str, subtests: pytest.Subtests
 ) -> None:
-    """Whatever answer is unreadable is unknown; the repeated call finds out; one charge (P10)."""
+    """Every unreadable answer is unknown; the repeated call finds out; one charge (P10)."""
     midas = await harness.serve(sqlite_url)
     orders = []
     for number, trouble in enumerate(TROUBLES):
         with subtests.test(kind=trouble.kind, number=number):
             orders.append(f"order-{number}")
             harness.fault(trouble.kind, **trouble.action)
-            told = await error_of(midas.charge(orders[-1]))
-            _assert_unknown(told, trouble.reason)
+            error = await error_of(midas.charge(orders[-1]))
+            _assert_unknown(error, trouble.reason)
             again = await insist(lambda: midas.charge(orders[-1]))
             assert isinstance(again, pb.ChargeResponse), again
             assert again.charge.state == charge_pb2.CHARGE_STATE_PENDING
@@ -152,7 +152,7 @@ async def test_charges_in_trouble(
 async def test_refunds_in_trouble(
     harness: Harness, sqlite_url: str, subtests: pytest.Subtests
 ) -> None:
-    """Unknown too; what arrived is found, what did not is never sent twice but told (P6, P10)."""
+    """Unknown too; what arrived is found, what did not is an operator's, never resent (P6, P10)."""
     midas = await harness.serve(sqlite_url)
     orders = [f"order-{number}" for number, _ in enumerate(TROUBLES)]
     await asyncio.gather(*(harness.paid(midas, each) for each in orders))
@@ -168,7 +168,7 @@ async def test_refunds_in_trouble(
     ends = await asyncio.gather(*(insist(lambda no=no: midas.refund(no, no)) for no in lost))  # type: ignore[misc]
     for order_no, end in zip(lost, ends, strict=True):
         with subtests.test(lost=order_no):
-            assert isinstance(end, Told), end
+            assert isinstance(end, ErrorStatus), end
             assert end.info.reason == "OUTCOME_NEEDS_OPERATOR"
             assert end.detail.retry == errors_pb2.RETRY_NEVER
     assert all(len(harness.refund_posts(each)) == 1 for each in orders)
@@ -177,13 +177,13 @@ async def test_refunds_in_trouble(
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_refusals_move_nothing(name: str, harness: Harness, sqlite_url: str) -> None:
-    """A refusal that Ping++ spoke out is told as such; the same key works later (P10)."""
+    """A refusal that Ping++ answered is an error as such; the same key works later (P10)."""
     status, code, reason = REFUSALS[name]
     midas = await harness.serve(sqlite_url)
     harness.fault("status", code=status)
-    told = await error_of(midas.charge("refused"))
-    assert (told.code, told.info.reason) == (code, reason)
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
+    error = await error_of(midas.charge("refused"))
+    assert (error.code, error.info.reason) == (code, reason)
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_NO
     assert (await midas.charge("refused")).charge.state == charge_pb2.CHARGE_STATE_PENDING
 
 
@@ -195,8 +195,8 @@ async def test_another_charge_than_asked(
     midas = await harness.serve(sqlite_url)
     harness.fault("alter", fields=changes)
     for _ in range(2):
-        told = await error_of(midas.charge("altered"))
-        assert (told.code, told.info.reason) == (StatusCode.UNKNOWN, "OUTCOME_NEEDS_OPERATOR")
+        error = await error_of(midas.charge("altered"))
+        assert (error.code, error.info.reason) == (StatusCode.UNKNOWN, "OUTCOME_NEEDS_OPERATOR")
     charges = (await midas.query("altered")).charges
     assert [each.needs_operator for each in charges] == [True]
     assert charges[0].state == charge_pb2.CHARGE_STATE_SUBMITTING
@@ -208,11 +208,11 @@ async def test_ping_is_down(harness: Harness, sqlite_url: str) -> None:
     midas = await harness.serve(sqlite_url)
     await harness.sandbox.go_down()
     for number in range(6):
-        told = await error_of(midas.charge(f"down-{number}"))
-        assert (told.code, told.info.reason) == (StatusCode.UNAVAILABLE, "PSP_UNAVAILABLE")
-        assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
-        assert told.detail.retry == errors_pb2.RETRY_SAME_KEY
-        assert told.retry is not None
+        error = await error_of(midas.charge(f"down-{number}"))
+        assert (error.code, error.info.reason) == (StatusCode.UNAVAILABLE, "PSP_UNAVAILABLE")
+        assert error.detail.money_moved == errors_pb2.MONEY_MOVED_NO
+        assert error.detail.retry == errors_pb2.RETRY_SAME_KEY
+        assert error.retry is not None
     resting = await error_of(midas.query("down-5"))
     assert resting.code is StatusCode.NOT_FOUND, "written, though the breaker was open"
     states = [each.state for each in (await midas.query("down-0")).charges]
@@ -240,9 +240,9 @@ async def test_refund_queues_while_ping_is_down(
         await until(lambda: requests.matching("GET", fetch)[0].status, "its answer")
         await harness.sandbox.go_down()
     lock.close()
-    told = await calling
-    assert (told.code, told.info.reason) == (StatusCode.UNAVAILABLE, "PSP_UNAVAILABLE")
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
+    error = await calling
+    assert (error.code, error.info.reason) == (StatusCode.UNAVAILABLE, "PSP_UNAVAILABLE")
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
     assert harness.refund_posts("r-queued") == []
     await _refund_is(midas, "queued", refund_pb2.REFUND_STATE_SUBMITTING)
     await harness.sandbox.start()
@@ -278,16 +278,16 @@ async def _ended(calling: Any) -> None:
 
 async def _refund_is(midas: Midas, order_no: str, state: Any) -> None:
     await eventually(
-        lambda: midas.query(order_no), lambda told: told.charges[0].refunds[0].state == state
+        lambda: midas.query(order_no), lambda shown: shown.charges[0].refunds[0].state == state
     )
 
 
-def _is_not_unavailable(told: object) -> bool:
-    return not (isinstance(told, Told) and told.code is StatusCode.UNAVAILABLE)
+def _is_not_unavailable(end: object) -> bool:
+    return not (isinstance(end, ErrorStatus) and end.code is StatusCode.UNAVAILABLE)
 
 
-def _assert_unknown(told: Told, reason: str) -> None:
-    assert (told.code, told.info.reason) == (StatusCode.UNKNOWN, reason)
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
-    assert told.detail.retry == errors_pb2.RETRY_SAME_KEY
-    assert told.detail.HasField("query_after")
+def _assert_unknown(error: ErrorStatus, reason: str) -> None:
+    assert (error.code, error.info.reason) == (StatusCode.UNKNOWN, reason)
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
+    assert error.detail.retry == errors_pb2.RETRY_SAME_KEY
+    assert error.detail.HasField("query_after")

@@ -1,4 +1,4 @@
-"""An intent whose commit is in doubt: nothing was sent, and who knows that says so (B11, D2)."""
+"""An intent whose commit is in doubt: nothing was sent, and the process records that (D2)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,27 +75,27 @@ async def touched(world: World, row: Charge | Refund) -> None:
 
 
 async def refund_in_doubt(world: World, *, lands: bool = True) -> None:
-    """The caller is told that the database was lost during the commit."""
+    """The caller gets the error that the database was lost during the commit."""
     with pytest.MonkeyPatch.context() as patch:
         doubt(patch, intends, lands=lands)
-        told = await world.ask(lambda p: p.refund(a_part(world)))
-    assert isinstance(told, Failed)
-    assert told.error is IN_DOUBT
+        asked = await world.ask(lambda p: p.refund(a_part(world)))
+    assert isinstance(asked, Failed)
+    assert asked.error is IN_DOUBT
 
 
 async def charge_in_doubt(world: World) -> Charge:
     """The same for a charge; it has landed."""
     with pytest.MonkeyPatch.context() as patch:
         doubt(patch, intends)
-        told = await world.ask(lambda p: p.charge(ALIPAY))
-    assert isinstance(told, Failed)
-    assert told.error is IN_DOUBT
+        asked = await world.ask(lambda p: p.charge(ALIPAY))
+    assert isinstance(asked, Failed)
+    assert asked.error is IN_DOUBT
     (charge,) = (await world.order()).charges
     assert charge.state is ChargeState.SUBMITTING
     return charge
 
 
-async def say_it(world: World) -> None:
+async def record_it(world: World) -> None:
     """What the process does beside the caller who is answered already."""
     (row,) = world.in_doubt
     await record_not_sent(world.payments.ports, row)
@@ -105,7 +105,7 @@ async def test_a_refund_is_queued_and_goes_out_by_itself() -> None:
     """Nobody has to look at it, though nobody repeats the call."""
     world = await a_world(paid=True)
     await refund_in_doubt(world)
-    await say_it(world)
+    await record_it(world)
     refund = (await world.order()).refund("r1")
     assert (refund.state, refund.unsent) == (RefundState.SUBMITTING, True)
     world.in_doubt.clear()
@@ -122,14 +122,14 @@ async def test_looks_in_vain_do_not_keep_a_refund_from_it() -> None:
     world.pass_time(40)
     await world.payments.resolve_due()
     assert (await world.order()).refund("r1").looks > 0
-    await say_it(world)
+    await record_it(world)
     assert (await world.order()).refund("r1").unsent
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"operator_reason": "seen by a person"},
+        {"operator_reason": "a person looks at it"},
         {"updated_at": START + timedelta(days=1)},
         {"state": RefundState.PENDING, "refund_id": "re_1"},
     ],
@@ -144,7 +144,7 @@ async def test_a_refund_that_others_have_acted_on_is_left_alone(
     refund = (await world.order()).refund("r1")
     await touched(world, replace(refund, **changes))  # type: ignore[arg-type]
     before = await world.order()
-    await say_it(world)
+    await record_it(world)
     assert await world.order() == before
 
 
@@ -167,16 +167,16 @@ async def test_a_commit_that_lands_later_is_waited_for() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FaultyStore, "load", lands_meanwhile)
-        await say_it(world)
+        await record_it(world)
     assert (await world.order()).refund("r1").unsent
 
 
 async def test_a_commit_that_never_lands_is_given_up() -> None:
-    """In a bounded time; and there is nothing to be said of it."""
+    """In a bounded time; and there is nothing to record."""
     world = await a_world(paid=True)
     await refund_in_doubt(world, lands=False)
     began, commits = world.seconds, len(world.commits)
-    await say_it(world)
+    await record_it(world)
     assert world.commits[commits:] == []
     window = world.payments.ports.settle_window.total_seconds()
     assert window <= world.seconds - began < window + 60
@@ -200,7 +200,7 @@ async def test_a_taking_in_doubt_is_taken_back(monkeypatch: pytest.MonkeyPatch) 
         doubt(patch, takes)
         await world.payments.resolve_due()
     assert not (await world.order()).refund("r1").unsent
-    await say_it(world)
+    await record_it(world)
     assert (await world.order()).refund("r1").unsent
 
 
@@ -216,7 +216,7 @@ async def test_a_charge_fails_at_once() -> None:
     """The payer is waiting, and the same key makes another one."""
     world = await a_world(paid=False)
     charge = await charge_in_doubt(world)
-    await say_it(world)
+    await record_it(world)
     failed = (await world.order()).charge(charge.out_trade_no)
     assert (failed.state, failed.failure_code) == (ChargeState.FAILED, "not_sent")
     again = await world.payments.charge(ALIPAY)
@@ -234,12 +234,12 @@ async def test_a_charge_that_others_may_have_posted_is_left_alone(how: str) -> N
     else:
         assert charge.due_at is not None
         await touched(world, replace(charge, due_at=charge.due_at + timedelta(seconds=60)))
-    await say_it(world)
+    await record_it(world)
     (left,) = (await world.order()).charges
     assert left.state is ChargeState.SUBMITTING
 
 
-async def test_the_process_says_it_beside_the_caller() -> None:
+async def test_the_process_records_it_beside_the_caller() -> None:
     """And waits for it before it ends."""
     world = await a_world(paid=True)
     payments: Payments = world.another_process()
@@ -256,5 +256,5 @@ async def test_a_disk_without_the_order_is_no_trouble() -> None:
     world = await a_world(paid=True)
     await refund_in_doubt(world)
     world.disk.disk = Disk()
-    await say_it(world)
+    await record_it(world)
     assert (await world.order()).charges == ()

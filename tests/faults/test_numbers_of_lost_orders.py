@@ -1,4 +1,4 @@
-"""An order of which the database has lost everything does not begin with 1 again (A7, I7)."""
+"""An order of which the database has lost everything does not begin with 1 again (I7)."""
 
 from midas.ports import KeyKind
 from tests.faults.chooser import Chooser
@@ -7,7 +7,7 @@ from tests.faults.world import World
 
 
 async def test_an_order_that_was_lost_is_numbered_above() -> None:
-    """Charged, closed and told; lost as a whole; charged again, paid and told: both had effects.
+    """Charged, closed, announced; lost as a whole; charged, paid, announced: both had effects.
 
     The floor was raised for another order meanwhile: this one is written without being read first.
     """
@@ -28,6 +28,6 @@ async def test_an_order_that_was_lost_is_numbered_above() -> None:
     world.lookalike.pay(str(made.charge.charge_id))
     await world.webhooks.send_owed()
     await world.settle()
-    told = world.orders.received[TERMS.order_no]
-    assert [each.kind for each in told] == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
-    assert told[1].sequence == world.disk.disk.floor + 1
+    received = world.orders.received[TERMS.order_no]
+    assert [each.kind for each in received] == ["PAY_ORDER_CLOSED", "PAY_ORDER_SUCCESS"]
+    assert received[1].sequence == world.disk.disk.floor + 1

@@ -82,10 +82,10 @@ async def test_the_drain_is_bounded(what: str, harness: Harness, sqlite_url: str
         await until(lambda: _handled(harness.posts("stalled")), "the call to Ping++")
     assert await midas.stop() == 0
     await asyncio.wait([calling])
-    calling.exception()  # what a cut connection tells is gRPC's, not Midas's
+    calling.exception()  # the error of a cut connection is gRPC's, not Midas's
     assert midas.last_line()["drained"] is False
     again = await harness.serve(sqlite_url, name="again")
-    await eventually(lambda: again.query("stalled"), lambda told: not _submitting(told))
+    await eventually(lambda: again.query("stalled"), lambda shown: not _submitting(shown))
     await books_agree(sqlite_url, ["stalled"], harness.sandbox.lookalike)
     assert len(harness.sandbox.lookalike.newest_charges(10)) == 1
 
@@ -94,9 +94,9 @@ def _handled(posts: list[Any]) -> bool:
     return bool(posts) and all(each.handled for each in posts)
 
 
-def _submitting(told: pb.QueryResponse) -> bool:
-    charges = [each.state for each in told.charges]
-    refunds = [refund.state for each in told.charges for refund in each.refunds]
+def _submitting(shown: pb.QueryResponse) -> bool:
+    charges = [each.state for each in shown.charges]
+    refunds = [refund.state for each in shown.charges for refund in each.refunds]
     unknown = charge_pb2.CHARGE_STATE_SUBMITTING in charges
     return unknown or refund_pb2.REFUND_STATE_SUBMITTING in refunds
 
@@ -166,7 +166,7 @@ MISTAKES = {
 async def test_a_mistake_is_a_sentence(
     name: str, harness: Harness, sqlite_url: str, tmp_path: Path
 ) -> None:
-    """What keeps Midas from starting is one sentence that says what to set; exit status 2."""
+    """What keeps Midas from starting is one sentence with the setting to correct; exit status 2."""
     mistake = MISTAKES[name]
     settings = mistake.settings(tmp_path)
     await _assert_refuses(harness, sqlite_url, settings, mistake.names, mistake.advice)
@@ -234,10 +234,10 @@ async def _assert_refuses(
 ) -> None:
     midas = await harness.launch(url, *arguments, **settings)
     assert await midas.ended() == 2
-    said = [line for line in midas.log if line.startswith("midas: ")]
-    assert len(said) == 1, midas.log
-    assert names in said[0]
-    assert advice in said[0]
+    printed = [line for line in midas.log if line.startswith("midas: ")]
+    assert len(printed) == 1, midas.log
+    assert names in printed[0]
+    assert advice in printed[0]
     assert PASSWORD not in "\n".join(midas.log), "I15: a secret"
     assert not any("serving" in line for line in midas.log)
 
@@ -250,15 +250,17 @@ SURPRISES = {
 
 
 @pytest.mark.parametrize("point", SURPRISES)
-async def test_a_surprise_is_not_told(point: str, harness: Harness, sqlite_url: str) -> None:
+async def test_a_surprise_ends_without_its_text(
+    point: str, harness: Harness, sqlite_url: str
+) -> None:
     """What nobody foresaw ends the call without its text, at once, and loses nothing (R14, I15)."""
     fate = {POINT: point, ORDER: "surprise"}
     midas = await harness.serve(sqlite_url, *VICTIM, **fate)
-    told = await error_of(midas.charge("surprise"))
-    assert told.code is SURPRISES[point]
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
+    error = await error_of(midas.charge("surprise"))
+    assert error.code is SURPRISES[point]
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
     for secret in ("6222021234567890", harness.sandbox.options.key(), "RuntimeError"):
-        assert secret not in told.everything
+        assert secret not in error.everything
     again = await insist(lambda: midas.charge("surprise"))
     assert isinstance(again, pb.ChargeResponse), again
     assert await midas.stop() == 0
@@ -323,7 +325,7 @@ REFUNDS_REFUSED: list[tuple[str, dict[str, Any]]] = [
 async def test_hostile_fields(
     harness: Harness, sqlite_url: str, sqlite_path: Path, subtests: pytest.Subtests
 ) -> None:
-    """INVALID_ARGUMENT with the field; nothing is written and Ping++ hears nothing (R13, I12)."""
+    """INVALID_ARGUMENT with the field; nothing is written and nothing reaches Ping++ (R13, I12)."""
     midas = await harness.serve(sqlite_url)
     for field, changes in CHARGES_REFUSED:
         with subtests.test(call="Charge", **{field: str(changes)[:60]}):
@@ -348,10 +350,10 @@ async def test_huge_messages(harness: Harness, sqlite_url: str, sqlite_path: Pat
     A little above the bound with Midas's details; far above it grpc itself refuses, without any.
     """
     midas = await harness.serve(sqlite_url)
-    told = await error_of(midas.charge("huge", body="x" * limits.REQUEST_BYTES))
-    assert told.code is StatusCode.RESOURCE_EXHAUSTED
-    assert told.info.reason == "REQUEST_TOO_LARGE"
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
+    error = await error_of(midas.charge("huge", body="x" * limits.REQUEST_BYTES))
+    assert error.code is StatusCode.RESOURCE_EXHAUSTED
+    assert error.info.reason == "REQUEST_TOO_LARGE"
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_NO
     for size in (limits.REQUEST_BYTES_READ, 5_000_000):
         with pytest.raises(aio.AioRpcError) as refused:
             await midas.charge("huge", body="x" * size)
@@ -368,18 +370,18 @@ async def test_bytes_that_are_no_request(
     midas = await harness.serve(sqlite_url)
     for raw in (b"\xff" * 100, b"\x0a\xff\xff\xff\xff\x0f", os.urandom(50)):
         call: Any = midas.channel.unary_unary("/midas.v1.PaymentService/Charge")
-        told = await error_of(call(raw))
-        assert told.code is StatusCode.INVALID_ARGUMENT
-        assert "Unexpected" not in told.message
+        error = await error_of(call(raw))
+        assert error.code is StatusCode.INVALID_ARGUMENT
+        assert "Unexpected" not in error.message
     assert _rows(sqlite_path) == 0
 
 
 async def _assert_invalid(call: Any, field: str) -> None:
-    told = await error_of(call)
-    assert told.code is StatusCode.INVALID_ARGUMENT, told.message
-    assert told.detail.money_moved == errors_pb2.MONEY_MOVED_NO
-    assert any(each.partition(".")[0] == field or each == field for each in told.fields), (
-        told.fields
+    error = await error_of(call)
+    assert error.code is StatusCode.INVALID_ARGUMENT, error.message
+    assert error.detail.money_moved == errors_pb2.MONEY_MOVED_NO
+    assert any(each.partition(".")[0] == field or each == field for each in error.fields), (
+        error.fields
     )
 
 

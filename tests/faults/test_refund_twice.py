@@ -1,7 +1,8 @@
 """A refund that Ping++ may get twice because a database lost its last commits (D3, I2, P7).
 
 Two processes share a disk; a failover puts an earlier one in its place while a POST is on its way.
-What can be kept apart is; what cannot is booked as the double that it is, and loud.
+Where both POSTs can be kept apart, one refund is made. Where they cannot, the second refund is
+booked as a double, and a person is called.
 """
 
 import asyncio
@@ -98,7 +99,7 @@ class Replica:
 
 
 async def assert_both_are_known(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Both refunds are booked, told and counted, and a person is called."""
+    """Both refunds are booked, announced and counted, and a person is called."""
     order = await world.order()
     made = world.lookalike.refunds_of(order.charges[0].charge_id or "")
     assert [each["metadata"]["refund_no"] for each in made] == ["r1", "r1"]
@@ -106,8 +107,8 @@ async def assert_both_are_known(world: World, caplog: pytest.LogCaptureFixture) 
     assert {each.state for each in order.refunds} == {RefundState.SUCCEEDED}
     assert sorted(each.external for each in order.refunds) == [False, True]
     assert all("another refund under" in each.operator_reason for each in order.refunds)
-    told = [each.refund_no for each in await world.disk.notifications(KEY) if each.refund_no]
-    assert sorted(told) == sorted(each.refund_no for each in order.refunds)
+    announced = [each.refund_no for each in await world.disk.notifications(KEY) if each.refund_no]
+    assert sorted(announced) == sorted(each.refund_no for each in order.refunds)
     assert order.refundable(order.charges[0]) == order.charges[0].amount - 2 * 40
     alarms = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert "refund_doubled" in {vars(each).get("kind") for each in alarms}
@@ -130,14 +131,14 @@ async def test_a_refund_whose_intent_was_lost_is_booked_twice_if_it_was_made_twi
         order_of_answers.reverse()
     for replica, task in order_of_answers:
         replica.wire.may_arrive.set()
-        told = await task
-        assert isinstance(told, RefundResult)
-        assert told.refund.state is RefundState.SUCCEEDED
+        ended = await task
+        assert isinstance(ended, RefundResult)
+        assert ended.refund.state is RefundState.SUCCEEDED
     await assert_both_are_known(world, caplog)
 
 
 @pytest.mark.parametrize("end", [NotSent("connect_failed"), REFUSED], ids=["not sent", "refused"])
-async def test_what_came_of_a_lost_post_says_nothing_of_the_one_that_follows(end: Sent) -> None:
+async def test_the_end_of_a_lost_post_proves_nothing_about_the_one_that_follows(end: Sent) -> None:
     """The first POST came to nothing; the second one, under the same key, is still on its way."""
     world = await paid()
     one, two = Replica(world), Replica(world)
@@ -162,7 +163,7 @@ async def test_what_came_of_a_lost_post_says_nothing_of_the_one_that_follows(end
 
 @pytest.mark.parametrize("who", ["the resolver", "the same key"])
 async def test_a_queued_refund_waits_after_a_change_of_the_server(who: str) -> None:
-    """Its taking was lost and its POST is on its way: no other process sends it (B2)."""
+    """Its taking was lost and its POST is on its way: no other process sends it (D3)."""
     world = await queued()
     before = world.disk.disk.copy()
     one, two = Replica(world), Replica(world)
@@ -195,13 +196,13 @@ async def test_a_queued_refund_leaves_once_nothing_can_be_on_its_way() -> None:
     assert world.seconds - began > longest.total_seconds()
     assert (await world.order()).refund("r1").state is RefundState.SUCCEEDED
     taken = [each.event for each in world.disk.disk.journal[KEY]].count("refund_sent_again")
-    assert taken == 1  # who dies after a taking leaves an unknown refund
+    assert taken == 1  # a process that dies after a taking leaves an unknown refund
 
 
 async def test_what_arrives_behind_the_look_is_not_sent_again() -> None:
     """The wait must be over when the look begins: what was on its way may arrive after it.
 
-    Whoever sent it is gone, with the commit that took it to send it.
+    The process that sent it is gone, with the commit that took it to send it.
     """
     world = await queued()
     replica = Replica(world)
@@ -301,7 +302,7 @@ async def test_what_another_process_took_meanwhile_is_not_put_back() -> None:
 async def test_two_under_one_key_in_the_list_are_both_booked(
     when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever asks for the list books all that it shows (P7)."""
+    """Each flow that asks for the list books all that it shows (P7)."""
     world = await (queued() if when == "before it is sent" else paid())
     replica = Replica(world)
 
@@ -339,7 +340,7 @@ async def test_an_answer_without_our_key_is_the_double_all_the_same(
     await assert_both_are_known(world, caplog)
 
 
-async def test_the_repeated_call_after_a_double_is_told_of_it() -> None:
+async def test_the_repeated_call_after_a_double_shows_it() -> None:
     """The refund went through; that it went through twice is a person's matter."""
     world = await paid()
     one, two = Replica(world), Replica(world)

@@ -137,14 +137,14 @@ async def test_other_terms_at_both(two: Two) -> None:
         order = await two.order(order_no)
         assert sum(each.is_open for each in order.charges) == 1
         for each in order.charges:
-            told = two.world.lookalike.charge(each.charge_id or "")
-            assert told["reversed"] == (each.state is ChargeState.CLOSED)
+            shown = two.world.lookalike.charge(each.charge_id or "")
+            assert shown["reversed"] == (each.state is ChargeState.CLOSED)
 
     await explore(two, story)
 
 
 async def test_one_refund_no_at_both(two: Two) -> None:
-    """R2: one refund_no at both at once gives money back once, and both callers are told of it."""
+    """R2: one refund_no at both at once gives money back once, and both callers get it."""
 
     async def story(two: Two, order_no: str) -> None:
         await two.paid(order_no)
@@ -190,7 +190,7 @@ async def test_the_last_remaining_amount(two: Two) -> None:
 
 @pytest.mark.parametrize("who", ["two resolvers", "resolver and caller", "two callers"])
 async def test_an_unsent_refund_goes_out_once(two: Two, who: str) -> None:
-    """R1: whoever finds a refund that never went out, and how many they are: it is sent once."""
+    """R1: any two processes find a refund that never went out: it is sent once."""
 
     async def story(two: Two, order_no: str) -> None:
         await two.paid(order_no)
@@ -229,7 +229,7 @@ async def test_an_unknown_refund_is_found_once(two: Two) -> None:
     await explore(two, story)
 
 
-async def test_a_payment_seen_by_both(two: Two) -> None:
+async def test_a_payment_found_by_both(two: Two) -> None:
     """R3: both learn of a payment at once: one transition, one message."""
 
     async def story(two: Two, order_no: str) -> None:
@@ -268,7 +268,7 @@ async def test_a_paused_charge_loses_by_version(two: Two) -> None:
     world = two.world
     world.gate.pick = paused_after_its_post()
     results = await world.ask(charge("A"), charge("A"))
-    assert world.met["0 lost by version"] == 1
+    assert world.reached["0 lost by version"] == 1
     assert results[0].charge_json == results[1].charge_json
     order = await two.order("A")
     assert [each.state for each in order.charges] == [ChargeState.PENDING]
@@ -281,7 +281,7 @@ async def test_a_paused_refund_loses_by_version(two: Two) -> None:
     await two.paid("A")
     world.gate.pick = paused_after_its_post()
     results = await world.ask(refund("A", "r1", 40), refund("A", "r1", 40))
-    assert world.met["0 lost by version"] == 1
+    assert world.reached["0 lost by version"] == 1
     assert [each.refund.state for each in results] == [RefundState.SUCCEEDED] * 2
     order = await two.order("A")
     assert len(two.refunds_at_psp(order)) == 1

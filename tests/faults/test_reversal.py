@@ -1,7 +1,7 @@
 """A charge that makes way on a channel whose reversal gives back what was paid meanwhile.
 
-Ping++ tells of no reversal by itself: a payment that is told while one is on its way would stay
-told, though its money went back.
+Ping++ sends no webhook for a reversal: a payment that is announced while one is on its way would
+stay announced, though its money went back.
 """
 
 import json
@@ -51,10 +51,10 @@ async def first(world: World) -> Charge:
     return (await world.order()).charges[0]
 
 
-async def told(world: World) -> list[tuple[str, str]]:
-    """What the order service is to hear, and of which charge."""
-    told = await world.disk.notifications(KEY)
-    return [(str(each.kind), each.out_trade_no) for each in told]
+async def announced(world: World) -> list[tuple[str, str]]:
+    """The kinds of the order's notifications, and their charges."""
+    notifications = await world.disk.notifications(KEY)
+    return [(str(each.kind), each.out_trade_no) for each in notifications]
 
 
 async def pay(world: World) -> None:
@@ -68,18 +68,18 @@ Odd = Callable[[], Awaitable[Sent | None]]
 
 def at_reversals(monkeypatch: pytest.MonkeyPatch, odd: Odd) -> list[Prepared]:
     """What happens when one leaves in time; where it returns nothing it is carried out then."""
-    send, met = FaultyWire.send, []
+    send, reversals = FaultyWire.send, []
 
     async def odd_send(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
         if request.url.endswith(REVERSE) and limit:
-            met.append(request)
+            reversals.append(request)
             answer = await odd()
             if answer is not None:
                 return answer
         return await send(self, request, limit)
 
     monkeypatch.setattr(FaultyWire, "send", odd_send)
-    return met
+    return reversals
 
 
 async def lost() -> Sent:
@@ -88,12 +88,12 @@ async def lost() -> Sent:
 
 
 async def refused() -> Sent:
-    """Ping++ has read it and carries it out never."""
+    """Ping++ has read it and will never carry it out."""
     return Answer(400, TOO_LATE, "")
 
 
 @pytest.mark.parametrize("odd", [lost])
-async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
+async def test_what_a_lost_reversal_may_take_back_is_not_announced_as_paid(
     world: World, monkeypatch: pytest.MonkeyPatch, odd: Odd
 ) -> None:
     """Neither a webhook nor a look is believed until none can be on its way any more."""
@@ -104,25 +104,25 @@ async def test_what_a_lost_reversal_may_take_back_is_not_told_as_paid(
         until = world.disk.clock + SETTLE_WINDOW
         while world.disk.clock < until:
             assert (await first(world)).state is ChargeState.PENDING
-            assert await told(world) == []
+            assert await announced(world) == []
             await look(world)
         await world.settle()
     paid = await first(world)
     assert (paid.state, paid.duplicate_payment) == (ChargeState.SUCCEEDED, False)
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS"]
 
 
 async def look(world: World) -> None:
-    """Whoever may look does: the resolver when it is due, and the caller before."""
+    """All that may look do: the resolver when it is due, and the caller before."""
     await world.ask(lambda p: p.query(KeyKind.ORDER_NO, KEY, True))
     world.disk.clock = world.next_due() or world.disk.clock + SETTLE_WINDOW
     await world.ask(lambda p: p.resolve_due())
 
 
-async def test_a_reversal_that_arrives_late_takes_back_nothing_that_was_told(
+async def test_a_reversal_that_arrives_late_takes_back_nothing_that_was_announced(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is carried out after the payment: given back, and never told as paid."""
+    """It is carried out after the payment: given back, and never announced as paid."""
     with monkeypatch.context() as patch:
         late = at_reversals(patch, lost)
         await charged(world, 200)
@@ -130,7 +130,7 @@ async def test_a_reversal_that_arrives_late_takes_back_nothing_that_was_told(
     deliver(world.lookalike, late[0])
     await world.settle()
     assert (await first(world)).state is ChargeState.REVERSED
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_CLOSED"]
 
 
 async def test_the_next_charge_does_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ async def test_it_is_tried_again_soon_until_it_is_answered(
 ) -> None:
     """Not as rarely as a charge is looked at that only waits for its payer."""
     with monkeypatch.context() as patch:
-        met = at_reversals(patch, lost)
+        reversals = at_reversals(patch, lost)
         await charged(world, 200)
         began = world.disk.clock
         for _ in range(4):
@@ -155,7 +155,7 @@ async def test_it_is_tried_again_soon_until_it_is_answered(
             assert due_at is not None
             world.disk.clock = due_at
             await world.payments.resolve_due()
-        assert len(met) == 5
+        assert len(reversals) == 5
         assert world.disk.clock - began < timedelta(minutes=2)
     await world.settle()
     assert (await first(world)).state is ChargeState.CLOSED
@@ -164,7 +164,7 @@ async def test_it_is_tried_again_soon_until_it_is_answered(
 async def test_paid_between_the_look_and_the_mark(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is paid, and told so: nothing is reversed, and no other charge is made."""
+    """It is paid, and announced: nothing is reversed, and no other charge is made."""
     retrieve = type(world.payments.ports.psp).retrieve_charge
 
     async def pay_after(*asked: object) -> object:
@@ -180,13 +180,13 @@ async def test_paid_between_the_look_and_the_mark(
     paid = await first(world)
     assert (paid.state, paid.superseded, paid.answer) == (ChargeState.SUCCEEDED, False, None)
     assert not world.lookalike.charge(str(paid.charge_id))["reversed"]
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS"]
 
 
 async def test_a_reversal_that_is_refused_leaves_the_payment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where Ping++ does not reverse what was paid meanwhile, it is paid, and told so."""
+    """Where Ping++ does not reverse what was paid meanwhile, it is paid, and announced."""
 
     async def refuse() -> Sent:
         world.lookalike.pay(str((await first(world)).charge_id))
@@ -197,13 +197,13 @@ async def test_a_reversal_that_is_refused_leaves_the_payment(
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, OrderAlreadyPaid)
     assert (await first(world)).state is ChargeState.SUCCEEDED
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS"]
 
 
 async def test_after_a_refusal_a_payment_is_believed_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No reversal is on its way any more: a payment is told at once."""
+    """No reversal is on its way any more: a payment is announced at once."""
     at_reversals(monkeypatch, refused)
     second = await charged(world, 200)
     assert isinstance(second, ChargeResult)
@@ -235,7 +235,7 @@ UNLISTED = b'{"error":{"type":"channel_error","code":"charge_unexpected_status"}
 
 
 async def unclear() -> Sent:
-    """Ping++ says so each time, and it may mean anything."""
+    """Ping++ answers so each time, and it may mean anything."""
     return Answer(402, UNLISTED, "")
 
 
@@ -243,7 +243,7 @@ async def unclear() -> Sent:
 async def test_a_reversal_that_is_never_answered_keeps_no_payment_back(
     world: World, monkeypatch: pytest.MonkeyPatch, is_paid: bool
 ) -> None:
-    """A payment is told after the settle window, and what lapses ends."""
+    """A payment is announced after the settle window, and what lapses ends."""
     at_reversals(monkeypatch, unclear)
     await charged(world, 200)
     if is_paid:
@@ -255,7 +255,7 @@ async def test_a_reversal_that_is_never_answered_keeps_no_payment_back(
     assert ended.state is (ChargeState.SUCCEEDED if is_paid else ChargeState.CLOSED)
 
 
-async def test_a_refund_is_not_told_of_before_its_payment(
+async def test_a_refund_is_not_announced_before_its_payment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made in the dashboard while nobody knows whether the payment stays."""
@@ -266,9 +266,9 @@ async def test_a_refund_is_not_told_of_before_its_payment(
     await world.webhooks.send_owed()
     await look(world)
     await world.apply_due()
-    assert await told(world) == []
+    assert await announced(world) == []
     await world.settle()
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS", "REFUND_SUCCESS"]
 
 
 async def test_what_a_person_was_called_for_is_believed_as_any_other(
@@ -287,7 +287,7 @@ async def test_what_a_person_was_called_for_is_believed_as_any_other(
 
 
 @pytest.mark.parametrize("refunded", [False, True])
-async def test_a_webhook_does_not_shorten_the_turn_of_whoever_reverses(
+async def test_a_webhook_does_not_shorten_the_turn_of_a_reversal(
     world: World, monkeypatch: pytest.MonkeyPatch, refunded: bool
 ) -> None:
     """Another process would send a second one beside it. For a refund Ping++ is asked, too."""
@@ -312,7 +312,7 @@ async def test_a_webhook_does_not_shorten_the_turn_of_whoever_reverses(
 async def test_of_two_processes_the_last_reversal_decides(
     world: World, monkeypatch: pytest.MonkeyPatch, first_ends: bool
 ) -> None:
-    """While another one reverses, a refusal says nothing of what that one will do."""
+    """While another one reverses, a refusal proves nothing about that one."""
     answers: list[Sent] = [Answer(400, TOO_LATE, "")]
     other = world.another_process()
 
@@ -350,7 +350,7 @@ async def test_what_is_paid_is_not_reversed(world: World, monkeypatch: pytest.Mo
     assert (await first(world)).state is ChargeState.SUCCEEDED
 
 
-async def test_a_refused_reversal_says_nothing_of_an_earlier_one(
+async def test_a_refused_reversal_proves_nothing_about_an_earlier_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The earlier one was lost, and may arrive after it."""
@@ -379,7 +379,7 @@ async def test_the_window_counts_from_the_mark(
     await charged(world, 200)
     await pay(world)
     await look(world)
-    assert await told(world) == []
+    assert await announced(world) == []
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ async def test_the_window_counts_from_the_mark(
 async def test_a_reversal_that_was_not_carried_out_keeps_no_payment_back(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: Sent
 ) -> None:
-    """None is on its way, so whoever pays now has paid."""
+    """None is on its way, so a payment is believed at once."""
 
     async def odd() -> Sent:
         return answer
@@ -404,13 +404,13 @@ async def test_a_reversal_that_was_not_carried_out_keeps_no_payment_back(
         at_reversals(patch, odd)
         await charged(world, 200)
     await pay(world)
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS"]
 
 
-async def test_a_payment_is_told_however_often_midas_is_restarted(
+async def test_a_payment_is_announced_however_often_midas_is_restarted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ping++'s clock tells that the settle window is over."""
+    """Ping++'s clock shows that the settle window is over."""
     at_reversals(monkeypatch, lost)
     await charged(world, 200)
     await pay(world)
@@ -418,7 +418,7 @@ async def test_a_payment_is_told_however_often_midas_is_restarted(
         world.pass_time(SETTLE_WINDOW.total_seconds() / 3)
         world.start()
         await world.payments.resolve_due()
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS"]
 
 
 async def test_a_clock_that_steps_ends_no_doubt(
@@ -431,10 +431,10 @@ async def test_a_clock_that_steps_ends_no_doubt(
         await pay(world)
         world.step_clock(SETTLE_WINDOW.total_seconds() + 120)
         await look(world)
-        assert await told(world) == []
+        assert await announced(world) == []
     deliver(world.lookalike, late[0])
     await world.settle()
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_CLOSED"]
 
 
 async def test_only_reversed_is_an_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,10 +448,10 @@ async def test_only_reversed_is_an_answer(world: World, monkeypatch: pytest.Monk
         late = at_reversals(patch, taken)
         await charged(world, 200)
         await pay(world)
-        assert await told(world) == []
+        assert await announced(world) == []
     deliver(world.lookalike, late[0])
     await world.settle()
-    assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_CLOSED"]
+    assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_CLOSED"]
 
 
 async def test_after_a_payment_that_failed_the_payer_may_try_again(
@@ -469,7 +469,7 @@ async def test_after_a_payment_that_failed_the_payer_may_try_again(
         assert (await first(world)).state is ChargeState.PENDING
         world.lookalike.pay_late(charge_id)
         await world.webhooks.send_owed()
-        assert await told(world) == []
+        assert await announced(world) == []
     deliver(world.lookalike, late[0])
     await world.settle()
     assert (await first(world)).state is ChargeState.REVERSED
@@ -498,10 +498,10 @@ async def test_a_process_that_stood_still_sends_no_reversal(
     assert (reversals, paid.state, paid.operator_reason) == ([], ChargeState.SUCCEEDED, "")
 
 
-async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
+async def test_a_payment_that_was_believed_after_the_mark_was_lost_calls_a_person(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The database lost the mark while the reversal was on its way, and Ping++ tells of none."""
+    """The database lost the mark while the reversal was on its way, and Ping++ reports none."""
     world = World(Chooser((), most_faults=0), QR_CODE, loses=3)
     world.listens = True
     await charged(world, QR_CODE.amount)
@@ -509,7 +509,7 @@ async def test_a_payment_that_was_believed_after_the_mark_was_lost_is_loud(
     async def fail_over() -> Sent:
         world.fail_over()
         await pay(world)
-        assert [kind for kind, _ in await told(world)] == ["PAY_ORDER_SUCCESS"]
+        assert [kind for kind, _ in await announced(world)] == ["PAY_ORDER_SUCCESS"]
         return Lost("timeout")
 
     with monkeypatch.context() as patch:
@@ -550,7 +550,7 @@ async def test_a_caller_who_asks_again_and_again_writes_nothing(
 async def test_another_accounts_answer_to_a_reversal_calls_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key was changed meanwhile: it says nothing of our charge."""
+    """The key was changed meanwhile: the answer is not about our charge."""
 
     async def of_another_account() -> Sent:
         world.alter = {"app": "app_2"}
@@ -588,7 +588,7 @@ async def test_an_answer_that_cannot_be_written_down(
     assert (await first(world)).state is ChargeState.CLOSED
 
 
-async def test_where_a_reversal_takes_back_no_payment_it_is_told_at_once(
+async def test_where_a_reversal_takes_back_no_payment_it_is_announced_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On all other channels the lost reversal is refused when it comes."""
@@ -600,4 +600,4 @@ async def test_where_a_reversal_takes_back_no_payment_it_is_told_at_once(
     await charged(world, 200)
     await pay(world)
     assert (await first(world)).state is ChargeState.SUCCEEDED
-    assert ("PAY_ORDER_SUCCESS", (await first(world)).out_trade_no) in await told(world)
+    assert ("PAY_ORDER_SUCCESS", (await first(world)).out_trade_no) in await announced(world)

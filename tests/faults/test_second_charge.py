@@ -1,4 +1,4 @@
-"""Ping++ has a second charge under one number of ours: booked, told, refundable, never silent (I1).
+"""Ping++ has a second charge under one number of ours: booked, announced, refundable (I1).
 
 Where the window of repetitions is a minute, a post that comes after it makes one (pingpp.md 8).
 """
@@ -46,18 +46,18 @@ async def posted_again(world: World, charge: Charge) -> str:
 
 
 async def pays(world: World, charge_id: str) -> None:
-    """The payer pays it, and Ping++ tells that by webhook."""
+    """The payer pays it, and Ping++'s webhook arrives."""
     world.lookalike.pay(charge_id)
     event = list(world.lookalike.events.values())[-1]
     await world.inbox.record(compact(event))
 
 
-async def seen(world: World, charge_id: str) -> None:
-    """Midas meets it by itself, in a list or in the answer to a post."""
+async def found_by_midas(world: World, charge_id: str) -> None:
+    """Midas finds it by itself, in a list or in the answer to a post."""
     order, ports = await world.order(), world.payments.ports
-    told = await ports.psp.retrieve_charge(charge_id)
-    assert isinstance(told, Done)
-    observation = charge_observation(ports, order.charges[0], told.answer, ObservedBy.RESOLVE)
+    shown = await ports.psp.retrieve_charge(charge_id)
+    assert isinstance(shown, Done)
+    observation = charge_observation(ports, order.charges[0], shown.answer, ObservedBy.RESOLVE)
     number = order.charges[0].out_trade_no
     await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
@@ -77,7 +77,7 @@ async def by_id(world: World, charge_id: str) -> Charge:
 async def test_the_second_payment_is_a_duplicate_and_can_be_refunded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It has a row of its own, is told, and is given back by its charge_id."""
+    """It has a row of its own, is announced, and is given back by its charge_id."""
     world, first, second = await two_charges()
     await pays(world, first)
     await pays(world, second)
@@ -85,8 +85,8 @@ async def test_the_second_payment_is_a_duplicate_and_can_be_refunded(
     one, two = await by_id(world, first), await by_id(world, second)
     assert (one.state, one.duplicate_payment, one.operator_reason) == ("SUCCEEDED", False, "")
     assert (two.state, two.duplicate_payment, two.out_trade_no) == ("SUCCEEDED", True, second)
-    told = await world.disk.notifications(KEY)
-    assert [(n.kind, n.out_trade_no, n.duplicate_payment) for n in told] == [
+    notifications = await world.disk.notifications(KEY)
+    assert [(n.kind, n.out_trade_no, n.duplicate_payment) for n in notifications] == [
         ("PAY_ORDER_SUCCESS", one.out_trade_no, False),
         ("PAY_ORDER_SUCCESS", second, True),
     ]
@@ -103,15 +103,15 @@ async def test_the_second_payment_is_a_duplicate_and_can_be_refunded(
         await world.payments.charge(ALIPAY)
 
 
-async def test_told_again_it_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    """One row, one alarm, one message, however often it is met; and a query asks about it, too."""
+async def test_found_again_it_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    """One row, one alarm, one message, however often it is found; a query asks about it, too."""
     world, first, second = await two_charges()
     await pays(world, first)
     await pays(world, second)
     order = await world.order()
     event = list(world.lookalike.events.values())[-1]
     await world.inbox.record(compact({**event, "id": "evt_again"}))
-    await seen(world, second)
+    await found_by_midas(world, second)
     await world.payments.query(KeyKind.CHARGE_ID, second, refresh=True)
     await world.payments.query(KeyKind.ORDER_NO, KEY, refresh=True)
     after = await world.order()
@@ -119,7 +119,7 @@ async def test_told_again_it_is_the_same(caplog: pytest.LogCaptureFixture) -> No
     assert alarms(caplog) == ["charge_doubled"]
 
 
-async def refunded_unseen() -> tuple[World, str, str]:
+async def refunded_unknown() -> tuple[World, str, str]:
     """The second one is paid and given back, and only the webhook of the refund has come."""
     world, first, second = await two_charges()
     world.lookalike.pay(second)
@@ -129,9 +129,11 @@ async def refunded_unseen() -> tuple[World, str, str]:
     return world, first, second
 
 
-async def test_its_refund_may_be_told_of_before_itself(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_webhook_of_its_refund_may_come_before_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Ping++ is asked for it: both are booked, and the first one stays as it is."""
-    world, first, second = await refunded_unseen()
+    world, first, second = await refunded_unknown()
     await world.inbox.apply_due()
     order, two = await world.order(), await by_id(world, second)
     assert two.state is ChargeState.SUCCEEDED
@@ -143,7 +145,7 @@ async def test_its_refund_may_be_told_of_before_itself(caplog: pytest.LogCapture
 
 async def test_a_refund_of_what_does_not_match_is_quarantined() -> None:
     """The charge has our number and another amount: nothing of it is booked, a person is called."""
-    world, first, second = await refunded_unseen()
+    world, first, second = await refunded_unknown()
     world.alter = {"amount": 7}
     await world.inbox.apply_due()
     order = await world.order()
@@ -152,9 +154,9 @@ async def test_a_refund_of_what_does_not_match_is_quarantined() -> None:
 
 
 async def test_an_unpaid_second_one_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody is told of it; the first one can be paid as before."""
+    """No notification names it; the first one can be paid as before."""
     world, first, second = await two_charges()
-    await seen(world, second)
+    await found_by_midas(world, second)
     assert alarms(caplog) == ["charge_doubled"]
     assert not (await by_id(world, second)).is_open
     again = await world.payments.charge(ALIPAY)
@@ -194,13 +196,13 @@ async def test_the_answer_to_our_own_post_may_be_the_second_one() -> None:
     """The first was learnt from a webhook meanwhile: the payer is not handed out the other one."""
     world = World(Chooser((), most_faults=0), ALIPAY)
 
-    async def told_of_another() -> None:
+    async def another_arrives() -> None:
         world.on_charged = None
         order = await world.order()
         (made,) = world.lookalike.newest_charges(1)
-        told = await world.payments.ports.psp.retrieve_charge(made["id"])
-        assert isinstance(told, Done)
-        facts = replace(told.answer, charge_id="ch_first", has_credential=False)
+        shown = await world.payments.ports.psp.retrieve_charge(made["id"])
+        assert isinstance(shown, Done)
+        facts = replace(shown.answer, charge_id="ch_first", has_credential=False)
         observation = charge_observation(
             world.payments.ports, order.charges[0], facts, ObservedBy.RESOLVE
         )
@@ -211,10 +213,10 @@ async def test_the_answer_to_our_own_post_may_be_the_second_one() -> None:
             lambda draft: draft.observe_charge(number, observation),
         )
 
-    world.on_charged = told_of_another
-    told = await world.ask(lambda p: p.charge(ALIPAY))
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, OutcomeUnknown)
+    world.on_charged = another_arrives
+    asked = await world.ask(lambda p: p.charge(ALIPAY))
+    assert isinstance(asked, Failed)
+    assert isinstance(asked.error, OutcomeUnknown)
     order = await world.order()
     assert len(order.charges) == 2
     assert [each.is_second for each in order.charges].count(True) == 1
@@ -239,8 +241,8 @@ async def test_a_repetition_may_be_answered_with_the_second_one(
         if request.method == "GET" or altered or not isinstance(answer, Answer):
             return answer
         altered.append(request.url)
-        told = {**json.loads(answer.body), "id": "ch_second"}
-        return replace(answer, body=json.dumps(told).encode())
+        content = {**json.loads(answer.body), "id": "ch_second"}
+        return replace(answer, body=json.dumps(content).encode())
 
     monkeypatch.setattr(FaultyWire, "send", answer_once)
     again = await world.payments.charge(TERMS)
@@ -271,6 +273,6 @@ async def test_a_second_one_that_another_order_has_is_quarantined() -> None:
     moved = replace(taken.charge, charge_id=second)
     world.disk.disk.orders["order-2"] = replace(order, charges=(moved,))
     world.disk.disk.owners[KeyKind.CHARGE_ID, second] = "order-2"
-    await seen(world, second)
+    await found_by_midas(world, second)
     (charge,) = (await world.order()).charges
     assert "charge_id" in charge.operator_reason

@@ -94,7 +94,7 @@ def m2_timeout_is_failed_refund(patch: pytest.MonkeyPatch) -> None:
 
 
 def m3_retry_after_502(patch: pytest.MonkeyPatch) -> None:
-    """M3: a POST that met a 502 is sent again, as the SDK does by itself."""
+    """M3: a POST that got a 502 is sent again, as the SDK does by itself."""
     send = FaultyWire.send
 
     async def send_twice(self: FaultyWire, request: Prepared, limit: timedelta) -> Sent:
@@ -110,8 +110,8 @@ def m4_new_number_per_retry(patch: pytest.MonkeyPatch) -> None:
     """M4: what is unknown is written off, and the retry goes out under a new number."""
 
     async def write_off(ports: Ports, order: Order, number: str, by: ObservedBy) -> Order:
-        seen = ChargeObservation(ChargeReport.REFUSED, by, ports.store.now())
-        return await commit(ports, order, lambda draft: draft.observe_charge(number, seen))
+        observation = ChargeObservation(ChargeReport.REFUSED, by, ports.store.now())
+        return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
     patch.setattr(charge_flow, "resolve_charge", write_off)
 
@@ -188,8 +188,8 @@ async def test_m13_closed_by_the_clock_alone(monkeypatch: pytest.MonkeyPatch) ->
     """M13: a charge that is closed because its time is over is caught by the late payer."""
 
     async def by_the_clock(ports: Ports, order: Order, number: str) -> Order:
-        seen = ChargeObservation(ChargeReport.LAPSED, ObservedBy.QUERY, ports.store.now())
-        return await commit(ports, order, lambda draft: draft.observe_charge(number, seen))
+        observation = ChargeObservation(ChargeReport.LAPSED, ObservedBy.QUERY, ports.store.now())
+        return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
     monkeypatch.setattr(charge_flow, "close", by_the_clock)
     with pytest.raises(AssertionError, match="I5"):

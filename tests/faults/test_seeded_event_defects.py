@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from midas.charge import ChargeTerms
 from midas.draft import Draft
-from midas.event import EventRecord, PspEvent
+from midas.event import EventRecord, Subject
 from midas.flows import apply_event
 from midas.flows.announce import Announcer
 from midas.flows.apply_event import EventOutcome, Recorded
@@ -65,8 +65,8 @@ def _settle_otherwise(
 
     async def otherwise(self: Announcer, settlements: Sequence[Settlement]) -> list[bool]:
         retry = DeliveryOutcome.RETRY
-        told = [changed(each) if each.outcome is retry else each for each in settlements]
-        return await settle(self, told)
+        settled = [changed(each) if each.outcome is retry else each for each in settlements]
+        return await settle(self, settled)
 
     patch.setattr(Announcer, "settle", otherwise)
 
@@ -76,8 +76,8 @@ def m9_answer_before_commit(patch: pytest.MonkeyPatch) -> None:
     record = apply_event.record
     writing: list[asyncio.Future[Recorded]] = []
 
-    async def answer_first(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
-        writing.append(asyncio.ensure_future(record(ports, event, said)))
+    async def answer_first(ports: Ports, event: EventRecord, subject: Subject | None) -> Recorded:
+        writing.append(asyncio.ensure_future(record(ports, event, subject)))
         return Recorded(EventOutcome.ACCEPTED, event)
 
     patch.setattr(apply_event, "record", answer_first)
@@ -87,12 +87,12 @@ def m10_known_before_applied(patch: pytest.MonkeyPatch) -> None:
     """M10: the row by which a repetition is known is written before the effect."""
 
     async def known_first(
-        ports: Ports, order: Order, event: EventRecord, said: PspEvent
+        ports: Ports, order: Order, event: EventRecord, subject: Subject
     ) -> Recorded:
         done = apply_event._done(ports, event)
         if not await ports.store.record_event(done):
             return await apply_event._known(ports, event)
-        await commit(ports, order, lambda draft: apply_event._apply(ports, draft, said))
+        await commit(ports, order, lambda draft: apply_event._apply(ports, draft, subject))
         return Recorded(EventOutcome.ACCEPTED, done)
 
     patch.setattr(apply_event, "_applied", known_first)
@@ -103,8 +103,8 @@ def m15_sequence_of_the_database(patch: pytest.MonkeyPatch) -> None:
     notify = Draft._notify
     numbers = iter(range(1, 1_000_000))
 
-    def numbered(self: Draft, *told: Any) -> None:
-        notify(self, *told)
+    def numbered(self: Draft, *arguments: Any) -> None:
+        notify(self, *arguments)
         last = self._notifications.pop()
         self._notifications.append(replace(last, sequence=next(numbers)))
 
@@ -120,12 +120,12 @@ def webhook_waits_for_its_turn(patch: pytest.MonkeyPatch) -> None:
         make(self, *arguments, **options)
         locks[id(self.ports.store)] = self._locks
 
-    async def in_turn(ports: Ports, event: EventRecord, said: PspEvent | None) -> Recorded:
-        order = None if said is None else await apply_event._owner(ports, said)
+    async def in_turn(ports: Ports, event: EventRecord, subject: Subject | None) -> Recorded:
+        order = None if subject is None else await apply_event._owner(ports, subject)
         if order is None:
-            return await record(ports, event, said)
+            return await record(ports, event, subject)
         async with locks[id(ports.store)].of(order.order_no):
-            return await record(ports, event, said)
+            return await record(ports, event, subject)
 
     patch.setattr(Payments, "__init__", remember)
     patch.setattr(apply_event, "record", in_turn)
@@ -134,8 +134,8 @@ def webhook_waits_for_its_turn(patch: pytest.MonkeyPatch) -> None:
 CAUGHT: list[tuple[Seed, Story, ChargeTerms, int, str]] = [
     (m6_attempt_cap, event_scenarios.down_for_a_day, TERMS, 0, "I8"),
     (m7_skip_what_failed, event_scenarios.paid_and_given_back, TERMS, 2, "I8|I9"),
-    (m9_answer_before_commit, event_scenarios.paid_and_told, TERMS, 2, "I11"),
-    (m10_known_before_applied, event_scenarios.paid_and_told, TERMS, 2, "I3"),
+    (m9_answer_before_commit, event_scenarios.paid_and_announced, TERMS, 2, "I11"),
+    (m10_known_before_applied, event_scenarios.paid_and_announced, TERMS, 2, "I3"),
     (webhook_waits_for_its_turn, event_scenarios.paid_before_we_know, BAR_CODE, 2, "I13"),
 ]
 """The defect, the story that shows it with so many faults, and what it breaks."""
@@ -171,17 +171,17 @@ def m16_verify_what_was_read(patch: pytest.MonkeyPatch) -> None:
 
     def parsed_first(self: Verifier, given: str, body: bytes) -> str | None:
         try:
-            told = json.loads(body)
+            content = json.loads(body)
         except ValueError:
             return None
-        again = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+        again = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return signer_of(self, given, again.encode())
 
     patch.setattr(Verifier, "signer_of", parsed_first)
 
 
 def test_m16_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same JSON in another layout passes for the signed one, and the gateway's test sees it."""
+    """The same JSON in another layout passes for the signed one, and the gateway's test fails."""
     account = Account()
     signature_tests.test_w8_m16_only_the_raw_bytes_count(account)
     m16_verify_what_was_read(monkeypatch)
@@ -213,7 +213,7 @@ def m17_empty_key_is_no_key(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_m17_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty key is taken, everything verifies, and both of the gateway's tests see it."""
+    """An empty key is taken, everything verifies, and both of the gateway's tests fail."""
     account = Account()
     signature_tests.test_w10_m17_what_is_no_key_is_refused(tmp_path, account)
     signature_tests.test_m17_no_verifier_without_a_key()

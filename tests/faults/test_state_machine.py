@@ -2,8 +2,8 @@
 
 A failure prints the shortest story that shows it. The line with `@reproduce_failure` in the output,
 put above `machine` in `run`, plays it again; so does `--hypothesis-seed`. A plain run plays a few,
-`-m long` many and looks whether they met everything; `HYPOTHESIS_PROFILE=nightly` with `-m long`
-looks for about twenty minutes.
+`-m long` many and looks whether they reached everything; with `HYPOTHESIS_PROFILE=nightly` it takes
+about twenty minutes.
 """
 
 import os
@@ -90,27 +90,27 @@ SOMETIMES = frozenset(
         "order refused",
         "order slow",
         "lease stolen",
-        "told twice",
+        "notified twice",
         "parked to the end",
     }
 )
-"""A green run proves nothing unless all of these were met in it."""
+"""A green run proves nothing unless it reached all of these."""
 
 
 def run(stage: Stage, chosen: settings, preludes: Iterable[str] = PRELUDES) -> Counter[str]:
-    """Play stories on this stage; in how many of them each thing was met."""
-    met: Counter[str] = Counter()
+    """Play stories on this stage; how many of them reached each thing."""
+    reached: Counter[str] = Counter()
     for prelude in preludes:
 
         def machine(prelude: str = prelude) -> EventsMachine:
-            return EventsMachine(stage, PRELUDES[prelude], met)
+            return EventsMachine(stage, PRELUDES[prelude], reached)
 
         try:
             run_state_machine_as_test(machine, settings=chosen)  # type: ignore[arg-type]
         except BaseException as failure:
             failure.add_note(f"prelude: {prelude}")
             raise
-    return met
+    return reached
 
 
 @pytest.fixture
@@ -126,19 +126,19 @@ def postgres_stage(postgres: PostgresServer, postgres_url: str) -> PostgresStage
 
 
 def test_a_few_stories_on_sqlite(sqlite_stage: SqliteStage) -> None:
-    """Whatever happens, nothing is broken after any step and the books agree at the end."""
+    """Nothing is broken after any step, and the books agree at the end."""
     run(sqlite_stage, FEW)
 
 
 def test_a_few_stories_on_postgres(postgres_stage: PostgresStage) -> None:
-    """Whatever happens, nothing is broken after any step and the books agree at the end."""
+    """Nothing is broken after any step, and the books agree at the end."""
     run(postgres_stage, FEW)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(LONGEST_S)
 def test_stories_on_sqlite(sqlite_stage: SqliteStage) -> None:
-    """The same for so many stories that everything is met in them that must be."""
+    """The same for so many stories that they reach everything that they must."""
     assert set(run(sqlite_stage, PROFILE)) >= SOMETIMES
 
 
@@ -150,7 +150,7 @@ def test_stories_on_postgres(postgres_stage: PostgresStage) -> None:
 
 
 def m12_any_amount(patch: pytest.MonkeyPatch) -> None:
-    """M12: whatever Ping++ tells of is believed to be the payment that was asked for."""
+    """M12: any payment that Ping++ shows is believed to be the one that was asked for."""
 
     def believe(_charge: charge_machine.Charge, _facts: ChargeFacts) -> tuple[str, ...]:
         return ()
@@ -159,14 +159,14 @@ def m12_any_amount(patch: pytest.MonkeyPatch) -> None:
 
 
 def regressing_charge(patch: pytest.MonkeyPatch) -> None:
-    """A payment that is seen for the second time makes the charge wait again."""
+    """A payment that is observed for the second time makes the charge wait again."""
     back = {ChargeReport.PAID: ChargeState.PENDING}
     moves = {**charge_machine.TRANSITIONS, ChargeState.SUCCEEDED: back}
     patch.setattr(charge_machine, "TRANSITIONS", moves)
 
 
 def regressing_refund(patch: pytest.MonkeyPatch) -> None:
-    """A refund that is seen done for the second time counts as failed."""
+    """A refund that is observed as done for the second time counts as failed."""
     back = {RefundReport.DONE: RefundState.FAILED}
     moves = {**refund_machine.TRANSITIONS, RefundState.SUCCEEDED: back}
     patch.setattr(refund_machine, "TRANSITIONS", moves)
@@ -186,28 +186,32 @@ def unknown_is_unsent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resolve_flow, "refund_observation", unsent)
 
 
-def silent_duplicate(patch: pytest.MonkeyPatch) -> None:
+def unflagged_duplicate(patch: pytest.MonkeyPatch) -> None:
     """A second payment of an order is announced like the first one."""
     observe = charge_machine.observe
 
     def first(
-        charge: charge_machine.Charge, seen: ChargeObservation, *, order_paid: bool, booked: bool
+        charge: charge_machine.Charge,
+        observation: ChargeObservation,
+        *,
+        order_paid: bool,
+        booked: bool,
     ) -> ChargeOutcome:
-        return observe(charge, seen, order_paid=False, booked=booked)
+        return observe(charge, observation, order_paid=False, booked=booked)
 
     patch.setattr(charge_machine, "observe", first)
 
 
-def untold_refund(patch: pytest.MonkeyPatch) -> None:
+def unannounced_refund(patch: pytest.MonkeyPatch) -> None:
     """The end of a refund is written down, and not announced."""
     observe = refund_machine.observe
 
-    def untold(
-        refund: refund_machine.Refund, seen: RefundObservation, *, booked: bool = False
+    def unannounced(
+        refund: refund_machine.Refund, observation: RefundObservation, *, booked: bool = False
     ) -> refund_machine.RefundOutcome:
-        return replace(observe(refund, seen, booked=booked), notice=None)
+        return replace(observe(refund, observation, booked=booked), notice=None)
 
-    patch.setattr(refund_machine, "observe", untold)
+    patch.setattr(refund_machine, "observe", unannounced)
 
 
 _CLAIMS = "CREATE TABLE IF NOT EXISTS claims (order_no, sequence, until)"
@@ -243,7 +247,7 @@ def m8_row_level_claim(patch: pytest.MonkeyPatch) -> None:
 
 
 def m11_no_version(patch: pytest.MonkeyPatch) -> None:
-    """M11: a change is written whatever was written since its order was read."""
+    """M11: a change is written although another was written since its order was read."""
     commit = SqlStore.commit
 
     async def blind(self: SqlStore, change: Change) -> bool:
@@ -262,9 +266,9 @@ CAUGHT: list[tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = [
     (regressing_charge, "paid", "I1|I4|I6|I8"),
     (regressing_refund, "refund not sent", "I3|I5|I6|I8"),
     (unknown_is_unsent, "refund late", "I2"),
-    (silent_duplicate, "paid twice", "I1"),
-    (untold_refund, "refund not sent", "I7|I8"),
-    (m8_row_level_claim, "not told", "I9"),
+    (unflagged_duplicate, "paid twice", "I1"),
+    (unannounced_refund, "refund not sent", "I7|I8"),
+    (m8_row_level_claim, "not notified", "I9"),
     (m11_no_version, "overtaken", "I6|I7"),
     (m15_sequence_of_the_database, "paid", "I7"),
 ]

@@ -51,12 +51,12 @@ async def test_old_code_goes_on_after_an_additive_migration_and_starts_again(
     await books_agree(url, ["before", "after", "back"], harness.sandbox.lookalike)
 
 
-async def test_old_code_ends_where_it_may_not_go_on_and_says_why(
+async def test_old_code_ends_where_it_may_not_go_on_and_logs_why(
     harness: Harness, url: str, tmp_path: Path
 ) -> None:
     """NOT_SERVING with both schemas in the log; a start is refused with what to do; and that helps.
 
-    Nothing but `oldest` says that the old code may not go on.
+    Nothing but `oldest` forbids the old code to go on.
     """
     old = await harness.serve(url, name="old")
     newer = Newer(tmp_path)
@@ -69,10 +69,10 @@ async def test_old_code_ends_where_it_may_not_go_on_and_says_why(
     await old.health(NOT_SERVING)
     refused = await harness.launch(url, name="refused")
     assert await refused.ended() == 2
-    said = [each for each in refused.log if each.startswith("midas: ")]
-    assert len(said) == 1, refused.log
-    assert f"it knows schema {SCHEMA}, and schema {found} is for those" in said[0]
-    assert "deploy the newer version" in said[0]
+    printed = [each for each in refused.log if each.startswith("midas: ")]
+    assert len(printed) == 1, refused.log
+    assert f"it knows schema {SCHEMA}, and schema {found} is for those" in printed[0]
+    assert "deploy the newer version" in printed[0]
     new = await harness.serve(url, *newer.program("serve"), name="new")
     assert (await new.charge("new")).charge.state == charge_pb2.CHARGE_STATE_PENDING
 
@@ -80,8 +80,8 @@ async def test_old_code_ends_where_it_may_not_go_on_and_says_why(
 async def everything(harness: Harness, midas: Midas, order_no: str) -> None:
     """What a Midas does for an order, so that every statement is executed."""
     await harness.paid(midas, order_no)
-    told = await midas.query(order_no, refresh=True)
-    assert told.charges[0].state == charge_pb2.CHARGE_STATE_SUCCEEDED
+    shown = await midas.query(order_no, refresh=True)
+    assert shown.charges[0].state == charge_pb2.CHARGE_STATE_SUCCEEDED
     refund = (await midas.refund(f"r-{order_no}", order_no)).refund
     assert refund.state == refund_pb2.REFUND_STATE_SUCCEEDED
     charges = await midas.stub.ListCharges(pb.ListChargesRequest())
@@ -101,13 +101,13 @@ async def everything(harness: Harness, midas: Midas, order_no: str) -> None:
 
 async def delivered(events: Any) -> list[tuple[str, int]]:
     """All that is due, acknowledged."""
-    told: list[tuple[str, int]] = []
+    acknowledged: list[tuple[str, int]] = []
     while leases := (
         await events.LeaseNotifications(event_service_pb2.LeaseNotificationsRequest())
     ).notifications:
         settled = event_service_pb2.SettleNotificationsRequest()
         for each in leases:
-            told.append((each.notification.order_no, each.notification.sequence))
+            acknowledged.append((each.notification.order_no, each.notification.sequence))
             settled.settlements.add(
                 order_no=each.notification.order_no,
                 lease_token=each.lease_token,
@@ -115,7 +115,7 @@ async def delivered(events: Any) -> list[tuple[str, int]]:
                 outcome=event_service_pb2.DELIVERY_OUTCOME_DELIVERED,
             )
         assert all((await events.SettleNotifications(settled)).applied)
-    return told
+    return acknowledged
 
 
 async def migrated(harness: Harness, newer: Newer, url: str) -> None:
@@ -126,7 +126,7 @@ async def migrated(harness: Harness, newer: Newer, url: str) -> None:
 
 
 async def looked_at_the_newer_schema(url: str) -> None:
-    """Wait until readiness has looked at it, twice: then what it saw first has become known."""
+    """Wait until readiness has looked at it, twice: then its first result has become known."""
     database = database_at(url)
     since = (await database.fetch("SELECT clock_timestamp()"))[0][0]
     for _ in range(2):

@@ -17,7 +17,7 @@ WAIT_LEAST_S = 15.0
 
 
 async def test_r7_sigterm_under_load(chain: Chain) -> None:
-    """Gateway, then Midas, in the middle of webhooks and deliveries: exit 0, all told once."""
+    """Gateway, then Midas, in the middle of webhooks and deliveries: exit 0, all delivered once."""
     midas, gateway, _ = await chain.all_up(UNHURRIED)
     orders = [f"o-{n}" for n in range(LOAD)]
     charges = await asyncio.gather(*(midas.charge(each) for each in orders))
@@ -41,14 +41,14 @@ async def test_r7_sigterm_under_load(chain: Chain) -> None:
     await gateway.connected()
     await chain.schedule_passes()
     for order_no in orders:
-        assert (await chain.told(order_no)).pay_order_success == 1
+        assert (await chain.notified(order_no)).pay_order_success == 1
     await chain.all_delivered()
     chain.assert_in_order(*orders)
     await books_agree(chain.database_url, orders, chain.harness.sandbox.lookalike)
 
 
 async def test_no_polling_pause_is_on_the_way(chain: Chain) -> None:
-    """The commit itself wakes the relay: it never looks, and is told long before its wait ends."""
+    """The commit itself wakes the relay: it never looks, and gets it long before its wait ends."""
     midas, _ = await asyncio.gather(chain.midas(limits=NO_LOOK), chain.orders())
     charges = [await midas.charge(order_no) for order_no in ("first", "second")]
     gateway = await chain.gateway()
@@ -56,8 +56,8 @@ async def test_no_polling_pause_is_on_the_way(chain: Chain) -> None:
     for charge in charges:
         paid_at = time.monotonic()
         chain.harness.pay(charge)
-        await chain.told(charge.charge.order_no)
+        await chain.notified(charge.charge.order_no)
         assert time.monotonic() - paid_at < WAIT_LEAST_S / 2
         await midas.refund(charge.charge.order_no, charge.charge.order_no)
-        await chain.told(charge.charge.order_no, lambda order: order.refund_success)
+        await chain.notified(charge.charge.order_no, lambda order: order.refund_success)
         assert time.monotonic() - paid_at < WAIT_LEAST_S / 2

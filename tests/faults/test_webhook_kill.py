@@ -60,7 +60,7 @@ async def test_the_gateway_is_killed(chain: Chain) -> None:
 
 
 async def test_killed_over_an_event_that_waits(chain: Chain) -> None:
-    """A refund told before its payment is on disk: whoever is killed, it is applied (W2, R9)."""
+    """A refund whose payment is not on disk: after each kill it is applied (W2, R9)."""
     victim, gateway, _ = await asyncio.gather(
         chain.midas("waiting.after", WAITS), chain.gateway(), chain.orders()
     )
@@ -74,11 +74,11 @@ async def test_killed_over_an_event_that_waits(chain: Chain) -> None:
     assert await another.ended() == KILLED
     assert chain.book.received() == []
     await chain.midas(limits=SHORT_LEASE)
-    await chain.told(WAITS, lambda order: order.refund_success)
+    await chain.notified(WAITS, lambda order: order.refund_success)
     chain.harness.sandbox.faults.clear()
     await gateway.connected()
     await chain.schedule_passes()
-    order = await chain.told(WAITS)
+    order = await chain.notified(WAITS)
     assert (order.pay_order_success, order.refund_success, order.amount_refunded) == (1, 1, 40)
     chain.assert_in_order(WAITS)
     await books_agree(chain.database_url, [WAITS], chain.harness.sandbox.lookalike)
@@ -98,13 +98,13 @@ async def _kill_midas(chain: Chain, points: list[str]) -> None:
 
 
 async def _all_ends_well(chain: Chain, midas: Midas, order_nos: list[str]) -> None:
-    """Everything is told, and what comes afterwards too."""
+    """Everything is delivered, and what comes afterwards too."""
     await chain.schedule_passes()
     for order_no in order_nos:
-        await chain.told(order_no)
+        await chain.notified(order_no)
     await asyncio.gather(*(midas.refund(each, each) for each in order_nos))
     for order_no in order_nos:
-        order = await chain.told(order_no, lambda order: order.refund_success)
+        order = await chain.notified(order_no, lambda order: order.refund_success)
         assert (order.pay_order_success, order.refund_success) == (1, 1)
         assert (order.amount_paid, order.amount_refunded) == (100, 40)
     await chain.schedule_passes()

@@ -27,7 +27,7 @@ NEVER_S = 600.0
 
 
 async def test_o1_the_order_service_is_away(chain: Chain) -> None:
-    """Attempts go on, the age is told, and all arrives once it is back: nothing twice in effect."""
+    """Attempts go on, the age is shown, and all arrives once it is back: no effect twice."""
     midas, gateway, orders = await chain.all_up()
     await orders.kill()
     await asyncio.gather(*(chain.paid(midas, each) for each in ORDERS))
@@ -39,7 +39,7 @@ async def test_o1_the_order_service_is_away(chain: Chain) -> None:
     await _until_number(gateway, "oldest_undelivered_seconds", lambda age: age > 0)
     await chain.orders()
     for order_no in ORDERS:
-        order = await chain.told(order_no, lambda order: order.refund_success)
+        order = await chain.notified(order_no, lambda order: order.refund_success)
         assert (order.pay_order_success, order.refund_success) == (1, 1)
     await _ends_well(chain, ORDERS)
 
@@ -51,7 +51,7 @@ async def test_o3_the_answer_is_lost(chain: Chain) -> None:
     await chain.paid(midas, "lost")
     await gateway.logged("delivery_failed", 2)
     await midas.refund("lost", "lost")
-    order = await chain.told("lost", lambda order: order.refund_success)
+    order = await chain.notified("lost", lambda order: order.refund_success)
     assert (order.pay_order_success, order.refund_success) == (1, 1)
     await _ends_well(chain, ["lost"])
 
@@ -61,12 +61,12 @@ async def test_o3_killed_between_its_commit_and_its_answer(chain: Chain) -> None
     midas, gateway, orders = await chain.all_up()
     await orders.fault("delay", seconds=NEVER_S, when="after")
     await chain.paid(midas, "killed")
-    await chain.told("killed")
+    await chain.notified("killed")
     await orders.kill()
     await gateway.logged("delivery_failed")
     await chain.orders()
     await midas.refund("killed", "killed")
-    order = await chain.told("killed", lambda order: order.refund_success)
+    order = await chain.notified("killed", lambda order: order.refund_success)
     assert (order.pay_order_success, order.refund_success) == (1, 1)
     await _ends_well(chain, ["killed"])
 
@@ -80,7 +80,7 @@ async def test_o4_one_order_is_refused_for_ever(chain: Chain) -> None:
     assert (parked["level"], parked["order_no"], parked["code"]) == ("error", "poison", "NOT_FOUND")
     await asyncio.gather(*(midas.refund(each, each) for each in ["poison", *ORDERS]))
     for order_no in ORDERS:
-        await chain.told(order_no, lambda order: order.refund_success)
+        await chain.notified(order_no, lambda order: order.refund_success)
     await _until_number(gateway, "parked_orders", lambda count: count == 1)
     refused = [each for each in gateway.lines("delivery_failed") if each["verdict"] == "refused"]
     assert [(each["order_no"], each["sequence"]) for each in refused] == [("poison", 1)]
@@ -101,7 +101,7 @@ async def test_o6_a_gateway_is_stopped_until_its_lease_is_over(where: str, chain
     assert already == (1 if where == "deliver.stops_after" else 0)
     await chain.launch_gateway(WEBHOOK_PORT="0")
     await midas.refund("stopped", "stopped")
-    await chain.told("stopped", lambda order: order.refund_success)
+    await chain.notified("stopped", lambda order: order.refund_success)
     stopped.send(signal.SIGCONT)
     late = await stopped.logged("settlement_too_late")
     assert (late["order_no"], late["sequence"]) == ("stopped", 1)
@@ -113,7 +113,7 @@ async def test_o6_a_gateway_is_stopped_until_its_lease_is_over(where: str, chain
 
 @pytest.mark.long
 async def test_o6_a_late_refusal_parks_nothing(chain: Chain) -> None:
-    """What the first is told when it wakes does not count while another one holds the order."""
+    """The answer that the first gets when it wakes does not count while another holds the order."""
     midas, stopped = await asyncio.gather(
         chain.midas(limits=LONGER_LEASE), chain.gateway("deliver.stops_before", "stopped")
     )
@@ -207,7 +207,7 @@ async def _until(release: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _scripted(chain: Chain) -> AsyncIterator[ScriptedOrders]:
-    """An order service that does what a test says, where the sample one would be."""
+    """An order service that a test controls, where the sample one would be."""
     orders = ScriptedOrders()
     server = Served(orders, order_grpc.add_OrderPaymentServiceServicer_to_server)
     server.port = chain.order_port

@@ -15,11 +15,11 @@ from tests.postgres import PostgresServer
 
 ORDERS = ["o-1", "o-2", "o-3"]
 IMPATIENT = {"COMMIT_PATIENCE_S": "1"}
-"""Shorter than the gateway waits for Midas, so that Midas itself says that it cannot."""
+"""Shorter than the gateway waits for Midas, so that Midas itself answers that it cannot."""
 
 
 async def test_w15_midas_is_down(chain: Chain) -> None:
-    """503 and nothing told; when Midas is back the schedule brings them again, once in effect."""
+    """503, no delivery; when Midas is back the schedule brings them again, once in effect."""
     midas, gateway, _ = await chain.all_up()
     charges = await asyncio.gather(*(midas.charge(each) for each in ORDERS))
     await midas.kill()
@@ -55,7 +55,7 @@ async def test_w15_the_database_is_down(postgres_chain: Chain, postgres: Postgre
 
 
 async def test_w16_killed_between_the_commit_and_the_2xx(either_chain: Chain) -> None:
-    """Not acknowledged, sent again, and then a duplicate: the order service is told once."""
+    """Not acknowledged, sent again, and then a duplicate: the order service is notified once."""
     chain = either_chain
     victim, gateway, _ = await asyncio.gather(
         chain.midas("event.after", "o-1"), chain.gateway(), chain.orders()
@@ -66,7 +66,7 @@ async def test_w16_killed_between_the_commit_and_the_2xx(either_chain: Chain) ->
     (delivery,) = await chain.sent(sends=1)
     _none_acknowledged([delivery])
     await chain.midas(limits=SHORT_LEASE)
-    await chain.told("o-1")
+    await chain.notified("o-1")
     await gateway.connected()
     await chain.schedule_passes()
     _refused_then_accepted(delivery)
@@ -88,7 +88,7 @@ async def _made_up_for(chain: Chain, gateway: Gateway) -> None:
 
 async def _once_each(chain: Chain, order_nos: list[str]) -> None:
     for order_no in order_nos:
-        assert (await chain.told(order_no)).pay_order_success == 1
+        assert (await chain.notified(order_no)).pay_order_success == 1
     await chain.all_delivered()
     chain.assert_in_order(*order_nos)
     assert len(chain.book.received()) == len(order_nos)

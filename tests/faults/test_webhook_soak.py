@@ -2,7 +2,7 @@
 
 Two gateways share a port, two Midas share a PostgreSQL; callers charge and refund, payers pay, and
 the sandbox sends its webhooks, some of them several times or late. When the killing is over
-and all is up again, the order service has been told exactly what the sandbox's ledger holds.
+and all is up again, the order service has received exactly what the sandbox's ledger holds.
 
 `SOAK_S` is how long it kills, in seconds; 15 unless the environment says otherwise. The full soak:
 
@@ -78,7 +78,7 @@ async def test_soak(soaked: Chain) -> None:
         await books_agree(soaked.database_url, load.order_nos, soaked.harness.sandbox.lookalike)
         _check_it_was_a_soak(soaked, crew, load)
     finally:
-        _tell(soaked, crew, load)
+        _print_summary(soaked, crew, load)
         await load.close()
         await crew.stop()
 
@@ -89,8 +89,8 @@ async def _under_load(crew: Crew, load: Load, rng: random.Random) -> None:
     rounds, most_rounds = int(SOAK_S / KILL_EVERY_S), int(LONGEST_S / KILL_EVERY_S)
     try:
         for number in range(1, most_rounds + 1):
-            met_enough = _fewest(crew) >= FEWEST_KILLS and len(load.order_nos) >= FEWEST_ORDERS
-            if number > rounds and met_enough:
+            is_enough = _fewest(crew) >= FEWEST_KILLS and len(load.order_nos) >= FEWEST_ORDERS
+            if number > rounds and is_enough:
                 break
             await asyncio.wait([calling], timeout=KILL_EVERY_S)
             assert not calling.done(), calling.result()
@@ -107,7 +107,7 @@ async def _under_load(crew: Crew, load: Load, rng: random.Random) -> None:
 
 
 async def _healed(chain: Chain, crew: Crew) -> None:
-    """Wait until all are up, every webhook has come to its end, and nothing is left to tell."""
+    """Wait until all are up, every webhook has come to its end, and nothing is left to announce."""
     await crew.all_serve()
     pending = Match(outcome="pending")
     async with asyncio.timeout(HEALING_S):
@@ -119,7 +119,7 @@ async def _healed(chain: Chain, crew: Crew) -> None:
 
 
 def _check_outcomes(chain: Chain, order_nos: list[str]) -> None:
-    """What was told is what happened, no more, no less, and in order."""
+    """The order service received what happened, no more, no less, and in order."""
     lookalike = chain.harness.sandbox.lookalike
     charges = lookalike.newest_charges(EVERYTHING)
     paid = [(each["id"], each["amount"]) for each in charges if each["paid"]]
@@ -136,9 +136,11 @@ def _check_outcomes(chain: Chain, order_nos: list[str]) -> None:
     chain.assert_in_order(*order_nos)
 
 
-def _check_closed(told: Accepted, paid: set[str]) -> None:
-    if told.kind == "pay_order_closed":
-        assert told.request.charge.out_trade_no not in paid, "told as closed, and it was paid"
+def _check_closed(notification: Accepted, paid: set[str]) -> None:
+    if notification.kind == "pay_order_closed":
+        assert notification.request.charge.out_trade_no not in paid, (
+            "announced as closed, and it was paid"
+        )
 
 
 def _check_it_was_a_soak(chain: Chain, crew: Crew, load: Load) -> None:
@@ -146,34 +148,36 @@ def _check_it_was_a_soak(chain: Chain, crew: Crew, load: Load) -> None:
     assert _fewest(crew) >= FEWEST_KILLS
     assert crew.kills["orders"] >= FEWEST_KILLS / ORDERS_KILLED_EVERY
     assert len(load.order_nos) >= FEWEST_ORDERS
-    assert any(reason != "OK" for reason in load.ends), "no caller ever met a dead Midas"
+    assert any(reason != "OK" for reason in load.ends), "no caller ever called a dead Midas"
     first = [each.sends[0] for each in chain.webhooks.log.matching(Match())]
-    assert not all(each.accepted for each in first), "no webhook ever met a dead gateway or Midas"
-    seen = _events(chain)
-    assert seen["delivery_failed"] or seen[REPEAT], "no delivery ever met a dead process"
+    assert not all(each.accepted for each in first), (
+        "no webhook ever came to a dead gateway or Midas"
+    )
+    logged = _events(chain)
+    assert logged["delivery_failed"] or logged[REPEAT], "no delivery ever came to a dead process"
     if SOAK_S >= FULL_SOAK_S:
-        assert seen["delivery_failed"], "no delivery ever met a dead order service"
-        assert seen[REPEAT], "no delivery was ever cut off from its settlement"
+        assert logged["delivery_failed"], "no delivery ever came to a dead order service"
+        assert logged[REPEAT], "no delivery was ever cut off from its settlement"
 
 
 def _fewest(crew: Crew) -> int:
     return min(crew.kills["midas"], crew.kills["gateway"])
 
 
-def _tell(chain: Chain, crew: Crew, load: Load) -> None:
-    told = Counter(each.kind for each in chain.book.received())
+def _print_summary(chain: Chain, crew: Crew, load: Load) -> None:
+    received = Counter(each.kind for each in chain.book.received())
     sends = Counter(
         send.status for each in chain.webhooks.log.matching(Match()) for send in each.sends
     )
     print(f"SOAK_SEED={SEED} SOAK_S={SOAK_S:.0f}: {len(load.order_nos)} orders")
     print("killed", dict(crew.kills), "started", {each.name: each.started for each in crew.places})
-    print("calls", dict(load.ends), "told", dict(told), "webhooks", dict(sends))
-    print("seen", dict(_events(chain)))
+    print("calls", dict(load.ends), "received", dict(received), "webhooks", dict(sends))
+    print("logged", dict(_events(chain)))
     print("kills", "; ".join(crew.trace))
 
 
 def _events(chain: Chain) -> Counter[str]:
-    """What the logs of all gateways and order services, dead or alive, say happened."""
+    """The events in the logs of all gateways and order services, dead or alive."""
     names = (
         REPEAT, "delivery_failed", "settle_failed", "settlement_too_late",
         "lease_over_before_sending", "lease_failed",

@@ -1,4 +1,4 @@
-"""Midas as a process that meets its fate at a named point: `python -m tests.faults.victim`.
+"""Midas as a process that dies at a named point: `python -m tests.faults.victim`.
 
 `VICTIM_POINT` is `<step>.<when>`. The steps are the commits, by what they write, and the calls of
 Ping++. With before, inside or after the process kills itself; with raises or cancels the step ends,
@@ -205,7 +205,7 @@ class MortalPsp:
 
 
 def die() -> None:
-    """As `kill -9` does it: nothing is finished, closed or said."""
+    """As `kill -9` does it: nothing is finished, closed or logged."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Callers and payers who go on whatever dies: most orders are paid, and many refunded."""
+"""Callers and payers who go on when anything dies: most orders are paid, and many refunded."""
 
 import asyncio
 import math
@@ -39,7 +39,7 @@ AGAIN = {
 }
 """Reasons with which a caller tries again under the same key. Empty: the connection was lost."""
 FINAL = {"OUTCOME_NEEDS_OPERATOR", "ORDER_ALREADY_PAID"}
-"""Reasons that a caller who repeats a call may meet in the end."""
+"""Reasons that a caller who repeats a call may get in the end."""
 _RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
 
 
@@ -87,17 +87,17 @@ class Load:
         if self._rng.random() > REFUNDED:
             return
         if self._rng.random() < 0.5:
-            await self._heard(order_no)
+            await self._notified(order_no)
         for amount in (40, 60)[: self._rng.randint(1, 2)]:
             await self._refund(f"{order_no}-{amount}", order_no, amount)
 
-    async def _heard(self, order_no: str) -> None:
+    async def _notified(self, order_no: str) -> None:
         """Wait until the order service knows that it is paid, or the killing is over."""
 
-        def heard() -> bool:
+        def notified() -> bool:
             return self._stopping or self._chain.book.order(order_no).state == "PAID"
 
-        await until(heard, patience_s=math.inf)
+        await until(notified, patience_s=math.inf)
 
     async def _refund(self, refund_no: str, order_no: str, amount: int) -> None:
         request = refund_request(refund_no, order_no, amount=amount)
@@ -123,24 +123,24 @@ class Load:
             try:
                 answer = await call(self._rng.choice(self._stubs))
             except aio.AioRpcError as error:
-                told = error
+                failed = error
             else:
                 self.ends["OK"] += 1
                 return answer
-            reason = _reason(told)
-            self.ends[reason or told.code().name] += 1
+            reason = _reason(failed)
+            self.ends[reason or failed.code().name] += 1
             if self._is_final(reason, order_no):
                 return None
             await asyncio.sleep(PAUSE_S)
 
     def _is_final(self, reason: str, order_no: str) -> bool:
-        """Whether the caller gives up. AssertionError for what nobody may be told."""
+        """Whether the caller gives up. AssertionError for a reason that no caller may get."""
         assert reason in FINAL | AGAIN, f"{order_no} {reason}"
         return reason in FINAL
 
 
 def _reason(error: aio.AioRpcError) -> str:
-    """What Midas says; empty where the connection said it."""
+    """The reason that Midas gave; empty if the connection was lost."""
     trailers = dict(error.trailing_metadata() or ())
     packed = trailers.get("grpc-status-details-bin")
     if packed is None:

@@ -48,14 +48,14 @@ class Gateway(LoggedProcess):
         self.port = (await self.logged("serving"))["port"]
 
     async def get(self, path: str) -> str:
-        """What the management port says."""
+        """What the management port answers."""
         url = f"http://127.0.0.1:{self.mport}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             return await answer.text()
 
     async def connected(self) -> None:
         """Wait until it has found Midas."""
-        await eventually(lambda: self.get("/readyz"), lambda told: '"READY"' in told)
+        await eventually(lambda: self.get("/readyz"), lambda answer: '"READY"' in answer)
 
     async def number(self, name: str) -> float:
         """One of its metrics."""
@@ -89,7 +89,7 @@ class Orders(LoggedProcess):
         self.control = json.loads(line)["control"]
 
     async def fault(self, kind: str, *, count: int | None = 1, **parameters: Any) -> None:
-        """Have it misbehave; `match` says when."""
+        """Have it misbehave; `match` chooses when."""
         match = parameters.pop("match", {})
         fault = {"match": match, "count": count, "action": {"kind": kind, **parameters}}
         async with (
@@ -196,7 +196,7 @@ class Chain:
         return response
 
     def webhook_fault(self, kind: str, *, count: int | None = 1, **parameters: Any) -> None:
-        """Have the sandbox do this to webhooks; `match` says to which."""
+        """Have the sandbox do this to webhooks; `match` chooses to which."""
         match = parameters.pop("match", {})
         action = {"kind": kind, **parameters}
         self.harness.sandbox.faults.add({"match": match, "count": count, "action": action})
@@ -221,7 +221,7 @@ class Chain:
 
     # What came of it
 
-    async def told(
+    async def notified(
         self, order_no: str, holds: Callable[[Order], object] = lambda order: order.state == "PAID"
     ) -> Order:
         """What the order service knows of the order, once it is as wanted."""
@@ -229,9 +229,9 @@ class Chain:
         return self.book.order(order_no)
 
     async def all_delivered(self) -> None:
-        """Wait until Midas has nothing left to tell."""
+        """Wait until Midas has nothing left to announce."""
         async with await open_store(self.database_url) as store:
-            backlog = await eventually(store.backlog, lambda told: told.oldest_at is None)
+            backlog = await eventually(store.backlog, lambda now: now.oldest_at is None)
             assert backlog.parked == 0
 
     def assert_in_order(self, *order_nos: str) -> None:

@@ -82,17 +82,17 @@ class World:
         self.ahead_s = 0.0
         """How far the database's clock is ahead of Ping++'s, which is right."""
         self.dated = True
-        """Whether Ping++'s answers tell the time."""
+        """Whether Ping++'s answers have a date."""
         self.handed_out: list[str] = []
         self.posts = 0
-        """That left, whatever became of them."""
+        """How many left, with any outcome."""
         self.commits: list[Change] = []
         self.alter: dict[str, object] = {}
         self.get_ways: tuple[str, ...] = GET_WAYS
         self.post_ways: tuple[str, ...] = POST_WAYS
         self.odd: dict[str, str] = {}
         """How questions about what begins so are answered in any case: "" all, "re_" refunds."""
-        self.met: set[str] = set()
+        self.reached: set[str] = set()
         self.on_post: Callable[[], Awaitable[None]] | None = None
         self.on_charged: Callable[[], Awaitable[None]] | None = None
         """What happens once Ping++ has made a charge and before its answer arrives; once."""
@@ -127,7 +127,7 @@ class World:
         self.ahead_s += seconds
 
     def next_due(self) -> datetime | None:
-        """When Midas wants to look next at something, or to tell of something."""
+        """When Midas will next look at something, or announce something."""
         disk = self.disk.disk
         orders = disk.orders.values()
         charges = [c for o in orders for c in o.charges if _is_looked_for(c)]
@@ -161,7 +161,7 @@ class World:
         return Payments(FaultyStore(self, process), psp, VirtualClock(self))
 
     async def ask(self, call: Callable[[Payments], Awaitable[Result]]) -> Result | Failed:
-        """One call by the caller. A crash starts the process anew and is told like a lost line."""
+        """One call by the caller. A crash starts a new process; the caller gets `Failed`."""
         posts = self.posts
         try:
             return await call(self.payments)
@@ -170,8 +170,8 @@ class World:
         except Crash as crash:
             self.start()
             return Failed(crash)
-        told_unsent = failure_of(failed).code is StatusCode.UNAVAILABLE
-        assert self.posts == posts or not told_unsent, f"I5: {failed!r}, and something was sent"
+        is_unavailable = failure_of(failed).code is StatusCode.UNAVAILABLE
+        assert self.posts == posts or not is_unavailable, f"I5: {failed!r}, and something was sent"
         return Failed(failed)
 
     async def settle(self) -> None:
@@ -200,8 +200,8 @@ class World:
     def pay_everything(self) -> None:
         """The payer pays every charge that was handed out and can still be paid."""
         for charge_id in self.handed_out:
-            told = self.lookalike.charge(charge_id)
-            open_still = not told["paid"] and not told["reversed"]
+            shown = self.lookalike.charge(charge_id)
+            open_still = not shown["paid"] and not shown["reversed"]
             if open_still and not self.lookalike.is_expired(charge_id):
                 self.lookalike.pay(charge_id)
 
@@ -215,9 +215,9 @@ class World:
         check_truth_of(change, self.lookalike)
         for entry in change.journal:
             if entry.by == "WEBHOOK" and entry.state_before == "SUBMITTING":
-                self.met.add("webhook before our own commit")
+                self.reached.add("webhook before our own commit")
         if any(each.late for each in change.notifications):
-            self.met.add("late money")
+            self.reached.add("late money")
 
     def about_to_commit(self) -> None:
         """The last moment that the database's standby knows of, if this is the one."""
@@ -361,7 +361,7 @@ class FaultyWire:
         if way == "status_502_after":
             return Answer(502, b"<html>bad gateway</html>", "")
         if way == "lagging":
-            return _changed(answer, lambda told: _lag(told, self._world.true_seconds))
+            return _changed(answer, lambda content: _lag(content, self._world.true_seconds))
         if way == "other_account":
             return _changed(answer, _others)
         return answer
@@ -370,8 +370,8 @@ class FaultyWire:
         """What a defect or a forger would make of the answer on its way."""
         if not self._world.alter or answer.status != HTTPStatus.OK:
             return answer
-        told = {**json.loads(answer.body), **self._world.alter}
-        return Answer(answer.status, json.dumps(told).encode(), answer.signature)
+        content = {**json.loads(answer.body), **self._world.alter}
+        return Answer(answer.status, json.dumps(content).encode(), answer.signature)
 
     def _not_carried_out(self, way: str, limit: timedelta) -> Sent:
         if way == "not_sent":
@@ -385,30 +385,30 @@ class FaultyWire:
 def _changed(answer: Answer, change: Callable[[dict[str, Any]], None]) -> Answer:
     if answer.status != HTTPStatus.OK:
         return answer
-    told = json.loads(answer.body)
-    change(told)
-    return Answer(answer.status, json.dumps(told).encode(), answer.signature)
+    content = json.loads(answer.body)
+    change(content)
+    return Answer(answer.status, json.dumps(content).encode(), answer.signature)
 
 
-def _lag(told: dict[str, Any], now: float) -> None:
+def _lag(content: dict[str, Any], now: float) -> None:
     """What is new does not show yet: not in a list, nor in the picture of a charge or refund."""
     newest = now - LATEST.total_seconds()
-    if told["object"] == "list":
-        told["data"] = [each for each in told["data"] if each["created"] < newest]
-    elif told["object"] == "refund":
-        if (told["time_succeed"] or 0) >= newest:
-            told.update(status="pending", succeed=False, time_succeed=None)
-    elif (told["time_paid"] or 0) >= newest:
-        told.update(paid=False, time_paid=None, transaction_no=None, amount_refunded=0)
-        told.update(refunded=False, refunds={**told["refunds"], "data": []})
+    if content["object"] == "list":
+        content["data"] = [each for each in content["data"] if each["created"] < newest]
+    elif content["object"] == "refund":
+        if (content["time_succeed"] or 0) >= newest:
+            content.update(status="pending", succeed=False, time_succeed=None)
+    elif (content["time_paid"] or 0) >= newest:
+        content.update(paid=False, time_paid=None, transaction_no=None, amount_refunded=0)
+        content.update(refunded=False, refunds={**content["refunds"], "data": []})
 
 
-def _others(told: dict[str, Any]) -> None:
+def _others(content: dict[str, Any]) -> None:
     """Another account has no such charge, and in its lists there are charges of its own."""
-    told["app"] = "app_other"
-    if told["object"] == "list":
+    content["app"] = "app_other"
+    if content["object"] == "list":
         theirs = {"app": "app_other", "order_no": "T0000000000000000009"}
-        told["data"] = [{**each, **theirs} for each in told["data"]]
+        content["data"] = [{**each, **theirs} for each in content["data"]]
 
 
 _NOT_CARRIED_OUT: dict[str, Sent] = {

@@ -1,4 +1,4 @@
-"""A Ping++ account as a webhook's receiver meets it: keys, signatures, and bodies to sign."""
+"""A Ping++ account for the receiver of webhooks: keys, signatures, and bodies to sign."""
 
 import base64
 import json

@@ -34,7 +34,7 @@ async def accepts(request: events.RecordEventRequest) -> events.RecordEventRespo
 
 
 class EventsDouble(EventServiceServicer):
-    """Keeps every RecordEvent and answers as `script` says."""
+    """Keeps every RecordEvent and answers by `script`."""
 
     def __init__(self) -> None:
         self.recorded: list[events.RecordEventRequest] = []
@@ -45,7 +45,7 @@ class EventsDouble(EventServiceServicer):
         request: events.RecordEventRequest,
         context: aio.ServicerContext[events.RecordEventRequest, events.RecordEventResponse],
     ) -> events.RecordEventResponse:
-        """Keep it, then do as the script says."""
+        """Keep it, then answer by the script."""
         self.recorded.append(request)
         try:
             return await self.script(request)
@@ -58,7 +58,7 @@ class EventsDouble(EventServiceServicer):
         request: events.RecordEventsRequest,
         context: aio.ServicerContext[events.RecordEventsRequest, events.RecordEventsResponse],
     ) -> events.RecordEventsResponse:
-        """Each as the script says."""
+        """Answer each by the script."""
         self.recorded.extend(request.events)
         results = await asyncio.gather(*(self._result(each) for each in request.events))
         return events.RecordEventsResponse(results=results)
@@ -100,9 +100,9 @@ async def served(double: EventsDouble, port: int = 0) -> AsyncIterator[int]:
     """The port on which the double answers, until the end."""
     server = aio.server(options=[("grpc.so_reuseport", 0)])
     add_EventServiceServicer_to_server(double, server)
-    told = health.aio.HealthServicer()
-    await told.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(told, server)
+    health_service = health.aio.HealthServicer()
+    await health_service.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:

@@ -96,10 +96,10 @@ async def serving(open_files: int = 0, /, **variables: str) -> AsyncIterator[Gat
 
 
 async def refused(open_files: int = 0, /, **variables: str) -> str:
-    """What a gateway that does not start says. AssertionError if it starts."""
+    """The mistake that a gateway prints which does not start. AssertionError if it starts."""
     async with launched(open_files, **variables) as gateway:
         assert gateway.process.stderr is not None
-        said = (await gateway.process.stderr.read()).decode()
-        assert await gateway.process.wait() == 2, said
-        assert said.endswith("\n  Nothing was started.\n"), said
-        return said.splitlines()[-2]
+        printed = (await gateway.process.stderr.read()).decode()
+        assert await gateway.process.wait() == 2, printed
+        assert printed.endswith("\n  Nothing was started.\n"), printed
+        return printed.splitlines()[-2]

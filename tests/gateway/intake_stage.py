@@ -41,9 +41,9 @@ class Stage:
 
     async def post(self, body: bytes, signature: str, *more: str) -> Answered:
         """One webhook on a connection of its own."""
-        return await self.tell(request(body, signature, *more))
+        return await self.send(request(body, signature, *more))
 
-    async def tell(self, raw: bytes) -> Answered:
+    async def send(self, raw: bytes) -> Answered:
         """Send these bytes; the one answer to them."""
         answers = await self.exchange(raw)
         assert len(answers) == 1, answers

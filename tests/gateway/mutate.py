@@ -75,7 +75,7 @@ def changed_request(chance: Chance, webhook: Signed) -> bytes:
 
 
 def is_intact(raw: bytes, webhook: Signed) -> bool:
-    """Whether method, path, signature and body are those of the webhook, whatever else is not."""
+    """Whether method, path, signature and body are those of the webhook; the rest may differ."""
     head, _, rest = raw.lstrip(b"\r\n").partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
     fields = [_field(each) for each in lines]

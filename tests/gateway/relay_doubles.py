@@ -1,4 +1,4 @@
-"""Midas and the order service as the relay sees them: gRPC servers that do what a test says."""
+"""Doubles of Midas and of the order service for the relay: gRPC servers that a test scripts."""
 
 import asyncio
 import itertools
@@ -33,7 +33,7 @@ class Changes:
         self._changed = asyncio.Condition()
 
     async def happened(self) -> None:
-        """Wake whoever waits."""
+        """Wake all that wait."""
         async with self._changed:
             self._changed.notify_all()
 
@@ -55,7 +55,7 @@ class Settled(NamedTuple):
 
 @dataclass
 class _Order:
-    told: list[pb.Notification] = field(default_factory=list)
+    notifications: list[pb.Notification] = field(default_factory=list)
     acknowledged: int = 0
     attempts: int = 0
     token: str = ""
@@ -73,7 +73,7 @@ class ScriptedMidas(EventServiceServicer):
         self.retry_pause_s = 0.0
         self.settled: list[Settled] = []
         self.receiver_sequences: list[int] = []
-        """What each settlement says of the order service's numbers."""
+        """The order service's highest sequence in each settlement."""
         self.settle_calls: list[int] = []
         """How many settlements each accepted report held."""
         self.asked: list[tuple[int, float]] = []
@@ -90,14 +90,14 @@ class ScriptedMidas(EventServiceServicer):
 
     # What a test does
 
-    async def tell(self, order_no: str, method: str = "PayOrderSuccess", **fields: Any) -> None:
+    async def announce(self, order_no: str, method: str = "PayOrderSuccess", **fields: Any) -> None:
         """One more notification of the order."""
-        told = self.orders.setdefault(order_no, _Order()).told
+        notifications = self.orders.setdefault(order_no, _Order()).notifications
         charge = charge_pb2.Charge(order_no=order_no, charge_id=f"ch_{order_no}", amount=100)
         notification = pb.Notification(
-            notification_id=f"{order_no}/{len(told) + 1}",
+            notification_id=f"{order_no}/{len(notifications) + 1}",
             order_no=order_no,
-            sequence=len(told) + 1,
+            sequence=len(notifications) + 1,
             kind=KINDS.get(method, pb.NOTIFICATION_KIND_UNSPECIFIED),
             observed_by=charge_pb2.OBSERVED_BY_WEBHOOK,
             charge=charge,
@@ -105,7 +105,7 @@ class ScriptedMidas(EventServiceServicer):
         )
         if method.startswith("Refund"):
             notification.refund.CopyFrom(refund_pb2.Refund(refund_no="r-1", amount=40))
-        told.append(notification)
+        notifications.append(notification)
         await self.changes.happened()
 
     async def expire_leases(self) -> None:
@@ -121,7 +121,7 @@ class ScriptedMidas(EventServiceServicer):
 
     def all_delivered(self) -> bool:
         """Whether nothing waits."""
-        return all(order.acknowledged == len(order.told) for order in self.orders.values())
+        return all(order.acknowledged == len(order.notifications) for order in self.orders.values())
 
     # The service
 
@@ -183,7 +183,7 @@ class ScriptedMidas(EventServiceServicer):
         waiting = [
             order
             for order in self.orders.values()
-            if order.acknowledged < len(order.told)
+            if order.acknowledged < len(order.notifications)
             and not order.parked
             and not (order.token and now < order.over_at)
             and order.due_at <= now
@@ -200,7 +200,7 @@ class ScriptedMidas(EventServiceServicer):
         return pb.LeasedNotification(
             lease_token=order.token,
             attempts=order.attempts,
-            notification=order.told[order.acknowledged],
+            notification=order.notifications[order.acknowledged],
         )
 
     def _answer(self, leased: list[pb.LeasedNotification]) -> pb.LeaseNotificationsResponse:

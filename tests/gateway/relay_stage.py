@@ -13,6 +13,7 @@ from grpc import aio
 from midas.order.v1 import order_payment_service_pb2_grpc as order_grpc
 from midas.v1 import event_service_pb2_grpc as event_grpc
 from tests.gateway.relay_doubles import ScriptedMidas, ScriptedOrders
+from tests.patience import PATIENCE_S
 from webhook_gateway.channel_options import MIDAS_CHANNEL, ORDER_CHANNEL
 from webhook_gateway.relay import Relay, RelayOptions
 
@@ -26,10 +27,19 @@ class Counted:
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.oldest_s = 0.0
         self.parked = 0
+        self._more = asyncio.Event()
 
     def delivered(self, kind: str, outcome: str) -> None:
         """Count it."""
         self.attempts[kind, outcome] += 1
+        self._more.set()
+
+    async def until_delivered(self, count: int) -> None:
+        """Wait until the relay has had so many answers."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.attempts.total() < count:
+                self._more.clear()
+                await self._more.wait()
 
     def backlog(self, oldest_undelivered_s: float, parked: int) -> None:
         """Keep it."""

@@ -89,7 +89,7 @@ def test_w12_odd_values_are_for_midas_to_judge(amount: str) -> None:
 
 
 def test_brackets_within_strings_do_not_nest() -> None:
-    """Only real nesting counts, up to the bound, whatever a text contains."""
+    """Only real nesting counts, up to the bound, with any content of texts."""
     assert envelope.read(event_body(note="[{" * 500 + '\\"[')).event_id == "evt_1"
     assert envelope.read(nested(DEPTH)).event_id == "evt_1"
     assert envelope.read(event_body(many=[[]] * 1000)).event_id == "evt_1"
@@ -101,7 +101,7 @@ def test_surrogate_pairs_are_characters() -> None:
 
 
 def test_w19_an_unknown_type_is_read_and_labelled_other() -> None:
-    """The log says which type; the metric says `other`."""
+    """The log has the type; the metric has `other`."""
     read = envelope.read(event_body(kind="coupon.invented"))
     assert (read.type, read.label) == ("coupon.invented", OTHER)
     assert envelope.read(event_body()).label == "charge.succeeded"
@@ -118,7 +118,7 @@ def test_genuine_webhooks_are_read(webhook: Genuine) -> None:
 
 @pytest.mark.skipif(not GENUINE, reason=ABSENT)
 def test_recorded_events_are_read() -> None:
-    """Those without a signature too, in whatever layout they were kept."""
+    """Those without a signature too, in every layout in which they were kept."""
     paths = sorted(FIXTURES.glob("events/*.json"))
     assert paths
     for path in paths:
@@ -132,7 +132,7 @@ def test_recorded_events_are_read() -> None:
 @example(b'{"a":' * 20_000)
 @example(b'"\\')
 def test_any_bytes_are_read_or_unreadable(body: bytes) -> None:
-    """No other exception comes out, whatever goes in."""
+    """No bytes raise another exception."""
     with suppress(Unreadable):
         envelope.read(body)
 
@@ -146,7 +146,7 @@ JSON = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(JSON)
-def test_whatever_json_can_say_is_read(value: object) -> None:
+def test_every_json_value_is_read(value: object) -> None:
     """No good event is called unreadable."""
     assert envelope.read(event_body(note=value)).event_id == "evt_1"
 
@@ -154,7 +154,7 @@ def test_whatever_json_can_say_is_read(value: object) -> None:
 def test_changed_events_are_read_or_unreadable() -> None:
     """Seeded changes of a good body stay within the two outcomes, and both are reached."""
     chance = random.Random(9)
-    seen = {"read": 0, "unreadable": 0}
+    outcomes = {"read": 0, "unreadable": 0}
     body = event_body(time=1.5, note="\\ud83d 云")
     for _ in range(20_000):
         changed = bytearray(body)
@@ -162,10 +162,10 @@ def test_changed_events_are_read_or_unreadable() -> None:
             changed[chance.randrange(len(changed))] = chance.randrange(256)
         try:
             envelope.read(bytes(changed))
-            seen["read"] += 1
+            outcomes["read"] += 1
         except Unreadable:
-            seen["unreadable"] += 1
-    assert all(seen.values())
+            outcomes["unreadable"] += 1
+    assert all(outcomes.values())
 
 
 @settings(max_examples=400, deadline=None)
@@ -176,7 +176,7 @@ def test_changed_events_are_read_or_unreadable() -> None:
 def test_the_short_way_reads_what_the_long_one_reads(
     value: object, at: int, noise: bytes, indented: bool
 ) -> None:
-    """Bodies that are taken without the strict parser are those that it takes, and say the same."""
+    """The strict parser takes every body that is taken without it, and reads the same value."""
     form: dict[str, Any] = {"indent": 1} if indented else {"separators": (",", ":")}
     text = json.dumps({"id": "e", "note": value}, ensure_ascii=False, **form)
     body = text.encode("utf-8", "replace")

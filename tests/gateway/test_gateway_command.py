@@ -32,18 +32,18 @@ def test_the_command_explains_its_settings(tmp_path: Path) -> None:
 def test_what_it_does_not_know_starts_nothing(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Status 2, and a sentence that says where to read more."""
+    """Status 2, and a sentence that names where to read more."""
     with pytest.raises(SystemExit) as ended:
         line(arguments)
-    told = capsys.readouterr()
-    assert (ended.value.code, told.out) == (2, "")
-    assert f"{arguments[0]}" in told.err
-    assert told.err.endswith("  See: webhook-gateway --help\n")
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert f"{arguments[0]}" in printed.err
+    assert printed.err.endswith("  See: webhook-gateway --help\n")
     with pytest.raises(SystemExit) as ended:
         line([*arguments, "--json"])
-    told = capsys.readouterr()
-    assert (ended.value.code, told.err) == (2, "")
-    error = json.loads(told.out)["error"]
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.err) == (2, "")
+    error = json.loads(printed.out)["error"]
     assert (error["reason"], set(error)) == ("USAGE", set(as_data(Trouble("", ""))))
 
 
@@ -60,7 +60,7 @@ def test_check_starts_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It says that it would start, or all that would keep it from that."""
+    """It prints that it would start, or all that would keep it from that."""
     for name in [name for name in os.environ if name.lower() in Settings.model_fields]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PINGPP_PUBLIC_KEY_PATHS", str(Account().key_file(tmp_path)))
@@ -68,20 +68,20 @@ def test_check_starts_nothing(
     monkeypatch.setenv("WEBHOOK_MPORT", "0")
     monkeypatch.setattr("webhook_gateway.app.run", lambda: pytest.fail("it was started"))
     assert line(["--check", *form]) == 0
-    told = capsys.readouterr()
-    fine = json.loads(told.out) == {"ok": True, "env": "development"} if form else False
-    assert fine or told.out == "The settings will do: development.\n"
+    printed = capsys.readouterr()
+    fine = json.loads(printed.out) == {"ok": True, "env": "development"} if form else False
+    assert fine or printed.out == "The settings will do: development.\n"
     monkeypatch.setenv("PINGPP_PUBLIC_KEY_PATHS", "")
     monkeypatch.setenv("WEBHOOK_PATH", "no path")
     assert line(["--check", *form]) == 2
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     if form:
-        error = json.loads(told.out)["error"]
+        error = json.loads(printed.out)["error"]
         assert (error["reason"], set(error)) == ("SETTINGS", set(as_data(Trouble("", ""))))
         assert "WEBHOOK_PATH" in error["message"]
         assert "PINGPP_PUBLIC_KEY_PATHS" in error["message"]
     else:
-        starts = [each.partition(":")[0] for each in told.err.splitlines()]
+        starts = [each.partition(":")[0] for each in printed.err.splitlines()]
         assert starts == ["webhook-gateway", "webhook-gateway", "  Nothing was started."]
 
 

@@ -57,7 +57,7 @@ def env(monkeypatch: pytest.MonkeyPatch, files: Path) -> Env:
 
 
 def test_the_defaults_serve_development() -> None:
-    """As design.md section 11 says."""
+    """An address that only this machine reaches, and the documented ports."""
     settings = load()
     assert (settings.ip, settings.webhook_port, settings.webhook_mport) == ("127.0.0.1", 6013, 6014)
     assert settings.webhook_path == "/pingpp/webhooks"
@@ -122,7 +122,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_a_mistake_is_a_sentence_that_names_the_setting(mistake: str, env: Env) -> None:
-    """Whoever reads it knows what to set."""
+    """Its reader knows what to set."""
     sentence, variables = REFUSED[mistake]
     env(**variables)
     with pytest.raises(SettingsError, match=sentence):
@@ -161,16 +161,16 @@ def test_a_target_is_what_grpc_reads(target: str) -> None:
     ],
 )  # fmt: skip
 def test_a_target_that_leads_nowhere_is_none(target: str) -> None:
-    """It would be looked for it until the gateway ends."""
+    """A channel would look for it until the gateway ends."""
     assert not is_target(target)
 
 
-def test_all_mistakes_are_told_at_once(env: Env) -> None:
-    """As a list for who asks, and as one refusal at the start."""
+def test_all_mistakes_are_listed_at_once(env: Env) -> None:
+    """As a list for a caller, and as one refusal at the start."""
     env(ENV="production", IP="here", WEBHOOK_PORT="http", MIDAS_TARGET=":::", ORDER_TARGET="a b")
     env(PINGPP_PUBLIC_KEY_PATHS="garbage.pem", TLS_CERT_PATH="none", WEBHOOK_PATH="x")
-    told = mistakes()
-    assert sorted(each.partition(":")[0].partition(" ")[0] for each in told) == [
+    listed = mistakes()
+    assert sorted(each.partition(":")[0].partition(" ")[0] for each in listed) == [
         "IP",
         "MIDAS_TARGET",
         "ORDER_TARGET",
@@ -182,10 +182,10 @@ def test_all_mistakes_are_told_at_once(env: Env) -> None:
     ]
     with pytest.raises(SettingsError) as refused:
         prepare()
-    assert refused.value.mistakes == told
+    assert refused.value.mistakes == listed
 
 
-def test_an_address_of_another_machine_is_told(env: Env) -> None:
+def test_an_address_of_another_machine_is_a_mistake(env: Env) -> None:
     """A port that is taken is not: it may be the gateway that this one is to replace."""
     env(IP="240.0.0.1", WEBHOOK_MIP="240.0.0.2")
     assert [each.partition(":")[0] for each in mistakes()] == [
@@ -202,7 +202,7 @@ def test_an_address_of_another_machine_is_told(env: Env) -> None:
     ("connections", "names"),
     [(0, ["IP and WEBHOOK_PORT", "WEBHOOK_CONNECTIONS"]), (1, ["IP and WEBHOOK_PORT"])],
 )
-def test_too_few_open_files_are_told_with_the_rest(
+def test_too_few_open_files_are_listed_with_the_rest(
     env: Env, monkeypatch: pytest.MonkeyPatch, connections: int, names: list[str]
 ) -> None:
     """Room for no connection is a mistake, for fewer than wanted it is none; nothing is raised."""
@@ -214,13 +214,13 @@ def test_too_few_open_files_are_told_with_the_rest(
 
 
 def test_the_config_server_comes_after_the_environment(env: Env) -> None:
-    """What it says in Spring's spelling counts where the environment says nothing."""
-    told = {
+    """Its values, in Spring's spelling, count where the environment has none."""
+    source = {
         "webhook.path": "/from/server",
-        "midas.runtime.target": "server:1",
+        "midas.target": "server:1",
         "pingpp.api-key": "sk_live_not_for_the_gateway",
     }
-    with config_server_with(told) as url:
+    with config_server_with(source) as url:
         env(CONFIG_URL=url, ENV="test", MIDAS_TARGET="environment:2")
         settings = load()
     assert (settings.webhook_path, settings.midas_target) == ("/from/server", "environment:2")

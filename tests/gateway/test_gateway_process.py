@@ -102,15 +102,15 @@ async def test_the_log_line_names_event_and_key(
 
 
 async def test_health_and_readiness(midas: EventsDouble, settings: dict[str, str]) -> None:
-    """A gateway whose Midas is down stays ready, says so, and answers 503 by itself."""
+    """A gateway whose Midas is down stays ready, shows its state, and answers 503 by itself."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         nobody = f"127.0.0.1:{unused.getsockname()[1]}"
     async with serving(**settings | {"MIDAS_TARGET": nobody}) as gateway:
         assert (await gateway.get("/healthz"))[0] == 200
-        status, told = await gateway.get("/readyz")
+        status, state = await gateway.get("/readyz")
         assert status == 200
-        assert json.loads(told)["ready"] is True
-        assert json.loads(told)["midas"] in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
+        assert json.loads(state)["ready"] is True
+        assert json.loads(state)["midas"] in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
         assert (await gateway.post(BODY, SIGNATURE)).status == 503
         assert (await gateway.get("/other"))[0] == 404
     async with serving(**settings) as gateway:
@@ -118,7 +118,7 @@ async def test_health_and_readiness(midas: EventsDouble, settings: dict[str, str
         assert (line["version"], line["env"]) == (metadata.version("midas"), "development")
         assert (await gateway.post(BODY, SIGNATURE)).status == 200
         while json.loads((await gateway.get("/readyz"))[1]) != {"ready": True, "midas": "READY"}:
-            pass  # on a busy machine Midas's word may come too late
+            pass  # on a busy machine Midas's answer may come too late
 
 
 async def test_sigterm_lets_webhooks_end(midas: EventsDouble, settings: dict[str, str]) -> None:
@@ -157,7 +157,7 @@ async def test_the_drain_is_bounded(midas: EventsDouble, settings: dict[str, str
 async def test_a_second_signal_ends_it_at_once(
     midas: EventsDouble, settings: dict[str, str]
 ) -> None:
-    """Whoever is in a hurry does not wait for the drain, and sees that it was cut short."""
+    """An operator in a hurry does not wait for the drain, and the status shows that it was cut."""
     holding(midas)
     async with serving(**settings, RECORD_EVENT_TIMEOUT_S="60", DRAIN_TIMEOUT_S="60") as gateway:
         _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -173,22 +173,22 @@ async def test_a_second_signal_ends_it_at_once(
 async def test_w10_m17_without_a_good_key_nothing_starts(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
-    """Status 2 and one sentence that says what to set."""
+    """Status 2 and one sentence with what to set."""
     empty, garbage = tmp_path / "empty.pem", tmp_path / "garbage.pem"
     empty.write_bytes(b"\n")
     garbage.write_bytes(b"garbage")
     good = settings["PINGPP_PUBLIC_KEY_PATHS"]
     for paths in ("", " ,", str(empty), str(garbage), f"{good},{tmp_path / 'none.pem'}"):
-        said = await refused(**settings | {"PINGPP_PUBLIC_KEY_PATHS": paths})
-        assert said.startswith("webhook-gateway: PINGPP_PUBLIC_KEY_PATHS"), said
+        sentence = await refused(**settings | {"PINGPP_PUBLIC_KEY_PATHS": paths})
+        assert sentence.startswith("webhook-gateway: PINGPP_PUBLIC_KEY_PATHS"), sentence
 
 
 async def test_a_taken_port_is_a_sentence(settings: dict[str, str]) -> None:
     """For either port; the process that has it is not disturbed."""
     async with serving(**settings) as first:
-        said = await refused(**settings, WEBHOOK_PORT=str(first.port))
-        assert f"cannot listen on 127.0.0.1:{first.port}" in said
-        assert "WEBHOOK_PORT" in said
+        sentence = await refused(**settings, WEBHOOK_PORT=str(first.port))
+        assert f"cannot listen on 127.0.0.1:{first.port}" in sentence
+        assert "WEBHOOK_PORT" in sentence
         assert "WEBHOOK_MPORT" in await refused(**settings, WEBHOOK_MPORT=str(first.mport))
         assert (await first.post(BODY, SIGNATURE)).status == 200
 
@@ -277,7 +277,7 @@ def many_files() -> None:
 async def test_w13_a_good_webhook_is_answered_beside_1000_idle_connections(
     settings: dict[str, str], bound: str
 ) -> None:
-    """A third say nothing, a third stop in the head, a third in the body; above the bound too."""
+    """A third send nothing, a third stop in the head, a third in the body; above the bound too."""
     head = request(BODY, SIGNATURE)[:60]
     almost = request(BODY, SIGNATURE)[:-1]
     async with serving(**settings, WEBHOOK_CONNECTIONS=bound, BODY_TIMEOUT_S="60") as gateway:
@@ -293,7 +293,7 @@ async def test_w13_a_good_webhook_is_answered_beside_1000_idle_connections(
 
 
 async def test_few_open_files_are_taken_as_they_are(settings: dict[str, str]) -> None:
-    """Where the machine allows fewer than WEBHOOK_CONNECTIONS needs it starts, says so, and works.
+    """Where the machine allows fewer than WEBHOOK_CONNECTIONS needs it starts, logs it, and works.
 
     1,024 is the hard limit of many containers, and 132 leaves four connections.
     """
@@ -309,7 +309,7 @@ async def test_few_open_files_are_taken_as_they_are(settings: dict[str, str]) ->
             writer.close()
 
 
-async def test_enough_open_files_are_not_spoken_of(settings: dict[str, str]) -> None:
+async def test_enough_open_files_are_not_logged(settings: dict[str, str]) -> None:
     """The soft limit is raised without a word, and a lower setting needs fewer."""
     async with serving(1024, **settings, WEBHOOK_CONNECTIONS="100") as gateway:
         assert not [line for line in gateway.log if line["event"] == "connections_limited"]
@@ -317,9 +317,9 @@ async def test_enough_open_files_are_not_spoken_of(settings: dict[str, str]) -> 
 
 async def test_no_open_files_for_connections_is_a_sentence(settings: dict[str, str]) -> None:
     """It does not start only where it could take no connection at all."""
-    told = await refused(OTHER_FILES, **settings)
-    assert "this process may open 128" in told
-    assert "ulimit -n" in told
+    sentence = await refused(OTHER_FILES, **settings)
+    assert "this process may open 128" in sentence
+    assert "ulimit -n" in sentence
 
 
 async def test_the_management_port_takes_more_probes_than_it_keeps(

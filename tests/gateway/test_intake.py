@@ -31,7 +31,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(**options: int | float) -> AsyncIterator[Scene]:
-    """With the account's key."""
+    """A scene whose intake has the account's key."""
     async with AsyncExitStack() as stack:
         midas = EventsDouble()
         port = await stack.enter_async_context(served(midas))
@@ -55,7 +55,7 @@ async def test_a_webhook_is_answered_when_midas_has_it() -> None:
 @pytest.mark.skipif(not GENUINE, reason=ABSENT)
 @pytest.mark.parametrize("webhook", GENUINE, ids=lambda each: each.name)
 async def test_genuine_webhooks_go_all_the_way(webhook: Genuine) -> None:
-    """With their own account's key among several; refused where only the others are configured."""
+    """Their own account's key among several accepts them; the other keys alone refuse them."""
     midas = EventsDouble()
     others = [each.key for each in GENUINE if each.key.name != webhook.key.name]
     async with served(midas) as port:
@@ -68,7 +68,7 @@ async def test_genuine_webhooks_go_all_the_way(webhook: Genuine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "said"),
+    ("outcome", "text"),
     [
         (events.EVENT_OUTCOME_ACCEPTED, b"accepted\n"),
         (events.EVENT_OUTCOME_DUPLICATE, b"duplicate\n"),
@@ -78,7 +78,7 @@ async def test_genuine_webhooks_go_all_the_way(webhook: Genuine) -> None:
     ],
 )
 async def test_every_ok_of_midas_is_a_200(
-    outcome: events.EventOutcome.ValueType, said: bytes
+    outcome: events.EventOutcome.ValueType, text: bytes
 ) -> None:
     """An OK answer means that the event is on disk, also with an outcome of a later version."""
     async with scene() as on:
@@ -88,10 +88,10 @@ async def test_every_ok_of_midas_is_a_200(
 
         on.midas.script = script
         answer = await on.stage.post(BODY, SIGNATURE)
-        assert (answer.status, answer.body) == (200, said)
+        assert (answer.status, answer.body) == (200, text)
 
 
-async def test_an_ok_that_says_nothing_is_a_503() -> None:
+async def test_an_ok_without_an_outcome_is_a_503() -> None:
     """An empty answer comes from something that is not Midas: nothing is on disk by that (I11)."""
     async with scene() as on:
 
@@ -134,7 +134,7 @@ async def test_w12_an_unreadable_body_with_a_valid_signature_is_recorded(name: s
 
 
 async def test_an_unreadable_body_that_midas_cannot_take_is_a_503() -> None:
-    """Not durable is not 2xx, whatever the body."""
+    """Not durable is not 2xx, for any body."""
     async with scene() as on:
 
         async def script(_: events.RecordEventRequest) -> events.RecordEventResponse:
@@ -150,9 +150,9 @@ async def test_w19_an_unknown_type_is_passed_on_and_counted_as_other() -> None:
     async with scene() as on:
         assert (await on.stage.post(body, ACCOUNT.sign(body))).status == 200
         assert on.midas.recorded[0].unreadable == ""
-        told = on.stage.metrics.exposition().decode()
-        assert 'webhook_gateway_events_total{key="pingpp",type="other"} 1.0' in told
-        assert "coupon" not in told
+        metrics = on.stage.metrics.exposition().decode()
+        assert 'webhook_gateway_events_total{key="pingpp",type="other"} 1.0' in metrics
+        assert "coupon" not in metrics
 
 
 async def test_w7_forged_webhooks_get_401_or_400_and_no_call() -> None:
@@ -160,7 +160,7 @@ async def test_w7_forged_webhooks_get_401_or_400_and_no_call() -> None:
     async with scene() as on:
         other = Account("other").sign(BODY)
         header = f"X-Pingplusplus-Signature: {SIGNATURE}"
-        assert (await on.stage.tell(request(BODY, None))).status == 401
+        assert (await on.stage.send(request(BODY, None))).status == 401
         assert (await on.stage.post(BODY, "")).status == 401
         assert (await on.stage.post(BODY, "  ")).status == 401
         assert (await on.stage.post(BODY, other)).status == 401
@@ -214,7 +214,7 @@ async def test_w15_midas_that_hangs_is_a_503_after_the_deadline() -> None:
         hung.set()
 
 
-async def test_w15_a_midas_that_takes_connections_and_says_nothing_is_a_503() -> None:
+async def test_w15_a_midas_that_takes_connections_and_answers_nothing_is_a_503() -> None:
     """A port behind which nobody speaks gRPC does not hold a webhook beyond the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with staged([ACCOUNT.key], mute.getsockname()[1], record_timeout_s=0.3) as stage:
@@ -269,7 +269,7 @@ async def test_more_than_the_bound_at_once_is_a_503_at_once() -> None:
 
 
 async def test_a_sender_that_goes_away_does_not_undo_its_webhook() -> None:
-    """Once the body is here, RecordEvent is finished whoever still listens."""
+    """Once the body is here, RecordEvent is finished, also when the sender has gone."""
     async with scene() as on:
         release = asyncio.Event()
 
@@ -296,13 +296,13 @@ async def test_a_connection_serves_one_webhook_after_another() -> None:
         assert len(on.midas.recorded) == 2
 
 
-async def test_answers_tell_nothing_of_what_is_behind_them() -> None:
+async def test_answers_show_nothing_of_what_is_behind_them() -> None:
     """No version, no library, the same few words for everybody."""
     async with scene() as on:
         answers = [
             await on.stage.post(BODY, SIGNATURE),
             await on.stage.post(BODY, "x"),
-            await on.stage.tell(b"\x16\x03\x01\r\n\r\n"),
+            await on.stage.send(b"\x16\x03\x01\r\n\r\n"),
         ]
         for answer in answers:
             assert "Server: webhook-gateway" in answer.head

@@ -1,4 +1,4 @@
-"""What /readyz says of Midas is what Midas says of itself."""
+"""The state of Midas at /readyz is Midas's own answer."""
 
 import asyncio
 import socket
@@ -41,26 +41,26 @@ async def serve(servicer: Any) -> tuple[aio.Server, int]:
     return server, bound
 
 
-async def told(midas: MidasHealth, wanted: str) -> None:
-    """Wait until it is told: what a busy machine does not answer in time is told as that."""
+async def becomes(midas: MidasHealth, wanted: str) -> None:
+    """Wait for this state: on a busy machine an answer may come too late for the first calls."""
     async with asyncio.timeout(PATIENCE_S):
         while await midas.state() != wanted:
             pass
 
 
-async def test_midas_says_whether_it_serves() -> None:
+async def test_midas_answers_whether_it_serves() -> None:
     """Its connection stays up while its database is away and while it drains."""
     servicer = health.aio.HealthServicer()
     await servicer.set(SERVICE, NOT_SERVING)
     server, port = await serve(servicer)
     async with asking(port) as midas:
-        await told(midas, "NOT_READY")
+        await becomes(midas, "NOT_READY")
         await servicer.set(SERVICE, SERVING)
-        await told(midas, "READY")
+        await becomes(midas, "READY")
         await servicer.set(SERVICE, NOT_SERVING)
-        await told(midas, "NOT_READY")
+        await becomes(midas, "NOT_READY")
         await server.stop(None)
-        await told(midas, "UNAVAILABLE")
+        await becomes(midas, "UNAVAILABLE")
 
 
 @pytest.mark.parametrize("service", ["", "midas.v1.PaymentService"])
@@ -71,7 +71,7 @@ async def test_what_is_no_midas_is_not_ready(service: str) -> None:
         await servicer.set(service, SERVING)
     server, port = await serve(servicer)
     async with asking(port) as midas:
-        await told(midas, "NOT_FOUND" if service else "UNIMPLEMENTED")
+        await becomes(midas, "NOT_FOUND" if service else "UNIMPLEMENTED")
     await server.stop(None)
 
 

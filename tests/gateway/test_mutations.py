@@ -44,8 +44,8 @@ MUTATIONS: dict[Make, int] = {
     changed_signature: 60_000,
     changed_request: 50_000,
 }
-"""Of those that Ping++ itself signed; of those that are made here, a fifth as many. A plain run
-plays a tenth of them."""
+"""So many changes of the webhooks that Ping++ itself signed; a fifth as many of those that are made
+here. A plain run plays a tenth of them."""
 GENUINE_UNDER_CHANGED_HEADS = 20_000
 OVER_SOCKETS = 3_000
 AT_ONCE = 200
@@ -84,15 +84,15 @@ class InMemory:
         self, requests: Iterable[bytes], allowed: range = range(200, 500)
     ) -> Counter[int]:
         """How often each status was answered; 0 is no answer. Fails at the first other one."""
-        seen: Counter[int] = Counter()
+        statuses_answered: Counter[int] = Counter()
         source = iter(requests)
         while some := list(islice(source, AT_ONCE)):
             answers = await answered_to_each(self.server, some)
             for raw, answer in zip(some, answers, strict=True):
                 statuses = statuses_in(answer)
                 assert set(statuses) <= set(allowed), (statuses, raw)
-                seen.update(statuses or [0])
-        return seen
+                statuses_answered.update(statuses or [0])
+        return statuses_answered
 
 
 def statuses_in(answer: bytes) -> list[int]:
@@ -104,11 +104,11 @@ def statuses_in(answer: bytes) -> list[int]:
 def many(count: int, make: Make, webhooks: Sequence[Signed]) -> Iterator[bytes]:
     """So many requests from the one seed, no two of them alike."""
     chance = random.Random(SEED)
-    seen: set[int] = set()
-    while len(seen) < count:
+    made: set[int] = set()
+    while len(made) < count:
         raw = make(chance, chance.choice(webhooks))
-        if hash(raw) not in seen:
-            seen.add(hash(raw))
+        if hash(raw) not in made:
+            made.add(hash(raw))
             yield raw
 
 
@@ -120,8 +120,8 @@ def genuine_under_changed_head(chance: Chance, webhook: Signed) -> bytes:
 async def test_unchanged_webhooks_are_accepted() -> None:
     """The counterproof: the very requests that the mutations start from get a 200."""
     memory = InMemory()
-    seen = await memory.statuses_of(request(each.body, each.signature) for each in WEBHOOKS)
-    assert seen == {200: len(WEBHOOKS)}
+    statuses = await memory.statuses_of(request(each.body, each.signature) for each in WEBHOOKS)
+    assert statuses == {200: len(WEBHOOKS)}
     assert [each.body for each in memory.recorded] == [each.body for each in WEBHOOKS]
 
 
@@ -147,47 +147,47 @@ async def test_no_mutation_of_a_webhook_made_here_is_accepted_in_memory(
 async def none_accepted(count: int, make: Make, webhooks: Sequence[Signed]) -> None:
     """Not one 2xx, not one 5xx, not one call of RecordEvent."""
     memory = InMemory()
-    seen = await memory.statuses_of(many(count, make, webhooks), range(400, 500))
-    assert sum(seen.values()) >= count
-    assert seen[401] > 0
+    statuses = await memory.statuses_of(many(count, make, webhooks), range(400, 500))
+    assert sum(statuses.values()) >= count
+    assert statuses[401] > 0
     # only a changed head can leave the gateway waiting for the rest of a request
-    assert make is changed_request or not seen[0], seen
+    assert make is changed_request or not statuses[0], statuses
     assert memory.recorded == []
 
 
 async def test_a_changed_head_lets_only_the_signed_body_through() -> None:
     """What leaves body and signature alone may be accepted, and the body is the signed one then."""
     memory = InMemory()
-    seen = await memory.statuses_of(
+    statuses = await memory.statuses_of(
         many(GENUINE_UNDER_CHANGED_HEADS, genuine_under_changed_head, WEBHOOKS)
     )
     signed = {each.body for each in WEBHOOKS}
     assert memory.recorded
     assert {each.body for each in memory.recorded} <= signed
-    assert seen[200] == len(memory.recorded)
-    assert seen[400] > 0
+    assert statuses[200] == len(memory.recorded)
+    assert statuses[400] > 0
 
 
 async def test_no_mutation_is_accepted_over_sockets() -> None:
     """Some thousands of each kind over TCP, before a real gRPC server that is never called."""
     midas = EventsDouble()
     keys = list({each.key.name: each.key for each in WEBHOOKS}.values())
-    seen: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     async with served(midas) as port, staged(keys, port) as stage:
         requests = [raw for make in MUTATIONS for raw in many(OVER_SOCKETS, make, WEBHOOKS)]
         waiting = iter(requests)
 
         async def sender() -> None:
             for raw in waiting:
-                seen.update(statuses_in(await told(stage.port, raw)) or [0])
+                statuses.update(statuses_in(await answers_to(stage.port, raw)) or [0])
 
         await asyncio.gather(*(sender() for _ in range(16)))
-    assert sum(seen.values()) >= len(requests)
-    assert not [status for status in seen if not 400 <= status < 500 and status], seen
+    assert sum(statuses.values()) >= len(requests)
+    assert not [status for status in statuses if not 400 <= status < 500 and status], statuses
     assert midas.recorded == []
 
 
-async def told(port: int, raw: bytes) -> bytes:
+async def answers_to(port: int, raw: bytes) -> bytes:
     """All that is answered to these bytes, after which nothing more is sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

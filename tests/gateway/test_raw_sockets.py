@@ -1,4 +1,4 @@
-"""Bytes that no HTTP library would send, over real sockets: who sends them gets little for it."""
+"""Bytes that no HTTP library would send, over real sockets: their sender gets little for it."""
 
 import asyncio
 import gzip
@@ -47,7 +47,7 @@ async def stage(midas: EventsDouble) -> AsyncIterator[Stage]:
 
 
 def short_staged(port: int) -> AbstractAsyncContextManager[Stage]:
-    """With half a second for a head, and as much for a body."""
+    """A stage with half a second for a head, and as much for a body."""
     return staged([ACCOUNT.key], port, header_timeout_s=0.5, body_timeout_s=0.5)
 
 
@@ -97,7 +97,7 @@ async def test_w13_dripped_headers_are_closed(stage: Stage) -> None:
 async def test_w13_a_stalled_body_is_a_408(stage: Stage, midas: EventsDouble) -> None:
     """Declared, begun, and never ended."""
     for raw in (sized(len(BODY)), sized(len(BODY), BODY[:-1]), in_chunks(b"5\r\nabc")):
-        assert (await stage.tell(raw)).status == 408
+        assert (await stage.send(raw)).status == 408
     assert midas.recorded == []
 
 
@@ -120,7 +120,7 @@ async def test_w13_a_dripped_body_is_a_408(stage: Stage, midas: EventsDouble) ->
 
 
 async def test_a_slow_but_honest_body_is_accepted(stage: Stage) -> None:
-    """In pieces, within the deadline."""
+    """It comes in pieces, within the deadline."""
     raw = request(BODY, SIGNATURE)
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
     for start in range(0, len(raw), 100):
@@ -180,13 +180,13 @@ async def test_w12_the_largest_body_is_accepted_and_one_byte_more_is_not(
     assert (await stage.post(largest, signature)).status == 200
     in_pieces = request(b"", signature, "Transfer-Encoding: chunked")
     in_pieces = in_pieces.replace(b"Content-Length: 0\r\n", b"")
-    assert (await stage.tell(in_pieces + chunked(largest[:9], largest[9:]))).status == 200
+    assert (await stage.send(in_pieces + chunked(largest[:9], largest[9:]))).status == 200
     assert [each.body for each in midas.recorded] == [largest, largest]
     assert (await stage.post(larger, ACCOUNT.sign(larger))).status == 413
-    assert (await stage.tell(sized(LIMIT + 1))).status == 413
-    assert (await stage.tell(sized(2**62))).status == 413
-    assert (await stage.tell(in_chunks(chunked(larger)))).status == 413
-    assert (await stage.tell(in_chunks(chunked(*[b"x" * 1000] * 66)))).status == 413
+    assert (await stage.send(sized(LIMIT + 1))).status == 413
+    assert (await stage.send(sized(2**62))).status == 413
+    assert (await stage.send(in_chunks(chunked(larger)))).status == 413
+    assert (await stage.send(in_chunks(chunked(*[b"x" * 1000] * 66)))).status == 413
     assert len(midas.recorded) == 2
 
 
@@ -207,7 +207,7 @@ async def test_w12_chunks_that_lie_are_refused(
     stage: Stage, midas: EventsDouble, lie: bytes
 ) -> None:
     """Sizes that are none, too large, or not that of the chunk."""
-    assert (await stage.tell(in_chunks(lie))).status in {400, 408, 413}
+    assert (await stage.send(in_chunks(lie))).status in {400, 408, 413}
     assert midas.recorded == []
 
 
@@ -275,16 +275,16 @@ async def test_w12_a_head_is_accepted_up_to_its_bounds_and_not_beyond(
 
     It may be a proxy in front that made it too large, so the refusal is in the log.
     """
-    assert (await stage.tell(make(most))).status == 200
+    assert (await stage.send(make(most))).status == 200
     assert refusals(caplog) == []
-    assert (await stage.tell(make(more))).status == 431
+    assert (await stage.send(make(more))).status == 431
     assert len(midas.recorded) == 1
     assert refusals(caplog) == [(logging.WARNING, reason, 1)]
     assert stage.counted("head_too_large") == 1
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str, int]]:
-    """What the log says of refused heads."""
+    """The log lines of refused heads."""
     return [
         (each.levelno, each.__dict__["reason"], each.__dict__["count"])
         for each in caplog.records
@@ -293,7 +293,7 @@ def refusals(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str, int]]:
 
 
 async def test_the_head_of_a_proxy_is_taken(stage: Stage) -> None:
-    """With a client certificate, the metadata of a mesh, and what everybody on the way added."""
+    """It has a client certificate, the metadata of a mesh, and the headers of every hop."""
     certificate = "X-Forwarded-Client-Cert: " + "-----BEGIN%20CERTIFICATE-----%0A" + "A" * 4000
     mesh = f"X-Envoy-Peer-Metadata: {'B' * 3000}"
     others = [f"X-Hop-{number}: {'z' * 60}" for number in range(60)]
@@ -332,7 +332,7 @@ async def test_what_waits_for_its_turn_is_not_counted(
 async def test_trailers_are_bounded_like_heads(stage: Stage, midas: EventsDouble) -> None:
     """They may be there, but not without end: each of them is kept like a header."""
     few = chunked(BODY, end=b"0\r\n" + b"X: y\r\n" * 20 + b"\r\n")
-    assert (await stage.tell(in_chunks(few)[:-2] + b"\r\n")).status == 200
+    assert (await stage.send(in_chunks(few)[:-2] + b"\r\n")).status == 200
     many = chunked(BODY, end=b"0\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 20 + b"\r\n")
     assert [each.status for each in await stage.exchange(in_chunks(many))] == [400]
     assert len(midas.recorded) == 1
@@ -367,19 +367,19 @@ async def test_w12_a_head_is_bounded_as_well_where_it_comes_in_pieces(
     assert midas.recorded == []
 
 
-def test_refused_heads_are_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_heads_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """Each reason at once, then how many more there were; what is no HTTP is no warning."""
     caplog.set_level(logging.INFO)
     now = 0.0
     refused = Refusals(now=lambda: now)
     for _ in range(3):
-        refused.tell("line_too_long")
-    refused.tell("malformed")
+        refused.log("line_too_long")
+    refused.log("malformed")
     now = 59.0
-    refused.tell("line_too_long")
+    refused.log("line_too_long")
     now = 60.0
-    refused.tell("line_too_long")
-    refused.tell("malformed")
+    refused.log("line_too_long")
+    refused.log("malformed")
     assert refusals(caplog) == [
         (logging.WARNING, "line_too_long", 1),
         (logging.INFO, "malformed", 1),
@@ -455,7 +455,7 @@ async def test_a_body_is_no_second_request(stage: Stage, midas: EventsDouble) ->
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 async def test_w14_other_methods_get_405(stage: Stage, midas: EventsDouble, method: str) -> None:
-    """With the one that is allowed; HEAD without a body."""
+    """The answer names the method that is allowed; to HEAD it has no body."""
     raw = request(BODY, SIGNATURE).replace(b"POST", method.encode(), 1)
     async with asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
@@ -485,14 +485,14 @@ async def test_w14_other_targets_are_refused(
 async def test_w14_other_paths_get_404(stage: Stage, midas: EventsDouble, path: str) -> None:
     """Only the configured path is anything."""
     raw = request(BODY, SIGNATURE).replace(PATH.encode(), path.encode(), 1)
-    assert (await stage.tell(raw)).status == 404
+    assert (await stage.send(raw)).status == 404
     assert midas.recorded == []
 
 
 async def test_w14_http_1_0(stage: Stage) -> None:
     """Answered, and the connection closed."""
     raw = request(BODY, SIGNATURE, close=False).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
-    assert (await stage.tell(raw)).status == 200
+    assert (await stage.send(raw)).status == 200
 
 
 @pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.9", b"HTCPCP/1.0"])
@@ -536,15 +536,15 @@ async def test_w14_expect_100_continue(stage: Stage, midas: EventsDouble) -> Non
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "\udcff"])
 async def test_w14_the_content_type_is_not_judged(stage: Stage, kind: str) -> None:
-    """Ping++ does not document which one it sends; the signature says enough."""
+    """Ping++ does not document which one it sends; the signature is enough."""
     raw = request(BODY, SIGNATURE).replace(
         b"application/json;charset=UTF-8", kind.encode("utf-8", "surrogateescape")
     )
-    assert (await stage.tell(raw)).status == 200
+    assert (await stage.send(raw)).status == 200
 
 
 async def test_an_upgrade_is_ignored(stage: Stage) -> None:
-    """No other protocol is spoken here, whatever is offered."""
+    """Only HTTP is served, with any offer."""
     raw = request(BODY, SIGNATURE, "Upgrade: websocket", "Connection: Upgrade", close=False)
     assert [each.status for each in await stage.exchange(raw)] == [200]
 

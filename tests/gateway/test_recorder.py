@@ -61,7 +61,7 @@ async def staged(timeout_s: float = PATIENCE_S) -> AsyncIterator[tuple[Recorder,
 
 
 def an_event(number: int, size: int = 10) -> events.RecordEventRequest:
-    """One that tells itself from the others."""
+    """One that differs from the others."""
     return events.RecordEventRequest(body=f"{number:06}".encode().ljust(size, b"."))
 
 
@@ -167,7 +167,7 @@ async def test_each_gets_its_own_result(monkeypatch: pytest.MonkeyPatch) -> None
             assert result.event_id == str(number)
 
 
-async def test_a_failed_call_is_told_to_all_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_call_fails_for_all_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Midas does not answer in time: every event of the call may be recorded or not."""
     monkeypatch.setattr(product, "QUICK_S", PATIENCE_S)
     async with staged(timeout_s=0.2) as (recorder, _):
@@ -204,7 +204,7 @@ class Older(Counting):
 
 
 async def test_an_older_midas_gets_them_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the middle of an upgrade nothing is refused, and it is not asked for it again."""
+    """In the middle of an upgrade nothing is refused, and Midas is asked for RecordEvents once."""
     monkeypatch.setattr(product, "QUICK_S", PATIENCE_S)
     midas = Older()
     midas.open.set()

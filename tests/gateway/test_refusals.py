@@ -51,7 +51,7 @@ async def test_forged_webhooks_get_a_few_lines_and_a_count(log: Log) -> None:
     async with served(EventsDouble()) as port, staged([account.key], port) as stage:
         for _ in range(LINES + 5):
             assert (await stage.post(BODY, "forged")).status == 401
-        assert (await stage.tell(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 405
+        assert (await stage.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 405
         for _ in range(3):
             assert (await stage.post(BODY, account.sign(BODY))).status == 200
         verdicts = Counter(line["verdict"] for line in log.lines("webhook"))
@@ -60,12 +60,12 @@ async def test_forged_webhooks_get_a_few_lines_and_a_count(log: Log) -> None:
         assert log.lines("webhooks_refused") == []
         assert stage.counted("bad_signature") == LINES + 5
         await stage.intake.drain(timedelta(seconds=1))
-    told = {line["verdict"]: line["count"] for line in log.lines("webhooks_refused")}
-    assert told == {"bad_signature": 5, "method_not_allowed": 1}
+    counts = {line["verdict"]: line["count"] for line in log.lines("webhooks_refused")}
+    assert counts == {"bad_signature": 5, "method_not_allowed": 1}
 
 
-async def test_the_count_is_told_when_the_window_is_over(log: Log) -> None:
-    """Also when nothing comes any more; the next window has lines again."""
+async def test_the_count_is_logged_when_the_window_is_over(log: Log) -> None:
+    """The line comes also when no request follows; the next window has lines again."""
     lines = RefusalLines(lines=1, window_s=0.05)
     assert [lines.has_line("bad_signature") for _ in range(3)] == [True, False, False]
     later = asyncio.Event()

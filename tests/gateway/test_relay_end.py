@@ -40,7 +40,7 @@ async def test_an_idle_relay_drains() -> None:
         await stage.midas.changes.until(lambda: stage.midas.pending)
         assert await stage.relay.drain(timedelta(seconds=20))
         await stage.midas.changes.until(lambda: stage.midas.pending == 0)
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         assert stage.orders.calls == []
         assert not stage.running.done()
 
@@ -55,7 +55,7 @@ async def test_draining_finishes_and_settles_what_is_under_way() -> None:
     async with relayed() as stage:
         stage.orders.behave = hold
         for _ in range(50):
-            await stage.midas.tell("o-1")
+            await stage.midas.announce("o-1")
         await stage.orders.changes.until(lambda: stage.orders.calls)
         draining = asyncio.create_task(stage.relay.drain(timedelta(seconds=20)))
         await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def test_draining_takes_what_midas_is_just_handing_out() -> None:
 
     async with relayed() as stage:
         stage.midas.before_answering = hold_back
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await leased.wait()
         draining = asyncio.create_task(stage.relay.drain(timedelta(seconds=20)))
         await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_draining_is_bounded() -> None:
 
     async with relayed() as stage:
         stage.orders.behave = never
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.orders.changes.until(lambda: stage.orders.calls)
         assert not await stage.relay.drain(timedelta(seconds=0.7))
         stage.running.cancel()
@@ -117,7 +117,7 @@ async def test_a_cancelled_relay_leaves_nothing_behind() -> None:
         stage.orders.behave = never_at_first
         before = asyncio.all_tasks()
         async with relaying(stage):
-            await stage.midas.tell("o-1")
+            await stage.midas.announce("o-1")
             await stage.orders.changes.until(lambda: stage.orders.calls)
         await stage.orders.changes.until(lambda: stage.orders.under_way == 0)
         left = [task for task in asyncio.all_tasks() - before if "webhook_gateway" in str(task)]
@@ -131,7 +131,7 @@ async def test_a_cancelled_relay_leaves_nothing_behind() -> None:
 
 
 async def test_a_relay_that_is_not_running_has_nothing_to_drain() -> None:
-    """Neither before nor after."""
+    """Its drain is over at once."""
     async with relayed() as stage:
         stage.running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -153,8 +153,8 @@ async def test_o6_a_stopped_process_wakes_up_after_others_went_on() -> None:
         targets = (stage.midas_server.target, stage.order_server.target, "1")
         other = await asyncio.create_subprocess_exec(sys.executable, "-c", RELAY, *targets)
         try:
-            await stage.midas.tell("o-1")
-            await stage.midas.tell("o-1")
+            await stage.midas.announce("o-1")
+            await stage.midas.announce("o-1")
             await stage.orders.changes.until(lambda: stage.orders.calls)
             other.send_signal(signal.SIGSTOP)
             await stage.midas.expire_leases()
@@ -181,7 +181,7 @@ async def test_a_killed_process_loses_nothing() -> None:
         targets = (stage.midas_server.target, stage.order_server.target, "4")
         for number in range(20):
             for _ in range(10):
-                await stage.midas.tell(f"o-{number}")
+                await stage.midas.announce(f"o-{number}")
         for enough in (10, 60):
             victim = await asyncio.create_subprocess_exec(sys.executable, "-c", RELAY, *targets)
             await stage.orders.changes.until(partial(_came, stage.orders, enough))
@@ -190,9 +190,9 @@ async def test_a_killed_process_loses_nothing() -> None:
         async with relaying(stage):
             await stage.midas.changes.until(stage.midas.all_delivered)
         for number in range(20):
-            seen = stage.orders.sequences(f"o-{number}")
-            assert sorted(seen) == seen
-            assert set(seen) == set(range(1, 11))
+            received = stage.orders.sequences(f"o-{number}")
+            assert sorted(received) == received
+            assert set(received) == set(range(1, 11))
 
 
 def test_the_relay_needs_nothing_of_the_server() -> None:

@@ -25,7 +25,7 @@ async def test_o1_down_for_long_and_back() -> None:
         await stage.order_server.down()
         for number in range(3):
             for _ in range(2):
-                await stage.midas.tell(f"o-{number}")
+                await stage.midas.announce(f"o-{number}")
         await stage.midas.changes.until(lambda: len(stage.midas.settled) >= 60)
         assert {(each.outcome, each.code) for each in stage.midas.settled} == {
             ("RETRY", "UNAVAILABLE")
@@ -46,8 +46,8 @@ async def test_o2_slow_receiver_gets_the_same_again() -> None:
 
     async with relayed(order_timeout=timedelta(seconds=0.3)) as stage:
         stage.orders.behave = slow_at_first
-        await stage.midas.tell("o-1")
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
+        await stage.midas.announce("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
         assert stage.midas.settled[0] == ("o-1", 1, "RETRY", "DEADLINE_EXCEEDED", True)
         assert stage.orders.sequences("o-1") == [1, 1, 2]
@@ -67,7 +67,7 @@ async def test_o3_commits_then_the_connection_is_reset() -> None:
 
     async with relayed() as stage:
         stage.orders.behave = lose_the_answer
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await gone.wait()
         await stage.order_server.down()
         await stage.order_server.up()
@@ -88,7 +88,7 @@ async def test_o4_one_that_is_refused_for_ever_holds_up_only_its_order() -> None
         stage.orders.behave = refuse_unknown
         for order_no in ("bad", "good-1", "good-2"):
             for _ in range(3):
-                await stage.midas.tell(order_no)
+                await stage.midas.announce(order_no)
         await stage.midas.changes.until(lambda: len(stage.midas.settled) == 7)
         assert stage.orders.sequences("bad") == [1]
         assert stage.midas.orders["bad"].parked
@@ -130,7 +130,7 @@ async def outcomes_with(answer: list[bytes]) -> list[str]:
         aio.insecure_channel(target) as orders,
     ):
         running = asyncio.create_task(relay_to(midas, orders, stage.metrics).run())
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -159,8 +159,8 @@ async def test_o6_a_relay_that_lost_its_lease_changes_nothing() -> None:
 
     async with staged() as stage, relaying(stage):
         stage.orders.behave = hold_the_first
-        await stage.midas.tell("o-1")
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
+        await stage.midas.announce("o-1")
         await stage.orders.changes.until(lambda: stage.orders.calls)
         async with relaying(stage):
             await stage.midas.expire_leases()
@@ -183,7 +183,7 @@ async def test_o6_an_answer_that_took_longer_than_the_lease_is_not_sent() -> Non
     async with relayed() as stage:
         stage.midas.lease_s = 0.5
         stage.midas.before_answering = hold_back
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await late.wait()
         assert stage.orders.calls == []
         await stage.midas.changes.until(stage.midas.all_delivered)
@@ -197,13 +197,13 @@ async def test_o7_a_burst_after_an_outage_is_bounded_and_fair() -> None:
         await stage.order_server.down()
         for number in range(30):
             for _ in range(5):
-                await stage.midas.tell(f"o-{number}")
+                await stage.midas.announce(f"o-{number}")
         await stage.midas.changes.until(lambda: len(stage.midas.settled) >= 30)
         await stage.order_server.up()
         await stage.midas.changes.until(stage.midas.all_delivered)
         assert stage.orders.most_under_way <= 6
-        first_seen = [order_no for order_no, n in stage.orders.answered if n == 1]
-        before_all_began = stage.orders.answered.index((first_seen[-1], 1))
+        firsts = [order_no for order_no, n in stage.orders.answered if n == 1]
+        before_all_began = stage.orders.answered.index((firsts[-1], 1))
         # every order has begun before any of them is far ahead
         assert before_all_began <= 2 * 30
         for number in range(30):
@@ -222,7 +222,7 @@ async def test_o8_the_order_service_may_call_midas_while_it_handles_a_notificati
             asked.append(len(answer.notifications))
 
         stage.orders.behave = call_back
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
         await channel.close()
     assert asked == [0]
@@ -239,9 +239,9 @@ async def test_a_failing_head_of_line_does_not_hold_up_other_orders() -> None:
         stage.orders.behave = fail_one
         stage.midas.retry_pause_s = 0.001
         for _ in range(3):
-            await stage.midas.tell("bad")
+            await stage.midas.announce("bad")
         for number in range(20):
-            await stage.midas.tell(f"good-{number}")
+            await stage.midas.announce(f"good-{number}")
         await stage.midas.changes.until(
             lambda: sum(each.outcome == "DELIVERED" for each in stage.midas.settled) == 20
         )
@@ -253,7 +253,7 @@ async def test_a_report_that_fails_is_made_again() -> None:
     async with relayed() as stage:
         stage.midas.settle_failures = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL]
         for number in range(5):
-            await stage.midas.tell(f"o-{number}")
+            await stage.midas.announce(f"o-{number}")
         await stage.midas.changes.until(stage.midas.all_delivered)
         assert set(stage.orders.times().values()) == {1}
 
@@ -263,7 +263,7 @@ async def test_a_report_that_cannot_be_made_is_dropped_with_its_lease() -> None:
     async with relayed(concurrency=1) as stage:
         stage.midas.lease_s = 0.4
         stage.midas.settle_failures = [grpc.StatusCode.UNAVAILABLE] * 1000
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.orders.changes.until(lambda: len(stage.orders.calls) >= 2)
         stage.midas.settle_failures = []
         await stage.midas.changes.until(stage.midas.all_delivered)
@@ -275,10 +275,10 @@ async def test_leasing_goes_on_after_every_failure(code: str) -> None:
     """No status of Midas stops the relay."""
     async with relayed() as stage:
         stage.midas.lease_failures = [grpc.StatusCode[code]] * 3
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
         # the first lease call may have been waiting before the script was set
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
         assert stage.midas.lease_failures == []
 
@@ -292,8 +292,8 @@ async def test_midas_dies_while_a_delivery_is_under_way() -> None:
 
     async with relayed() as stage:
         stage.orders.behave = hold
-        await stage.midas.tell("o-1")
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
+        await stage.midas.announce("o-1")
         await stage.orders.changes.until(lambda: stage.orders.calls)
         await stage.midas_server.down()
         release.set()
@@ -308,7 +308,7 @@ async def test_midas_is_down_at_the_start() -> None:
     async with staged() as stage:
         await stage.midas_server.down()
         async with relaying(stage):
-            await stage.midas.tell("o-1")
+            await stage.midas.announce("o-1")
             await asyncio.sleep(0.3)  # several attempts in vain
             await stage.midas_server.up()
             await stage.midas.changes.until(stage.midas.all_delivered)
@@ -327,8 +327,8 @@ async def test_a_report_whose_answer_was_lost_has_no_second_effect() -> None:
                 await stage.midas_server.down()
 
         stage.midas.before_settling = lose_the_answer
-        await stage.midas.tell("o-1")
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
+        await stage.midas.announce("o-1")
         await lost.wait()
         await stage.midas_server.up()
         await stage.midas.changes.until(stage.midas.all_delivered)
@@ -365,7 +365,7 @@ async def test_a_wrong_address_parks_nothing() -> None:
         stage.midas.retry_pause_s = 0.01
         stage.orders.behave = not_there_yet
         for number in range(5):
-            await stage.midas.tell(f"o-{number}")
+            await stage.midas.announce(f"o-{number}")
         await stage.midas.changes.until(lambda: len(stage.midas.settled) >= 20)
         assert {each.outcome for each in stage.midas.settled} == {"RETRY"}
         there.set()
@@ -381,8 +381,8 @@ async def test_a_method_that_the_order_service_lacks_parks() -> None:
 
     async with relayed() as stage:
         stage.orders.behave = no_refunds
-        await stage.midas.tell("o-1")
+        await stage.midas.announce("o-1")
         await stage.midas.changes.until(stage.midas.all_delivered)
-        await stage.midas.tell("o-2", "RefundSuccess")
+        await stage.midas.announce("o-2", "RefundSuccess")
         await stage.midas.changes.until(lambda: len(stage.midas.settled) == 2)
         assert stage.midas.settled[-1][2:4] == ("REFUSED", "UNIMPLEMENTED")

@@ -67,7 +67,7 @@ def test_a_signature_is_refused_after_any_change_of_one_character(webhook: Genui
 
 
 def test_w7_forged_signatures(account: Account) -> None:
-    """Whatever somebody without the private key can send, none of it is accepted."""
+    """Nothing that a sender without the private key can make is accepted."""
     verifier = Verifier([account.key])
     good = account.sign(BODY)
     assert verifier.signer_of(good, BODY) == "pingpp"
@@ -183,7 +183,7 @@ def test_m17_no_verifier_without_a_key() -> None:
 
 
 def test_two_keys_of_one_name_are_refused(tmp_path: Path, account: Account) -> None:
-    """The log could not tell them apart."""
+    """The log could not distinguish them."""
     (tmp_path / "new").mkdir()
     paths = [account.key_file(tmp_path), Account().key_file(tmp_path / "new")]
     with pytest.raises(SettingsError, match="same name"):

@@ -71,13 +71,13 @@ def call(channel: grpc.Channel, method: MethodDescriptor, request: Message) -> M
 
 def main(target: str) -> None:
     """One line of JSON: how many fields each method's answer has."""
-    told = {}
+    counts = {}
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         for service in SERVICES:
             for method in service.methods:
                 answer = call(channel, method, REQUESTS[method.name])
-                told[f"{service.full_name}/{method.name}"] = len(answer.ListFields())
-    sys.stdout.write(json.dumps(told) + "\n")
+                counts[f"{service.full_name}/{method.name}"] = len(answer.ListFields())
+    sys.stdout.write(json.dumps(counts) + "\n")
 
 
 if __name__ == "__main__":

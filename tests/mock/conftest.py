@@ -14,11 +14,11 @@ from midas.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 @dataclass
 class Mock:
-    """The server as its callers see it, and what it said of each call."""
+    """The server for its callers, and the method, key and answer of each call."""
 
     target: str
     channel: aio.Channel
-    said: list[tuple[str, str, str]] = field(default_factory=list)
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def payments(self) -> Any:
@@ -34,9 +34,9 @@ class Mock:
 @pytest.fixture
 async def mock() -> AsyncIterator[Mock]:
     """A mock on a free port."""
-    said: list[tuple[str, str, str]] = []
-    server, port = await serve("127.0.0.1", 0, lambda *call: said.append(call))
+    calls: list[tuple[str, str, str]] = []
+    server, port = await serve("127.0.0.1", 0, lambda *call: calls.append(call))
     target = f"127.0.0.1:{port}"
     async with aio.insecure_channel(target) as channel:
-        yield Mock(target, channel, said)
+        yield Mock(target, channel, calls)
     await server.stop(0)

@@ -45,7 +45,7 @@ def _value(extra: Extra) -> Any:
 
 
 def test_every_method_of_every_service_is_answered() -> None:
-    """By the descriptors: what is new in the contract is missing here until it is answered."""
+    """The descriptors list the methods: a new one fails here until it is answered."""
     methods = {
         f"{service.full_name}/{method.name}": method.input_type.full_name
         for service in SERVICES
@@ -57,19 +57,19 @@ def test_every_method_of_every_service_is_answered() -> None:
 
 @pytest.mark.parametrize("channel", CHANNELS.values(), ids=lambda channel: channel.name)
 def test_a_charge_is_well_formed_on_every_channel(channel: Channel) -> None:
-    """Midas's own reader takes the JSON, and it says what the message says."""
+    """Midas's own reader takes the JSON, and it agrees with the message."""
     answer = answers.charge(asked(channel), "")
-    told, facts = answer.charge, read_charge(answer.charge_json)
-    assert told.state == (SUCCEEDED if channel.pays_at_create else PENDING)
-    assert facts.paid == channel.pays_at_create == told.HasField("paid_at")
+    charge, facts = answer.charge, read_charge(answer.charge_json)
+    assert charge.state == (SUCCEEDED if channel.pays_at_create else PENDING)
+    assert facts.paid == channel.pays_at_create == charge.HasField("paid_at")
     assert facts.has_credential != channel.pays_at_create
-    assert (facts.charge_id, facts.out_trade_no) == (told.charge_id, told.out_trade_no)
-    assert (facts.channel, facts.amount, facts.currency) == (channel.name, 1990, told.currency)
+    assert (facts.charge_id, facts.out_trade_no) == (charge.charge_id, charge.out_trade_no)
+    assert (facts.channel, facts.amount, facts.currency) == (channel.name, 1990, charge.currency)
     assert facts.expires_at is not None
-    assert facts.expires_at.timestamp() == told.expires_at.seconds
-    assert len(told.charge_id) == 27
-    assert len(told.out_trade_no) == 20
-    assert told.out_trade_no.isalnum()
+    assert facts.expires_at.timestamp() == charge.expires_at.seconds
+    assert len(charge.charge_id) == 27
+    assert len(charge.out_trade_no) == 20
+    assert charge.out_trade_no.isalnum()
 
 
 SHAPES: dict[str, set[str]] = {
@@ -102,15 +102,15 @@ TEXTS = {"wx_pub_qr", "alipay_qr", "isv_qr", "upacp_qr", "cb_wx_pub_qr", "wx_wap
 
 @pytest.mark.parametrize("name", [*SHAPES, *sorted(TEXTS)])
 def test_a_credential_has_the_shape_of_its_channel(name: str) -> None:
-    """As the client SDKs read it; also the channels' cross-border namesakes."""
-    told = json.loads(answers.charge(asked(CHANNELS[name]), "").charge_json)
-    assert told["credential"]["object"] == "credential"
-    own = told["credential"][name]
+    """The shape is what the client SDKs read."""
+    content = json.loads(answers.charge(asked(CHANNELS[name]), "").charge_json)
+    assert content["credential"]["object"] == "credential"
+    own = content["credential"][name]
     assert type(own) is (str if name in TEXTS else dict)
     assert SHAPES.get(name, set()) <= set(own)
     assert "<" not in json.dumps(own)
     if "timeStamp" in SHAPES.get(name, ()):
-        assert told["credential"][name]["timeStamp"] == told["created"]
+        assert content["credential"][name]["timeStamp"] == content["created"]
 
 
 def test_a_paid_charge_has_nothing_to_open() -> None:
@@ -119,7 +119,7 @@ def test_a_paid_charge_has_nothing_to_open() -> None:
     assert (facts.paid, facts.has_credential, facts.paid_at is not None) == (True, False, True)
 
 
-def test_a_channel_without_a_known_shape_says_so() -> None:
+def test_a_channel_without_a_known_shape_has_a_note() -> None:
     """Nothing is invented, and the list of these channels is known."""
     unknown = {
         channel.name
@@ -137,7 +137,7 @@ def test_a_channel_without_a_known_shape_says_so() -> None:
 
 
 def test_the_same_key_has_the_same_ids() -> None:
-    """Over calls and methods, so that what one answer names can be asked for in the next."""
+    """It has them in every call and method, so that the next call can use the ids of an answer."""
     first, again = answers.charge(CHARGE, "").charge, answers.charge(CHARGE, "").charge
     queried = answers.query(QueryRequest(order_no="A1001"), "").charges[0]
     refunded = answers.refund(
@@ -151,7 +151,7 @@ def test_the_same_key_has_the_same_ids() -> None:
 
 
 @pytest.mark.parametrize("key", ["order_no", "out_trade_no", "charge_id", "refund_no", "refund_id"])
-def test_a_query_tells_of_what_was_asked(key: str) -> None:
+def test_a_query_answers_the_key_that_was_asked(key: str) -> None:
     """The key that was given is in the answer, under its own name."""
     (charge,) = answers.query(QueryRequest(**{key: "K1"}), "").charges  # type: ignore[arg-type]
     subject = charge.refunds[0] if key.startswith("refund") else charge
@@ -171,73 +171,73 @@ def test_what_midas_would_refuse_is_refused() -> None:
     assert [each.field for each in no_target.value.violations] == ["target"]
 
 
-def test_the_time_that_was_asked_for_is_told() -> None:
+def test_the_expiry_that_was_asked_for_is_answered() -> None:
     """`expires_in` of the request is the charge's own."""
     request = asked(CHANNELS["alipay_qr"])
     request.expires_in.CopyFrom(Duration(seconds=600))
-    told = answers.charge(request, "").charge
-    assert told.expires_at.seconds - told.created_at.seconds == 600
+    charge = answers.charge(request, "").charge
+    assert charge.expires_at.seconds - charge.created_at.seconds == 600
 
 
 @pytest.mark.parametrize("name", sorted(answers._OF_CHARGES))
 def test_a_charge_in_every_state(name: str) -> None:
     """A state that is asked for is whole: what belongs to it is set, and nothing else."""
-    told = answers.query(QueryRequest(order_no="A1"), name).charges[0]
+    charge = answers.query(QueryRequest(order_no="A1"), name).charges[0]
     paid = name in ("SUCCEEDED", "LATE", "DUPLICATE_PAYMENT", "REFUNDED")
-    assert told.HasField("paid_at") == (paid or name == "REVERSED")
-    assert bool(told.charge_id) == (name not in ("SUBMITTING", "NEEDS_OPERATOR"))
-    assert (told.late, told.duplicate_payment) == (name == "LATE", name == "DUPLICATE_PAYMENT")
-    assert (told.superseded, told.needs_operator) == (
+    assert charge.HasField("paid_at") == (paid or name == "REVERSED")
+    assert bool(charge.charge_id) == (name not in ("SUBMITTING", "NEEDS_OPERATOR"))
+    assert (charge.late, charge.duplicate_payment) == (name == "LATE", name == "DUPLICATE_PAYMENT")
+    assert (charge.superseded, charge.needs_operator) == (
         name == "SUPERSEDED",
         name == "NEEDS_OPERATOR",
     )
-    assert bool(told.failure_code) == (name == "FAILED")
-    assert told.amount_refunded == (663 if name == "REFUNDED" else 0)
-    assert told.amount_refundable == (1990 - told.amount_refunded if paid else 0)
-    shown = charge_pb2.ChargeState.Name(told.state).removeprefix("CHARGE_STATE_")
+    assert bool(charge.failure_code) == (name == "FAILED")
+    assert charge.amount_refunded == (663 if name == "REFUNDED" else 0)
+    assert charge.amount_refundable == (1990 - charge.amount_refunded if paid else 0)
+    shown = charge_pb2.ChargeState.Name(charge.state).removeprefix("CHARGE_STATE_")
     assert shown == payments._STATES.get(name, name)
 
 
 @pytest.mark.parametrize("name", sorted(answers._OF_REFUNDS))
 def test_a_refund_in_every_state(name: str) -> None:
     """The same of a refund."""
-    told = answers.query(QueryRequest(refund_no="R1"), name).charges[0].refunds[0]
+    refund = answers.query(QueryRequest(refund_no="R1"), name).charges[0].refunds[0]
     done = name in ("SUCCEEDED", "EXTERNAL")
-    assert told.HasField("succeeded_at") == done
-    assert bool(told.action_url) == (name == "ACTION_URL")
-    assert bool(told.failure_code) == (name in ("FAILED", "ACTION_URL"))
-    assert told.needs_operator == (name == "NEEDS_OPERATOR")
-    assert told.external == told.refund_no.startswith("re_") == (name == "EXTERNAL")
+    assert refund.HasField("succeeded_at") == done
+    assert bool(refund.action_url) == (name == "ACTION_URL")
+    assert bool(refund.failure_code) == (name in ("FAILED", "ACTION_URL"))
+    assert refund.needs_operator == (name == "NEEDS_OPERATOR")
+    assert refund.external == refund.refund_no.startswith("re_") == (name == "EXTERNAL")
 
 
 def test_only_checking_makes_no_refund() -> None:
     """`validate_only` answers the refund as it would be."""
     request = RefundRequest(refund_no="R1", order_no="A1", description="d", validate_only=True)
-    told = answers.refund(request, "").refund
-    assert (told.state, told.refund_id) == (refund_pb2.REFUND_STATE_SUBMITTING, "")
+    refund = answers.refund(request, "").refund
+    assert (refund.state, refund.refund_id) == (refund_pb2.REFUND_STATE_SUBMITTING, "")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_lists_come_page_by_page(size: int) -> None:
     """Every row once, the newest first, and an empty token on the last page alone."""
-    seen: list[Any] = []
+    listed: list[Any] = []
     token = ""
-    while token or not seen:
+    while token or not listed:
         request = payment_service_pb2.ListChargesRequest(page_size=size, page_token=token)
         page = answers.list_charges(request, "")
         assert len(page.charges) <= size
-        seen += page.charges
-        assert len(seen) <= 7
+        listed += page.charges
+        assert len(listed) <= 7
         token = page.next_page_token
-    states = {each.state for each in seen}
+    states = {each.state for each in listed}
     assert states == set(charge_pb2.ChargeState.values()) - {0}
-    times = [each.created_at.seconds for each in seen]
+    times = [each.created_at.seconds for each in listed]
     assert times == sorted(times, reverse=True)
-    assert len({each.out_trade_no for each in seen}) == len(seen) == 7
+    assert len({each.out_trade_no for each in listed}) == len(listed) == 7
 
 
 def test_lists_are_filtered() -> None:
-    """By state and by time; a token of another list is refused."""
+    """A filter is a state or a time. A token of another list is refused."""
     failed = payment_service_pb2.ListRefundsRequest(state=refund_pb2.REFUND_STATE_FAILED)
     (only,) = answers.list_refunds(failed, "").refunds
     assert only.state == refund_pb2.REFUND_STATE_FAILED
@@ -263,14 +263,14 @@ def test_lists_are_filtered() -> None:
 )
 def test_events_are_taken(body: bytes, outcome: str, reason: str) -> None:
     """What is no event is kept under its digest, as Midas does."""
-    told = answers.record_event(events.RecordEventRequest(body=body), "")
-    assert events.EventOutcome.Name(told.outcome) == f"EVENT_OUTCOME_{outcome}"
-    assert told.reason == reason
-    assert told.event_id.startswith("sha256:" if reason == "unreadable" else "evt_")
+    response = answers.record_event(events.RecordEventRequest(body=body), "")
+    assert events.EventOutcome.Name(response.outcome) == f"EVENT_OUTCOME_{outcome}"
+    assert response.reason == reason
+    assert response.event_id.startswith("sha256:" if reason == "unreadable" else "evt_")
 
 
 def test_several_events_have_a_result_each() -> None:
-    """In the same order; one that is wrong does not spoil the others."""
+    """The results have the same order. One that is wrong does not spoil the others."""
     bodies = [b'{"id":"evt_1-STORAGE_UNAVAILABLE","type":"charge.succeeded"}', EVENT, b""]
     bodies.append(b'{"id":"evt_1-EVENT_ID_REUSED","type":"charge.succeeded"}')
     request = events.RecordEventsRequest()
@@ -283,24 +283,24 @@ def test_several_events_have_a_result_each() -> None:
         "error",
         "error",
     ]
-    told = [(each.error.reason, each.error.permanent) for each in results]
-    assert told[0] == ("STORAGE_UNAVAILABLE", False)
-    assert told[2:] == [("INVALID_REQUEST", True), ("EVENT_ID_REUSED", True)]
+    errors = [(each.error.reason, each.error.permanent) for each in results]
+    assert errors[0] == ("STORAGE_UNAVAILABLE", False)
+    assert errors[2:] == [("INVALID_REQUEST", True), ("EVENT_ID_REUSED", True)]
     with pytest.raises(InvalidRequest):
         answers.record_events(events.RecordEventsRequest(), "")
 
 
 def test_notifications_are_leased_and_settled() -> None:
     """One of each kind, each of another order, with what belongs to it."""
-    told = answers.lease(events.LeaseNotificationsRequest(), "")
-    notices = [each.notification for each in told.notifications]
-    assert {each.kind for each in notices} == set(events.NotificationKind.values()) - {0}
-    assert len({each.order_no for each in notices}) == 4
-    assert told.lease.seconds > 0
-    for each in notices:
+    lease = answers.lease(events.LeaseNotificationsRequest(), "")
+    notifications = [each.notification for each in lease.notifications]
+    assert {each.kind for each in notifications} == set(events.NotificationKind.values()) - {0}
+    assert len({each.order_no for each in notifications}) == 4
+    assert lease.lease.seconds > 0
+    for each in notifications:
         assert each.HasField("refund") == ("REFUND" in events.NotificationKind.Name(each.kind))
     assert len(answers.lease(events.LeaseNotificationsRequest(max=1), "").notifications) == 1
-    tokens = [each.lease_token for each in told.notifications] + ["x-LEASE_LOST"]
+    tokens = [each.lease_token for each in lease.notifications] + ["x-LEASE_LOST"]
     request = events.SettleNotificationsRequest()
     for token in tokens:
         request.settlements.add(lease_token=token)

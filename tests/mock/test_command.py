@@ -39,7 +39,7 @@ def base(*arguments: str) -> list[str]:
 
 
 def absent() -> set[str]:
-    """The modules of whatever an extra asks for and the base does not, and of what that needs."""
+    """The modules that only the extras ask for, and what those need."""
     asked = [each for each in metadata.requires("midas") or [] if "extra ==" in each]
     names = {re.split(r"[^A-Za-z0-9_-]", each)[0].lower() for each in asked}
     packages = metadata.packages_distributions().items()
@@ -49,7 +49,7 @@ def absent() -> set[str]:
 
 @contextmanager
 def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """A mock on the base install, and what it said when it was ready."""
+    """A mock on the base install, and what it printed when it was ready."""
     command = base("mock", "--port", "0", "--json", *options)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
@@ -62,14 +62,14 @@ def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
 
 
 def test_the_base_install_answers_every_method(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever else is installed stays unused; SIGTERM ends it with status 0."""
+    """Everything else that is installed stays unused; SIGTERM ends it with status 0."""
     assert {"click", "aiohttp", "orjson", "sqlalchemy", "grpc_reflection"} <= absent()
     with served() as (child, ready):
         assert ready["environment"] == {"MIDAS_TARGET": ready["target"]}
         call_everything.main(ready["target"])
-    told = json.loads(capsys.readouterr().out)
-    assert set(told) == {f"{s.full_name}/{m.name}" for s in SERVICES for m in s.methods}
-    assert all(told.values())
+    counts = json.loads(capsys.readouterr().out)
+    assert set(counts) == {f"{s.full_name}/{m.name}" for s in SERVICES for m in s.methods}
+    assert all(counts.values())
     assert child.returncode == 0
 
 
@@ -111,7 +111,7 @@ def test_the_help_lists_every_magic_value() -> None:
         ["--notify", "all", "--tls-cert", "cert.pem"],
     ],
 )
-def test_wrong_usage_is_told_like_everywhere(arguments: list[str]) -> None:
+def test_wrong_usage_is_printed_like_everywhere(arguments: list[str]) -> None:
     """Status 2 and one sentence, or one object; nobody is called."""
     plain, data = run_alone("mock", *arguments), run_alone("mock", "--json", *arguments)
     assert (plain.exit_code, data.exit_code) == (2, 2)
@@ -121,7 +121,7 @@ def test_wrong_usage_is_told_like_everywhere(arguments: list[str]) -> None:
     assert set(error) == set(as_data(Trouble("", "")))
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_that_is_taken_is_an_error() -> None:
     """Status 2, as of every server, and one sentence that says what to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_told() -> None:
     assert set(error) == set(as_data(Trouble("", "")))
 
 
-def test_the_image_tells_it_where_to_listen() -> None:
+def test_the_image_sets_where_it_listens() -> None:
     """IP and PORT, the settings that a container gives to Midas, are the mock's, too."""
     with socket.create_server(("127.0.0.2", 0)) as taken:
         settings = {"IP": "127.0.0.2", "PORT": str(taken.getsockname()[1])}
@@ -143,7 +143,7 @@ def test_the_image_tells_it_where_to_listen() -> None:
     assert f"{settings['IP']}:{settings['PORT']}" in json.loads(done.stdout)["error"]["message"]
 
 
-def test_nobody_to_notify_is_told() -> None:
+def test_nobody_to_notify_is_an_error() -> None:
     """An order service that is not there: status 1; a file that is not there: status 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         target = f"127.0.0.1:{taken.getsockname()[1]}"

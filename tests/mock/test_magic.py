@@ -1,4 +1,4 @@
-"""Every error of the contract can be asked for, in each way, and is told as Midas tells it."""
+"""Every error of the contract can be asked for, in each way, and is as Midas gives it."""
 
 from typing import Any
 
@@ -30,13 +30,13 @@ def test_no_error_of_the_contract_is_left_out() -> None:
     rows += [row.instead[1] for row in TABLE.values() if row.instead is not None]
     rows += [row for row in vars(errors).values() if isinstance(row, Row)]
     wanted = {(row.code, row.reason, row.money_moved, row.retry) for row in rows}
-    told = set()
+    named = set()
     for name in set(failures.NAMES) - set(BARE):
         for moves_money in (True, False):
             failed = failures.failure(name, "A1", CHARGING, moves_money=moves_money)
             info, detail = _details(status_pb2.Status.FromString(failed.details))
-            told.add((failed.code, info.reason, detail.money_moved, detail.retry))
-    assert wanted <= told
+            named.add((failed.code, info.reason, detail.money_moved, detail.retry))
+    assert wanted <= named
 
 
 def _details(status: Any) -> tuple[Any, errors_pb2.PaymentErrorDetail]:
@@ -49,7 +49,7 @@ def _details(status: Any) -> tuple[Any, errors_pb2.PaymentErrorDetail]:
 
 @pytest.mark.parametrize("name", ["INTERNAL", "INTERRUPTED"])
 def test_an_unforeseen_end_of_a_payment_is_unknown(name: str) -> None:
-    """Of a call that moves money nobody knows what came of it then; a read moved none."""
+    """A call that moves money may then have moved it; a read moved none."""
     for moves_money in (True, False):
         failed = failures.failure(name, "A1", CHARGING, moves_money=moves_money)
         assert (failed.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN) == moves_money
@@ -65,8 +65,8 @@ def test_names_and_amounts_are_clear() -> None:
 
 
 @pytest.mark.parametrize("name", [*failures.NAMES])
-async def test_an_error_is_told_in_full(mock: Mock, name: str) -> None:
-    """By a key; details come along, but with the bare ones."""
+async def test_an_error_has_all_its_details(mock: Mock, name: str) -> None:
+    """A key asks for each. All but the bare ones have details."""
     request = ChargeRequest()
     request.CopyFrom(CHARGE)
     request.order_no = f"A1001-{name}"
@@ -79,11 +79,11 @@ async def test_an_error_is_told_in_full(mock: Mock, name: str) -> None:
         return
     info, detail = _details(status)
     assert (info.domain, bool(detail.money_moved), bool(detail.retry)) == ("midas", True, True)
-    assert mock.said == [(CHARGING, request.order_no, info.reason)]
+    assert mock.calls == [(CHARGING, request.order_no, info.reason)]
 
 
 async def test_an_answer_is_asked_for_in_three_ways(mock: Mock) -> None:
-    """By the end of a key, by an amount, and by metadata, which goes before the others."""
+    """The end of a key, an amount and metadata ask for it; metadata goes before the others."""
 
     async def reason(method: Any, request: Any, *metadata: tuple[str, str]) -> str:
         try:
@@ -123,7 +123,7 @@ async def test_a_state_is_asked_for_like_an_error(mock: Mock) -> None:
     assert not (await mock.payments.Charge(CHARGE)).reused
 
 
-async def test_what_no_method_sees_is_told_in_full(mock: Mock) -> None:
+async def test_what_no_method_gets_has_all_its_details(mock: Mock) -> None:
     """Too much, no protobuf, no such method, no such service: with details, as Midas does."""
 
     async def reason(name: str, raw: bytes) -> Any:
@@ -141,7 +141,7 @@ async def test_what_no_method_sees_is_told_in_full(mock: Mock) -> None:
 
 
 async def test_much_too_much_is_refused_by_grpc_itself(mock: Mock) -> None:
-    """Without details, from the same size on as by Midas."""
+    """The error has no details. The limit is the size that Midas itself has."""
     call: Any = mock.channel.unary_unary(f"/{CHARGING}")
     with pytest.raises(aio.AioRpcError) as ended:
         await call(b"\0" * (limits.REQUEST_BYTES_READ + 1))
@@ -188,8 +188,8 @@ async def test_tools_find_the_methods(mock: Mock) -> None:
     assert described.file_descriptor_response.file_descriptor_proto
 
 
-async def test_health_says_serving(mock: Mock) -> None:
-    """Of the server and of each service, asked and watched, though its package is not needed."""
+async def test_health_is_serving(mock: Mock) -> None:
+    """The server and each service are SERVING, in Check and in Watch."""
     stub = health_pb2_grpc.HealthStub(mock.channel)
     for service in ("", "midas.v1.PaymentService", "midas.v1.EventService"):
         request = health_pb2.HealthCheckRequest(service=service)

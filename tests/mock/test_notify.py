@@ -27,7 +27,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[OrderServer]:
 
 
 async def notify(shop: OrderServer, *arguments: str) -> tuple[int, Any]:
-    """Run `midas mock --notify`; its status, and what it told."""
+    """Run `midas mock --notify`; its status, and what it printed."""
     where = ["mock", "--json", "--order-target", shop.target, "--order-no", "A1001"]
     done = await asyncio.to_thread(CliRunner().invoke, cli, [*where, *arguments])
     return done.exit_code, json.loads(done.stdout)
@@ -36,26 +36,26 @@ async def notify(shop: OrderServer, *arguments: str) -> tuple[int, Any]:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_notification_is_whole(method: str) -> None:
     """Everything that the contract has of it is set, and belongs together."""
-    told: Any = request(Notice(method, "A1001", 1))
+    message: Any = request(Notice(method, "A1001", 1))
     refunded = method.startswith("Refund")
-    assert (told.order_no, told.sequence) == ("A1001", 1) == (told.charge.order_no, 1)
-    assert told.notification_id.startswith("A1001/1/")
-    assert told.occurred_at.seconds > 0
-    assert told.observed_by == charge_pb2.OBSERVED_BY_WEBHOOK
+    assert (message.order_no, message.sequence) == ("A1001", 1) == (message.charge.order_no, 1)
+    assert message.notification_id.startswith("A1001/1/")
+    assert message.occurred_at.seconds > 0
+    assert message.observed_by == charge_pb2.OBSERVED_BY_WEBHOOK
     closed = method == "PayOrderClosed"
-    assert told.charge.state == (
+    assert message.charge.state == (
         charge_pb2.CHARGE_STATE_CLOSED if closed else charge_pb2.CHARGE_STATE_SUCCEEDED
     )
     if refunded:
-        assert told.refund.charge_id == told.charge.charge_id
-        assert told.refund in told.charge.refunds
+        assert message.refund.charge_id == message.charge.charge_id
+        assert message.refund in message.charge.refunds
         failed = method == "RefundFailed"
-        assert (told.refund.state == refund_pb2.REFUND_STATE_FAILED) == failed
-        assert told.charge.amount_refunded == (0 if failed else told.charge.amount)
+        assert (message.refund.state == refund_pb2.REFUND_STATE_FAILED) == failed
+        assert message.charge.amount_refunded == (0 if failed else message.charge.amount)
 
 
 def test_an_id_stands_for_one_thing() -> None:
-    """A repetition has the same one; whatever else is said has another."""
+    """A repetition has the same one; any other content has another."""
     notice = Notice("PayOrderSuccess", "A1", 7)
     others = [
         Notice("PayOrderClosed", "A1", 7),
@@ -78,12 +78,12 @@ def test_sequences_begin_in_an_epoch_of_their_own(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_all_of_them_reach_the_order_service(shop: OrderServer) -> None:
-    """One order is told of everything, in order and without a gap; later it is told again."""
+    """One order is notified of everything, in order and without a gap; and later once more."""
     sequences = []
     for _ in range(2):
-        status, told = await notify(shop, "--notify", "all")
-        assert (status, told["ok"]) == (0, True)
-        assert [each["method"] for each in told["notifications"]] == list(METHODS)
+        status, printed = await notify(shop, "--notify", "all")
+        assert (status, printed["ok"]) == (0, True)
+        assert [each["method"] for each in printed["notifications"]] == list(METHODS)
         order = shop.book.order("A1001")
         sequences.append(order.last_sequence)
         counts = (order.pay_order_closed, order.pay_order_success, order.refund_failed)
@@ -110,15 +110,17 @@ CHARGED = answers.charge(CHARGE, "").charge.out_trade_no
 async def test_both_directions_belong_together(
     shop: OrderServer, kind: str, flag: str, of_the_charge: list[bool]
 ) -> None:
-    """What is told is of the charge that Charge answers, but where another one is meant."""
+    """The notifications are about the charge that Charge answers, unless another one is meant."""
     assert (await notify(shop, "--notify", kind, *filter(None, [flag])))[0] == 0
-    told = [each.request.charge for each in shop.book.received("A1001")]
-    assert [each.out_trade_no == CHARGED for each in told] == of_the_charge
-    paid = {each.out_trade_no for each in told if each.state == charge_pb2.CHARGE_STATE_SUCCEEDED}
-    closed = [each for each in told if each.state == charge_pb2.CHARGE_STATE_CLOSED]
+    charges = [each.request.charge for each in shop.book.received("A1001")]
+    assert [each.out_trade_no == CHARGED for each in charges] == of_the_charge
+    paid = {
+        each.out_trade_no for each in charges if each.state == charge_pb2.CHARGE_STATE_SUCCEEDED
+    }
+    closed = [each for each in charges if each.state == charge_pb2.CHARGE_STATE_CLOSED]
     assert len(paid) <= 1
     assert all((each.out_trade_no in paid) == (flag == "--late") for each in closed if paid)
-    for each in told:
+    for each in charges:
         if each not in closed:
             flags = (each.late, each.duplicate_payment)
             assert flags == (flag == "--late", flag == "--duplicate-payment")
@@ -131,7 +133,7 @@ async def test_a_second_payment_is_to_be_given_back(shop: OrderServer) -> None:
     assert len(shop.book.order("A1001").money_to_give_back) == 1
 
 
-async def test_what_is_said_can_be_chosen(shop: OrderServer) -> None:
+async def test_the_content_can_be_chosen(shop: OrderServer) -> None:
     """Amount, channel, flags and the sequence; the same one again has no second effect."""
     options = ["--notify", "PayOrderSuccess", "--sequence", "1", "--late", "--amount", "5"]
     for _ in range(2):
@@ -148,8 +150,8 @@ async def test_what_is_said_can_be_chosen(shop: OrderServer) -> None:
     assert refund.refund_no.startswith("re_")
 
 
-async def test_whoever_gives_a_file_for_tls_gets_tls(tmp_path: Path) -> None:
-    """Also with a certificate alone: nothing is told in the clear then."""
+async def test_any_file_for_tls_turns_it_on(tmp_path: Path) -> None:
+    """A certificate alone does it, too: nothing is sent in the clear then."""
     authority = Authority()
     pair = authority.issue("shop")
     files = {"ca": authority.pem, "cert": pair.certificate, "key": pair.key}
@@ -162,18 +164,18 @@ async def test_whoever_gives_a_file_for_tls_gets_tls(tmp_path: Path) -> None:
     async with OrderServer(OrderOptions(file=book, tls=tls)) as encrypted:
         assert (await notify(encrypted, "--notify", "all", *ca, *cert, *key))[0] == 0
     async with OrderServer(OrderOptions(file=book)) as plain:
-        told = len(plain.book.received())
+        before = len(plain.book.received())
         assert (await notify(plain, "--notify", "all", *cert, *key))[0] == 1
-        assert len(plain.book.received()) == told > 0
+        assert len(plain.book.received()) == before > 0
 
 
 @pytest.mark.parametrize(
     ("code", "meaning"), [("NOT_FOUND", "would park"), ("UNAVAILABLE", "would send it again")]
 )
-async def test_a_refusal_is_told(shop: OrderServer, code: str, meaning: str) -> None:
+async def test_a_refusal_is_printed(shop: OrderServer, code: str, meaning: str) -> None:
     """Status 1, what Midas would make of the answer, and nothing is sent after it."""
     shop.faults.add({"match": {}, "action": {"kind": "refuse", "code": code}})
-    status, told = await notify(shop, "--notify", "all")
-    assert (status, told["ok"], told["error"]["reason"]) == (1, False, code)
-    assert meaning in told["error"]["message"]
-    assert [each["code"] for each in told["notifications"]] == [code]
+    status, printed = await notify(shop, "--notify", "all")
+    assert (status, printed["ok"], printed["error"]["reason"]) == (1, False, code)
+    assert meaning in printed["error"]["message"]
+    assert [each["code"] for each in printed["notifications"]] == [code]

@@ -49,7 +49,7 @@ def main() -> int:
 def _try_area(
     tests: Tests, left: Sequence[Trial], results: Results, options: argparse.Namespace
 ) -> bool:
-    """Those that share their tests. False if these fail without a mutant."""
+    """Try mutants that share their tests. Returns False if these tests fail without a mutant."""
     found = _reach(tests, left, results)
     if found is None:
         return False
@@ -87,15 +87,15 @@ def _try(
     results: Results,
     options: argparse.Namespace,
 ) -> None:
-    for trial, said in tried(left, options.jobs, start):
-        results.add(trial, said)
-        if options.verbose or said.verdict is Verdict.SURVIVED:
-            by = f" by {said.by}" if said.by else ""
-            print(f"{said.verdict} {trial.mutant.path} {trial.mutant.name}{by}", flush=True)
+    for trial, outcome in tried(left, options.jobs, start):
+        results.add(trial, outcome)
+        if options.verbose or outcome.verdict is Verdict.SURVIVED:
+            by = f" by {outcome.by}" if outcome.by else ""
+            print(f"{outcome.verdict} {trial.mutant.path} {trial.mutant.name}{by}", flush=True)
 
 
 def _reach(tests: Tests, left: Sequence[Trial], results: Results) -> reach.Reach | None:
-    """As measured now, or before on the same files."""
+    """Which tests reach which function: measured now, or earlier on the same files."""
     paths = sorted({each.mutant.path for each in left})
     kept = results.beside(repr((tests, paths)))
     if kept.exists():
@@ -117,7 +117,7 @@ def _reach(tests: Tests, left: Sequence[Trial], results: Results) -> reach.Reach
 
 
 def _parted(left: Sequence[Trial], found: reach.Reach) -> tuple[list[Trial], list[Trial]]:
-    """Those whose defect can be put in after the import, and the others."""
+    """The mutants whose defect can be put in after the import, and the others."""
     paths = {each.mutant.path for each in left}
     functions = {
         f"{path} {name}" for path in paths for name in reach.replaceable((ROOT / path).read_text())
@@ -144,7 +144,9 @@ def _compare(wanted: Sequence[Trial], results: Results) -> int:
         for name in names
     }
     found = {(each.mutant.path, each.mutant.name): results.of(each) for each in wanted}
-    caught = {name for name, said in found.items() if said and said.verdict is Verdict.CAUGHT}
+    caught = {
+        name for name, outcome in found.items() if outcome and outcome.verdict is Verdict.CAUGHT
+    }
     survived = found.keys() - caught
     print(f"\n{'':36}mutants  caught         explained  left")
     enough = True
@@ -156,15 +158,15 @@ def _compare(wanted: Sequence[Trial], results: Results) -> int:
         print(
             f"{group:36}{len(here):7}{len(here & caught):8}{share:8.1%}{len(named):10}{len(left):6}"
         )
-    told = {
+    problems = {
         "survived, and not explained": survived - explained,
         "caught by now, take it out": caught & explained,
         "no mutant any more, take it out": explained - existing(path for path, _ in explained),
     }
-    for what, names in told.items():
+    for what, names in problems.items():
         for path, name in sorted(names):
             print(f"{SURVIVORS.name}: {what}: {path}  {name}")
-    return 0 if enough and not any(told.values()) else 1
+    return 0 if enough and not any(problems.values()) else 1
 
 
 if __name__ == "__main__":

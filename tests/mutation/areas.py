@@ -17,7 +17,7 @@ _CORE = (
 _FLOWS = (
     *("tests/test_decisions.py", "tests/test_refund_decisions.py", "tests/test_terms.py"),
     *("tests/test_flows.py", "tests/test_flows_twice.py", "tests/test_announce.py"),
-    *("tests/test_resolve_charge.py", "tests/test_told_unsent.py", "tests/test_turns.py"),
+    *("tests/test_resolve_charge.py", "tests/test_unsent.py", "tests/test_keyed_locks.py"),
     *("tests/faults/test_second_charge.py", "tests/faults/test_lost_commits.py"),
     *("tests/test_quiet_looks.py", "tests/test_sweep.py", "tests/test_skew.py"),
     "tests/faults/test_missing.py",
@@ -49,7 +49,16 @@ class Area:
 
 
 WHOLE = (
-    Area(("midas/charge.py", "midas/refund.py", "midas/payment.py"), (_CORE, _FLOWS, _EVENTS)),
+    Area(
+        (
+            "midas/charge.py",
+            "midas/refund.py",
+            "midas/payment.py",
+            "midas/draft.py",
+            "midas/looks.py",
+        ),
+        (_CORE, _FLOWS, _EVENTS),
+    ),
     Area(("midas/psp/verdicts.py", "midas/psp/codes.py"), (_VERDICTS,)),
     Area(("midas/storage/postgres_faults.py",), (("tests/storage/test_postgres_faults.py",),)),
     Area(("midas/storage/sqlite_faults.py",), (("tests/storage/test_sqlite_faults.py",),)),
@@ -60,7 +69,7 @@ DRAWN = (
     Area(("midas/flows",), ((*_CORE, *_FLOWS), _EVENTS)),
     Area(("midas/storage/commits.py",), (_COMMITS,)),
 )
-"""Of these, as many as are asked for are drawn by a seed."""
+"""Of the mutants of these, as many as are asked for are drawn by a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ def trials(count: int, seed: int, only: tuple[str, ...] = ()) -> list[Trial]:
 
 
 def drawn(population: Sequence[Trial], count: int, seed: int) -> list[Trial]:
-    """Those of the lowest numbers, in their old order.
+    """The trials of the lowest numbers, in their old order.
 
     The number comes from the seed and the mutant alone, so that an edit of a file changes the
     sample by what it adds and takes away, and no more.
@@ -96,7 +105,7 @@ def drawn(population: Sequence[Trial], count: int, seed: int) -> list[Trial]:
 
 
 def group_of(path: str) -> str:
-    """What enough has to be caught of: each file that is tried as a whole, and the sample."""
+    """The group in which enough must be caught: a file that is tried as a whole, or the sample."""
     whole = any(path in area.sources for area in WHOLE)
     return path if whole else "drawn of flows and commits"
 

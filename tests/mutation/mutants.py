@@ -54,15 +54,15 @@ def mutants_of(path: str, source: str, only: str = "") -> list[Mutant]:
     """Every mutant of a file, in the order of the source; `only` one function of it."""
     tree = ast.parse(source)
     found: list[Mutant] = []
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     sources: dict[int, str] = {}
     for defect in _in_body(tree.body):
         if only and defect.where.split(".")[0] != only:
             continue
         name = defect.name()
-        seen[name] += 1
-        if seen[name] > 1:
-            name = f"{name} #{seen[name]}"
+        counts[name] += 1
+        if counts[name] > 1:
+            name = f"{name} #{counts[name]}"
         around = sources.get(id(defect.around)) or ast.unparse(defect.around)
         sources[id(defect.around)] = around
         found.append(Mutant(path, name, around, defect.function, tree, defect))
@@ -111,13 +111,13 @@ def _in_body(
         elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             inner = f"{where}.{statement.name}" if where else statement.name
             yield from _in_body(statement.body, inner, function or inner, around or statement)
-        elif not _says_nothing(statement):
+        elif not _has_no_code(statement):
             for node in _code_of(statement):
                 for target, instead in _instead_of(node):
                     yield _Defect(where or "module", target, instead, around or statement, function)
 
 
-def _says_nothing(statement: ast.stmt) -> bool:
+def _has_no_code(statement: ast.stmt) -> bool:
     """Docstrings, imports and bare declarations."""
     if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
         return True
@@ -138,10 +138,10 @@ def _code_of(node: ast.AST) -> Iterator[ast.AST]:
         for each in below:
             if not isinstance(each, ast.AST) or isinstance(each, ast.JoinedStr):
                 continue
-            if isinstance(each, ast.stmt) and _says_nothing(each):
+            if isinstance(each, ast.stmt) and _has_no_code(each):
                 continue
             if field == "keys" and isinstance(each, ast.Constant):
-                continue  # taking the entry out says the same
+                continue  # taking the entry out is the same defect
             yield from _code_of(each)
 
 
@@ -226,7 +226,7 @@ def _collection(node: ast.Dict | ast.Set | ast.List | ast.Tuple) -> _Pairs:
 
 
 def _values(node: ast.Dict) -> _Pairs:
-    """Of a table of names: another of its values in place of each."""
+    """In a table of names, put another of its values in place of each."""
     for value in node.values:
         if isinstance(value, ast.Name | ast.Attribute):
             others = (v for v in node.values if ast.dump(v) != ast.dump(value))

@@ -1,7 +1,7 @@
 """Which tests get to which function: a mutant is held against those, the cheapest first.
 
 It is found out by running all tests of an area, with a mark at the head of each function of its
-sources and no defect. That is the control as well: they must pass, or no trial says anything.
+sources and no defect. That is the control as well: they must pass, or no trial means anything.
 """
 
 import ast
@@ -20,7 +20,7 @@ MARK = "_reached_"
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """By the place of a function: the tests that get to it, the cheapest first."""
+    """The tests that get to each function, the cheapest first, by the place of the function."""
 
     tests: Mapping[str, Sequence[str]]
     outside: frozenset[str]
@@ -48,7 +48,7 @@ def read(kept: Path) -> Reach:
 
 
 def marked(path: str, source: str) -> str:
-    """The source in which every function says that it was reached."""
+    """The source in which every function notes that it was reached."""
     tree = ast.parse(source)
     for name, function in functions(tree.body):
         mark = ast.parse(f"{MARK}({f'{path} {name}'!r})").body[0]
@@ -101,6 +101,6 @@ class _Marks:
         self._began = time.process_time()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Up to here."""
+        """The test has ended."""
         self.tests[nodeid] = time.process_time() - self._began, sorted(self._now)
         self._now = self.outside

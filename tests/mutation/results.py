@@ -1,4 +1,4 @@
-"""What the trials said, on disk at once, so that a run can be ended and gone on with."""
+"""The outcomes of the trials, on disk at once, so that a run can be ended and gone on with."""
 
 import hashlib
 import json
@@ -31,11 +31,11 @@ class Results:
         """What is on disk, another process's as well."""
         if self._file.exists():
             for line in self._file.read_text().splitlines():
-                told = json.loads(line)
-                if told["outcome"]["verdict"] == Verdict.CAUGHT or told["tree"] == self._tree:
-                    outcome = told["outcome"]
+                entry = json.loads(line)
+                if entry["outcome"]["verdict"] == Verdict.CAUGHT or entry["tree"] == self._tree:
+                    outcome = entry["outcome"]
                     verdict = Verdict(outcome["verdict"])
-                    self._known[told["key"]] = Outcome(verdict, outcome["by"], outcome["seconds"])
+                    self._known[entry["key"]] = Outcome(verdict, outcome["by"], outcome["seconds"])
 
     def of(self, trial: Trial) -> Outcome | None:
         """What is known of this mutant."""
@@ -45,9 +45,9 @@ class Results:
         """Write it down."""
         self._known[_key(trial)] = outcome
         name = f"{trial.mutant.path} {trial.mutant.name}"
-        told = {"key": _key(trial), "tree": self._tree, "mutant": name, "outcome": asdict(outcome)}
+        entry = {"key": _key(trial), "tree": self._tree, "mutant": name, "outcome": asdict(outcome)}
         with self._file.open("a") as file:
-            file.write(json.dumps(told, ensure_ascii=False) + "\n")
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def beside(self, what: str) -> Path:
         """Where something is kept that holds for these very files of the product and the tests."""
@@ -55,7 +55,7 @@ class Results:
         return self._folder / f"{digest[:20]}.json"
 
     def forget(self, trials: Iterable[Trial]) -> None:
-        """As if these had never been tried."""
+        """Forget these, as if they had never been tried."""
         for each in trials:
             self._known.pop(_key(each), None)
 
@@ -66,7 +66,7 @@ def _key(trial: Trial) -> str:
 
 
 def tree_digest() -> str:
-    """Of every Python file of the product and the tests, but these."""
+    """A digest of every Python file of the product and the tests, without `tests/mutation`."""
     digest = hashlib.sha256()
     for folder in ("midas", "webhook_gateway", "tests"):
         for path in sorted((ROOT / folder).rglob("*.py")):

@@ -25,7 +25,7 @@ mutant that makes it wait for ever is caught by that. What is only slow, on a ma
 with other things, goes on meanwhile."""
 MOVED_CPU_S = 0.1
 TEST_WALL_S = 600.0
-"""For one that does a little now and then, for ever."""
+"""The limit for a test that does a little now and then, for ever."""
 LOOK_S = 0.5
 
 
@@ -46,7 +46,7 @@ class Outcome:
 
 
 class TrialFailed(Exception):
-    """No test has said anything of this mutant. The text is what the process printed."""
+    """No test has judged this mutant. The text is what the process printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Used:
 
 
 class Pace:
-    """Tells of one test whether it will not end any more."""
+    """Whether one test will not end any more."""
 
     def __init__(self, began: Used) -> None:
         self._began = began
@@ -100,7 +100,7 @@ class _Running:
                 end(self.process)
 
     def outcome(self, status: int) -> Outcome:
-        """What the ended process says. Raises TrialFailed if it says nothing of the mutant."""
+        """The outcome of the ended process. Raises TrialFailed if it did not judge the mutant."""
         seconds = time.monotonic() - self._began
         code = os.waitstatus_to_exitcode(status)
         if self.endless:
@@ -134,9 +134,9 @@ def tried(
                 process, status = _next_end(running)
                 ended = running.pop(process)
                 end(process)
-                said = ended.outcome(status)
+                outcome = ended.outcome(status)
                 shutil.rmtree(ended.folder, ignore_errors=True)
-                yield ended.trial, said
+                yield ended.trial, outcome
         finally:
             for process in running:
                 end(process)
@@ -162,7 +162,7 @@ def _next_end(running: dict[int, _Running]) -> tuple[int, int]:
 
 
 def used_by(process: int) -> Used:
-    """By the kernel's account; the clock without what the process waited for a processor."""
+    """From the kernel's account; the clock is less the time that it waited for a processor."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     ticks = sum(int(each) for each in fields[11:15])  # its own and its children's
     waited_ns = int(Path(f"/proc/{process}/schedstat").read_text().split()[1])

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mutation.areas import ROOT, Trial, drawn
+from tests.mutation.__main__ import SURVIVORS
+from tests.mutation.areas import DRAWN, ROOT, WHOLE, Trial, drawn, existing
 from tests.mutation.mutants import mutants_of
 from tests.mutation.reach import MARK, marked, replaceable
 from tests.mutation.running import STILL_S, TEST_CPU_S, TEST_WALL_S, Pace, Used, used_by
@@ -40,7 +42,7 @@ class Order:
 
 
 def names() -> list[str]:
-    """Of all mutants of the source above."""
+    """The names of all mutants of the source above."""
     return [each.name for each in mutants_of("x.py", SOURCE)]
 
 
@@ -87,7 +89,7 @@ def test_a_line_added_elsewhere_changes_no_name() -> None:
 
 
 def test_only_one_function() -> None:
-    """As it is asked for."""
+    """Only the mutants of the function that is asked for."""
     only = mutants_of("x.py", "def f(a):\n    return a + 1\n\n\ndef g(a):\n    return a - 1\n", "g")
     assert {each.name.split(":")[0] for each in only} == {"g"}
 
@@ -127,7 +129,7 @@ def test_the_sample_is_drawn_by_the_seed() -> None:
 
 
 def test_a_mutant_knows_its_function() -> None:
-    """By the name that its code object has; what is in none is imported with the defect."""
+    """It has the name of the code object. A mutant outside of functions has none."""
     by_name = {each.name.partition(":")[0]: each.function for each in mutants_of("x.py", SOURCE)}
     assert by_name == {"module": "", "Order.is_open": "Order.is_open", "Order.close": "Order.close"}
     inner = "def f():\n    def g():\n        return 1\n    return g\n"
@@ -150,8 +152,8 @@ def outer():
     assert replaceable(source) == {"Row.plain", "outer"}
 
 
-def test_marks_tell_what_was_reached() -> None:
-    """Each function says so when it is called, and still does what it did."""
+def test_marks_note_what_was_reached() -> None:
+    """Each function calls the mark first, and still does what it did."""
     source = """
 class A:
     def f(self):
@@ -183,8 +185,8 @@ def g():
 def test_when_a_test_does_not_end(a_second_s: float, lasts_s: float, endless: bool) -> None:
     """It computes too long, or nothing any more. To be slow on a busy machine is neither."""
     pace = Pace(Used(5, 100))
-    said = [pace.is_endless(Used(5 + n * a_second_s, 100 + n)) for n in range(int(lasts_s) + 1)]
-    assert (said[:-1], said[-1]) == ([False] * int(lasts_s), endless)
+    judged = [pace.is_endless(Used(5 + n * a_second_s, 100 + n)) for n in range(int(lasts_s) + 1)]
+    assert (judged[:-1], judged[-1]) == ([False] * int(lasts_s), endless)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel's account")
@@ -222,3 +224,22 @@ def test_a_run_that_is_killed_leaves_no_trial(tmp_path: Path) -> None:
         run.kill()
     assert os.read(reads, 1) == b""
     os.close(reads)
+
+
+def test_every_file_of_an_area_exists() -> None:
+    """A test that was renamed would find no defect any more, and a source would have none."""
+    areas = (*WHOLE, *DRAWN)
+    named = {source for area in areas for source in area.sources}
+    named |= {test for area in areas for tests in area.tests for test in tests}
+    gone = sorted(path for path in named if not (ROOT / path).exists())
+    assert not gone, f"name these as they are called now, in tests/mutation/areas.py: {gone}"
+
+
+def test_every_survivor_is_a_defect_of_today() -> None:
+    """A line that was changed or renamed has other defects: what was explained must be there."""
+    explained = tomllib.loads(SURVIVORS.read_text())
+    there = existing(explained)
+    gone = [
+        (path, name) for path in explained for name in explained[path] if (path, name) not in there
+    ]
+    assert not gone, f"rename or delete these in tests/mutation/survivors.toml: {gone}"

@@ -42,7 +42,7 @@ LIBRARIES = (
 NO_TRIAL = 70
 """The exit code of a trial that an error of its own has ended."""
 NOTICED, NOW, LOG = "noticed", "now", "log"
-"""In the folder of a trial: the test that failed, the one that runs, and what was printed."""
+"""Files in the folder of a trial: the test that failed, the one that runs, and the output."""
 
 
 def warm_up() -> None:

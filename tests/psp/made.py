@@ -176,5 +176,5 @@ def text(data: Any) -> str:
 
 def error_body(code: str | None = None, param: str | None = None, kind: str = "api_error") -> bytes:
     """The error envelope of pingpp.md section 6."""
-    told = {"type": kind, "message": "不行", "code": code, "param": param}
-    return json.dumps({"error": {k: v for k, v in told.items() if v is not None}}).encode()
+    details = {"type": kind, "message": "不行", "code": code, "param": param}
+    return json.dumps({"error": {k: v for k, v in details.items() if v is not None}}).encode()

@@ -66,7 +66,7 @@ def test_failures_far_apart_do_not_open_it() -> None:
 
 
 def test_while_open_nobody_enters() -> None:
-    """The refusal says how long to wait, and never less than the shortest pause."""
+    """The error has how long to wait, and never less than the shortest pause."""
     bench = Bench()
     bench.fail(3)
     with pytest.raises(PspUnavailable) as caught:
@@ -75,7 +75,7 @@ def test_while_open_nobody_enters() -> None:
 
 
 def test_after_the_pause_one_probe_enters() -> None:
-    """Everybody else waits for what it learns."""
+    """All other flows are refused until its result."""
     bench = Bench()
     bench.fail(3)
     bench.pause()
@@ -121,7 +121,7 @@ def test_pauses_are_spread(dice: float, pause: float) -> None:
 
 
 def test_stragglers_do_not_prolong_the_pause() -> None:
-    """A call that began before the circuit opened tells nothing new when it fails at last."""
+    """A call that began before the circuit opened does not count when it fails at last."""
     bench = Bench()
     early = bench.now
     bench.now += 1
@@ -158,7 +158,7 @@ async def test_places_are_bounded_and_come_back() -> None:
 
 
 async def test_a_refused_flow_holds_no_place() -> None:
-    """Neither a place nor the probe's turn is lost when the breaker says no."""
+    """Neither a place nor the probe's turn is lost when the breaker refuses."""
     bench = Bench()
     gate = Gate(bench.breaker, 1)
     bench.fail(3)

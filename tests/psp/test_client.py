@@ -69,14 +69,14 @@ def test_the_client_is_a_psp() -> None:
         if isinstance(wanted, property):
             assert isinstance(real, property)
             continue
-        told = [(p.name, p.default) for p in inspect.signature(real).parameters.values()]
+        has = [(p.name, p.default) for p in inspect.signature(real).parameters.values()]
         asked = [(p.name, p.default) for p in inspect.signature(wanted).parameters.values()]
-        assert told == asked, name
+        assert has == asked, name
         assert inspect.iscoroutinefunction(real) == inspect.iscoroutinefunction(wanted), name
 
 
 async def test_what_creating_a_charge_sends() -> None:
-    """The fields of section 1.1; expiry and metadata only where they were asked for."""
+    """The fields of pingpp.md section 1.1; expiry and metadata only where they were asked for."""
     async with asking(200, made.charge_data()) as (psp, server):
         verdict = await psp.create_charge(made.charge(extra={"limit_pay": "no_credit"}))
         assert isinstance(verdict, Done)
@@ -173,20 +173,20 @@ async def test_refusals_are_proven(name: str) -> None:
 async def test_timeouts_are_bounded_and_unknown(name: str) -> None:
     """The configured total bounds each call, and what was sent by then is unknown.
 
-    On a machine so busy that the connection takes all of the time, nothing is sent, and it says so;
-    then there has to be more of it.
+    On a machine so busy that the connection takes all of the time, nothing is sent, and the verdict
+    is another one; then the call gets more time.
     """
     for brief in (timedelta(milliseconds=60), timedelta(seconds=1), timedelta(seconds=10)):
         async with wire.serving(wire.never) as server:
             options = made.options(server.url, total_timeout=brief)
             async with PingppClient(options) as psp:
-                told = [
+                verdicts = [
                     await CALLS[name](psp),
                     await psp.retrieve_charge(made.CHARGE_ID, timedelta(hours=1)),
                 ]
-            if len(server.received) == len(told):
+            if len(server.received) == len(verdicts):
                 break
-    assert told == [Unknown("timeout")] * 2
+    assert verdicts == [Unknown("timeout")] * 2
 
 
 @pytest.mark.parametrize("name", ["retrieve_charge", "reverse_charge"])
@@ -265,7 +265,7 @@ async def test_the_breaker_learns_from_calls() -> None:
 
 
 async def test_callers_in_a_hurry_do_not_open_the_breaker() -> None:
-    """Running out of a short time of one's own says nothing about Ping++."""
+    """The end of a caller's own short time proves nothing about Ping++."""
     async with wire.serving(wire.never) as server:
         options = made.options(server.url, breaker=BreakerLimits(failures=1))
         async with PingppClient(options) as psp:
@@ -314,14 +314,14 @@ def test_unknown_channels_are_taken_for_dangerous() -> None:
     ],
 )
 def test_useless_options_are_refused_in_words(changed: dict[str, Any], word: str) -> None:
-    """The sentence says which setting, and repeats no key."""
+    """The sentence names the setting, and repeats no key."""
     with pytest.raises(SettingsError, match=word) as caught:
         replace(made.options(), **changed)
     key = changed.get("api_key")
     assert not key or key not in str(caught.value)
 
 
-def test_the_key_tells_the_mode() -> None:
+def test_the_key_decides_the_mode() -> None:
     """Live and test keys go to the same host."""
     live = PspOptions(api_key="sk_live_x", app_id="app_x")
     assert (live.livemode, live.api_base) == (True, "https://api.pingxx.com")
@@ -330,7 +330,7 @@ def test_the_key_tells_the_mode() -> None:
 
 
 def test_secrets_do_not_show() -> None:
-    """Neither options nor client tell a key when they are logged."""
+    """Neither options nor client show a key when they are logged."""
     options = made.options(private_key=made.private_pem(), public_keys=(made.public_pem(),))
     shown = repr(options) + repr(PingppClient(options)) + str(options)
     assert made.API_KEY not in shown

@@ -1,7 +1,7 @@
 """Each of Ping++'s codes by its own name, a second time: a slip in the table must not go unnoticed.
 
-The codes are those of pingpp.md section 6. What is said here of each is what the words of the
-documentation and the recorded answers allow, not what the product says.
+The codes are those of pingpp.md section 6. The lists here follow the words of the documentation and
+the recorded answers, not the product.
 """
 
 import pytest

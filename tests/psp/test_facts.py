@@ -24,18 +24,18 @@ def refund(**changed: Any) -> Any:
     return facts.read_refund(made.text(made.refund_data(**changed)))
 
 
-def test_a_charge_says_what_it_says() -> None:
+def test_every_fact_of_a_charge_comes_from_its_field() -> None:
     """Every fact comes from its field, and the text is kept as it came."""
     text = made.text(made.charge_data(paid=True, time_paid=1_700_000_050, transaction_no="4200"))
-    told = facts.read_charge(text)
-    assert (told.charge_id, told.out_trade_no) == (made.CHARGE_ID, "A1B2C3D4E5F6G7H8J9K0")
-    assert (told.app_id, told.livemode, told.channel) == (made.APP_ID, False, "wx")
-    assert (told.amount, told.currency, told.paid, told.reversed) == (100, "cny", True, False)
-    assert told.created_at == datetime.fromtimestamp(1_700_000_000, UTC)
-    assert told.expires_at == datetime.fromtimestamp(1_700_007_200, UTC)
-    assert told.paid_at == datetime.fromtimestamp(1_700_000_050, UTC)
-    assert told.transaction_no == "4200"
-    assert told.raw == text
+    read = facts.read_charge(text)
+    assert (read.charge_id, read.out_trade_no) == (made.CHARGE_ID, "A1B2C3D4E5F6G7H8J9K0")
+    assert (read.app_id, read.livemode, read.channel) == (made.APP_ID, False, "wx")
+    assert (read.amount, read.currency, read.paid, read.reversed) == (100, "cny", True, False)
+    assert read.created_at == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert read.expires_at == datetime.fromtimestamp(1_700_007_200, UTC)
+    assert read.paid_at == datetime.fromtimestamp(1_700_000_050, UTC)
+    assert read.transaction_no == "4200"
+    assert read.raw == text
 
 
 @pytest.mark.parametrize("name", ["id", "object", "order_no", "channel", "currency", "amount"])
@@ -120,11 +120,11 @@ OTHER_SHAPES: list[Any] = [None, [], {"data": None}, {"data": []}, "x"]
 
 
 def test_refunds_beside_a_charge() -> None:
-    """They are read too. Null, as inside an order, and other shapes say that nothing is known."""
+    """They are read too. With null, as inside an order, and other shapes nothing is known."""
     listed = {"object": "list", "has_more": True, "data": [made.refund_data()]}
-    told = charge(refunds=listed)
-    assert [each.refund_no for each in told.refunds] == ["refund-1"]
-    assert not told.refunds_complete
+    read = charge(refunds=listed)
+    assert [each.refund_no for each in read.refunds] == ["refund-1"]
+    assert not read.refunds_complete
     for other in OTHER_SHAPES:
         assert charge(refunds=other).refunds == ()
         assert not charge(refunds=other).refunds_complete
@@ -133,7 +133,7 @@ def test_refunds_beside_a_charge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "report"),
     [
         ({"status": "succeeded"}, RefundReport.DONE),
         ({"status": "failed", "succeed": True}, RefundReport.FAILED),
@@ -146,13 +146,13 @@ def test_refunds_beside_a_charge() -> None:
         ({"status": None}, RefundReport.WORKING),
     ],
 )
-def test_what_a_refund_says(fields: dict[str, Any], said: RefundReport) -> None:
+def test_the_report_of_a_refund(fields: dict[str, Any], report: RefundReport) -> None:
     """The status decides; without one `succeed` and a known code do; unknown is not failed."""
-    assert refund(**fields).report is said
+    assert refund(**fields).report is report
 
 
 def test_a_refund_without_any_sign_is_unreadable() -> None:
-    """No status and no `succeed`: nobody knows what it says."""
+    """No status and no `succeed`: its report is unknown."""
     for fields in ({"status": None, "succeed": None}, {"status": 1}, {"amount": "40"}):
         with pytest.raises(Unreadable):
             refund(**fields)
@@ -175,17 +175,17 @@ def test_succeeded_at_counts_only_when_it_did() -> None:
 
 def test_texts_can_be_stored_anywhere() -> None:
     """NUL and lone surrogates, which PostgreSQL refuses, do not get through."""
-    told = facts.read_charge(
+    read = facts.read_charge(
         made.text(made.charge_data()).replace(
             '"failure_msg": null', '"failure_msg": "a\\u0000b\\ud800c"'
         )
     )
-    assert told.failure_message == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
-    told.failure_message.encode()
+    assert read.failure_message == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
+    read.failure_message.encode()
 
 
 def test_charges_of_a_list_keep_their_own_text() -> None:
-    """Byte for byte, whatever the layout, with has_more wherever it stands."""
+    """Byte for byte, in every layout, and with has_more at any place."""
     items = [made.text(made.charge_data(id=f"ch_{n}", subject="a,]}{[")) for n in range(3)]
     text = (
         '\n{ "object" : "list", "url": "/v1/charges" , "data": [ '
@@ -267,7 +267,7 @@ def _one_row(text: str) -> str:
 
 
 def test_a_row_that_cannot_be_read_does_not_spoil_the_page() -> None:
-    """Its number is told beside the others, so that nobody takes it for absent."""
+    """Its number is kept beside the others, so that it does not count as absent."""
     good, bad = made.charge_data(), made.charge_data() | {"amount": 0, "order_no": "T9"}
     page = facts.read_charge_page(_one_row(json.dumps(good) + "," + json.dumps(bad)))
     assert [each.out_trade_no for each in page.charges] == [good["order_no"]]
@@ -278,7 +278,7 @@ def test_a_row_that_cannot_be_read_does_not_spoil_the_page() -> None:
 @settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(made.charge_data())), JSON), st.booleans())
 def test_reading_a_charge_never_raises_otherwise(changes: dict[str, Any], listed: bool) -> None:
-    """Whatever a field holds: facts, or Unreadable."""
+    """With any value of a field: facts, or Unreadable."""
     text = json.dumps(made.charge_data() | changes)
     try:
         if listed:
@@ -286,30 +286,30 @@ def test_reading_a_charge_never_raises_otherwise(changes: dict[str, Any], listed
             if page.unread:
                 assert page.unread == (json.loads(text)["order_no"],)
                 return
-            told = page.charges[0]
+            read = page.charges[0]
         else:
-            told = facts.read_charge(text)
+            read = facts.read_charge(text)
     except Unreadable:
         return
-    assert told.raw == text
-    assert 0 < told.amount < 2**63
+    assert read.raw == text
+    assert 0 < read.amount < 2**63
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(made.refund_data())), JSON))
 def test_reading_a_refund_never_raises_otherwise(changes: dict[str, Any]) -> None:
-    """Whatever a field holds: facts, or Unreadable."""
+    """With any value of a field: facts, or Unreadable."""
     try:
-        told = facts.read_refund(json.dumps(made.refund_data() | changes))
+        read = facts.read_refund(json.dumps(made.refund_data() | changes))
     except Unreadable:
         return
-    assert 0 < told.amount < 2**63
+    assert 0 < read.amount < 2**63
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_reading_bytes_never_raises_otherwise(body: bytes) -> None:
-    """Whatever arrives: an object, a list, or Unreadable."""
+    """With any bytes: an object, a list, or Unreadable."""
     for read in (facts.read_charge, facts.read_refund_page):
         with pytest.raises(Unreadable):
             read(decode(body))
@@ -320,22 +320,22 @@ def test_reading_bytes_never_raises_otherwise(body: bytes) -> None:
 def test_the_short_way_reads_what_the_long_one_reads(
     value: Any, at: int, noise: str, indented: bool
 ) -> None:
-    """Texts that are taken without the strict parser are those that it takes, and say the same."""
+    """Texts that skip the strict parser are texts that it takes, and give the same object."""
     form: dict[str, Any] = {"indent": 1} if indented else {"separators": (",", ":")}
     text = json.dumps({"a": value}, ensure_ascii=False, **form)
     text = text[:at] + noise + text[at:]
-    plain = strict_json._plain(text)
-    if plain is not None:
-        assert repr(plain) == repr(json.loads(text, object_pairs_hook=strict_json._unique))
+    canonical = strict_json._parse_canonical(text)
+    if canonical is not None:
+        assert repr(canonical) == repr(json.loads(text, object_pairs_hook=strict_json._unique))
 
 
 def test_answers_of_pingpp_take_the_short_way() -> None:
     """A charge as Ping++ writes it; any other layout is read too."""
     data = made.charge_data()
     compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    assert strict_json._plain(compact) == data
+    assert strict_json._parse_canonical(compact) == data
     for text in (f" {compact}", json.dumps(data, indent=2), json.dumps(data)):
-        assert strict_json._plain(text) is None
+        assert strict_json._parse_canonical(text) is None
         assert parse_object(text) == data
 
 

@@ -27,7 +27,7 @@ DEAF = "DEAF"
 
 @dataclass(frozen=True)
 class Facts:
-    """A charge was told of; `wrong` are the fields in which it is not the one asked for."""
+    """The answer is a charge; `wrong` are the fields in which it is not the one asked for."""
 
     wrong: tuple[str, ...] = ()
 
@@ -48,12 +48,12 @@ def answer(status: int, body: bytes | dict[str, Any], *headers: str) -> bytes:
     return wire.response(status, data, *headers)
 
 
-def says(status: int, body: bytes | dict[str, Any]) -> wire.Reply:
+def always_answers(status: int, body: bytes | dict[str, Any]) -> wire.Reply:
     """It answers with this, every time."""
     return wire.always(answer(status, body))
 
 
-def says_in_turn(*answers: bytes) -> wire.Reply:
+def answers_in_turn(*answers: bytes) -> wire.Reply:
     """It answers with these, one after the other."""
     left = iter(answers)
 
@@ -98,7 +98,7 @@ def refused(refusal: Refusal, code: str = "", param: str = "") -> NotDone:
 
 def refund(**changed: Any) -> wire.Reply:
     """It answers with HTTP 200 and this refund."""
-    return says(200, made.refund_data(created=int(made.NOW.timestamp()), **changed))
+    return always_answers(200, made.refund_data(created=int(made.NOW.timestamp()), **changed))
 
 
 TABLE: dict[str, Case] = {
@@ -124,67 +124,74 @@ TABLE: dict[str, Case] = {
         Done(replace(REFUND, action_url="https://example.test/approve?id=1", failure_message=LINK)),
         "create_refund",
     ),
-    "P9 502, then 200": Case(says_in_turn(answer(502, HTML), GOOD), Unknown("status_502")),
+    "P9 502, then 200": Case(answers_in_turn(answer(502, HTML), GOOD), Unknown("status_502")),
     "P9 502, then 200, refund": Case(
-        says_in_turn(answer(502, HTML), answer(200, made.refund_data())),
+        answers_in_turn(answer(502, HTML), answer(200, made.refund_data())),
         Unknown("status_502"),
         "create_refund",
     ),
-    "P10 500": Case(says(500, HTML), Unknown("status_500")),
-    "P10 503": Case(says(503, b""), Unknown("status_503")),
-    "P10 504": Case(says(504, HTML), Unknown("status_504")),
+    "P10 500": Case(always_answers(500, HTML), Unknown("status_500")),
+    "P10 503": Case(always_answers(503, b""), Unknown("status_503")),
+    "P10 504": Case(always_answers(504, HTML), Unknown("status_504")),
     "P10 500 with an envelope": Case(
-        says(500, made.error_body("channel_request_error")), Unknown("status_500")
+        always_answers(500, made.error_body("channel_request_error")), Unknown("status_500")
     ),
-    "P10 429": Case(says(429, made.error_body()), Unknown("status_429")),
-    "P10 403": Case(says(403, made.error_body()), refused(Refusal.THROTTLED)),
-    "P10 403 in HTML": Case(says(403, HTML), UNREADABLE),
+    "P10 429": Case(always_answers(429, made.error_body()), Unknown("status_429")),
+    "P10 403": Case(always_answers(403, made.error_body()), refused(Refusal.THROTTLED)),
+    "P10 403 in HTML": Case(always_answers(403, HTML), UNREADABLE),
     "P10 400": Case(
-        says(400, made.error_body(param="amount")), refused(Refusal.REFUSED, param="amount")
+        always_answers(400, made.error_body(param="amount")),
+        refused(Refusal.REFUSED, param="amount"),
     ),
-    "P10 400 in HTML": Case(says(400, HTML), UNREADABLE),
+    "P10 400 in HTML": Case(always_answers(400, HTML), UNREADABLE),
     "P10 400, refunded in full": Case(
-        says(400, made.error_body(kind="invalid_request_error")),
+        always_answers(400, made.error_body(kind="invalid_request_error")),
         refused(Refusal.REFUSED),
         "create_refund",
     ),
-    "P10 401": Case(says(401, made.error_body()), refused(Refusal.MIDAS_REJECTED)),
+    "P10 401": Case(always_answers(401, made.error_body()), refused(Refusal.MIDAS_REJECTED)),
     "P10 404": Case(
-        says(404, made.error_body(param="id")),
+        always_answers(404, made.error_body(param="id")),
         refused(Refusal.NOT_FOUND, param="id"),
         "retrieve_charge",
     ),
-    "P10 404 empty": Case(says(404, b""), UNREADABLE, "retrieve_charge"),
+    "P10 404 empty": Case(always_answers(404, b""), UNREADABLE, "retrieve_charge"),
     "P10 402 refused": Case(
-        says(402, made.error_body("channel_request_error")),
+        always_answers(402, made.error_body("channel_request_error")),
         refused(Refusal.REFUSED, "channel_request_error"),
     ),
     "P10 402 pending": Case(
-        says(402, made.error_body("refund_pending")),
+        always_answers(402, made.error_body("refund_pending")),
         Unknown("code_refund_pending"),
         "create_refund",
     ),
     "P10 402 unexpected": Case(
-        says(402, made.error_body("channel_unexpected_error")),
+        always_answers(402, made.error_body("channel_unexpected_error")),
         Unknown("code_channel_unexpected_error"),
     ),
     "P10 402 no connection": Case(
-        says(402, made.error_body("channel_connection_error")),
+        always_answers(402, made.error_body("channel_connection_error")),
         Unknown("code_channel_connection_error"),
     ),
-    "P10 402 unheard of": Case(says(402, made.error_body("brand_new")), Unknown("code_unlisted")),
-    "P10 200 in HTML": Case(says(200, HTML), UNREADABLE),
-    "P10 200 empty": Case(says(200, b""), UNREADABLE),
-    "P10 200 truncated": Case(says(200, made.text(CHARGE).encode()[:-20]), UNREADABLE),
-    "P10 200 wrong shape": Case(says(200, b'[{"object": "charge"}]'), UNREADABLE),
-    "P10 200 wrong object": Case(says(200, made.refund_data()), UNREADABLE),
-    "P10 200 wrong object, refund": Case(says(200, CHARGE), UNREADABLE, "create_refund"),
-    "P10 200 other currency": Case(says(200, CHARGE | {"currency": "usd"}), Facts(("currency",))),
-    "P11 amount": Case(says(200, CHARGE | {"amount": 99}), Facts(("amount",))),
-    "P11 app": Case(says(200, CHARGE | {"app": "app_Other"}), Facts(("app",))),
-    "P11 livemode": Case(says(200, CHARGE | {"livemode": True}), Facts(("livemode",))),
-    "P11 out_trade_no": Case(says(200, CHARGE | {"order_no": "B2"}), Facts(("out_trade_no",))),
-    "P11 all as asked": Case(says(200, CHARGE), Facts()),
+    "P10 402 unheard of": Case(
+        always_answers(402, made.error_body("brand_new")), Unknown("code_unlisted")
+    ),
+    "P10 200 in HTML": Case(always_answers(200, HTML), UNREADABLE),
+    "P10 200 empty": Case(always_answers(200, b""), UNREADABLE),
+    "P10 200 truncated": Case(always_answers(200, made.text(CHARGE).encode()[:-20]), UNREADABLE),
+    "P10 200 wrong shape": Case(always_answers(200, b'[{"object": "charge"}]'), UNREADABLE),
+    "P10 200 wrong object": Case(always_answers(200, made.refund_data()), UNREADABLE),
+    "P10 200 wrong object, refund": Case(always_answers(200, CHARGE), UNREADABLE, "create_refund"),
+    "P10 200 other currency": Case(
+        always_answers(200, CHARGE | {"currency": "usd"}), Facts(("currency",))
+    ),
+    "P11 amount": Case(always_answers(200, CHARGE | {"amount": 99}), Facts(("amount",))),
+    "P11 app": Case(always_answers(200, CHARGE | {"app": "app_Other"}), Facts(("app",))),
+    "P11 livemode": Case(always_answers(200, CHARGE | {"livemode": True}), Facts(("livemode",))),
+    "P11 out_trade_no": Case(
+        always_answers(200, CHARGE | {"order_no": "B2"}), Facts(("out_trade_no",))
+    ),
+    "P11 all as asked": Case(always_answers(200, CHARGE), Facts()),
     "P12 slow": Case(slowly, Facts()),
     "P12 too slow": Case(wire.never, Unknown("timeout"), "retrieve_charge", stalls=True),
     "P13 reset at once": Case(wire.cut(b""), Unknown("connection_lost")),
@@ -201,27 +208,27 @@ TABLE: dict[str, Case] = {
 
 def test_no_fault_is_left_out() -> None:
     """P3 to P7 are what flows make of a lost answer; what a verdict decides is here."""
-    told = {int(name.split()[0].removeprefix("P")) for name in TABLE}
-    assert told == {1, 2, *range(8, 14)}
+    faults = {int(name.split()[0].removeprefix("P")) for name in TABLE}
+    assert faults == {1, 2, *range(8, 14)}
 
 
 @pytest.mark.parametrize("fault", TABLE)
 async def test_each_fault_has_its_verdict(fault: str) -> None:
     """Exactly what the table says is proven, and one request has left at the most (I2, I5)."""
     case = TABLE[fault]
-    told, requests = await _told(case)
+    verdict, requests = await _verdict(case)
     assert requests == (0 if isinstance(case.does, str) else 1)
     if isinstance(case.proven, Facts):
-        assert isinstance(told, Done)
-        _check_charge(told, case.proven.wrong)
+        assert isinstance(verdict, Done)
+        _check_charge(verdict, case.proven.wrong)
     elif isinstance(case.proven, tuple):
-        assert told in case.proven
+        assert verdict in case.proven
     else:
-        assert told == case.proven
+        assert verdict == case.proven
 
 
-async def _told(case: Case) -> tuple[Any, int]:
-    """What the client says, and how many requests have arrived."""
+async def _verdict(case: Case) -> tuple[Any, int]:
+    """The client's verdict, and how many requests have arrived."""
     if isinstance(case.does, str):
         with wire.refusing() if case.does == NOBODY else wire.swallowing() as url:
             options = made.options(url, connect_timeout=BRIEF[0])
@@ -230,17 +237,17 @@ async def _told(case: Case) -> tuple[Any, int]:
     for limit in BRIEF if case.stalls else (made.options().total_timeout,):
         async with wire.serving(case.does) as server:
             async with PingppClient(made.options(server.url, total_timeout=limit)) as psp:
-                told = await CALLS[case.call](psp)
+                verdict = await CALLS[case.call](psp)
             if server.received:
                 break
-    return told, len(server.received)
+    return verdict, len(server.received)
 
 
-def _check_charge(told: Done[Any], wrong: tuple[str, ...]) -> None:
+def _check_charge(verdict: Done[Any], wrong: tuple[str, ...]) -> None:
     """What is not as it was asked for is quarantined and pays nothing (I4)."""
     asked = made.charge()
-    assert mismatches(asked, told.answer) == wrong
-    paid = replace(told.answer, paid=True)
-    seen = ChargeObservation(ChargeReport.PAID, ObservedBy.CREATE, made.NOW, paid)
-    event = observe(asked, seen, order_paid=False).event
+    assert mismatches(asked, verdict.answer) == wrong
+    paid = replace(verdict.answer, paid=True)
+    observation = ChargeObservation(ChargeReport.PAID, ObservedBy.CREATE, made.NOW, paid)
+    event = observe(asked, observation, order_paid=False).event
     assert event == ("charge_quarantined" if wrong else "charge_succeeded")

@@ -78,7 +78,7 @@ def test_the_recorded_list_of_refunds() -> None:
 
 
 def test_the_recorded_refund_that_failed_with_200() -> None:
-    """HTTP 200 with status failed is an answer, and it says failed (P8)."""
+    """HTTP 200 with status failed is an answer, and its report is failed (P8)."""
     answer = recorded("RefundFromChannelFailure")
     verdict = judge(answer, facts.read_refund, REQUESTOR, keys("omnipay-2016-recovered.pem"))
     assert isinstance(verdict, Done)

@@ -58,7 +58,7 @@ def test_without_a_key_nothing_is_signed() -> None:
     assert "Pingplusplus-Request-Timestamp" in headers
 
 
-def test_headers_tell_nothing_of_the_host() -> None:
+def test_headers_do_not_name_the_host() -> None:
     """No host name, kernel or client description leaves; the User-Agent is the SDK's."""
     headers = prepared("post", "/v1/charges", {}).headers
     assert headers["User-Agent"] == f"Pingpp/v1 PythonBindings/{SDK.VERSION}"
@@ -78,10 +78,10 @@ def test_two_accounts_live_in_one_process() -> None:
     """Neither key nor signature is shared between requestors, nor kept in the SDK's module."""
     first = prepared("get", "/v1/x", {}, key="sk_test_a", sign=lambda _: b"a")
     second = prepared("get", "/v1/x", {}, key="sk_test_b", sign=lambda _: b"b")
-    told = [
+    sent = [
         (r.headers["Authorization"], r.headers["Pingplusplus-Signature"]) for r in (first, second)
     ]
-    assert told == [("Bearer sk_test_a", "a"), ("Bearer sk_test_b", "b")]
+    assert sent == [("Bearer sk_test_a", "a"), ("Bearer sk_test_b", "b")]
     assert (SDK.api_key, SDK.private_key, SDK.private_key_path) == (None, None, None)
 
 
@@ -110,7 +110,7 @@ def test_urls_are_those_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SDK.Charge(strange).instance_url() == sdk.charge_path(strange)
 
 
-def test_the_sdk_says_nothing(
+def test_the_sdk_logs_nothing(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the SDK's debug switch on, bodies and strings to sign still go nowhere."""
@@ -121,7 +121,7 @@ def test_the_sdk_says_nothing(
 
 
 def test_the_sdks_transport_is_out_of_reach() -> None:
-    """What would send hands the request back, whatever path of the SDK leads there."""
+    """The function that would send hands the request back, on every path of the SDK."""
     assert (
         sdk.Requestor.execute_request_with_retry is not SDK.APIRequestor.execute_request_with_retry
     )

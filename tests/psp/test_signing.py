@@ -53,10 +53,10 @@ def test_a_useless_private_key_is_refused_in_words(pem: str, word: str) -> None:
     """The sentence names the setting and the problem, and repeats nothing of the key."""
     with pytest.raises(SettingsError) as caught:
         Signer(pem, "PINGPP_PRIVATE_KEY")
-    said = str(caught.value)
-    assert "PINGPP_PRIVATE_KEY" in said
-    assert word in said
-    assert not any(line in said for line in pem.splitlines() if len(line.strip()) > 10)
+    sentence = str(caught.value)
+    assert "PINGPP_PRIVATE_KEY" in sentence
+    assert word in sentence
+    assert not any(line in sentence for line in pem.splitlines() if len(line.strip()) > 10)
     assert caught.value.__cause__ is None
 
 

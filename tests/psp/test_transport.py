@@ -1,4 +1,4 @@
-"""Real sockets: never sent is told from lost, a POST leaves once, and every answer is bounded."""
+"""Real sockets: never sent differs from lost, a POST leaves once, and every answer is bounded."""
 
 import asyncio
 import gzip
@@ -145,7 +145,7 @@ async def test_no_time_left_is_never_sent() -> None:
 
 
 async def test_a_failed_tls_handshake_is_never_sent() -> None:
-    """A server that does not speak TLS gets no byte of the request."""
+    """A server without TLS gets no byte of the request."""
     received: list[bytes] = []
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -345,7 +345,7 @@ async def test_502_is_answered_and_not_repeated() -> None:
 
 
 async def test_cookies_and_proxies_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that a server or the environment says changes where and what is sent."""
+    """Neither a server nor the environment changes where and what is sent."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     sweet = wire.response(200, BODY, "Set-Cookie: a=b")

@@ -44,8 +44,8 @@ def envelope(code: str | None = None, param: str | None = None) -> dict[str, Any
 
 def invalid(status: int, code: str | None = None, param: str | None = None) -> Exception:
     """As the SDK makes it of a 400 or a 404."""
-    told = envelope(code, param)
-    return sdk.errors.InvalidRequestError("不行", param, code, "", status, told)  # type: ignore[no-any-return]
+    body = envelope(code, param)
+    return sdk.errors.InvalidRequestError("不行", param, code, "", status, body)  # type: ignore[no-any-return]
 
 
 def channel(code: str | None = None) -> Exception:
@@ -64,7 +64,7 @@ def refused(refusal: Refusal, code: str = "", param: str = "") -> NotDone:
 
 
 def declined(code: str) -> Unknown:
-    """A bar code that the channel said no to, which its payer may still confirm."""
+    """A bar code that the channel declined, which its payer may still confirm."""
     return Unknown(f"code_{code}", declined=refused(Refusal.REFUSED, code))
 
 
@@ -106,24 +106,24 @@ ROWS: list[tuple[Exception, bool, NotDone | Unknown]] = [
 
 
 class Raising(sdk.Requestor):
-    """Meets each answer with this error, as the SDK's own reading would."""
+    """Raises this error for each answer, as the SDK's own reading would."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(made.API_KEY, "https://api.pingxx.com", None)
         self._error = error
 
     def interpret_response(self, rbody: bytes, rcode: int, rheaders: Mapping[str, str]) -> str:
-        """Whatever was answered."""
+        """Raise it for any answer."""
         raise self._error
 
 
 @pytest.mark.parametrize(("error", "pays", "verdict"), ROWS)
 def test_every_row_is_executed(error: Exception, pays: bool, verdict: NotDone | Unknown) -> None:
     """From an error of the SDK to exactly this verdict, and no other word of it is believed."""
-    told = judge(
+    proven = judge(
         Answer(200, b"", ""), facts.read_charge, Raising(error), Verifier([]), pays_at_create=pays
     )
-    assert told == verdict
+    assert proven == verdict
 
 
 def test_no_class_is_without_an_executed_row() -> None:
@@ -188,7 +188,7 @@ def test_a_refusing_status_alone_proves_nothing(status: int, body: bytes) -> Non
 @pytest.mark.parametrize("status", [100, 202, 204, 301, 302, 307, 405, 408, 409, 410, 418, 422])
 @pytest.mark.parametrize("body", [GOOD, made.error_body("refund_refused"), b""])
 def test_other_statuses_prove_nothing(status: int, body: bytes) -> None:
-    """Whatever the body says."""
+    """With any body."""
     assert judged(status, body) == Unknown(f"status_{status}")
 
 
@@ -225,7 +225,7 @@ def test_200_alone_proves_nothing(body: bytes) -> None:
 
 @pytest.mark.parametrize(("code", "meaning"), sorted(MEANINGS.items()))
 def test_a_channel_error_is_decided_by_its_code(code: str, meaning: Meaning) -> None:
-    """With HTTP 402 a code proves "not done" or nothing, as its row says."""
+    """With HTTP 402 a code proves "not done" or nothing, by its row."""
     verdict = judged(402, made.error_body(code, kind="channel_error"))
     if meaning is Meaning.NOT_DONE:
         assert verdict == NotDone(Refusal.REFUSED, code=code, message="不行")
@@ -238,7 +238,7 @@ def test_a_channel_error_is_decided_by_its_code(code: str, meaning: Meaning) -> 
 def test_a_bar_code_that_was_refused_may_still_be_paid(code: str, meaning: Meaning) -> None:
     """Where the create call takes the money, no word of the channel is proof (P5).
 
-    A code that means "not done" says all the same that it was declined.
+    With a code that means "not done" the verdict has the decline all the same.
     """
     verdict = judged(402, made.error_body(code), pays=True)
     if meaning is Meaning.NOT_DONE:
@@ -254,7 +254,7 @@ def test_only_a_402_declines_a_bar_code() -> None:
     assert judged(500, body, pays=True) == Unknown("status_500", declined=None)
 
 
-def test_codes_that_nobody_has_seen() -> None:
+def test_unlisted_codes() -> None:
     """With 402 the channel was asked: unknown, and not repeated. With 400 it was not: refused."""
     assert judged(402, made.error_body("brand_new")) == Unknown("code_unlisted")
     assert judged(402, made.error_body()) == Unknown("code_unlisted")
@@ -266,7 +266,7 @@ def test_codes_that_nobody_has_seen() -> None:
     ["charge_order_no_used", "refund_pending", "refund_wait_operation", "channel_connection_error"],
 )
 def test_codes_of_open_outcomes_count_with_400_too(code: str) -> None:
-    """They say "ask later" whatever the status."""
+    """They mean "ask later" with every status."""
     assert judged(400, made.error_body(code)) == Unknown(f"code_{code}")
 
 
@@ -307,8 +307,8 @@ def test_words_of_ping_are_made_harmless() -> None:
     verdict.message.encode()
 
 
-def test_what_runs_out_of_the_callers_time_says_nothing_of_ping() -> None:
-    """Neither before anything was sent nor after; with all the time there is, it does."""
+def test_a_callers_short_time_does_not_count_against_ping() -> None:
+    """Neither before the request was sent nor after; the end of the full time counts."""
     for reason in ("timeout", "no_time_left"):
         for verdict in (NotDone(Refusal.NOT_SENT, message=reason), Unknown(reason)):
             assert health(verdict, hurried=True) is Health.NEITHER
@@ -323,11 +323,11 @@ def test_created_is_believed_as_much_as_ok() -> None:
 @pytest.mark.parametrize("code", [["charge_closed"], {"charge_closed": 1}, 402, True])
 @pytest.mark.parametrize("pays", [False, True])
 def test_a_code_that_is_no_text_is_no_code(code: object, pays: bool) -> None:
-    """It must neither prove anything nor end in an error of ours, whatever kind of value it is."""
-    told = {"error": {"type": "x", "message": "不行", "code": code}}
-    of_channel = sdk.errors.ChannelError("不行", None, code, "", 402, told)
-    of_request = sdk.errors.InvalidRequestError("不行", None, code, "", 400, told)
-    said = [
+    """Any other kind of value proves nothing, and does not end in an error of Midas."""
+    body = {"error": {"type": "x", "message": "不行", "code": code}}
+    of_channel = sdk.errors.ChannelError("不行", None, code, "", 402, body)
+    of_request = sdk.errors.InvalidRequestError("不行", None, code, "", 400, body)
+    proven = [
         judge(
             Answer(200, b"", ""),
             facts.read_charge,
@@ -337,7 +337,7 @@ def test_a_code_that_is_no_text_is_no_code(code: object, pays: bool) -> None:
         )
         for error in (of_channel, of_request)
     ]
-    assert said == [Unknown("code_unlisted"), refused(Refusal.REFUSED)]
+    assert proven == [Unknown("code_unlisted"), refused(Refusal.REFUSED)]
 
 
 def test_codes_and_parameters_are_cut() -> None:

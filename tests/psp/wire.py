@@ -1,4 +1,4 @@
-"""A server of plain sockets that does exactly what a test tells it, byte by byte."""
+"""A server of plain sockets that does exactly what a test wants, byte by byte."""
 
 import asyncio
 import socket
@@ -84,7 +84,7 @@ async def _read(connection: int, reader: asyncio.StreamReader) -> Received:
 
 def response(status: int, body: bytes, *headers: str) -> bytes:
     """A whole answer that keeps the connection."""
-    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers]
+    lines = [f"HTTP/1.1 {status} Reason", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -99,7 +99,7 @@ def always(raw: bytes) -> Reply:
 
 
 async def never(_request: Received, _writer: asyncio.StreamWriter) -> None:
-    """Take the request and say nothing."""
+    """Take the request and do not answer."""
 
 
 def cut(raw: bytes) -> Reply:

@@ -1,4 +1,4 @@
-"""Flows that do what a test says, and the server over them on a real socket."""
+"""Flows that a test scripts, and the server over them on a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -165,7 +165,7 @@ class Served:
 
     @property
     def stub(self) -> "PaymentServiceAsyncStub":
-        """The service as a caller sees it."""
+        """The service for a caller."""
         return PaymentServiceStub(self.channel)
 
 
@@ -187,7 +187,7 @@ async def served(
 
 
 @dataclass
-class Told:
+class ErrorStatus:
     """An error status with its details."""
 
     code: grpc.StatusCode
@@ -204,16 +204,16 @@ class Told:
         return [each.field for each in self.bad_request.field_violations]
 
 
-async def error_of(call: Awaitable[object]) -> Told:
+async def error_of(call: Awaitable[object]) -> ErrorStatus:
     """The error that a call ends with."""
     try:
         answer = await call
     except aio.AioRpcError as error:
-        return _told(error)
+        return _error_status(error)
     raise AssertionError(f"the call succeeded: {answer}")
 
 
-def _told(error: aio.AioRpcError) -> Told:
+def _error_status(error: aio.AioRpcError) -> ErrorStatus:
     trailers = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     code = error.code()
@@ -226,7 +226,7 @@ def _told(error: aio.AioRpcError) -> Told:
                 message = kind()
                 packed.Unpack(message)
                 found[kind.DESCRIPTOR.name] = message
-    return Told(
+    return ErrorStatus(
         code,
         error.details() or "",
         found["ErrorInfo"],

@@ -1,4 +1,4 @@
-"""An inbox and an announcer that do what a test says, and the service over them."""
+"""An inbox and an announcer that a test scripts, and the service over them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +36,7 @@ async def _nothing() -> None:
 
 @dataclass
 class ScriptedInbox:
-    """Answers as a test says, and remembers what it was asked."""
+    """Answers by the test's script, and remembers what it was asked."""
 
     answer: Recorded | Exception = field(
         default_factory=lambda: Recorded(EventOutcome.ACCEPTED, EVENT)
@@ -53,7 +53,7 @@ class ScriptedInbox:
 
 @dataclass
 class ScriptedAnnouncer:
-    """Answers as a test says, after `before`, and remembers what it was asked."""
+    """Answers by the test's script, after `before`, and remembers what it was asked."""
 
     leases: Sequence[Lease] = ()
     backlog: Backlog = field(default_factory=lambda: Backlog(None, 0))
@@ -80,7 +80,7 @@ class ScriptedAnnouncer:
 
 @dataclass
 class Served:
-    """A server that runs, and the service as a gateway sees it."""
+    """A server that runs, and the service for a gateway."""
 
     server: Server
     stub: "EventServiceAsyncStub"

@@ -10,8 +10,8 @@ import pytest
 from midas.rpc.arrivals import Arrivals, NoMessage, NotArrived, Shares
 
 
-class Silent:
-    """A call whose message comes when the test says so."""
+class WithoutMessage:
+    """A call whose message comes when the test sets it."""
 
     def __init__(self) -> None:
         self.message: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -21,16 +21,18 @@ class Silent:
         return await self.message
 
 
-async def waiting(arrivals: Arrivals, count: int) -> tuple[list[Silent], list[asyncio.Task[bytes]]]:
+async def waiting(
+    arrivals: Arrivals, count: int
+) -> tuple[list[WithoutMessage], list[asyncio.Task[bytes]]]:
     """So many calls that wait."""
-    calls: list[Any] = [Silent() for _ in range(count)]
+    calls: list[Any] = [WithoutMessage() for _ in range(count)]
     tasks = [asyncio.create_task(arrivals.message(each)) for each in calls]
     await asyncio.sleep(0)
     return calls, tasks
 
 
 async def test_a_message_is_handed_on() -> None:
-    """Whoever sends it is no longer counted."""
+    """Its sender is no longer counted."""
     arrivals = Arrivals(10)
     (call,), (task,) = await waiting(arrivals, 1)
     assert len(arrivals) == 1
@@ -39,7 +41,7 @@ async def test_a_message_is_handed_on() -> None:
     assert len(arrivals) == 0
 
 
-async def test_an_end_without_a_message_is_told_apart() -> None:
+async def test_an_end_without_a_message_is_an_error_of_its_own() -> None:
     """It is the caller's doing, not a lack of room."""
     arrivals = Arrivals(10)
     (call,), (task,) = await waiting(arrivals, 1)
@@ -69,7 +71,7 @@ async def test_the_first_sweep_spares_it() -> None:
 
 
 async def test_where_too_many_wait_the_oldest_goes() -> None:
-    """Who sends headers alone pushes himself out; who sends a message with them gets through."""
+    """A caller who sends headers alone ends his own calls; one who sends messages gets through."""
     arrivals = Arrivals(3)
     old, old_tasks = await waiting(arrivals, 3)
     (good,), (task,) = await waiting(arrivals, 1)
@@ -84,7 +86,7 @@ async def test_where_too_many_wait_the_oldest_goes() -> None:
 
 
 async def test_a_caller_that_goes_is_not_taken_for_one_that_was_ended() -> None:
-    """The task of a caller that went away is cancelled by grpc, which wants to see that."""
+    """The task of a caller that went away is cancelled by grpc, which needs that error."""
     arrivals = Arrivals(3)
     _, (task,) = await waiting(arrivals, 1)
     task.cancel()
@@ -94,7 +96,7 @@ async def test_a_caller_that_goes_is_not_taken_for_one_that_was_ended() -> None:
 
 
 async def test_all_can_be_ended() -> None:
-    """At the end of a drain."""
+    """The end of a drain does so."""
     arrivals = Arrivals(3)
     _, tasks = await waiting(arrivals, 2)
     assert arrivals.end_all() == set(tasks)
@@ -125,7 +127,7 @@ async def held(
 
 
 async def test_the_greedy_one_makes_room() -> None:
-    """Not who came first, and never the newcomer: the oldest of him who has most."""
+    """The oldest call of the caller with most is ended: not the very first, never the newcomer."""
     shares = Shares(4)
     async with (
         held(shares, "modest") as modest,
@@ -142,7 +144,7 @@ async def test_the_greedy_one_makes_room() -> None:
 
 
 async def test_the_first_place_on_a_connection_is_its_own() -> None:
-    """Though its caller has most of all: what makes room is what others have beyond that."""
+    """Even if its caller has most of all: the calls that make room are those beyond one each."""
     shares = Shares(6)
     async with (
         held(shares, "many", "a") as one,
@@ -167,7 +169,7 @@ async def test_the_first_place_on_a_connection_is_its_own() -> None:
 
 
 async def test_more_connections_give_no_caller_more() -> None:
-    """What counts is all that he has beyond one on each."""
+    """All calls of a caller count that he has beyond one on each connection."""
     shares = Shares(9)
     async with AsyncExitStack() as stack:
         modest = [await stack.enter_async_context(held(shares, "modest")) for _ in range(3)]

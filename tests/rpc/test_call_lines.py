@@ -25,12 +25,12 @@ def line(logged: Logged) -> dict[str, Any]:
     logs, stream = logged
     logs.flush()
     (only,) = stream.getvalue().splitlines()
-    told: dict[str, Any] = json.loads(only)
-    return told
+    fields: dict[str, Any] = json.loads(only)
+    return fields
 
 
 async def take_a_while() -> None:
-    """What a flow does, so that a duration can be told from none."""
+    """Make a flow last, so that a duration differs from none."""
     await asyncio.sleep(TAKES_S)
 
 
@@ -44,10 +44,10 @@ def ending_in(error: Exception) -> ScriptedFlows:
     return ScriptedFlows(before=fail)
 
 
-def check_when(told: dict[str, Any], began: float) -> None:
+def check_when(fields: dict[str, Any], began: float) -> None:
     """Take the two fields that differ each time out of the line, once they make sense."""
-    assert datetime.fromisoformat(told.pop("time")).tzinfo is not None
-    took = told.pop("duration_ms")
+    assert datetime.fromisoformat(fields.pop("time")).tzinfo is not None
+    took = fields.pop("duration_ms")
     assert isinstance(took, float)
     assert TAKES_S * 900 <= took <= (perf_counter() - began) * 1000
 
@@ -86,20 +86,20 @@ async def test_a_call_that_went_well(method: str, logged: Logged) -> None:
     began = perf_counter()
     async with served(ScriptedFlows(before=take_a_while)) as midas:
         await getattr(midas.stub, method)(request)
-    told = line(logged)
-    check_when(told, began)
+    fields = line(logged)
+    check_when(fields, began)
     name = f"midas.v1.PaymentService/{method}"
-    assert told == {"level": "info", "event": "call", "method": name, "code": "OK", **ids}
+    assert fields == {"level": "info", "event": "call", "method": name, "code": "OK", **ids}
 
 
 async def test_a_call_that_was_refused(logged: Logged) -> None:
-    """The reason too, and whether money moved; what the caller did is no error of ours."""
+    """The reason too, and whether money moved; a mistake of the caller is no error of Midas."""
     began = perf_counter()
     async with served(ending_in(errors.OrderAlreadyPaid("o-1", OUT_TRADE_NO))) as midas:
         await error_of(midas.stub.Charge(charge_request()))
-    told = line(logged)
-    check_when(told, began)
-    assert told == {
+    fields = line(logged)
+    check_when(fields, began)
+    assert fields == {
         "level": "info",
         "event": "call",
         "method": "midas.v1.PaymentService/Charge",
@@ -112,14 +112,14 @@ async def test_a_call_that_was_refused(logged: Logged) -> None:
 
 
 async def test_a_call_that_broke(logged: Logged) -> None:
-    """The class and the place of what was raised, under the id that the caller was told."""
+    """The class and the place of what was raised, under the id that the caller got."""
     began = perf_counter()
     async with served(ending_in(ValueError("x"))) as midas:
         failed = await error_of(midas.stub.Charge(charge_request()))
-    told = line(logged)
-    check_when(told, began)
-    assert told.pop("at").startswith("midas/rpc/")
-    assert told == {
+    fields = line(logged)
+    check_when(fields, began)
+    assert fields.pop("at").startswith("midas/rpc/")
+    assert fields == {
         "level": "error",
         "event": "call",
         "method": "midas.v1.PaymentService/Charge",

@@ -50,7 +50,7 @@ def test_a_name_with_its_kind_is_that_name_alone(name: str) -> None:
 
 
 def test_a_name_without_a_kind_is_a_common_name_or_a_dns_name() -> None:
-    """As lists were written before; no URI and no e-mail address passes for one."""
+    """Older lists have such names; no URI and no e-mail address passes for one."""
     assert permits("order-service", EVERY_KIND)
     assert permits("orders.internal", EVERY_KIND)
     for name in ("spiffe://shop/orders", "orders@shop.example", "192.0.2.7"):
@@ -63,7 +63,7 @@ def test_a_name_without_a_kind_is_a_common_name_or_a_dns_name() -> None:
 
 
 def test_a_common_name_cannot_pretend_to_be_of_another_kind() -> None:
-    """Whatever it contains, it stays a common name."""
+    """With any content it stays a common name."""
     pem = AUTHORITY.issue_with("DNS:orders.internal").certificate
     assert not permits("DNS:orders.internal", pem)
     assert permits("CN:DNS:orders.internal", pem)
@@ -83,7 +83,7 @@ def test_a_certificate_that_cannot_be_read_may_do_nothing() -> None:
 
 
 def test_what_may_stand_in_a_list() -> None:
-    """A colon belongs to a kind; everything else is a mistake that the start should tell."""
+    """A colon belongs to a kind; everything else is a mistake that stops the start."""
     assert all(is_name(each) for each in (*OF_EVERY_KIND, "order-service", "IP:2001:db8::7"))
     never = ("IP:orders.internal", "IP:2001:DB8::7", "IP:192.0.2.07", "EMAIL:orders", "IP:")
     assert not any(is_name(each) for each in ("", " ", "cn:x", "spiffe://x", "DNS:", ":x", *never))
@@ -106,5 +106,5 @@ def test_what_may_stand_in_a_list() -> None:
     ],
 )
 def test_a_name_that_needs_its_kind(name: str, kind: str) -> None:
-    """Without it the entry would permit nobody, and nobody would be told."""
+    """Without it the entry would permit nobody, and nobody would notice."""
     assert missing_kind(name) == kind

@@ -42,14 +42,14 @@ def test_the_tables_are_read() -> None:
 async def test_who_has_most_is_named_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of real connections; nobody while there is room, and not again while it stays so."""
+    """From real connections; nobody is named while there is room, nor twice while there is none."""
     monkeypatch.setattr(connections, "LOOK_S", 0)
     looks = asyncio.Event()
-    seen = [0]
+    looked = [0]
 
     def held(port: int) -> object:
-        seen[0] += 1
-        if seen[0] == 3:
+        looked[0] += 1
+        if looked[0] == 3:
             looks.set()
         return held_by_address(port)
 

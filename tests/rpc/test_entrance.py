@@ -1,4 +1,4 @@
-"""Calls that go on, and what they are told when they have to make room."""
+"""Calls that go on, and what they receive when they have to make room."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ class Watcher:
     def __init__(self, name: str) -> None:
         self.name = name
         self.sent = asyncio.Event()
-        self.told: list[str] = []
+        self.received: list[str] = []
 
     def peer(self) -> str:
         """Each has its own."""
@@ -28,15 +28,15 @@ class Watcher:
     async def write(self, message: str) -> None:
         """As grpc does: complete when the connection has taken it."""
         await self.sent.wait()
-        self.told.append(message)
+        self.received.append(message)
 
     async def abort(self, code: Any, *_: Any) -> None:
         """As grpc does: it raises."""
-        self.told.append(code.name)
+        self.received.append(code.name)
         raise ConnectionAbortedError
 
 
-async def test_a_call_that_makes_room_is_told_so_after_what_is_being_sent(
+async def test_a_call_that_makes_room_is_answered_after_what_is_being_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Grpc takes no status beside a message: the call would never end."""
@@ -55,12 +55,12 @@ async def test_a_call_that_makes_room_is_told_so_after_what_is_being_sent(
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     await asyncio.wait(tasks, timeout=0)
-    assert first.told == []
+    assert first.received == []
     first.sent.set()
     with pytest.raises(ConnectionAbortedError):
         await tasks[0]
-    assert first.told == ["SERVING", "RESOURCE_EXHAUSTED"]
+    assert first.received == ["SERVING", "RESOURCE_EXHAUSTED"]
     tasks[1].cancel()
     second.sent.set()
     await asyncio.wait(tasks[1:])
-    assert second.told == ["SERVING"]
+    assert second.received == ["SERVING"]

@@ -1,4 +1,4 @@
-"""What callers are told when something fails."""
+"""The error status that callers get when something fails."""
 
 import asyncio
 import io
@@ -25,7 +25,7 @@ EXAMPLES: list[MidasError] = [
     errors.OrderAlreadyPaid("o-1", "t-1"),
     errors.ChargeRefused("o-1", "t-1", "channel_error", "余额不足", "amount"),
     errors.RefundNotAllowed("CHARGE_NOT_PAID", "o-1", "t-1"),
-    errors.RefundExceedsRemaining("o-1", "t-1", 50, 20),
+    errors.RefundExceedsRemaining("o-1", "t-1", 50, 20, "cny"),
     errors.RefundNoReused("r-1"),
     errors.EventIdReused("evt_1"),
     errors.OutcomeUnknown("o-1", "t-1", query_after=timedelta(seconds=7)),
@@ -40,7 +40,7 @@ EXAMPLES: list[MidasError] = [
     errors.StorageUnavailable(),
     errors.StorageUnavailable(may_have_written=True),
 ]
-TOLD = {
+STATUSES = {
     "InvalidRequest": "INVALID_ARGUMENT INVALID_REQUEST NO NEVER",
     "NotFound": "NOT_FOUND NOT_FOUND NO NEVER",
     "OrderAlreadyPaid": "FAILED_PRECONDITION ORDER_ALREADY_PAID YES NEVER",
@@ -92,42 +92,42 @@ def test_every_error_has_a_row() -> None:
 def test_every_row_is_played_below() -> None:
     """The examples of this file leave no class out."""
     assert {type(each) for each in EXAMPLES} == set(TABLE)
-    assert {name(each) for each in EXAMPLES} == set(TOLD)
+    assert {name(each) for each in EXAMPLES} == set(STATUSES)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=name)
-async def test_every_error_is_told_in_full(error: MidasError) -> None:
+async def test_every_error_is_answered_in_full(error: MidasError) -> None:
     """Code, reason, whether money moved and whether to try again reach the caller."""
     async with served(raising(error)) as midas:
-        told = await error_of(midas.stub.Charge(charge_request()))
-    money = pb.MoneyMoved.Name(told.detail.money_moved).removeprefix("MONEY_MOVED_")
-    retry = pb.Retry.Name(told.detail.retry).removeprefix("RETRY_")
-    assert f"{told.code.name} {told.info.reason} {money} {retry}" == TOLD[name(error)]
-    assert told.info.domain == "midas"
-    assert told.detail.HasField("query_after") == (money == "UNKNOWN")
-    assert (told.retry is not None) == hasattr(error, "retry_after")
+        status = await error_of(midas.stub.Charge(charge_request()))
+    money = pb.MoneyMoved.Name(status.detail.money_moved).removeprefix("MONEY_MOVED_")
+    retry = pb.Retry.Name(status.detail.retry).removeprefix("RETRY_")
+    assert f"{status.code.name} {status.info.reason} {money} {retry}" == STATUSES[name(error)]
+    assert status.info.domain == "midas"
+    assert status.detail.HasField("query_after") == (money == "UNKNOWN")
+    assert (status.retry is not None) == hasattr(error, "retry_after")
 
 
 async def test_ids_travel_as_metadata() -> None:
     """What a program needs of an error is in ErrorInfo, not in a sentence."""
-    async with served(raising(errors.RefundExceedsRemaining("o-1", "t-1", 50, 20))) as midas:
+    async with served(raising(errors.RefundExceedsRemaining("o-1", "t-1", 50, 20, "cny"))) as midas:
         request = payment_service_pb2.RefundRequest(refund_no="r", order_no="o-1")
-        told = await error_of(midas.stub.Refund(request))
-    assert (told.info.metadata["remaining"], told.info.metadata["currency"]) == ("20", "cny")
-    assert "20 minor units of cny" in told.message
+        status = await error_of(midas.stub.Refund(request))
+    assert (status.info.metadata["remaining"], status.info.metadata["currency"]) == ("20", "cny")
+    assert "20 minor units of cny" in status.message
     async with served(raising(EXAMPLES[3])) as midas:
-        told = await error_of(midas.stub.Charge(charge_request()))
-    assert told.info.metadata["psp_code"] == "channel_error"
-    assert told.info.metadata["psp_param"] == "amount"
-    assert told.info.metadata["psp_message"] == "余额不足"
+        status = await error_of(midas.stub.Charge(charge_request()))
+    assert status.info.metadata["psp_code"] == "channel_error"
+    assert status.info.metadata["psp_param"] == "amount"
+    assert status.info.metadata["psp_message"] == "余额不足"
 
 
 async def test_each_bad_field_is_named() -> None:
     """BadRequest holds the path and the rule of every refused field."""
     wrong = errors.InvalidRequest((FieldViolation("a.b", "one"), FieldViolation("c", "two")))
     async with served(raising(wrong)) as midas:
-        told = await error_of(midas.stub.Charge(charge_request()))
-    assert told.fields == ["a.b", "c"]
+        status = await error_of(midas.stub.Charge(charge_request()))
+    assert status.fields == ["a.b", "c"]
 
 
 def test_the_largest_error_fits_into_the_trailers() -> None:
@@ -141,7 +141,7 @@ def test_the_largest_error_fits_into_the_trailers() -> None:
 
 
 async def test_a_query_moves_no_money() -> None:
-    """An unforeseen error of a read says that nothing moved, of a charge that nobody knows."""
+    """After an unforeseen error of a read no money moved; after one of a charge it is unknown."""
     async with served(raising(ValueError("x"))) as midas:
         read = await error_of(midas.stub.Query(payment_service_pb2.QueryRequest(order_no="o")))
         charge = await error_of(midas.stub.Charge(charge_request()))
@@ -153,12 +153,12 @@ async def test_a_query_moves_no_money() -> None:
 async def test_nothing_of_an_exception_leaks(logged: tuple[Logs, io.StringIO]) -> None:
     """The text of an unforeseen exception is not in the status, the trailers or the log."""
     async with served(raising(RuntimeError(f"card 6222 secret={SECRET}"))) as midas:
-        told = await error_of(midas.stub.Charge(charge_request()))
+        status = await error_of(midas.stub.Charge(charge_request()))
     logs, stream = logged
     logs.flush()
-    error_id = told.info.metadata["error_id"]
-    assert told.message == f"internal error, id {error_id}"
-    for text in (told.everything, stream.getvalue()):
+    error_id = status.info.metadata["error_id"]
+    assert status.message == f"internal error, id {error_id}"
+    for text in (status.everything, stream.getvalue()):
         assert SECRET not in text
         assert "6222" not in text
     assert '"error":"builtins.RuntimeError"' in stream.getvalue()
@@ -172,9 +172,9 @@ async def test_a_cancellation_inside_never_hangs_the_caller(read: bool) -> None:
     async with served(raising(asyncio.CancelledError())) as midas, asyncio.timeout(PATIENCE_S):
         if read:
             query = payment_service_pb2.QueryRequest(order_no="o")
-            told = await error_of(midas.stub.Query(query))
-            assert told.code is grpc.StatusCode.UNAVAILABLE
+            status = await error_of(midas.stub.Query(query))
+            assert status.code is grpc.StatusCode.UNAVAILABLE
         else:
-            told = await error_of(midas.stub.Charge(charge_request()))
-            assert told.code is grpc.StatusCode.UNKNOWN
-            assert told.detail.money_moved == pb.MONEY_MOVED_UNKNOWN
+            status = await error_of(midas.stub.Charge(charge_request()))
+            assert status.code is grpc.StatusCode.UNKNOWN
+            assert status.detail.money_moved == pb.MONEY_MOVED_UNKNOWN

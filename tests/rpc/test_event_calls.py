@@ -43,7 +43,7 @@ from tests.rpc.scripted_events import (
 
 
 async def test_the_gateway_may_do_this_and_nothing_else() -> None:
-    """By its certificate; a service that may charge may not say what Ping++ told."""
+    """Its certificate permits that; a service that may charge may not record events of Ping++."""
     authority = Authority()
     mine = authority.issue("midas")
     callers = Callers(
@@ -157,8 +157,8 @@ async def test_a_payment_of_an_order_that_is_not_there(whole: Whole) -> None:
     number = new_out_trade_no(datetime.now(UTC))
     sample = sample_event("charge.succeeded", livemode=False)
     sample["data"]["object"] |= {"app": "app_1", "order_no": number, "created": int(time.time())}
-    told = await whole.midas.stub.RecordEvent(pb.RecordEventRequest(body=compact(sample)))
-    assert (told.outcome, told.reason) == (pb.EVENT_OUTCOME_IGNORED, "order_lost")
+    answer = await whole.midas.stub.RecordEvent(pb.RecordEventRequest(body=compact(sample)))
+    assert (answer.outcome, answer.reason) == (pb.EVENT_OUTCOME_IGNORED, "order_lost")
 
 
 async def test_a_drain_lets_waiting_calls_go(whole: Whole) -> None:
@@ -173,5 +173,5 @@ async def test_a_drain_lets_waiting_calls_go(whole: Whole) -> None:
 async def _under_way(server: Server, count: int) -> None:
     """Until so many calls are being served."""
     async with asyncio.timeout(20):
-        while len(server._calls._active) < count:  # noqa: ASYNC110 - nothing tells of it
+        while len(server._calls._active) < count:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)

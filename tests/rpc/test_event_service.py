@@ -36,16 +36,16 @@ from tests.rpc.scripted_events import (
 
 
 @pytest.mark.parametrize("outcome", EventOutcome)
-async def test_a_recorded_event_is_told(outcome: EventOutcome) -> None:
-    """Body and words go in as they are; outcome, id, type and reason come out."""
+async def test_a_recorded_event_is_answered(outcome: EventOutcome) -> None:
+    """Body and reason go in as they are; outcome, id, type and reason come out."""
     answer = Recorded(outcome, replace(EVENT, reason="charge_not_paid_yet"))
     body = bytes(range(256))
     async with served(ScriptedInbox(answer)) as midas:
-        told = await midas.stub.RecordEvent(
+        response = await midas.stub.RecordEvent(
             pb.RecordEventRequest(body=body, key_name="k" * 1000, unreadable="not_json")
         )
         assert midas.inbox.asked == [(body, "not_json")]
-    assert told == pb.RecordEventResponse(
+    assert response == pb.RecordEventResponse(
         outcome=pb.EventOutcome.Value(f"EVENT_OUTCOME_{outcome}"),
         event_id="evt_1",
         type="charge.succeeded",
@@ -83,16 +83,16 @@ async def test_a_recorded_event_is_told(outcome: EventOutcome) -> None:
     ],
     ids=["reused", "invalid", "storage", "defect"],
 )
-async def test_what_goes_wrong_is_told_richly(
+async def test_every_failure_has_a_rich_status(
     error: Exception, code: grpc.StatusCode, reason: str, retry: int
 ) -> None:
     """Every error has its status and its details, and none its text (I15)."""
     async with served(ScriptedInbox(error)) as midas:
-        told = await error_of(midas.stub.RecordEvent(pb.RecordEventRequest(body=b"{}")))
-    assert (told.code, told.info.reason) == (code, reason)
-    assert told.detail.retry == retry
-    assert told.detail.money_moved != errors_pb2.MONEY_MOVED_UNSPECIFIED
-    assert "6222" not in told.everything
+        status = await error_of(midas.stub.RecordEvent(pb.RecordEventRequest(body=b"{}")))
+    assert (status.code, status.info.reason) == (code, reason)
+    assert status.detail.retry == retry
+    assert status.detail.money_moved != errors_pb2.MONEY_MOVED_UNSPECIFIED
+    assert "6222" not in status.everything
 
 
 async def test_a_body_within_and_beyond_the_bounds() -> None:
@@ -104,41 +104,41 @@ async def test_a_body_within_and_beyond_the_bounds() -> None:
         most = await record(pb.RecordEventRequest(body=b"x" * limits.EVENT_BYTES))
         assert most.outcome == pb.EVENT_OUTCOME_IGNORED
         for length in (0, limits.EVENT_BYTES + 1):
-            told = await error_of(record(pb.RecordEventRequest(body=b"x" * length)))
-            assert (told.code, told.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["body"])
-        told = await error_of(record(pb.RecordEventRequest(body=b"x" * limits.REQUEST_BYTES)))
-        assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert told.info.reason == "REQUEST_TOO_LARGE"
+            status = await error_of(record(pb.RecordEventRequest(body=b"x" * length)))
+            assert (status.code, status.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["body"])
+        status = await error_of(record(pb.RecordEventRequest(body=b"x" * limits.REQUEST_BYTES)))
+        assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert status.info.reason == "REQUEST_TOO_LARGE"
 
 
 # LeaseNotifications -----------------------------------------------------------------------
 
 
-def a_lease(told: Notification = PAID) -> Lease:
+def a_lease(notification: Notification = PAID) -> Lease:
     """A notification for its fourth attempt."""
-    return Lease("t1", 3, told, ORDER)
+    return Lease("t1", 3, notification, ORDER)
 
 
-async def test_leases_say_all_there_is_to_tell() -> None:
+async def test_leases_have_every_field_of_the_contract() -> None:
     """Every field of the contract, for a payment and for a refund."""
     late = replace(PAID, late=True, duplicate_payment=True)
     refunded = replace(PAID, sequence=2, kind="REFUND_FAILED", refund_no="r-1", observed_by="POLL")
     refunded = replace(refunded, change_id="c9", told_again=True)
     announcer = ScriptedAnnouncer([a_lease(late), a_lease(refunded)], Backlog(NOW, 7))
     async with served(announcer=announcer) as midas:
-        told = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest(max=2))
-    assert told.lease.ToTimedelta() == limits.NOTIFICATION_LEASE
-    assert (told.oldest_undelivered_at.ToMicroseconds(), told.parked_orders) == (
+        response = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest(max=2))
+    assert response.lease.ToTimedelta() == limits.NOTIFICATION_LEASE
+    assert (response.oldest_undelivered_at.ToMicroseconds(), response.parked_orders) == (
         round(NOW.timestamp() * 1_000_000),
         7,
     )
-    payment, refund = told.notifications
+    payment, refund = response.notifications
     assert (payment.lease_token, payment.attempts) == ("t1", 3)
     notice = payment.notification
     assert notice.notification_id == "o-1/1"
     assert (notice.order_no, notice.sequence) == ("o-1", 1)
     assert notice.kind == pb.NOTIFICATION_KIND_PAY_ORDER_SUCCESS
-    assert notice.occurred_at == told.oldest_undelivered_at
+    assert notice.occurred_at == response.oldest_undelivered_at
     assert notice.observed_by == charge_pb2.OBSERVED_BY_WEBHOOK
     assert (notice.late, notice.duplicate_payment) == (True, True)
     assert notice.charge.charge_id == "ch_1"
@@ -152,17 +152,17 @@ async def test_leases_say_all_there_is_to_tell() -> None:
 
 
 async def test_an_empty_answer_is_no_error() -> None:
-    """Nothing due, nothing waiting: the lease's length is told all the same."""
+    """Nothing due, nothing waiting: the lease's length is given all the same."""
     async with served() as midas:
-        told = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest())
+        response = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest())
         assert midas.announcer.asked == [(limits.LEASE_DEFAULT, timedelta(0))]
-    assert not told.notifications
-    assert not told.HasField("oldest_undelivered_at")
-    assert told.lease.ToTimedelta() == limits.NOTIFICATION_LEASE
+    assert not response.notifications
+    assert not response.HasField("oldest_undelivered_at")
+    assert response.lease.ToTimedelta() == limits.NOTIFICATION_LEASE
 
 
 @pytest.mark.parametrize("poison", ["kind", "charge", "refund"])
-async def test_one_that_cannot_be_told_keeps_no_other_back(poison: str) -> None:
+async def test_one_that_cannot_be_converted_keeps_no_other_back(poison: str) -> None:
     """A notification that another version wrote, or that is broken, comes up again later (I13)."""
     broken = {
         "kind": replace(PAID, kind="A_NEW_KIND"),
@@ -170,8 +170,8 @@ async def test_one_that_cannot_be_told_keeps_no_other_back(poison: str) -> None:
         "refund": replace(PAID, refund_no="gone"),
     }[poison]
     async with served(announcer=ScriptedAnnouncer([a_lease(broken), a_lease()])) as midas:
-        told = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest())
-    assert [each.notification.sequence for each in told.notifications] == [1]
+        response = await midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest())
+    assert [each.notification.sequence for each in response.notifications] == [1]
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ async def test_a_lease_out_of_bounds_is_refused(
 ) -> None:
     """Every wrong field is named, and nothing is leased."""
     async with served() as midas:
-        told = await error_of(midas.stub.LeaseNotifications(request_))
+        status = await error_of(midas.stub.LeaseNotifications(request_))
         assert midas.announcer.asked == []
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert told.fields == fields
+    assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.fields == fields
 
 
 @pytest.mark.parametrize("seconds", [0, 0.25, 60])
@@ -218,7 +218,7 @@ async def test_the_wait_ends_before_the_callers_patience() -> None:
     assert timedelta(0) < wait < timedelta(seconds=5)
 
 
-async def test_a_lease_that_fails_is_told() -> None:
+async def test_a_lease_that_fails_is_an_error() -> None:
     """The database is away: UNAVAILABLE, come again."""
     announcer = ScriptedAnnouncer(error=StorageUnavailable())
     async with served(announcer=announcer) as midas:
@@ -226,9 +226,9 @@ async def test_a_lease_that_fails_is_told() -> None:
             midas.stub.LeaseNotifications(pb.LeaseNotificationsRequest()),
             midas.stub.SettleNotifications(settle(settlement())),
         ):
-            told = await error_of(call)
-            assert told.code is grpc.StatusCode.UNAVAILABLE
-            assert told.retry is not None
+            status = await error_of(call)
+            assert status.code is grpc.StatusCode.UNAVAILABLE
+            assert status.retry is not None
 
 
 # SettleNotifications ----------------------------------------------------------------------
@@ -242,11 +242,11 @@ async def test_settlements_are_answered_in_order() -> None:
         (pb.DELIVERY_OUTCOME_REFUSED, DeliveryOutcome.REFUSED),
     ]
     async with served() as midas:
-        told = await midas.stub.SettleNotifications(
+        response = await midas.stub.SettleNotifications(
             settle(
                 *(
-                    settlement(outcome=said, sequence=n, receiver_sequence=n * 2**51)
-                    for n, (said, _) in enumerate(outcomes)
+                    settlement(outcome=given, sequence=n, receiver_sequence=n * 2**51)
+                    for n, (given, _) in enumerate(outcomes)
                 )
             )
         )
@@ -254,7 +254,7 @@ async def test_settlements_are_answered_in_order() -> None:
             Settlement("t1", "o-1", n, meant, "NOT_FOUND", n * 2**51)
             for n, (_, meant) in enumerate(outcomes)
         ]
-    assert list(told.applied) == [True, False, True]
+    assert list(response.applied) == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -296,10 +296,10 @@ async def test_settlements_out_of_bounds_are_refused(
 ) -> None:
     """Every wrong field is named, and none of the report counts."""
     async with served() as midas:
-        told = await error_of(midas.stub.SettleNotifications(settle(*settlements)))
+        status = await error_of(midas.stub.SettleNotifications(settle(*settlements)))
         assert midas.announcer.settled == []
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert told.fields == fields
+    assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.fields == fields
 
 
 # RecordEvents -----------------------------------------------------------------------------
@@ -309,7 +309,7 @@ class EachItsOwn(ScriptedInbox):
     """What becomes of an event stands in its body; `slow` waits for ever."""
 
     async def record(self, body: bytes, unreadable: str) -> Recorded:
-        """By the body."""
+        """The outcome that the body names."""
         self.asked.append((body, unreadable))
         if body == b"slow":
             await asyncio.Event().wait()
@@ -323,15 +323,15 @@ class EachItsOwn(ScriptedInbox):
 
 
 async def test_several_events_have_their_own_results() -> None:
-    """In the order in which they were given; what fails spoils nothing and leaks nothing."""
+    """Results have the order of the events; one that fails spoils nothing and leaks nothing."""
     bodies = (b"good", b"reused", b"no database", b"defect", b"good")
     request = pb.RecordEventsRequest(events=[pb.RecordEventRequest(body=each) for each in bodies])
     async with served(EachItsOwn()) as midas:
         answer = await midas.stub.RecordEvents(request)
-    told = [
+    results = [
         (each.recorded.event_id, each.error.reason, each.error.permanent) for each in answer.results
     ]
-    assert told == [
+    assert results == [
         ("evt_1", "", False),
         ("", "EVENT_ID_REUSED", True),
         ("", "STORAGE_UNAVAILABLE", False),
@@ -342,7 +342,7 @@ async def test_several_events_have_their_own_results() -> None:
 
 
 async def test_a_slow_event_does_not_hold_up_the_others() -> None:
-    """At the end of the caller's time the others are told, and the slow one may come again."""
+    """At the end of the caller's time the others are answered, and the slow one may come again."""
     bodies = (b"good", b"slow", b"good")
     request = pb.RecordEventsRequest(events=[pb.RecordEventRequest(body=each) for each in bodies])
     async with served(EachItsOwn()) as midas:
@@ -356,6 +356,6 @@ async def test_so_many_events_are_refused(count: int) -> None:
     """None, and more than the bound."""
     request = pb.RecordEventsRequest(events=[pb.RecordEventRequest(body=b"x")] * count)
     async with served() as midas:
-        told = await error_of(midas.stub.RecordEvents(request))
+        status = await error_of(midas.stub.RecordEvents(request))
         assert midas.inbox.asked == []
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.code is grpc.StatusCode.INVALID_ARGUMENT

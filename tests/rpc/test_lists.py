@@ -86,7 +86,7 @@ class Whole:
             assert await self.store.commit(refund_intent(order, created_at=TIED))
 
     async def charges(self) -> list[charge_pb2.Charge]:
-        """Every charge as Query tells it, the newest first."""
+        """Every charge as Query answers it, the newest first."""
         found: list[charge_pb2.Charge] = []
         for order_no in (*(f"o-{number}" for number in range(ORDERS)), *TIED_ORDERS):
             found += (await self.stub.Query(pb.QueryRequest(order_no=order_no))).charges
@@ -94,7 +94,7 @@ class Whole:
         return found
 
     async def refunds(self) -> list[refund_pb2.Refund]:
-        """Every refund as Query tells it, the newest first."""
+        """Every refund as Query answers it, the newest first."""
         found = [refund for charge in await self.charges() for refund in charge.refunds]
         found.sort(key=lambda each: (moment(each), each.refund_no), reverse=True)
         return found
@@ -126,10 +126,10 @@ def moment(row: Row) -> tuple[int, int]:
 
 
 def at(when: datetime) -> Timestamp:
-    """The same as protobuf has it."""
-    told = Timestamp()
-    told.FromDatetime(when)
-    return told
+    """The same in protobuf."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(when)
+    return timestamp
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ async def whole(database_url: str) -> AsyncIterator[Whole]:
 
 
 async def test_all_pages_together_are_all_rows(whole: Whole) -> None:
-    """Whatever the size of the pages, each row comes once, newest first, as Query tells it."""
+    """With pages of any size each row comes once, newest first, as Query answers it."""
     charges, refunds = await whole.charges(), await whole.refunds()
     assert (len(charges), len(refunds)) == (CHARGES, REFUNDS)
     for size in (1, 2, 3, 4, CHARGES - 1, CHARGES, 1000, 0):
@@ -195,7 +195,7 @@ async def test_a_state_chooses(whole: Whole) -> None:
 
 
 async def test_a_time_chooses(whole: Whole) -> None:
-    """From its first moment on, and up to its last one but not with it."""
+    """The first moment is included, and the last one is not."""
     charges, refunds = await whole.charges(), await whole.refunds()
     for rows, kind in ((charges, pb.ListChargesRequest), (refunds, pb.ListRefundsRequest)):
         newest, oldest = rows[TIES], rows[-3]

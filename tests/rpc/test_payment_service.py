@@ -42,7 +42,7 @@ def extra(**values: Any) -> Struct:
 
 
 async def test_a_charge_goes_through_unchanged() -> None:
-    """Every term reaches the flows in the domain's words, and the JSON comes back byte for byte."""
+    """Every term reaches the flows as the domain has it, and the JSON comes back byte for byte."""
     request = charge_request(
         extra=extra(open_id="x", limit=2.0, ratio=0.5, deep={"list": [1.0, None, True]}),
         metadata={"a": "b"},
@@ -75,7 +75,7 @@ async def test_a_charge_goes_through_unchanged() -> None:
     assert answer.charge.created_at.ToDatetime(NOW.tzinfo) == NOW
 
 
-async def test_every_field_of_a_charge_is_told() -> None:
+async def test_every_field_of_a_charge_is_answered() -> None:
     """No field of the message is left at its default when the charge has a value for it."""
     charge = a_charge(
         state=ChargeState.SUCCEEDED,
@@ -103,15 +103,15 @@ async def test_every_field_of_a_charge_is_told() -> None:
     full = replace(full, transaction_no="51", succeeded_at=NOW)
     flows = ScriptedFlows(order=Order("o-1", charges=(charge,), refunds=(done, full)))
     async with served(flows) as midas:
-        told = (await midas.stub.Query(pb.QueryRequest(order_no="o-1"))).charges[0]
-    assert set(MessageToDict(told, preserving_proto_field_name=True)) == {
+        charge_message = (await midas.stub.Query(pb.QueryRequest(order_no="o-1"))).charges[0]
+    assert set(MessageToDict(charge_message, preserving_proto_field_name=True)) == {
         field.name for field in charge_pb2.Charge.DESCRIPTOR.fields
     }
-    assert set(MessageToDict(told.refunds[1], preserving_proto_field_name=True)) == {
+    assert set(MessageToDict(charge_message.refunds[1], preserving_proto_field_name=True)) == {
         field.name for field in refund_pb2.Refund.DESCRIPTOR.fields
     }
-    assert (told.amount_refunded, told.amount_refundable) == (30, 40)
-    assert told.refunds[1].funding_source == refund_pb2.FUNDING_SOURCE_RECHARGE_FUNDS
+    assert (charge_message.amount_refunded, charge_message.amount_refundable) == (30, 40)
+    assert charge_message.refunds[1].funding_source == refund_pb2.FUNDING_SOURCE_RECHARGE_FUNDS
 
 
 async def test_a_refund_goes_through() -> None:
@@ -151,7 +151,7 @@ async def test_the_callers_deadline_reaches_the_flows() -> None:
     assert timedelta(seconds=15) < timeout <= timedelta(seconds=20, milliseconds=100)
 
 
-_CANNOT_BE_SAID = {
+_NOT_OF_THE_DOMAIN = {
     "expires_in zero": (charge_request(expires_in=Duration()), "expires_in"),
     "expires_in below zero": (charge_request(expires_in=Duration(seconds=-1)), "expires_in"),
     "expires_in beyond all": (charge_request(expires_in=Duration(seconds=2**62)), "expires_in"),
@@ -183,15 +183,15 @@ _CANNOT_BE_SAID = {
 }
 
 
-@pytest.mark.parametrize("case", _CANNOT_BE_SAID)
-async def test_what_cannot_be_said_is_refused(case: str) -> None:
-    """A value that the domain cannot hold is a violation of that field, and no flow sees it."""
-    request, field = _CANNOT_BE_SAID[case]
+@pytest.mark.parametrize("case", _NOT_OF_THE_DOMAIN)
+async def test_a_value_outside_of_the_domain_is_refused(case: str) -> None:
+    """A value that the domain cannot hold is a violation of that field, and no flow gets it."""
+    request, field = _NOT_OF_THE_DOMAIN[case]
     method = type(request).__name__.removesuffix("Request")
     async with served() as midas:
-        told = await error_of(getattr(midas.stub, method)(request))
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert told.fields == [field]
+        status = await error_of(getattr(midas.stub, method)(request))
+    assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.fields == [field]
     assert midas.flows.asked == []
 
 
@@ -214,17 +214,17 @@ def many_orders(count: int, **changes: Any) -> list[Order]:
 
 
 async def test_pages_of_charges_join_up() -> None:
-    """Page after page gives every charge once, newest first, and the last page says so."""
+    """Page after page gives every charge once, newest first, and the last page has no token."""
     flows = ScriptedFlows(orders=many_orders(7))
-    seen: list[str] = []
+    listed: list[str] = []
     token = ""
     async with served(flows) as midas:
         for _ in range(4):
             request = pb.ListChargesRequest(page_size=2, page_token=token)
             answer = await midas.stub.ListCharges(request)
-            seen += [each.order_no for each in answer.charges]
+            listed += [each.order_no for each in answer.charges]
             token = answer.next_page_token
-    assert seen == [f"o-{index}" for index in range(7)]
+    assert listed == [f"o-{index}" for index in range(7)]
     assert token == ""
 
 
@@ -257,9 +257,9 @@ async def test_a_token_fits_its_own_list_only() -> None:
             midas.stub.ListCharges(other),
             midas.stub.ListRefunds(pb.ListRefundsRequest(page_token=token)),
         ):
-            told = await error_of(call)
-            assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-            assert told.fields == ["page_token"]
+            status = await error_of(call)
+            assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert status.fields == ["page_token"]
         resized = pb.ListChargesRequest(page_size=2, page_token=token)
         assert len((await midas.stub.ListCharges(resized)).charges) == 2
 

@@ -81,7 +81,7 @@ async def test_calls_without_a_message_hold_nobody_up(method: str) -> None:
 
 
 async def test_a_message_that_does_not_come_is_not_waited_for() -> None:
-    """Who needs the room gets it; the oldest call is ended with all details."""
+    """A caller who needs the room gets it; the oldest call is ended with all details."""
     async with attacked() as (midas, connection):
         await begin(connection, CHARGE, FEW + 1)
         await connection.hear("ended")
@@ -89,7 +89,7 @@ async def test_a_message_that_does_not_come_is_not_waited_for() -> None:
 
 
 async def test_watches_are_shared_out() -> None:
-    """All places for watches taken by one address: another caller's watch stands and is told."""
+    """One address takes all places for watches: another caller's watch stays and gets changes."""
     few = Binding(concurrent_rpcs=FEW, connections=FEW)
     async with attacked(few) as (midas, connection):
         stub = health_pb2_grpc.HealthStub(midas.channel)
@@ -120,7 +120,7 @@ async def test_every_connection_may_watch(monkeypatch: pytest.MonkeyPatch) -> No
             await each.hear("answer")
         await begin(connection, WATCH, 20, b"")
         await connection.hear("ended", 20 - more - entrance.OPEN_STREAMS)
-        assert not any(each.told["ended"] for each in watchers)
+        assert not any(each.counts["ended"] for each in watchers)
         await midas.server.health.drain()
         for each in watchers:
             await each.hear("ended")
@@ -192,7 +192,7 @@ async def strange(folder: Path) -> AsyncIterator[tuple[Served, Authority, Connec
 async def permitted(
     midas: Served, authority: Authority
 ) -> "AsyncIterator[PaymentServiceAsyncStub]":
-    """The service as `order-service` sees it."""
+    """The service for `order-service`."""
     pair = authority.issue("order-service")
     credentials = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.certificate)
     address = f"127.0.0.1:{midas.server.port}"
@@ -212,7 +212,7 @@ def refusals(logged: Logged) -> list[dict[str, Any]]:
 
 
 async def test_who_may_not_call_is_refused_unread(tmp_path: Path, logged: Logged) -> None:
-    """At his headers: no message is waited for, none unpacked; one line names him."""
+    """The refusal comes at his headers: no message is read or unpacked, and one line names him."""
     async with strange(tmp_path) as (midas, _, connection):
         await begin(connection, CHARGE, 1)
         await connection.hear("ended")
@@ -232,12 +232,12 @@ async def test_who_may_not_call_is_refused_unread(tmp_path: Path, logged: Logged
 async def test_who_is_being_refused_takes_no_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Telling so takes its time where there are many, and that is no time of others."""
-    told, refusing, end = asyncio.Event(), asyncio.Semaphore(0), entrance.end
+    """Many refusals take their time, and that is no time of other callers."""
+    may_end, refusing, end = asyncio.Event(), asyncio.Semaphore(0), entrance.end
 
     async def slow_end(*args: Any) -> NoReturn:
         refusing.release()
-        await told.wait()
+        await may_end.wait()
         await end(*args)
 
     monkeypatch.setattr(entrance, "end", slow_end)
@@ -249,7 +249,7 @@ async def test_who_is_being_refused_takes_no_place(
         for _ in range(2 * FEW):
             await refusing.acquire()
         assert (await stub.Charge(charge_request())).charge_json
-        told.set()
+        may_end.set()
         await connection.hear("ended", 2 * FEW)
 
 

@@ -81,7 +81,7 @@ def slow_server(seconds: float, **variables: str) -> Any:
 
 
 async def serving(watch: Any) -> None:
-    """Wait until health says so."""
+    """Wait until health answers SERVING."""
     while (await watch.read()).status != SERVING:
         pass
 
@@ -107,22 +107,22 @@ async def test_sigterm_lets_calls_end() -> None:
 
 
 async def test_the_drain_is_bounded() -> None:
-    """A call that takes too long is cut; the end is orderly and says that it was not complete."""
+    """A call that takes too long is cut; the end is orderly and logged as not complete."""
     async with slow_server(60, DRAIN_TIMEOUT_S="0.2") as midas:
         port = (await midas.logged("serving"))["port"]
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = asyncio.ensure_future(PaymentServiceStub(channel).Charge(charge_request()))
             await midas.logged("charge_under_way")
             midas.process.send_signal(signal.SIGINT)
-            told = await error_of(call)
-            assert told.code is StatusCode.UNKNOWN
-            assert told.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
+            status = await error_of(call)
+            assert status.code is StatusCode.UNKNOWN
+            assert status.detail.money_moved == errors_pb2.MONEY_MOVED_UNKNOWN
         assert await midas.ended() == 0
     assert midas.log[-1]["drained"] is False
 
 
 async def test_a_second_signal_ends_it_at_once() -> None:
-    """Whoever is in a hurry does not wait for the drain, and sees that it was cut short."""
+    """An operator in a hurry does not wait for the drain, and the status shows that it was cut."""
     async with slow_server(60) as midas:
         port = (await midas.logged("serving"))["port"]
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -146,8 +146,8 @@ async def test_calls_are_served_during_the_delay() -> None:
             await serving(health.Watch(health_pb2.HealthCheckRequest()))
             midas.process.send_signal(signal.SIGTERM)
             assert (await midas.logged("not_serving"))["drain_delay_s"] == 3000
-            told = await health.Check(health_pb2.HealthCheckRequest())
-            assert told.status == NOT_SERVING
+            answer = await health.Check(health_pb2.HealthCheckRequest())
+            assert answer.status == NOT_SERVING
             assert (await PaymentServiceStub(channel).Charge(charge_request())).charge_json
         midas.process.send_signal(signal.SIGTERM)
         assert await midas.ended() == 0
@@ -171,15 +171,15 @@ async def test_a_third_signal_ends_it_at_once() -> None:
 
 
 async def test_a_second_process_on_the_port_does_not_start(tmp_path: Path) -> None:
-    """It says what to set and exits with 2; the first one is not disturbed."""
+    """It prints what to set and exits with 2; the first one is not disturbed."""
     database = f"sqlite:///{tmp_path}/midas.sqlite3"
     async with slow_server(0) as midas:
         port = (await midas.logged("serving"))["port"]
         async with midas_serve(PORT=str(port), DATABASE_URL=database) as second:
             assert second.process.stderr is not None
-            said = (await second.process.stderr.read()).decode()
+            printed = (await second.process.stderr.read()).decode()
             assert await second.process.wait() == 2
-            assert "midas: cannot listen on 127.0.0.1" in said
+            assert "midas: cannot listen on 127.0.0.1" in printed
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await PaymentServiceStub(channel).Charge(charge_request())
 
@@ -214,10 +214,10 @@ async def test_a_settings_mistake_is_a_sentence() -> None:
     """Standard error holds the sentence and nothing else; the exit status is 2."""
     async with midas_serve(PINGPP_APP_ID="") as midas:
         assert midas.process.stderr is not None
-        said = (await midas.process.stderr.read()).decode()
+        printed = (await midas.process.stderr.read()).decode()
         assert await midas.process.wait() == 2
-    assert said.startswith("midas: PINGPP_APP_ID")
-    assert said.splitlines()[1:] == ["  Nothing was started."]
+    assert printed.startswith("midas: PINGPP_APP_ID")
+    assert printed.splitlines()[1:] == ["  Nothing was started."]
 
 
 async def test_the_whole_of_midas_starts_and_ends(tmp_path: Path) -> None:

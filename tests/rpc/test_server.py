@@ -39,57 +39,57 @@ def raw_call(midas: Served, method: str, request: bytes = b"") -> Awaitable[obje
 
 
 async def test_bytes_that_are_no_message_are_refused() -> None:
-    """A request that is no protobuf is the caller's mistake, and no flow sees it."""
+    """A request that is no protobuf is the caller's mistake, and no flow gets it."""
     async with served() as midas:
-        told = await error_of(raw_call(midas, CHARGE, b"\xff\xff\xff garbage"))
+        status = await error_of(raw_call(midas, CHARGE, b"\xff\xff\xff garbage"))
         assert midas.flows.asked == []
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert told.info.reason == "UNREADABLE_REQUEST"
+    assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.info.reason == "UNREADABLE_REQUEST"
 
 
 async def test_text_that_is_no_utf8_is_refused() -> None:
     """A string field with bytes that are no UTF-8 is no valid message."""
     async with served() as midas:
-        told = await error_of(raw_call(midas, CHARGE, b"\x0a\x02\xc3\x28"))
-    assert told.info.reason == "UNREADABLE_REQUEST"
+        status = await error_of(raw_call(midas, CHARGE, b"\x0a\x02\xc3\x28"))
+    assert status.info.reason == "UNREADABLE_REQUEST"
 
 
 async def test_a_request_over_the_bound_is_refused() -> None:
-    """Above REQUEST_BYTES the caller is told the bound; above what is read grpc itself refuses."""
+    """Above REQUEST_BYTES the caller gets the bound; above what is read grpc itself refuses."""
     async with served() as midas:
         for size in (limits.REQUEST_BYTES + 1, limits.REQUEST_BYTES_READ):
-            told = await error_of(raw_call(midas, CHARGE, b"\0" * size))
-            assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert told.info.reason == "REQUEST_TOO_LARGE"
+            status = await error_of(raw_call(midas, CHARGE, b"\0" * size))
+            assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert status.info.reason == "REQUEST_TOO_LARGE"
         with pytest.raises(aio.AioRpcError) as refused:
             await raw_call(midas, CHARGE, b"\0" * (limits.REQUEST_BYTES_READ + 1))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        told_by_midas = "grpc-status-details-bin" in dict(refused.value.trailing_metadata() or ())
-        assert not told_by_midas, "it was taken in whole"
+        has_details = "grpc-status-details-bin" in dict(refused.value.trailing_metadata() or ())
+        assert not has_details, "it was taken in whole"
         assert midas.flows.asked == []
 
 
-async def test_an_unknown_method_is_told_richly() -> None:
+async def test_an_unknown_method_has_a_rich_status() -> None:
     """A method that does not exist is UNIMPLEMENTED with the same details as all errors."""
     async with served() as midas:
-        told = await error_of(raw_call(midas, "/midas.v1.PaymentService/Steal"))
+        status = await error_of(raw_call(midas, "/midas.v1.PaymentService/Steal"))
         other = await error_of(raw_call(midas, "/other.Service/Method"))
-    assert told.code is other.code is grpc.StatusCode.UNIMPLEMENTED
-    assert told.info.metadata["method"] == "midas.v1.PaymentService/Steal"
+    assert status.code is other.code is grpc.StatusCode.UNIMPLEMENTED
+    assert status.info.metadata["method"] == "midas.v1.PaymentService/Steal"
 
 
-async def test_one_call_too_many_is_told_to_come_again() -> None:
+async def test_one_call_too_many_is_overloaded() -> None:
     """Above the bound of concurrent calls nothing is started, and the caller may retry."""
     release = asyncio.Event()
     flows = ScriptedFlows(before=lambda: _until(release))
     async with served(flows, Binding(concurrent_rpcs=1)) as midas:
         first = asyncio.ensure_future(midas.stub.Charge(charge_request()))
         await flows.called.wait()
-        told = await error_of(midas.stub.Charge(charge_request()))
+        status = await error_of(midas.stub.Charge(charge_request()))
         release.set()
         await first
-    assert told.code is grpc.StatusCode.UNAVAILABLE
-    assert told.info.reason == "OVERLOADED"
+    assert status.code is grpc.StatusCode.UNAVAILABLE
+    assert status.info.reason == "OVERLOADED"
     assert len(flows.asked) == 1
 
 
@@ -106,7 +106,7 @@ async def test_a_caller_that_gives_up_gets_its_deadline() -> None:
 
 
 async def test_health_follows_readiness() -> None:
-    """Check and Watch tell of every change, for the server and for its service."""
+    """Check and Watch show every change, for the server and for its service."""
     async with served() as midas:
         stub = health_pb2_grpc.HealthStub(midas.channel)
         name = "midas.v1.PaymentService"
@@ -115,23 +115,23 @@ async def test_health_follows_readiness() -> None:
         await midas.server.health.set_ready(False)
         assert (await watch.read()).status == NOT_SERVING
         for asked in ("", name):
-            told = await stub.Check(health_pb2.HealthCheckRequest(service=asked))
-            assert told.status == NOT_SERVING
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=asked))
+            assert answer.status == NOT_SERVING
         unknown = await error_of(stub.Check(health_pb2.HealthCheckRequest(service="x")))
         assert unknown.code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_watching_an_unknown_service_says_so() -> None:
+async def test_watching_an_unknown_service_answers_unknown() -> None:
     """Watch of a service that is not here answers SERVICE_UNKNOWN and stays open."""
     async with served() as midas:
         stub = health_pb2_grpc.HealthStub(midas.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="x"))
-        told = await watch.read()
-        assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        answer = await watch.read()
+        assert answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-async def test_draining_says_so_first_and_lets_calls_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Watchers see NOT_SERVING while a call is still under way, and that call gets its answer."""
+async def test_draining_is_shown_first_and_lets_calls_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watchers get NOT_SERVING while a call is still under way, and that call gets its answer."""
     monkeypatch.setattr(interceptor, "QUIET_S", 0)
     monkeypatch.setattr(interceptor, "QUIET_TURNS", 0)
     release = asyncio.Event()
@@ -155,14 +155,14 @@ async def test_draining_says_so_first_and_lets_calls_end(monkeypatch: pytest.Mon
 
 
 async def test_draining_is_bounded() -> None:
-    """A call that does not end is counted, and its caller is told that the outcome is unknown."""
+    """A call that does not end is counted, and its caller gets OUTCOME_UNKNOWN."""
     flows = ScriptedFlows(before=lambda: _until(asyncio.Event()))
     async with served(flows) as midas:
         stuck = asyncio.ensure_future(midas.stub.Charge(charge_request()))
         await flows.called.wait()
         assert await midas.server.drain(timedelta(seconds=0.1)) == 1
-        told = await error_of(stuck)
-        assert told.info.reason == "OUTCOME_UNKNOWN"
+        status = await error_of(stuck)
+        assert status.info.reason == "OUTCOME_UNKNOWN"
 
 
 async def reflected(midas: Served, version: str, **asked: str) -> Any:
@@ -190,8 +190,8 @@ LISTED = (
 async def test_reflection_lists_the_services(version: str) -> None:
     """A tool finds the services without having the protos, and each by its name."""
     async with served() as midas:
-        told = await reflected(midas, version, list_services="")
-        names = [each.name for each in told.list_services_response.service]
+        answer = await reflected(midas, version, list_services="")
+        names = [each.name for each in answer.list_services_response.service]
         assert names == sorted(LISTED)
         for name in names:
             found = await reflected(midas, version, file_containing_symbol=name)
@@ -212,22 +212,22 @@ async def test_reflection_lists_the_services(version: str) -> None:
     ],
 )
 async def test_reflection_describes_methods(symbol: str, files: int) -> None:
-    """With every file that is needed; what is not there is not found."""
+    """The answer has every file that is needed; an unknown symbol is an error."""
     async with served() as midas:
-        told = await reflected(midas, "v1", file_containing_symbol=symbol)
-    assert len(told.file_descriptor_response.file_descriptor_proto) == files
-    assert told.HasField("error_response") == (not files)
+        answer = await reflected(midas, "v1", file_containing_symbol=symbol)
+    assert len(answer.file_descriptor_response.file_descriptor_proto) == files
+    assert answer.HasField("error_response") == (not files)
 
 
 async def test_health_lists_all_states() -> None:
-    """Of the server and of each service, as Check tells them."""
+    """The states of the server and of each service, as Check answers them."""
     async with served() as midas:
         stub = health_pb2_grpc.HealthStub(midas.channel)
         for ready, status in ((True, SERVING), (False, NOT_SERVING)):
             await midas.server.health.set_ready(ready)
-            told = (await stub.List(health_pb2.HealthListRequest())).statuses
+            statuses = (await stub.List(health_pb2.HealthListRequest())).statuses
             wanted = dict.fromkeys(("", "midas.v1.PaymentService"), status)
-            assert {name: each.status for name, each in told.items()} == wanted
+            assert {name: each.status for name, each in statuses.items()} == wanted
 
 
 async def test_a_second_server_on_the_port_is_refused() -> None:
@@ -265,15 +265,15 @@ async def test_tls_alone_needs_no_client_certificate() -> None:
             await midas.stub.Charge(charge_request(), timeout=5)
 
 
-async def test_a_caller_may_do_what_the_list_says_and_no_more() -> None:
+async def test_a_caller_may_do_what_is_on_the_list_and_no_more() -> None:
     """Under mutual TLS the certificate's name decides; everything else is PERMISSION_DENIED."""
     authority = Authority()
     may = Callers({"audit.internal": frozenset({"midas.v1.PaymentService/Query"})})
     async with secured(authority, authority.issue("audit"), may) as stub:
         assert (await stub.Query(pb.QueryRequest(order_no="o-1"))).charges
-        told = await error_of(stub.Charge(charge_request()))
-    assert told.code is grpc.StatusCode.PERMISSION_DENIED
-    assert told.info.reason == "CALLER_NOT_PERMITTED"
+        status = await error_of(stub.Charge(charge_request()))
+    assert status.code is grpc.StatusCode.PERMISSION_DENIED
+    assert status.info.reason == "CALLER_NOT_PERMITTED"
 
 
 async def test_an_unlisted_caller_may_do_nothing() -> None:
@@ -281,17 +281,17 @@ async def test_an_unlisted_caller_may_do_nothing() -> None:
     authority = Authority()
     may = Callers({"order-service": frozenset({"*"})})
     async with secured(authority, authority.issue("stranger"), may) as stub:
-        told = await error_of(stub.Query(pb.QueryRequest(order_no="o-1")))
-    assert told.code is grpc.StatusCode.PERMISSION_DENIED
+        status = await error_of(stub.Query(pb.QueryRequest(order_no="o-1")))
+    assert status.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_longer_name_does_not_pass_for_a_listed_one() -> None:
-    """Over a real connection: grpc tells Midas the name up to its first NUL."""
+    """Over a real connection: grpc gives Midas the name up to its first NUL."""
     authority = Authority()
     pair = authority.issue("order-service\0.evil", x509.DNSName("evil.example"))
     async with secured(authority, pair, Callers({"order-service": frozenset({"*"})})) as stub:
-        told = await error_of(stub.Query(pb.QueryRequest(order_no="o-1")))
-    assert told.info.reason == "CALLER_NOT_PERMITTED"
+        status = await error_of(stub.Query(pb.QueryRequest(order_no="o-1")))
+    assert status.info.reason == "CALLER_NOT_PERMITTED"
 
 
 @pytest.mark.parametrize("kind", ["none", "other authority"])

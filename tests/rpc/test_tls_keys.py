@@ -64,7 +64,7 @@ async def serves(tls: Tls) -> bool:
 
 @pytest.mark.parametrize("kind", [*KEYS, *OTHERS])
 async def test_the_check_takes_what_grpc_takes(kind: str, tmp_path: Path) -> None:
-    """Or --check says that it will do, and the start that another process has the port."""
+    """Else `--check` would accept a pair that the start refuses, as a port that is taken."""
     files = pair_of((KEYS | OTHERS)[kind](), tmp_path)
     mistakes = list(setting_rules.tls_pair(*files))
     assert (

@@ -1,4 +1,4 @@
-"""The stock examples of the official Python SDK, against a sandbox; prints what they came to.
+"""The stock examples of the official Python SDK, against a sandbox; prints their results.
 
     python official_python.py URL API_KEY APP_ID PRIVATE_KEY CHARGE REFUND EVENT < WEBHOOK
 
@@ -105,8 +105,8 @@ def verify(data: str, sig: str, public_key: str) -> bool:
 
 def webhook() -> Any:
     """Whether the webhook on standard input verifies, and one with another body."""
-    told = json.load(sys.stdin)
-    data, sign, public_key = told["data"], told["sign"], told["public_key"]
+    sent = json.load(sys.stdin)
+    data, sign, public_key = sent["data"], sent["sign"], sent["public_key"]
     return [verify(data, sign, public_key), verify(data + " ", sign, public_key)]
 
 
@@ -127,14 +127,14 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
 
 
 def play() -> dict[str, Any]:
-    """What each example gave, or the error that it ended with."""
-    told: dict[str, Any] = {}
+    """The result of each example, or the error that it ended with."""
+    results: dict[str, Any] = {}
     for example, run in EXAMPLES.items():
         try:
-            told[example] = run()
+            results[example] = run()
         except Exception as error:
-            told[example] = repr(error)
-    return told
+            results[example] = repr(error)
+    return results
 
 
 if __name__ == "__main__":

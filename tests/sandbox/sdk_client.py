@@ -1,4 +1,4 @@
-"""Plays a scenario with the official SDK and prints what it saw, as JSON.
+"""Plays a scenario with the official SDK and prints the results as JSON.
 
 A process of its own, because the SDK's configuration is global and its sources are old.
 """
@@ -87,7 +87,7 @@ def outcome(call: Callable[[], Any]) -> list[str | None]:
 def errors() -> dict[str, Any]:
     """One call for each kind of error."""
     create("ORDER0000001")
-    seen = {
+    outcomes = {
         "400": outcome(lambda: create("ORDER0000002", amount=0)),
         "True in a query": outcome(lambda: pingpp.Charge.list(app={"id": APP_ID}, paid=True)),
         "402": outcome(lambda: create("ORDER0000001", amount=99)),
@@ -97,10 +97,10 @@ def errors() -> dict[str, Any]:
         "lost": outcome(lambda: pingpp.Charge.retrieve("ch_lost")),
     }
     pingpp.private_key = pingpp.private_key_path = None
-    seen["unsigned"] = outcome(lambda: pingpp.Charge.retrieve("ch_x"))
+    outcomes["unsigned"] = outcome(lambda: pingpp.Charge.retrieve("ch_x"))
     pingpp.api_key = "sk_test_wrong"
-    seen["401"] = outcome(lambda: pingpp.Charge.retrieve("ch_x"))
-    return seen
+    outcomes["401"] = outcome(lambda: pingpp.Charge.retrieve("ch_x"))
+    return outcomes
 
 
 def refund_once() -> dict[str, Any]:

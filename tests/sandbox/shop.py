@@ -1,4 +1,4 @@
-"""A merchant who talks to the engine, and the clock both look at."""
+"""A merchant who calls the engine, and the clock that both read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ REQUIRED_EXTRA: dict[str, Json] = {
 
 
 class Clock:
-    """Unix seconds that stand still until told."""
+    """Unix seconds that stand still until `advance`."""
 
     def __init__(self) -> None:
         self.seconds = 1_763_870_400.0

@@ -1,4 +1,4 @@
-"""The sandbox's table of channels and Midas's own were written apart, from the same documents."""
+"""The channel tables of the sandbox and of Midas were written separately, from one source."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ UNDOCUMENTED_NUMBERS = {"balance", "ccb_wap", "isv_lite"}
 
 
 def rules(ours: midas.Channel, theirs: sandbox.Channel) -> dict[str, tuple[Any, Any]]:
-    """What both tables say of one channel, by the rule."""
+    """The values of one channel in both tables, by the rule."""
     needed = sorted(each.name for each in ours.extra if each.required)
     window = timedelta(seconds=0 if theirs.pays_at_create else theirs.same_answer_s)
     return {
@@ -33,7 +33,7 @@ def rules(ours: midas.Channel, theirs: sandbox.Channel) -> dict[str, tuple[Any, 
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_both_tables_say_the_same(name: str) -> None:
+def test_both_tables_have_the_same_rules(name: str) -> None:
     """Rule by rule: where they differ, one of them is wrong."""
     compared = rules(midas.CHANNELS[name], sandbox.CHANNELS[name])
     if name in UNDOCUMENTED_NUMBERS:

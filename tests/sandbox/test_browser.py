@@ -56,9 +56,9 @@ class Browser:
     async def press(self, label: str) -> None:
         """Press a button, and wait for the page that follows.
 
-        The two pages are told apart by when they began. Asking whether the button is stale, as is
-        usual, may meet the moment at which Chromium swaps the documents, and then is an error
-        ("Node with given id does not belong to the document") instead of an answer.
+        The two pages differ in when they began. The usual question, whether the button is stale,
+        may fall into the moment at which Chromium swaps the documents. Then it is an error ("Node
+        with given id does not belong to the document") instead of an answer.
         """
 
         def click() -> None:
@@ -80,8 +80,8 @@ class Browser:
 
     async def asked(self) -> set[str]:
         """The hosts that were asked for something since this was last called."""
-        told = await asyncio.to_thread(self.driver.get_log, "performance")
-        messages = [json.loads(each["message"])["message"] for each in told]
+        entries = await asyncio.to_thread(self.driver.get_log, "performance")
+        messages = [json.loads(each["message"])["message"] for each in entries]
         urls = [
             urlsplit(each["params"]["request"]["url"])
             for each in messages

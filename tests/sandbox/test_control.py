@@ -128,9 +128,9 @@ async def test_requests_are_counted(remote: Remote) -> None:
     charge = await remote.charge()
     async with remote.session.get(f"/v1/charges/{charge['id']}"):
         pass
-    seen = await remote.get("requests?method=POST&path=/v1/charges&order_no=ORDER0000001")
-    assert seen["count"] == 1
-    assert seen["requests"][0]["status"] == 200
+    logged = await remote.get("requests?method=POST&path=/v1/charges&order_no=ORDER0000001")
+    assert logged["count"] == 1
+    assert logged["requests"][0]["status"] == 200
     assert (await remote.get("requests"))["requests"][1]["order_no"] == "ORDER0000001"
     await remote.delete("requests")
     assert (await remote.get("requests"))["count"] == 0

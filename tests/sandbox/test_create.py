@@ -137,7 +137,7 @@ def test_another_app_is_not_found(shop: Shop) -> None:
 
 
 def test_wechat_cannot_take_characters_beyond_the_basic_plane(shop: Shop) -> None:
-    """An emoji is refused by WeChat with the real text as a 402, and taken by Alipay."""
+    """An emoji is refused by WeChat as a 402 with the reported text, and taken by Alipay."""
     status, error = shop.refuse(terms(subject="糖😀"))
     assert (status, error["type"], error["code"]) == (
         402,
@@ -238,8 +238,8 @@ def test_app_can_be_expanded_and_nothing_else(shop: Shop) -> None:
     assert (status, answer["error"]["param"]) == (400, "expand")
 
 
-def test_unknown_objects_have_the_real_text(shop: Shop) -> None:
-    """A charge that is not there is the recorded 404."""
+def test_unknown_objects_have_the_reported_text(shop: Shop) -> None:
+    """A charge that is not there is the 404 that is reported of Ping++."""
     status, answer = shop.get("/v1/charges/ch_x")
     assert status == 404
     assert answer == {

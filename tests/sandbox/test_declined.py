@@ -39,7 +39,7 @@ def test_a_declined_bar_code(shop: Shop, channel: str, listed: bool) -> None:
 
 
 def test_a_plan_takes_what_matches_and_no_more(shop: Shop) -> None:
-    """Other channels, other numbers and whatever is no bar code are charged as ever."""
+    """Other channels, other numbers and everything that is no bar code are charged as ever."""
     shop.lookalike.decline_bar_code(channel="wx_pub_scan", order_no="ORDER0000002")
     assert create(shop, channel="wx_pub_scan")[0] == 200
     assert create(shop, channel="wx", order_no="ORDER0000002")[0] == 200

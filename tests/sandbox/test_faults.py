@@ -44,8 +44,8 @@ async def test_lost_messages_reset_the_connection(
     with pytest.raises(aiohttp.ClientConnectionError):
         await create(http)
     assert charges(server) == made
-    (seen,) = server.requests.matching("POST", "/v1/charges", "ORDER0000001")
-    assert (seen.handled, seen.status, seen.faults) == (bool(made), None, (kind,))
+    (logged,) = server.requests.matching("POST", "/v1/charges", "ORDER0000001")
+    assert (logged.handled, logged.status, logged.faults) == (bool(made), None, (kind,))
     assert (await create(http))[0] == 200
 
 
@@ -194,12 +194,12 @@ async def test_a_delay_combines_with_another_fault(
     server.faults.add(fault("lose_response"))
     with pytest.raises(aiohttp.ClientConnectionError):
         await create(http)
-    (seen,) = server.requests.matching("POST")
-    assert seen.faults == ("delay", "lose_response")
+    (logged,) = server.requests.matching("POST")
+    assert logged.faults == ("delay", "lose_response")
 
 
 def hits(faults: FaultList, *targets: Target) -> list[list[str]]:
-    """The kinds of faults that each request meets."""
+    """The kinds of faults that hit each request."""
     return [[fault.kind for fault in faults.take(target)] for target in targets]
 
 
@@ -263,6 +263,6 @@ def test_the_list_of_faults_is_bounded() -> None:
     ],
 )
 def test_misdescribed_faults_are_refused(description: dict[str, Any]) -> None:
-    """A misspelt fault never silently does nothing."""
+    """A misspelt fault is an error; without one it would just do nothing."""
     with pytest.raises(ControlError):
         FaultList().add(description)

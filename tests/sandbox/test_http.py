@@ -98,7 +98,7 @@ async def test_errors_are_signed_too(server: SandboxServer, http: aiohttp.Client
 async def test_wrong_keys_are_a_401_that_does_not_repeat_the_key(
     server: SandboxServer, authorization: str
 ) -> None:
-    """Without the right key: the real text, masked."""
+    """Without the right key: the reported text, with the key masked."""
     headers = {"Authorization": authorization}
     async with (
         aiohttp.ClientSession(server.url, headers=headers) as session,
@@ -131,8 +131,8 @@ async def test_signed_requests_pass(strict: aiohttp.ClientSession, merchant_keys
         assert response.status == 200
 
 
-async def test_a_missing_signature_has_the_real_text(strict: aiohttp.ClientSession) -> None:
-    """Unsigned requests are a 400 with the recorded message, GET too."""
+async def test_a_missing_signature_has_the_reported_text(strict: aiohttp.ClientSession) -> None:
+    """Unsigned requests are a 400 with the message that is reported of Ping++, GET too."""
     for method in ("POST", "GET"):
         async with strict.request(method, "/v1/charges") as response:
             answer = await response.json()
@@ -144,10 +144,10 @@ async def test_a_missing_signature_has_the_real_text(strict: aiohttp.ClientSessi
 
 
 @pytest.mark.parametrize("wrong", ["body", "uri", "timestamp", "key", "base64", "no timestamp"])
-async def test_a_wrong_signature_has_the_real_text(
+async def test_a_wrong_signature_has_the_reported_text(
     strict: aiohttp.ClientSession, merchant_keys: KeyPair, sandbox_keys: KeyPair, wrong: str
 ) -> None:
-    """Whatever part differs from what was signed, the answer is the same 400."""
+    """If any part differs from what was signed, the answer is the same 400."""
     body = json.dumps(terms()).encode()
     headers = signed(
         sandbox_keys if wrong == "key" else merchant_keys,
@@ -224,7 +224,7 @@ async def test_it_can_go_down_and_come_back_on_the_same_port(
         assert await response.json() == charge
 
 
-async def test_a_port_in_use_is_told_in_a_sentence(server: SandboxServer) -> None:
+async def test_a_port_in_use_is_refused_with_a_sentence(server: SandboxServer) -> None:
     """The operator learns what to do."""
     port = int(server.url.rpartition(":")[2])
     second = SandboxServer(SandboxOptions(port=port))
@@ -234,8 +234,8 @@ async def test_a_port_in_use_is_told_in_a_sentence(server: SandboxServer) -> Non
 
 
 @pytest.mark.parametrize("field", ["merchant_public_key", "signing_private_key"])
-async def test_an_unreadable_key_is_told_by_name(field: str) -> None:
-    """A wrong PEM says which option it was."""
+async def test_an_unreadable_key_is_refused_by_name(field: str) -> None:
+    """The error about a wrong PEM names its option."""
     options: dict[str, Any] = {field: "-----BEGIN NOTHING-----"}
     with pytest.raises(SandboxError, match=field):
         SandboxServer(SandboxOptions(**options))
@@ -249,7 +249,7 @@ def test_options_do_not_show_keys(merchant_keys: KeyPair) -> None:
 
 
 async def test_the_clock_continues_after_a_restart(tmp_path: Path) -> None:
-    """A clock that was moved forward does not fall behind what the ledger has seen."""
+    """A clock that was moved forward does not fall behind the last entry of the ledger."""
     options = SandboxOptions(ledger_path=tmp_path / "ledger.jsonl")
     first = SandboxServer(options)
     first.clock.advance(100_000)

@@ -1,4 +1,4 @@
-"""The ledger: what it says about money, and that it survives a kill."""
+"""The ledger: what it shows about money, and that it survives a kill."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_shop(clock: Clock, path: Path) -> Shop:
     return Shop(Lookalike(APP_ID, now=clock.now, rng_seed=1, ledger_path=path))
 
 
-def test_the_ledger_tells_the_money_that_moved(shop: Shop) -> None:
+def test_the_ledger_shows_the_money_that_moved(shop: Shop) -> None:
     """Money entries are payments and refunds that succeeded, in order, with their amounts."""
     charge = shop.paid()
     shop.lookalike.plan_refund("failed")
@@ -67,7 +67,7 @@ def test_one_request_is_one_line(clock: Clock, tmp_path: Path) -> None:
 
 
 def test_a_torn_last_line_is_dropped(clock: Clock, tmp_path: Path) -> None:
-    """A kill in the middle of a write loses only what nobody was told."""
+    """A kill in the middle of a write loses only what was not answered yet."""
     path = tmp_path / "ledger.jsonl"
     shop = open_shop(clock, path)
     charge = shop.charge()
@@ -98,7 +98,7 @@ def test_a_foreign_file_is_refused(clock: Clock, tmp_path: Path, content: str) -
     assert path.read_text() == content
 
 
-def test_an_impossible_path_is_told(clock: Clock, tmp_path: Path) -> None:
+def test_an_impossible_path_is_refused(clock: Clock, tmp_path: Path) -> None:
     """A folder that does not exist is a sentence, not a traceback."""
     with pytest.raises(SandboxError, match="cannot use"):
         open_shop(clock, tmp_path / "no" / "ledger.jsonl")

@@ -18,7 +18,7 @@ def reverse(shop: Shop, charge: dict[str, object]) -> tuple[int, dict[str, objec
     return shop.post(f"/v1/charges/{charge['id']}/reverse", {})
 
 
-def test_paying_sets_what_the_channel_tells(shop: Shop, clock: Clock) -> None:
+def test_paying_sets_what_the_channel_reports(shop: Shop, clock: Clock) -> None:
     """A paid charge has its time, the channel's number and extra, and no credential."""
     charge = shop.charge(channel="wx_pub")
     clock.advance(5)
@@ -61,7 +61,9 @@ def test_cancelling_changes_nothing(shop: Shop) -> None:
     assert not shop.lookalike.events
 
 
-def test_expiry_is_silent_and_a_late_payment_still_possible(shop: Shop, clock: Clock) -> None:
+def test_expiry_makes_no_event_and_a_late_payment_is_still_possible(
+    shop: Shop, clock: Clock
+) -> None:
     """After time_expire: unpaid, no event, no ordinary payment, but late money can arrive."""
     charge = shop.charge()
     clock.advance(7200)
@@ -75,7 +77,7 @@ def test_expiry_is_silent_and_a_late_payment_still_possible(shop: Shop, clock: C
 
 
 def test_reversing_closes_an_unpaid_charge_for_good(shop: Shop) -> None:
-    """After reverse neither an ordinary nor a late payment is possible; no event tells of it."""
+    """After reverse neither an ordinary nor a late payment is possible; there is no event."""
     charge = shop.charge()
     status, answer = reverse(shop, charge)
     assert (status, answer["reversed"], answer["paid"]) == (200, True, False)
@@ -92,7 +94,7 @@ def test_reversing_closes_an_unpaid_charge_for_good(shop: Shop) -> None:
 
 @pytest.mark.parametrize("channel", sorted(CHANNELS))
 def test_which_channels_reverse(shop: Shop, channel: str) -> None:
-    """Unpaid ones where section 9 says so, paid ones on bar codes and offline channels only."""
+    """Unpaid ones as in pingpp.md section 9, paid ones on bar codes and offline channels only."""
     charge = shop.charge(channel=channel)
     rules = CHANNELS[channel]
     if not charge["paid"]:

@@ -1,4 +1,4 @@
-"""What the pages say, read as HTML; `test_browser.py` looks at them in a browser."""
+"""What the pages show, read as HTML; `test_browser.py` looks at them in a browser."""
 
 import re
 from html import unescape
@@ -37,12 +37,12 @@ async def test_the_list_shows_subject_and_amount_first(
 
 
 @pytest.mark.parametrize(
-    ("refunded", "state", "told"),
+    ("refunded", "state", "shown"),
     [(0, "paid", ""), (1, "partly refunded", "Refunded 0.01 CNY"),
      (1989, "partly refunded", "Refunded 19.89 CNY"), (1990, "refunded", "Refunded 19.90 CNY")],
 )  # fmt: skip
 async def test_a_partial_refund_is_shown_as_such(
-    http: aiohttp.ClientSession, shop: Shop, refunded: int, state: str, told: str
+    http: aiohttp.ClientSession, shop: Shop, refunded: int, state: str, shown: str
 ) -> None:
     """In the list, and on the page of the payment with how much."""
     charge = shop.paid(amount=1990)
@@ -51,8 +51,8 @@ async def test_a_partial_refund_is_shown_as_such(
     assert (await text_of(http, "/")).endswith(f"19.90 CNY {state}")
     page = await text_of(http, f"/pay/{charge['id']}")
     assert f"19.90 CNY {state}" in page
-    assert told in page
-    assert ("Refunded" in page) == bool(told)
+    assert shown in page
+    assert ("Refunded" in page) == bool(shown)
 
 
 async def test_the_digits_of_an_amount_stay_together(

@@ -42,7 +42,7 @@ def test_the_same_refund_twice_is_two_refunds(shop: Shop) -> None:
 
 
 def test_partial_refunds_until_nothing_is_left(shop: Shop) -> None:
-    """More than is left is refused; after the last one the recorded real text says why."""
+    """More than is left is refused; after the last one the recorded text gives the reason."""
     charge = shop.paid()
     for _ in range(2):
         assert shop.refund(charge, amount=40)[0] == 200
@@ -75,7 +75,7 @@ def test_pending_refunds_hold_their_amount(shop: Shop) -> None:
 
 
 def test_a_refund_can_fail_with_http_200(shop: Shop) -> None:
-    """The channel's refusal is a refund with status failed and the recorded real text."""
+    """The channel's refusal is a refund with status failed and the recorded text."""
     charge = shop.paid(channel="wx_pub")
     shop.lookalike.plan_refund("failed")
     status, refund = shop.refund(charge)
@@ -164,7 +164,7 @@ def test_a_refused_request_uses_no_plan_up(shop: Shop) -> None:
 
 
 def test_an_unknown_outcome_is_a_control_error(shop: Shop) -> None:
-    """A misspelt plan is told at once."""
+    """A misspelt plan is refused at once."""
     outcome: Any = "perhaps"
     with pytest.raises(ControlError):
         shop.lookalike.plan_refund(outcome)
@@ -199,7 +199,7 @@ def test_only_paid_charges_are_refunded(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("channel", "days"), [("wx", 365), ("alipay", 92), ("upacp", 31)])
 def test_refund_windows(shop: Shop, clock: Clock, channel: str, days: int) -> None:
-    """A year on WeChat, three months on Alipay, a month elsewhere; then the real error."""
+    """A year on WeChat, three months on Alipay, a month elsewhere; then the recorded error."""
     charge = shop.paid(channel=channel)
     clock.advance(days * DAY_S)
     assert shop.refund(charge, amount=1)[0] == 200
@@ -224,7 +224,7 @@ def test_a_refund_at_the_dashboard_has_no_metadata(shop: Shop) -> None:
 
 @pytest.mark.parametrize("outcome", ["succeeded", "pending", "failed"])
 def test_money_never_exceeds_what_was_paid(shop: Shop, outcome: RefundOutcome) -> None:
-    """Whatever the outcomes, refunds that hold money never sum to more than the charge."""
+    """With every outcome, refunds that hold money never sum to more than the charge."""
     charge = shop.paid()
     shop.lookalike.plan_refund(outcome, times=3)
     for _ in range(6):

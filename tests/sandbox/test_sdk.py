@@ -20,7 +20,7 @@ RUN_S = 300
 
 
 async def play(server: SandboxServer, key_path: Path, scenario: str) -> dict[str, Any]:
-    """Run one scenario of sdk_client.py in a process of its own; what it saw."""
+    """Run one scenario of sdk_client.py in a process of its own; its results."""
     arguments = [server.url, server.options.key(), server.options.app_id, str(key_path), scenario]
     command = [sys.executable, str(CLIENT), *arguments]
 
@@ -29,8 +29,8 @@ async def play(server: SandboxServer, key_path: Path, scenario: str) -> dict[str
 
     finished = await asyncio.to_thread(run)
     assert finished.returncode == 0, finished.stderr
-    seen: dict[str, Any] = json.loads(finished.stdout)
-    return seen
+    results: dict[str, Any] = json.loads(finished.stdout)
+    return results
 
 
 @pytest.fixture
@@ -58,18 +58,18 @@ def key_path(merchant_keys: KeyPair, tmp_path: Path) -> Path:
 
 async def test_the_sdk_can_do_everything_midas_needs(strict: SandboxServer, key_path: Path) -> None:
     """Create, pay, retrieve, list, refund, reverse and event through signed SDK calls."""
-    seen = await play(strict, key_path, "everything")
-    assert seen["created"]["credential"]["wx_pub"]["appId"]
-    assert seen["again"] == seen["created"]["id"]
-    assert seen["retrieved"]["paid"] is True
-    assert seen["listed"] == [seen["created"]["id"]]
-    assert seen["refund"]["status"] == "succeeded"
-    assert seen["refund"]["metadata"] == {"refund_no": "R1"}
-    assert seen["refunds"] == [seen["refund"]["id"]]
-    assert seen["retrieved_refund"] == seen["refund"]["id"]
-    assert seen["reversed"] is True
-    assert seen["event"]["type"] == "charge.succeeded"
-    assert strict.lookalike.ledger.refunded(seen["created"]["id"]) == 30
+    results = await play(strict, key_path, "everything")
+    assert results["created"]["credential"]["wx_pub"]["appId"]
+    assert results["again"] == results["created"]["id"]
+    assert results["retrieved"]["paid"] is True
+    assert results["listed"] == [results["created"]["id"]]
+    assert results["refund"]["status"] == "succeeded"
+    assert results["refund"]["metadata"] == {"refund_no": "R1"}
+    assert results["refunds"] == [results["refund"]["id"]]
+    assert results["retrieved_refund"] == results["refund"]["id"]
+    assert results["reversed"] is True
+    assert results["event"]["type"] == "charge.succeeded"
+    assert strict.lookalike.ledger.refunded(results["created"]["id"]) == 30
 
 
 async def test_the_sdk_raises_its_error_classes(strict: SandboxServer, key_path: Path) -> None:
@@ -86,8 +86,8 @@ async def test_the_sdk_raises_its_error_classes(strict: SandboxServer, key_path:
     strict.faults.add(
         {"match": {"path": "^/v1/charges/ch_lost$"}, "action": {"kind": "lose_response"}}
     )
-    seen = await play(strict, key_path, "errors")
-    assert seen == {
+    results = await play(strict, key_path, "errors")
+    assert results == {
         "400": ["InvalidRequestError", "amount"],
         "True in a query": ["InvalidRequestError", "paid"],
         "401": ["AuthenticationError", None],
@@ -110,6 +110,6 @@ async def test_the_sdk_sends_a_refund_again_after_a_502(
             "action": {"kind": "status_after", "code": 502},
         }
     )
-    seen = await play(strict, key_path, "refund_once")
+    results = await play(strict, key_path, "refund_once")
     assert strict.requests.count("POST", "/v1/charges/[^/]+/refunds") == 2
-    assert strict.lookalike.ledger.refunded(seen["charge"]) == 20
+    assert strict.lookalike.ledger.refunded(results["charge"]) == 20

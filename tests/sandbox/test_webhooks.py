@@ -29,7 +29,7 @@ async def stage(sandbox_keys: KeyPair) -> AsyncIterator[Stage]:
         yield made
 
 
-async def test_a_payment_is_told_once_signed_and_compact(stage: Stage) -> None:
+async def test_a_payment_is_sent_once_signed_and_compact(stage: Stage) -> None:
     """One POST of compact UTF-8 JSON, signed over its exact bytes, equal to the event."""
     stage.pay(subject="测试/订单")
     (received,) = await stage.accepted()
@@ -297,6 +297,6 @@ async def test_reset_forgets_what_is_under_way(stage: Stage) -> None:
 
 
 def test_a_concurrency_of_nothing_is_refused() -> None:
-    """Said at once instead of never sending."""
+    """At once: such a sandbox would never send."""
     with pytest.raises(ControlError, match="webhook_concurrency"):
         SandboxServer(SandboxOptions(webhook_concurrency=0))

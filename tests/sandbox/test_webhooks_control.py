@@ -82,10 +82,10 @@ async def test_urls_faults_and_failed_payments(stage: Stage, remote: Remote) -> 
 async def test_the_test_tool_and_resending(stage: Stage, remote: Remote) -> None:
     """Samples, whole events and repeats by hand, forged on demand, answered with the statuses."""
     asked = {"object": {"order_no": "never1"}, "livemode": False, "times": 2}
-    told = await remote.post("webhooks/send", sample="charge.succeeded", **asked)
-    assert [reply["status"] for reply in told["replies"]] == [200, 200]
+    answer = await remote.post("webhooks/send", sample="charge.succeeded", **asked)
+    assert [reply["status"] for reply in answer["replies"]] == [200, 200]
     assert stage.receiver.received[0].about["order_no"] == "never1"
-    assert stage.receiver.received[0].event == told["event"]
+    assert stage.receiver.received[0].event == answer["event"]
     await remote.post("webhooks/send", event={"id": "evt_x", "type": "odd"}, how="unsigned")
     assert stage.receiver.received[2].event == {"id": "evt_x", "type": "odd"}
     assert not stage.genuine(stage.receiver.received[2])
@@ -166,7 +166,7 @@ class Child:
     def __init__(self, *options: str) -> None:
         command = [sys.executable, "-W", "error", "-m", "midas", "sandbox", "--port", "0"]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-        self.told: list[str] = []
+        self.printed: list[str] = []
 
     async def __aenter__(self) -> Child:
         await asyncio.to_thread(self._read)
@@ -179,8 +179,8 @@ class Child:
         self.process.stdout.close()
 
     def setting(self, name: str) -> str:
-        """What it said to export."""
-        (line,) = [line for line in self.told if line.startswith(f"export {name}=")]
+        """The value that it printed for this variable."""
+        (line,) = [line for line in self.printed if line.startswith(f"export {name}=")]
         return line.partition("=")[2]
 
     async def ended(self, number: signal.Signals) -> int:
@@ -217,10 +217,12 @@ class Child:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        while not self.told or not self.told[-1].startswith(("# Webhooks go", "# No webhooks")):
+        while not self.printed or not self.printed[-1].startswith(
+            ("# Webhooks go", "# No webhooks")
+        ):
             line = self.process.stdout.readline()
-            assert line, f"it ended after {self.told}"
-            self.told.append(line.rstrip())
+            assert line, f"it ended after {self.printed}"
+            self.printed.append(line.rstrip())
 
 
 async def test_a_killed_sandbox_sends_what_it_owes_when_it_is_back(tmp_path: Path) -> None:
@@ -236,8 +238,8 @@ async def test_a_killed_sandbox_sends_what_it_owes_when_it_is_back(tmp_path: Pat
             await first.ended(signal.SIGKILL)
         receiver.status = 200
         async with Child(*options) as second:
-            told = await second.call("/_sandbox/deliveries?outcome=accepted&wait_s=30")
-            assert told["count"] == 1
+            found = await second.call("/_sandbox/deliveries?outcome=accepted&wait_s=30")
+            assert found["count"] == 1
             key = read(second.setting("PINGPP_PUBLIC_KEY_PATHS"))
             assert receiver.received[1].verifies(key)
             assert receiver.received[1].body == receiver.received[0].body
@@ -261,7 +263,7 @@ async def test_the_printed_key_verifies_and_nothing_holds_up_the_end() -> None:
         assert (await sending)["replies"][0]["status"] is None
 
 
-def test_a_url_that_is_none_is_said() -> None:
+def test_a_url_that_is_none_is_refused() -> None:
     """Status 2 and a sentence instead of a traceback."""
     command = [sys.executable, "-m", "midas", "sandbox", "--port", "0", "--webhook-url", "gateway"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Which events there are: what happened to money, once each, in the shapes that Ping++ made."""
+"""Which events there are: one for each outcome, in the shapes of Ping++."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_refund_event_names_its_charge(shop: Shop) -> None:
     assert refund["time_succeed"] == refund["created"]
 
 
-def test_a_failed_payment_is_told_once(shop: Shop) -> None:
+def test_a_failed_payment_makes_one_event(shop: Shop) -> None:
     """charge.failed with the channel's reason; no money, and the payer cannot go on."""
     charge = shop.charge()
     failed = shop.lookalike.fail_payment(charge["id"], "channel_unexpected_error", "余额不足")
@@ -93,7 +93,7 @@ def test_late_money_after_a_failure(shop: Shop) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_ledger_and_the_events_agree(shop: Shop, clock: Clock, seed: int) -> None:
-    """Whatever happens, each outcome in the ledger has exactly one event, and no event is alone."""
+    """Each outcome in the ledger has exactly one event, and each event has its outcome."""
     dice = random.Random(seed)
     outcomes: list[RefundOutcome] = ["succeeded", "pending", "failed", "alipay_link"]
     channels = ["wx", "alipay", "upacp", "balance", "wx_pub_scan", "isv_qr"]
@@ -115,12 +115,12 @@ def test_the_ledger_and_the_events_agree(shop: Shop, clock: Clock, seed: int) ->
         for entry in shop.lookalike.ledger.entries
         if entry.kind in SUCCEEDED_BY_KIND
     )
-    told = Counter(
+    events = Counter(
         (event["type"], event["data"]["object"]["id"]) for event in shop.lookalike.events.values()
     )
-    assert told == happened
-    assert set(told.values()) == {1}
-    assert {kind for kind, _ in told} == set(SUCCEEDED_BY_KIND.values())
+    assert events == happened
+    assert set(events.values()) == {1}
+    assert {kind for kind, _ in events} == set(SUCCEEDED_BY_KIND.values())
 
 
 def _try(control: Any, dice: random.Random, subject: str) -> None:
@@ -130,7 +130,7 @@ def _try(control: Any, dice: random.Random, subject: str) -> None:
             control(subject)
 
 
-async def test_every_paid_charge_in_the_ledger_is_told_to_the_merchant(
+async def test_every_paid_charge_in_the_ledger_reaches_the_merchant(
     sandbox_keys: KeyPair,
 ) -> None:
     """A hundred payments, some sends refused or lost: each event is accepted exactly once."""
@@ -142,11 +142,11 @@ async def test_every_paid_charge_in_the_ledger_is_told_to_the_merchant(
         await stage.until(100, sends=1)
         stage.server.clock.advance(24 * 3600)
         deliveries = await stage.until(100, outcome="accepted")
-        told = Counter(one.event_id for one in deliveries)
-        assert told == Counter(list(stage.server.lookalike.events))
+        accepted = Counter(one.event_id for one in deliveries)
+        assert accepted == Counter(list(stage.server.lookalike.events))
         paid = [e.charge_id for e in stage.server.lookalike.ledger.money]
         events = stage.server.lookalike.events
-        assert Counter(events[one]["data"]["object"]["id"] for one in told) == Counter(paid)
+        assert Counter(events[one]["data"]["object"]["id"] for one in accepted) == Counter(paid)
         assert stage.server.lookalike.owed_webhooks == []
 
 
@@ -163,12 +163,12 @@ async def test_webhooks_look_like_recorded_events(sandbox_keys: KeyPair) -> None
     assert list(ours.event) == list(charge)
     assert list(ours.about) == list(charge["data"]["object"])
     assert shape(ours.event) == shape(charge)
-    told = received["refund.succeeded"]
-    assert list(told.event) == list(refund)
+    refunded = received["refund.succeeded"]
+    assert list(refunded.event) == list(refund)
     newer = {"currency", "app"}
-    kept = [name for name in told.about if name not in newer]
+    kept = [name for name in refunded.about if name not in newer]
     assert kept == list(refund["data"]["object"])
-    assert shape(without(told.about, newer)) == shape(refund["data"]["object"])
+    assert shape(without(refunded.about, newer)) == shape(refund["data"]["object"])
 
 
 @needs_fixtures

@@ -110,8 +110,8 @@ async def test_reorder_lets_the_refund_overtake_the_payment(stage: Stage) -> Non
     assert len(stage.receiver.received) == 1
     stage.refund(charge)
     received = await stage.accepted(3)
-    told = [(one.event["type"], one.about.get("charge", one.about["id"])) for one in received[1:]]
-    assert told == [("refund.succeeded", charge["id"]), ("charge.succeeded", charge["id"])]
+    came = [(one.event["type"], one.about.get("charge", one.about["id"])) for one in received[1:]]
+    assert came == [("refund.succeeded", charge["id"]), ("charge.succeeded", charge["id"])]
 
 
 async def test_reorder_behind_any_later_event(stage: Stage) -> None:
@@ -130,7 +130,7 @@ async def test_reorder_behind_any_later_event(stage: Stage) -> None:
     assert orders == ["ORDER0000003", "ORDER0000001"]
 
 
-async def test_reorder_counts_what_was_received_unheard(stage: Stage) -> None:
+async def test_reorder_counts_what_was_received_without_an_answer(stage: Stage) -> None:
     """The later event was received although its answer was lost."""
     stage.fault("webhook_reorder", behind="any")
     stage.fault("webhook_lose_answer")

@@ -1,4 +1,4 @@
-"""A merchant's webhook endpoint that checks signatures by itself and answers as told."""
+"""A merchant's webhook endpoint that checks signatures by itself and answers as the test sets."""
 
 from __future__ import annotations
 

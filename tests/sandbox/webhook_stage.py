@@ -1,4 +1,4 @@
-"""A sandbox whose time passes only when told, and a merchant who listens to its webhooks."""
+"""A sandbox whose time passes only when a test advances it, and a receiver of its webhooks."""
 
 from __future__ import annotations
 

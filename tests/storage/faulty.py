@@ -1,4 +1,4 @@
-"""Stores whose database fails as a test says."""
+"""Stores whose database fails by the script of a test."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,15 +39,15 @@ def database_at(url: str, *pragmas: str) -> AnyDatabase:
 class Scripted:
     """A database whose writes fail by a script, one line for each write; the rest succeed.
 
-    A line is an exception to raise instead of the write, or ("after", exception): written first, or
-    ("late", exception): written by another hand just before the next write.
+    A line is an exception to raise instead of the write; or ("after", exception): the batch is
+    written first; or ("late", exception): the batch is written just before the next write.
     """
 
     def __init__(self, real: Database, *script: Any) -> None:
         self._real = real
         self._script = list(script)
         self._late: list[Batch] = []
-        self.codec, self.plain = real.codec, real.plain
+        self.codec, self.is_sqlite = real.codec, real.is_sqlite
         self.now, self.keys, self.in_keys = real.now, real.keys, real.in_keys
         self.parameter, self.claim, self.ping = real.parameter, real.claim, real.ping
         self.close, self.add_event, self.claim_events = (

@@ -1,7 +1,7 @@
-"""What PostgreSQL does for each statement of the store, told by itself: its indexes and its pages.
+"""What PostgreSQL does for each statement of the store, by EXPLAIN: its indexes and its pages.
 
 The SQL, its parameters and the session's settings are the product's own: they are taken where the
-database is asked.
+product calls the database.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class Plan:
         return scans - SMALL
 
     def blocks(self) -> int:
-        """Pages of 8 KiB, in memory or not, of the step that touched most."""
+        """Pages of 8 KiB, in memory or not, of the step that used most."""
         kinds = ("Shared Hit Blocks", "Shared Read Blocks")
         return max(sum(int(each[kind]) for kind in kinds) for each in self.nodes())
 

@@ -53,7 +53,7 @@ def rows(path: Path, statement: str) -> list[Any]:
 async def test_the_file_is_copied_before_it_is_changed(
     path: Path, newer: Newer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As it was, whole, as closed to others as the file itself, and said in the log."""
+    """The copy is whole and as it was, has the file's own rights, and is logged."""
     path.chmod(0o640)  # noqa: ASYNC240
     caplog.set_level(logging.INFO, "midas")
     async with await open_store(f"sqlite:///{path}"):
@@ -66,14 +66,14 @@ async def test_the_file_is_copied_before_it_is_changed(
     assert rows(copy, "SELECT count(*) FROM refunds") == [(0,)]
     assert rows(path, "SELECT version_num FROM alembic_version") == [(newer.revision,)]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o640
-    said = [(each.message, getattr(each, "file", "")) for each in caplog.records]
-    assert said == [("database_backed_up", copy.name), ("schema_migrated", "")]
+    lines = [(each.message, getattr(each, "file", "")) for each in caplog.records]
+    assert lines == [("database_backed_up", copy.name), ("schema_migrated", "")]
 
 
 async def test_a_copy_is_never_written_over(
     path: Path, newer: Newer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by another one of the same second either."""
+    """A second copy of the same second gets another name."""
 
     class Noon(datetime):
         @classmethod
@@ -137,7 +137,7 @@ async def test_what_an_attempt_left_behind_is_not_in_the_way(path: Path, newer: 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(
     path: Path, newer: Newer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All migrations or none; and no copy, or who is started again and again fills the disk."""
+    """All migrations or none; and no copy, since many starts would fill the disk with copies."""
     newer.add("op.execute('SELECT * FROM nobody')")
     install(newer.folder, monkeypatch)
     with pytest.raises(SettingsError):

@@ -44,9 +44,9 @@ async def pay(store: SqlStore, order_no: str) -> None:
 
 
 def settled(lease: Lease, outcome: DeliveryOutcome) -> Settlement:
-    """What became of it."""
-    told = lease.notification
-    return Settlement(lease.token, told.order_no, told.sequence, outcome)
+    """The outcome of the lease's delivery."""
+    notification = lease.notification
+    return Settlement(lease.token, notification.order_no, notification.sequence, outcome)
 
 
 async def test_two_processes_never_hold_one_order(database_url: str) -> None:
@@ -111,8 +111,8 @@ async def test_everything_at_once_ends_well(
                 assert all(applied)
                 for lease, outcome in zip(found, outcomes, strict=True):
                     if outcome is DELIVERED:
-                        told = lease.notification
-                        delivered[told.order_no].append(told.sequence)
+                        sent = lease.notification
+                        delivered[sent.order_no].append(sent.sequence)
                 if not found:
                     await asyncio.sleep(0.02)
 
@@ -130,7 +130,7 @@ async def test_everything_at_once_ends_well(
 async def test_orders_that_fail_together_come_up_again_apart(
     database_url: str, attempts: int
 ) -> None:
-    """Each pause of the same attempt is cut by an amount of its own, up to half (M6)."""
+    """Each pause of the same attempt has a jitter of its own, up to half of it (M6)."""
     pauses_s = await _pauses_s(database_url, attempts)
     whole_s = min(2**attempts, NOTIFICATION_PAUSE_MAX_S)
     assert len(pauses_s) == FAILING
@@ -168,8 +168,10 @@ async def _pauses_s(database_url: str, attempts: int) -> list[float]:
         await store._fetch(f"UPDATE orders SET announce_attempts = {attempts} RETURNING 1")  # noqa: S608
         leases = await store.lease_notifications(100, HOLD)
         outcomes = {"delivered": DELIVERED}
-        said = [settled(each, outcomes.get(each.notification.order_no, RETRY)) for each in leases]
-        assert all(await store.settle_notifications(said))
+        settlements = [
+            settled(each, outcomes.get(each.notification.order_no, RETRY)) for each in leases
+        ]
+        assert all(await store.settle_notifications(settlements))
         rows = await store._fetch("SELECT order_no, announce_at FROM orders")
     due = {order_no: _moment(at) for order_no, at in rows}
     now = due.pop("delivered")
@@ -190,15 +192,15 @@ def _ending(order: Order, refund_no: str) -> Order:
 async def test_the_documented_statement_lets_a_parked_order_go_on(
     database_url: str, request: pytest.FixtureRequest
 ) -> None:
-    """Run beside the server as an operator would: leased again and delivered, and no other is."""
+    """It is run as an operator would: this order is leased again and delivered, and no other."""
     (documented,) = re.findall(r"`(UPDATE orders SET [^`]+)`", OPERATING.read_text())
     assert documented.count("…") == 1
     async with await open_store(database_url) as store:
         for order_no in ("mended", "parked"):
             await pay(store, order_no)
         leases = await store.lease_notifications(5, HOLD)
-        said = [replace(settled(each, REFUSED), code="NOT_FOUND") for each in leases]
-        assert await store.settle_notifications(said) == [True, True]
+        settlements = [replace(settled(each, REFUSED), code="NOT_FOUND") for each in leases]
+        assert await store.settle_notifications(settlements) == [True, True]
         assert await store.lease_notifications(5, HOLD) == []
         _run_by_hand(request, database_url, documented.replace("…", "mended"))
         (lease,) = await store.lease_notifications(5, HOLD)
@@ -209,7 +211,7 @@ async def test_the_documented_statement_lets_a_parked_order_go_on(
 
 
 def _run_by_hand(request: pytest.FixtureRequest, database_url: str, sql: str) -> None:
-    """In a session of its own: Python's for SQLite, psql for PostgreSQL."""
+    """Run SQL in a session of its own: Python's for SQLite, psql for PostgreSQL."""
     if database_url.startswith("sqlite"):
         with closing(sqlite3.connect(request.getfixturevalue("sqlite_path"))) as connection:
             connection.execute(sql)
@@ -222,7 +224,7 @@ def _run_by_hand(request: pytest.FixtureRequest, database_url: str, sql: str) ->
 async def test_an_order_just_committed_is_not_read_for_its_lease(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once; what is leased again, and what somebody else has written, is read."""
+    """Once; an order that is leased again, or that another store has written, is read."""
     async with await open_store(database_url) as one, await open_store(database_url) as two:
         for order_no in ("o1", "o2", "o3"):
             await pay(one, order_no)
@@ -248,7 +250,7 @@ async def test_an_order_just_committed_is_not_read_for_its_lease(
 async def test_an_order_that_cannot_be_read_for_its_lease_comes_up_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its leases run out then; nothing was told, and nothing is lost."""
+    """Its leases run out then; nothing was sent, and nothing is lost."""
     async with await open_store(database_url) as one, await open_store(database_url) as two:
         await pay(one, "o1")
 
@@ -266,7 +268,7 @@ async def test_an_order_that_cannot_be_read_for_its_lease_comes_up_again(
 async def test_an_order_that_cannot_be_read_spoils_no_other(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A newer Midas wrote a word that this one does not know (D10): the others are told (I13)."""
+    """A newer Midas wrote a word that this one does not know (D10): the others are leased (I13)."""
     async with await open_store(database_url) as one, await open_store(database_url) as two:
         for order_no in ("o1", "o2", "o3"):
             await pay(one, order_no)
@@ -285,7 +287,7 @@ async def test_an_order_that_cannot_be_read_spoils_no_other(
 async def test_a_notification_that_cannot_be_read_spoils_no_other(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its moment is none, which SQLite lets happen: the others are told (I13)."""
+    """Its moment is none, which SQLite lets happen: the others are leased (I13)."""
     async with await open_store(sqlite_url) as store:
         for order_no in ("o1", "o2", "o3"):
             await pay(store, order_no)
@@ -296,10 +298,10 @@ async def test_a_notification_that_cannot_be_read_spoils_no_other(
         assert [vars(each)["order_no"] for each in caplog.records] == ["o2"]
 
 
-async def test_a_due_order_without_anything_to_tell_is_an_error(
+async def test_a_due_order_without_a_notification_is_an_error(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its notification is gone: somebody has to know, each time, and the others are told (I8)."""
+    """Its notification is gone: each time an error is logged, and the others are leased (I8)."""
     async with await open_store(database_url) as store:
         for order_no in ("o1", "o2", "o3"):
             await pay(store, order_no)
@@ -336,7 +338,7 @@ async def test_an_event_that_cannot_be_read_spoils_no_other(
 async def test_a_connection_that_is_dead_without_a_word_keeps_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Claims, leases and settlements end in bounded time, whatever the database does."""
+    """Claims, leases and settlements end in bounded time, though the database never answers."""
 
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
@@ -359,7 +361,7 @@ async def test_a_lease_follows_the_servers_clock(postgres_url: str) -> None:
     """A process whose clock is an hour ahead breaks nobody's lease (R6, M18)."""
     async with await open_store(postgres_url) as one, await open_store(postgres_url) as two:
         await pay(one, "o1")
-        two._database._ahead += 3600  # type: ignore[attr-defined]
+        two._database._clock_offset_s += 3600  # type: ignore[attr-defined]
         assert two.now() - one.now() > timedelta(minutes=59)
         (lease,) = await one.lease_notifications(5, HOLD)
         assert await two.lease_notifications(5, HOLD) == []
@@ -367,7 +369,7 @@ async def test_a_lease_follows_the_servers_clock(postgres_url: str) -> None:
 
 
 async def test_a_lease_that_is_broken_off_hurts_nobody(database_url: str) -> None:
-    """Callers that go away in the middle of a statement: the store goes on, nothing is lost."""
+    """Callers go away in the middle of a statement: the store goes on, and nothing is lost."""
     async with await open_store(database_url) as store:
         for number in range(30):
             await pay(store, f"o{number}")
@@ -402,8 +404,8 @@ def _a_waiting_event(event_id: str) -> EventRecord:
     return replace(_an_event(event_id), standing=standing, due_at=due_at)
 
 
-async def test_a_settlement_waits_for_a_commit_and_sees_it(postgres_url: str) -> None:
-    """A settlement that met a commit under way decides by what that one wrote, not by before."""
+async def test_a_settlement_waits_for_a_commit_and_reads_it(postgres_url: str) -> None:
+    """A settlement beside a commit under way decides by what that commit writes."""
     blocker = database_at(postgres_url)
     async with await open_store(postgres_url) as store:
         await pay(store, "o1")

@@ -1,4 +1,4 @@
-"""A commit whose answer is lost is found out about, and written once (reliability.md F5, D2)."""
+"""After a lost answer Midas searches for the commit; it is written once (reliability.md F5, D2)."""
 
 import asyncio
 import random
@@ -44,7 +44,7 @@ async def test_a_lost_commit_is_written_once(database_url: str, script: list[obj
             assert len(await store.journal(change.order_no)) == 1
 
 
-async def test_what_the_driver_says_is_told_by_its_name(
+async def test_a_drivers_error_is_logged_by_its_name(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its text may quote a user, a table or a value (I15)."""
@@ -59,14 +59,14 @@ async def test_what_the_driver_says_is_told_by_its_name(
     assert "midas_rw" not in caplog.text
 
 
-async def test_what_sqlite_says_is_told_by_its_own_name(
+async def test_sqlites_error_is_logged_by_its_own_name(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All that SQLite says is an OperationalError to Python: its code's name tells them apart."""
+    """All errors of SQLite are OperationalErrors in Python: the code's name distinguishes them."""
     busy = NotWritten("database is locked")
-    said = sqlite3.OperationalError("database is locked")
-    said.sqlite_errorname = "SQLITE_BUSY"
-    busy.__cause__ = DBAPIError("BEGIN IMMEDIATE", {}, said)
+    locked = sqlite3.OperationalError("database is locked")
+    locked.sqlite_errorname = "SQLITE_BUSY"
+    busy.__cause__ = DBAPIError("BEGIN IMMEDIATE", {}, locked)
     store, _ = scripted_store(sqlite_url, busy)
     async with store:
         assert await store.commit(intent("o1"))
@@ -112,9 +112,9 @@ async def test_a_lost_commit_is_not_taken_for_that_of_a_rival(database_url: str)
 async def test_only_what_is_in_doubt_is_looked_for(
     sqlite_url: str, script: list[object], looks: int, writes: int
 ) -> None:
-    """Before it is written again, and after that where it lost: perhaps against itself.
+    """Before it is written again, and after that if it lost: perhaps to its own first attempt.
 
-    What is found is not written again.
+    A change that is found is not written again.
     """
     store, database = scripted_store(sqlite_url, *script)
     async with store:
@@ -129,15 +129,15 @@ READS_OF_A_LOOK = 2
 
 
 async def test_doubt_and_a_refused_row_in_one_batch(database_url: str) -> None:
-    """A batch that landed is answered True row by row, though its repetition meets a taken key."""
+    """A batch on disk is answered True row by row, though its repetition finds a key taken."""
     store, _ = scripted_store(database_url, LOST)
     async with store:
         assert await store.commit(intent("owner", charge_id="ch_1"))
         changes = [intent(f"o{n}") for n in range(6)]
         changes[3] = intent("o3", charge_id="ch_1")
-        said = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
-        assert isinstance(said.pop(3), KeyTaken)
-        assert said == [True] * 5
+        answers = await asyncio.gather(*map(store.commit, changes), return_exceptions=True)
+        assert isinstance(answers.pop(3), KeyTaken)
+        assert answers == [True] * 5
 
 
 @pytest.mark.parametrize(("error", "may"), [(NotWritten("full"), False), (LOST, True)])
@@ -147,11 +147,11 @@ async def test_patience_ends(sqlite_url: str, error: Exception, may: bool) -> No
     database.fetch_fails = error
     async with store:
         async with asyncio.timeout(PATIENCE_S):
-            said = await asyncio.gather(
+            answers = await asyncio.gather(
                 *(store.commit(intent(f"o{n % 7}")) for n in range(20)), return_exceptions=True
             )
-        assert {type(each) for each in said} == {StorageUnavailable}
-        first = said[0]
+        assert {type(each) for each in answers} == {StorageUnavailable}
+        first = answers[0]
         assert isinstance(first, StorageUnavailable)
         assert first.may_have_written is may
         with pytest.raises(StorageUnavailable):
@@ -172,11 +172,11 @@ async def test_too_many_waiting_writes_are_refused(
     monkeypatch.setattr(limits, "STORE_WAITING", 3)
     store, _ = scripted_store(sqlite_url)
     async with store:
-        said = await asyncio.gather(
+        answers = await asyncio.gather(
             *(store.commit(intent(f"o{n}")) for n in range(5)), return_exceptions=True
         )
-        assert said[:3] == [True] * 3
-        assert [type(each) for each in said[3:]] == [Overloaded] * 2
+        assert answers[:3] == [True] * 3
+        assert [type(each) for each in answers[3:]] == [Overloaded] * 2
         assert await store.load("o4") == Order("o4")
 
 
@@ -205,7 +205,7 @@ async def test_no_batch_is_beyond_its_bound(
 
 
 async def test_what_nobody_waits_for_before_its_batch_is_not_written(sqlite_url: str) -> None:
-    """Its caller went away first; whoever waits beside it is written."""
+    """Its caller went away first; the change that waits beside it is written."""
     store, database = scripted_store(sqlite_url)
     async with store:
         gone, stays = (asyncio.create_task(store.commit(intent(key))) for key in ("o1", "o2"))
@@ -230,17 +230,17 @@ async def test_cancelled_callers_lose_and_double_nothing(database_url: str) -> N
             if chance.random() < 0.3:
                 await asyncio.wait({tasks[0]}, timeout=0.002)
             tasks[victim].cancel()
-        said = await asyncio.gather(*tasks, return_exceptions=True)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
         for n in range(200):
             order = await store.load(f"o{n}")
             assert len(order.charges) == order.version <= 1
-            winners = [k for k in (n, n + 200) if said[k] is True]
+            winners = [k for k in (n, n + 200) if answers[k] is True]
             assert len(winners) <= 1
             if winners:
                 assert order.charges == changes[winners[0]].new_charges
             elif order.version:
                 on_disk = [k for k in (n, n + 200) if order.charges == changes[k].new_charges]
-                assert isinstance(said[on_disk[0]], asyncio.CancelledError)
+                assert isinstance(answers[on_disk[0]], asyncio.CancelledError)
             else:
-                answers = (said[n], said[n + 200])
-                assert all(isinstance(each, asyncio.CancelledError) for each in answers)
+                both = (answers[n], answers[n + 200])
+                assert all(isinstance(each, asyncio.CancelledError) for each in both)

@@ -16,7 +16,7 @@ from tests.postgres import PostgresServer
 from tests.records import NOON, intent, paid, refund_intent, refunded
 
 LOST = "UPDATE sequence_epochs SET history = 'of another server' RETURNING 1"
-"""What a server finds whose history is not the one of the row."""
+"""The row as it is on a server whose history is another one."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def numbers(store: SqlStore, order_no: str) -> list[int]:
 
 
 async def pay(store: SqlStore, order: Order) -> None:
-    """One notification of an order; decided anew when it loses, as the flows do."""
+    """One notification of an order; decided anew when another commit was first, as the flows do."""
     while not await store.commit(paid(order)):
         order = await store.load(order.order_no)
 
@@ -52,7 +52,7 @@ async def refund(store: SqlStore, order_no: str = "o1") -> None:
 
 
 def test_a_failover_begins_a_new_epoch(own_url: tuple[PostgresServer, str]) -> None:
-    """The server itself tells, at once: the first commit on the new timeline numbers above.
+    """The server itself shows it: the first commit on the new timeline numbers above.
 
     An order that goes on, one that is new, and one that was read before; each in its own epoch
     without a gap. A second failover begins another one.
@@ -104,7 +104,7 @@ def test_a_restart_of_the_server_is_no_new_epoch(own_url: tuple[PostgresServer, 
 
 
 def test_how_long_ago_commits_may_have_been_lost(own_url: tuple[PostgresServer, str]) -> None:
-    """Every process learns it from the database, whichever has noticed it first (D3)."""
+    """Every process learns it from the database, also from another one's notice of it (D3)."""
     server, url = own_url
 
     async def story() -> None:
@@ -145,7 +145,7 @@ def test_a_process_learns_that_its_commits_may_be_lost(
 
 
 async def test_a_restored_file_may_have_lost_commits(sqlite_url: str) -> None:
-    """Only who restored it knows."""
+    """Only the person who restored it knows."""
     async with await open_store(sqlite_url) as store:
         assert await store.since_possible_loss() == timedelta.max
     await raise_sequence_floor(sqlite_url)
@@ -167,7 +167,7 @@ async def test_whoever_numbers_from_before_loses(
         assert floor >= EPOCH
         assert [each.message for each in caplog.records] == ["sequence_floor_raised"]
         assert not await one.commit(paid(orders[1])), "read before the raise"
-        assert not await two.commit(paid(orders[2])), "by a process that had not heard of it"
+        assert not await two.commit(paid(orders[2])), "by a process that did not know it yet"
         assert two.unread("").sequence_floor == floor
         for store, order_no in ((one, "o1"), (one, "o2"), (two, "o3")):
             assert await store.commit(paid(await store.load(order_no)))
@@ -175,25 +175,25 @@ async def test_whoever_numbers_from_before_loses(
         assert len(caplog.records) == 1
 
 
-async def test_what_tells_nothing_does_not_wait_for_a_number(postgres_url: str) -> None:
+async def test_a_change_without_a_notification_needs_no_number(postgres_url: str) -> None:
     """Of changes that share a commit, those without a notification are written."""
     async with await open_store(postgres_url) as store:
         assert await store.commit(intent("o1"))
         order = await store.load("o1")
         await store._database.fetch(LOST)
-        said = await asyncio.gather(store.commit(paid(order)), store.commit(intent("o2")))
-        assert list(said) == [False, True]
+        answers = await asyncio.gather(store.commit(paid(order)), store.commit(intent("o2")))
+        assert list(answers) == [False, True]
 
 
-async def test_a_floor_lower_than_one_that_was_seen_is_raised(postgres_url: str) -> None:
+async def test_a_floor_below_the_known_one_is_raised(postgres_url: str) -> None:
     """The raise itself was lost, on a server that calls its history the same: a process knows."""
     async with await open_store(postgres_url) as store:
         assert await store.commit(intent("o1"))
-        seen = await store._database.raise_floor()
+        known = await store._database.raise_floor()
         await store._database.fetch("UPDATE sequence_epochs SET floor = 0 RETURNING 1")
         await pay(store, await store.load("o1"))
         (number,) = await numbers(store, "o1")
-        assert number > seen + EPOCH
+        assert number > known + EPOCH
 
 
 async def test_a_process_that_starts_learns_the_floor(postgres_url: str) -> None:
@@ -210,7 +210,7 @@ async def test_a_process_that_starts_learns_the_floor(postgres_url: str) -> None
 
 
 async def test_after_a_restore_it_is_raised_by_hand(database_url: str) -> None:
-    """A copy of files looks like the original: a person says so, also while Midas runs."""
+    """A copy of files looks like the original: a person raises the floor, also while Midas runs."""
     async with await open_store(database_url) as store:
         assert await store.commit(intent("o1"))
         await pay(store, await store.load("o1"))
@@ -250,7 +250,7 @@ _LEASE_OF_0003 = (
     " AND n.sequence = o.delivered_sequence + 1"
     " WHERE o.delivered_sequence < o.last_sequence AND o.parked_code = ''"
 )
-"""How code before the epochs looked for what is to be told."""
+"""How code before the epochs searched for the next notification."""
 
 
 async def test_code_before_the_epochs_may_not_go_on(
@@ -258,7 +258,7 @@ async def test_code_before_the_epochs_may_not_go_on(
 ) -> None:
     """Behind a gap it would find nothing, for ever: the schema keeps it out, at start and later.
 
-    What it has left undelivered before is told by code that reads gaps, and so is what comes then.
+    Code that reads gaps delivers what the older code has left, and what comes after that.
     """
     async with await open_store(database_url) as store:
         assert await store.commit(intent("o1"))

@@ -1,4 +1,4 @@
-"""Changes that come together share a commit, and nobody waits for those who do not come."""
+"""Changes that come together share a commit, and none waits for others that do not come."""
 
 import asyncio
 from datetime import timedelta

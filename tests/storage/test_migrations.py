@@ -1,4 +1,4 @@
-"""Migrations beside those who go on working: locks, indexes, several at once (PostgreSQL)."""
+"""Migrations beside processes that go on working: locks, indexes, several at once (PostgreSQL)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -78,20 +78,20 @@ def stage(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Stage(postgres_url, tmp_path, monkeypatch)
 
 
-class Said:
-    """What a migration says, and what is to be done when it says something."""
+class MigrationLog:
+    """The events that a migration logs; a test can wait for the next one."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.more = asyncio.Event()
 
     def __call__(self, name: str, fields: Mapping[str, str | int]) -> None:
-        """Take it."""
+        """Take one event."""
         self.names.append(name)
         self.more.set()
 
     async def another(self) -> None:
-        """Wait until it says something more."""
+        """Wait until one more is logged."""
         self.more.clear()
         async with asyncio.timeout(PATIENCE_S):
             await self.more.wait()
@@ -100,29 +100,29 @@ class Said:
 async def test_nobody_waits_behind_a_migration_that_waits(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gives up after a moment, lets those go who came after it, and tries again until it may."""
+    """It gives up after a moment, lets later ones go first, and tries again until it may."""
     monkeypatch.setattr(MIGRATING, "LOCK_TIMEOUT", "100ms")
     monkeypatch.setattr(MIGRATING, "LOCK_PAUSE_S", 0.1)
     stage.add(COLUMN)
-    said = Said()
+    log = MigrationLog()
     async with stage.session() as reader:
         reading = reader.transaction()
         await reading.start()
         await reader.fetch("SELECT * FROM charges")
-        migrating = asyncio.ensure_future(migrate(stage.url, said))
-        await said.another()
+        migrating = asyncio.ensure_future(migrate(stage.url, log))
+        await log.another()
         assert await stage.sql("SELECT * FROM charges") == []
-        await said.another()
+        await log.another()
         await reading.commit()
     assert await migrating == (SCHEMA, stage.newer.revision)
-    assert set(said.names) == {"migration_waits_for_lock", "schema_migrated"}
+    assert set(log.names) == {"migration_waits_for_lock", "schema_migrated"}
     assert await stage.columns() == 1
 
 
 async def test_a_lock_that_is_never_given_back_is_a_sentence(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After many attempts it says whom to end; nothing of that migration is done."""
+    """After many attempts the error names what to end; nothing of that migration is done."""
     monkeypatch.setattr(MIGRATING, "LOCK_TIMEOUT", "10ms")
     monkeypatch.setattr(MIGRATING, "LOCK_PAUSE_S", 0)
     monkeypatch.setattr(MIGRATING, "LOCK_ATTEMPTS", 3)
@@ -142,15 +142,15 @@ async def test_an_index_is_built_beside_writers(
     """It waits for a transaction that is older, however long; and nobody waits for it."""
     monkeypatch.setattr(MIGRATING, "LOCK_TIMEOUT", "10ms")
     stage.add(INDEX)
-    said = Said()
+    log = MigrationLog()
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM charges")
-        migrating = asyncio.ensure_future(migrate(stage.url, said))
+        migrating = asyncio.ensure_future(migrate(stage.url, log))
         await stage.until_waiting()
         await stage.sql("DELETE FROM charges")
         assert not migrating.done()
     assert await migrating == (SCHEMA, stage.newer.revision)
-    assert said.names == ["schema_migrated"]
+    assert log.names == ["schema_migrated"]
     assert await stage.index() == [True]
 
 
@@ -184,7 +184,7 @@ async def test_an_index_that_cannot_be_leaves_nothing_behind(stage: Stage) -> No
 
 
 async def test_an_index_comes_first_in_its_migration(stage: Stage) -> None:
-    """Behind something else it would be committed with it, and a rerun would meet it."""
+    """Behind another step it would commit that step, and a rerun would do the step again."""
     stage.add(f"{COLUMN}\n{INDEX}")
     with pytest.raises(RuntimeError, match="comes first"):
         await migrate(stage.url)
@@ -194,16 +194,16 @@ async def test_an_index_comes_first_in_its_migration(stage: Stage) -> None:
 async def test_one_migrates_and_the_others_wait_outside_of_a_transaction(stage: Stage) -> None:
     """An index that is built waits for every transaction, and so would wait for theirs."""
     stage.add(INDEX)
-    said = Said()
+    log = MigrationLog()
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM charges")
         first = asyncio.ensure_future(migrate(stage.url))
         await stage.until_waiting()
-        second = asyncio.ensure_future(migrate(stage.url, said))
-        await said.another()
+        second = asyncio.ensure_future(migrate(stage.url, log))
+        await log.another()
     newest = stage.newer.revision
     assert (await first, await second) == ((SCHEMA, newest), (newest, newest))
-    assert said.names == ["migration_waits_for_another"]
+    assert log.names == ["migration_waits_for_another"]
     assert await stage.index() == [True]
 
 

@@ -1,6 +1,7 @@
 """Rows that a newer Midas has written go through this one's reader (D10).
 
-A word that this version does not know cannot be acted upon. It spoils nothing else, and it is said.
+This version cannot act upon a word that it does not know. The other rows are read, and an error is
+logged.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ async def filled(url: str) -> SqlStore:
 
 
 async def write(url: str, table: str, column: str, where: str) -> None:
-    """What the newer Midas wrote. Its migration has widened the checks, which goes without here."""
+    """Write as the newer Midas does. Its migration has widened the checks, which are off here."""
     database = database_at(url, "ignore_check_constraints = 1")
     if isinstance(database, PostgresDatabase):
         async with database._engine.connect() as connection:
@@ -89,7 +90,7 @@ async def test_an_unknown_word_spoils_its_own_order_alone(
             assert isinstance(spoilt, StorageUnavailable), kind
             assert read == other
             assert nobodys is None
-            assert said(caplog) == [("order_unreadable", "o2")]
+            assert error_lines(caplog) == [("order_unreadable", "o2")]
 
 
 def keys(order: Order) -> dict[KeyKind, str]:
@@ -104,7 +105,7 @@ def keys(order: Order) -> dict[KeyKind, str]:
     }
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
+def error_lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
     """The error lines, and the order of each."""
     lines = [each for each in caplog.records if each.levelno == logging.ERROR]
     return [(each.message, vars(each).get("order_no")) for each in lines]
@@ -123,21 +124,21 @@ async def test_a_list_goes_on_behind_what_cannot_be_read(
     assert charges == ["o4", "o3", "o1"]
     assert everything == ["o4", "o3", "o1"]
     assert refunds == (["o4", "o3", "o1"] if table == "refunds" else ["o4", "o3", "o2"])
-    assert "row_unreadable" in {name for name, _ in said(caplog)}
+    assert "row_unreadable" in {name for name, _ in error_lines(caplog)}
 
 
 @pytest.mark.parametrize("column", ["kind", "observed_by"])
-async def test_a_notification_of_an_unknown_kind_is_told_by_those_who_know_it(
+async def test_a_notification_of_an_unknown_kind_waits_for_a_newer_midas(
     column: str, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The others are handed out, and it is left where it is: the newer Midas tells it."""
+    """The others are handed out, and this one stays: the newer Midas hands it out."""
     async with await filled(database_url) as store:
         await write(database_url, "notifications", column, "order_no = 'o2' AND sequence = 1")
         service = EventService(None, Announcer(store, SystemClock()))  # type: ignore[arg-type]
-        asked = event_service_pb2.LeaseNotificationsRequest()
-        answer = await service.lease(asked, Call())  # type: ignore[arg-type]
+        request = event_service_pb2.LeaseNotificationsRequest()
+        answer = await service.lease(request, Call())  # type: ignore[arg-type]
         assert {each.notification.order_no for each in answer.notifications} == {"o1", "o3", "o4"}
-        assert said(caplog) == [("notification_not_told", "o2")]
+        assert error_lines(caplog) == [("notification_not_told", "o2")]
         assert await store.lease_notifications(10, HOLD) == []
 
 
@@ -150,7 +151,7 @@ class Call:
 async def test_an_event_of_an_unknown_standing_is_there_all_the_same(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not applied here, not taken for one that was never seen, and no surprise."""
+    """It is not applied here, not taken for one that was never received, and raises no surprise."""
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
     async with await open_store(database_url) as store:
         for n in (1, 2, 3):
@@ -164,4 +165,4 @@ async def test_an_event_of_an_unknown_standing_is_there_all_the_same(
         assert not await store.record_event(replace(event, event_id="evt_2"))
         claimed = await store.claim_events(10, HOLD)
         assert {each.event_id for each in claimed} == {"evt_1", "evt_3"}
-        assert [name for name, _ in said(caplog)] == ["row_unreadable"] * 2
+        assert [name for name, _ in error_lines(caplog)] == ["row_unreadable"] * 2

@@ -102,8 +102,8 @@ async def test_migrations_make_the_tables_on_postgres(
     assert schemas[0] == schemas[1]
 
 
-async def test_the_schema_says_from_which_code_on_it_is_served(database_url: str) -> None:
-    """What the newest migration states is what the database says."""
+async def test_the_schema_states_the_oldest_code_that_may_use_it(database_url: str) -> None:
+    """The database has the `oldest` of the newest migration."""
     newest = _migrations().get_revision(SCHEMA)
     database = database_at(database_url)
     rows = await database.fetch("SELECT oldest FROM schema_compatibility")
@@ -112,7 +112,7 @@ async def test_the_schema_says_from_which_code_on_it_is_served(database_url: str
 
 
 async def test_migrations_at_once_run_once(blank_postgres_url: str) -> None:
-    """Several `midas migrate` at the same time: one does it, all see it done."""
+    """Several `midas migrate` at the same time: one does it, and all find it done."""
     done = await asyncio.gather(*(migrate(blank_postgres_url) for _ in range(4)))
     assert sorted(done) == [("", SCHEMA), *[(SCHEMA, SCHEMA)] * 3]
 
@@ -131,10 +131,10 @@ OLDEST = "UPDATE schema_compatibility SET oldest = '{}'"
 VERSION = "UPDATE alembic_version SET version_num = '{}'"
 
 
-async def test_a_newer_schema_is_served_or_refused_as_it_says(
+async def test_a_newer_schema_is_served_or_refused_by_its_oldest(
     postgres: PostgresServer, postgres_url: str, sqlite_path: Path
 ) -> None:
-    """Where this Midas is new enough it opens and leaves alone; elsewhere it does neither.
+    """A Midas that is new enough opens it and changes nothing; an older one does not open it.
 
     Readiness names the schema then.
     """
@@ -155,8 +155,8 @@ async def test_a_newer_schema_is_served_or_refused_as_it_says(
             write(url, OLDEST.format("9998"))
             with pytest.raises(SchemaRefused) as raised:
                 await store.check()
-        told = raised.value
-        assert (told.found, told.oldest, told.known) == ("9999", "9998", SCHEMA)
+        refused = raised.value
+        assert (refused.found, refused.oldest, refused.known) == ("9999", "9998", SCHEMA)
         for use in (open_store, migrate, check_store):
             with pytest.raises(SettingsError, match="deploy the newer version"):
                 await use(url)
@@ -203,7 +203,7 @@ async def test_sqlite_is_migrated_by_opening_it(tmp_path: Path) -> None:
         ("secret://u@h/d", "unknown scheme"),
     ],
 )
-async def test_a_wrong_url_says_what_to_do(url: str, sentence: str) -> None:
+async def test_the_error_of_a_wrong_url_names_what_to_do(url: str, sentence: str) -> None:
     """The sentence names the setting, and never the password."""
     for use in (open_store, migrate, check_store):
         with pytest.raises(SettingsError, match=sentence) as raised:
@@ -254,13 +254,13 @@ async def test_nobody_else_reads_a_new_sqlite_file(tmp_path: Path, umask: None) 
 async def test_a_file_that_everybody_could_read_is_closed_to_others(
     tmp_path: Path, umask: None
 ) -> None:
-    """As Midas made it once, with its copies; a group keeps what it was given. It is told."""
+    """As Midas made it once, with its copies; a group keeps its rights. The change is logged."""
     path = tmp_path / "old.db"
     names = ("old.db", "old.db.schema-0003.x.backup", "other.db")
     for name in names:
         (tmp_path / name).touch(mode=0o666)
-    said: list[str] = []
+    logged: list[str] = []
     for _ in range(2):
-        await migrate(f"sqlite:///{path}", lambda name, _: said.append(name))
-    assert said == ["database_closed_to_others", "schema_migrated"]
+        await migrate(f"sqlite:///{path}", lambda name, _: logged.append(name))
+    assert logged == ["database_closed_to_others", "schema_migrated"]
     assert [modes(tmp_path)[name] for name in names] == ["0o640", "0o640", "0o644"]

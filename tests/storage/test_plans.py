@@ -28,7 +28,7 @@ from tests.records import a_charge, intent, paid, refund_intent, touched
 from tests.storage.faulty import Scripted
 from tests.storage.many_rows import ROWS, fill, key
 from tests.storage.plans import Explaining, Plan
-from tests.storage.test_parts import an_event
+from tests.storage.test_table_writes import an_event
 
 LIMIT = 10
 HOLD = timedelta(seconds=60)

@@ -156,7 +156,7 @@ async def test_the_clock_is_the_servers(postgres_url: str) -> None:
     """`now` follows the server's answer, not this machine's wall clock."""
     async with await open_store(postgres_url) as store:
         database = store._database
-        database._ahead += 3600  # type: ignore[attr-defined]
+        database._clock_offset_s += 3600  # type: ignore[attr-defined]
         wrong = store.now()
         assert await store.commit(intent("o1"))
         assert wrong - store.now() > timedelta(minutes=59)

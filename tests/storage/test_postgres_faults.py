@@ -21,42 +21,38 @@ from midas.storage.faults import (
 from midas.storage.postgres import PostgresDatabase
 from midas.storage.postgres_faults import CLASSES, STATES, Meaning, fault_of
 
-MEANINGS = {
-    "wait": Meaning.WAIT,
-    "rows": Meaning.ROWS,
-    "own": Meaning.OWN,
-    "own?": Meaning.OWN_DOUBT,
-    "?": Meaning.DOUBT,
-}
+MEANINGS = {each.name.lower(): each for each in Meaning}
 
 
 def _decided(lines: str) -> dict[str, Meaning]:
     return {
-        state: MEANINGS[what] for what, *of in map(str.split, lines.splitlines()) for state in of
+        state: MEANINGS[name]
+        for name, *states in map(str.split, lines.splitlines())
+        for state in states
     }
 
 
 APPENDIX_A = _decided(
     """\
-    ?    01 02 03 08 2D 40 57 F0
-    wait 0B 24 25 26 28 34 3B 3D 53 72
-    rows 22 23
-    own  09 0A 0F 0L 0P 0Z 10 20 21 27 2B 2F 38 39 3F 42 44 54 55 P0
-    own? 58 HV XX"""
+    in_doubt           01 02 03 08 2D 40 57 F0
+    not_written        0B 24 25 26 28 34 3B 3D 53 72
+    rows_refused       22 23
+    statement_refused  09 0A 0F 0L 0P 0Z 10 20 21 27 2B 2F 38 39 3F 42 44 54 55 P0
+    statement_in_doubt 58 HV XX"""
 )
 APART = _decided(
     """\
-    ?    25P03 25P04 40003
-    wait 40000 40001 40P01 42P05 55006 55P03 57014 57P03
-    own  40002"""
+    in_doubt           25P03 25P04 40003
+    not_written        40000 40001 40P01 42P05 55006 55P03 57014 57P03
+    statement_refused  40002"""
 )
 
 FAULTS = {
-    Meaning.WAIT: (NotWritten, False),
-    Meaning.ROWS: (RowsRefused, False),
-    Meaning.OWN: (StatementRefused, False),
-    Meaning.OWN_DOUBT: (StatementRefused, True),
-    Meaning.DOUBT: (InDoubt, True),
+    Meaning.NOT_WRITTEN: (NotWritten, False),
+    Meaning.ROWS_REFUSED: (RowsRefused, False),
+    Meaning.STATEMENT_REFUSED: (StatementRefused, False),
+    Meaning.STATEMENT_IN_DOUBT: (StatementRefused, True),
+    Meaning.IN_DOUBT: (InDoubt, True),
 }
 
 
@@ -68,10 +64,13 @@ def _states() -> Iterator[str]:
             yield state
 
 
+MESSAGE = "message of the server"
+
+
 def error(state: str | None, severity: str = "ERROR", **fields: str) -> asyncpg.PostgresError:
     """What asyncpg makes of such an answer of the server."""
-    told = {"S": severity, "V": severity, "M": "told", **fields}
-    return asyncpg.PostgresError.new(told if state is None else {**told, "C": state})
+    answer = {"S": severity, "V": severity, "M": MESSAGE, **fields}
+    return asyncpg.PostgresError.new(answer if state is None else {**answer, "C": state})
 
 
 def _is(fault: StorageFault, meaning: Meaning) -> bool:
@@ -93,19 +92,19 @@ def test_every_state_means_what_was_decided() -> None:
     for state in states:
         fault = fault_of(error(state))
         assert _is(fault, APART.get(state, APPENDIX_A[state[:2]])), state
-        assert ": told" in str(fault)
+        assert f": {MESSAGE}" in str(fault)
 
 
 @pytest.mark.parametrize("state", ["40003", "40ZZZ", "08006", "08P01", "57P01", "57P02", "57P04"])
-def test_a_doubt_is_told_as_one(state: str) -> None:
+def test_a_state_in_doubt_is_in_doubt(state: str) -> None:
     """Also what a later PostgreSQL may add to a class whose members differ."""
-    assert _is(fault_of(error(state)), Meaning.DOUBT)
+    assert _is(fault_of(error(state)), Meaning.IN_DOUBT)
 
 
 @pytest.mark.parametrize("state", ["ZZ000", "7Z123", "99999", "4", ""])
 def test_what_nobody_thought_of_is_in_doubt(state: str) -> None:
-    """No line, no certainty."""
-    assert _is(fault_of(error(state)), Meaning.DOUBT)
+    """A state without a line in the table proves nothing."""
+    assert _is(fault_of(error(state)), Meaning.IN_DOUBT)
 
 
 @pytest.mark.parametrize(
@@ -123,18 +122,19 @@ def test_what_nobody_thought_of_is_in_doubt(state: str) -> None:
     ids=repr,
 )
 def test_without_a_sqlstate_it_is_in_doubt(lost: Exception) -> None:
-    """The server said nothing: the connection was lost, or the time was up."""
-    assert _is(fault_of(lost), Meaning.DOUBT)
+    """The server did not answer: the connection was lost, or the time was over."""
+    assert _is(fault_of(lost), Meaning.IN_DOUBT)
 
 
 @pytest.mark.parametrize("severity", ["FATAL", "PANIC"])
 @pytest.mark.parametrize("state", ["53100", "58030", "42501", "25006", "XX000"])
 def test_what_ends_the_session_is_in_doubt(severity: str, state: str) -> None:
-    """A full disk that meets the commit itself brings the server down, and says 53100, too."""
-    assert _is(fault_of(error(state, severity)), Meaning.DOUBT)
-    assert _is(fault_of(error(state, "PÁNICO", V=severity)), Meaning.DOUBT)
+    """A full disk during the commit itself ends the server, and its state is 53100, too."""
+    assert _is(fault_of(error(state, severity)), Meaning.IN_DOUBT)
+    assert _is(fault_of(error(state, "PÁNICO", V=severity)), Meaning.IN_DOUBT)
     assert _is(
-        fault_of(asyncpg.PostgresError.new({"S": severity, "C": state, "M": "told"})), Meaning.DOUBT
+        fault_of(asyncpg.PostgresError.new({"S": severity, "C": state, "M": MESSAGE})),
+        Meaning.IN_DOUBT,
     )
 
 
@@ -142,11 +142,11 @@ def test_a_statement_that_was_prepared_before_a_migration_is_prepared_anew() -> 
     """It has the SQLSTATE of what is not supported, and another cause."""
     stale = error("0A000", R="RevalidateCachedQuery")
     assert isinstance(stale, asyncpg.InvalidCachedStatementError)
-    assert _is(fault_of(stale), Meaning.WAIT)
+    assert _is(fault_of(stale), Meaning.NOT_WRITTEN)
 
 
 def test_a_constraint_is_named() -> None:
-    """The name decides what the caller is told."""
+    """The name decides the caller's error."""
     fault = fault_of(error("23505", n="charges_pkey"))
     assert isinstance(fault, RowsRefused)
     assert fault.constraint == "charges_pkey"
@@ -157,40 +157,46 @@ def test_a_constraint_is_named() -> None:
 
 def test_a_value_that_the_driver_does_not_take_is_the_rows_fault() -> None:
     """It never left this process."""
-    assert _is(fault_of(asyncpg.DataError("invalid input for query argument $1")), Meaning.ROWS)
+    assert _is(
+        fault_of(asyncpg.DataError("invalid input for query argument $1")), Meaning.ROWS_REFUSED
+    )
 
 
 @pytest.mark.parametrize(
-    "plain",
+    "driver_error",
     [
         *map(error, ["40003", "40001", "42P01", "23505", "57P01", "ZZ000"]),
-        asyncpg.InterfaceError("told"),
+        asyncpg.InterfaceError(MESSAGE),
     ],
     ids=repr,
 )
-def test_the_drivers_error_is_found_under_sqlalchemys(plain: Exception) -> None:
+def test_the_drivers_error_is_found_under_sqlalchemys(driver_error: Exception) -> None:
     """Wrapped twice, as it comes in production, it means the same and is called the same."""
-    adapted = AsyncAdapt_asyncpg_dbapi.Error("told")  # type: ignore[no-untyped-call]
-    adapted.__cause__ = plain
+    adapted = AsyncAdapt_asyncpg_dbapi.Error(MESSAGE)  # type: ignore[no-untyped-call]
+    adapted.__cause__ = driver_error
     wrapped = DBAPIError("UPDATE", {}, adapted)
-    assert type(fault_of(wrapped)) is type(fault_of(plain))
-    assert str(fault_of(wrapped)) == str(fault_of(plain)) == f"{type(plain).__name__}: told"
-    assert str(fault_of(adapted)) == str(fault_of(plain))
+    assert type(fault_of(wrapped)) is type(fault_of(driver_error))
+    assert (
+        str(fault_of(wrapped))
+        == str(fault_of(driver_error))
+        == f"{type(driver_error).__name__}: {MESSAGE}"
+    )
+    assert str(fault_of(adapted)) == str(fault_of(driver_error))
 
 
 def test_what_led_to_the_servers_answer_does_not_hide_it() -> None:
-    """The driver's own error has the SQLSTATE, whatever it was raised from."""
-    told = error("40001")
-    told.__cause__ = ConnectionResetError("the attempt before")
-    assert _is(fault_of(told), Meaning.WAIT)
+    """The driver's own error has the SQLSTATE, also if it was raised from another one."""
+    answer = error("40001")
+    answer.__cause__ = ConnectionResetError("the attempt before")
+    assert _is(fault_of(answer), Meaning.NOT_WRITTEN)
 
 
-def test_a_wrapping_with_nothing_in_it_is_told_as_it_is() -> None:
-    """And is in doubt."""
-    bare = AsyncAdapt_asyncpg_dbapi.Error("bare")  # type: ignore[no-untyped-call]
+def test_a_wrapper_without_a_cause_stands_for_itself() -> None:
+    """Its fault has its own name, and is in doubt."""
+    driver_error = AsyncAdapt_asyncpg_dbapi.Error("bare")  # type: ignore[no-untyped-call]
     empty = DBAPIError("UPDATE", {}, None)  # type: ignore[arg-type]
-    for each in (bare, empty):
-        assert _is(fault_of(each), Meaning.DOUBT)
+    for each in (driver_error, empty):
+        assert _is(fault_of(each), Meaning.IN_DOUBT)
         assert str(fault_of(each)).startswith(f"{type(each).__name__}: ")
 
 
@@ -234,7 +240,7 @@ class Broken:
     ids=repr,
 )
 async def test_nothing_but_faults_leaves_the_database(raised: Exception) -> None:
-    """Without a session nothing was sent; with one, the error says what may have happened."""
+    """Without a session nothing was sent; with one, the error decides what may have happened."""
     unconnected = PostgresDatabase(Broken(raised, connects=False))  # type: ignore[arg-type]
     with pytest.raises(NotWritten):
         await unconnected.fetch("SELECT 1")

@@ -1,4 +1,4 @@
-"""What a process remembers of the orders that it committed."""
+"""The orders that a process remembers after it committed them."""
 
 from midas.payment import Order
 from midas.storage.recent import CommittedOrders, RecentOrders

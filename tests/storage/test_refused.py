@@ -1,6 +1,6 @@
 """A change that the database refuses for a reason of its own holds up nobody else.
 
-What holds an answer of Ping++ goes on trying by itself; an intent is told at once. An alarm is
+A change with a report of Ping++ is retried by itself; an intent is answered at once. An alarm is
 raised either way.
 """
 
@@ -24,7 +24,7 @@ from midas.storage.store import SqlStore
 from tests.postgres import PostgresServer
 from tests.records import intent, paid, touched
 from tests.storage.faulty import SHORT, Scripted, database_at
-from tests.storage.test_parts import an_event
+from tests.storage.test_table_writes import an_event
 
 LONG = timedelta(minutes=5)
 """A patience that no test waits for."""
@@ -41,7 +41,7 @@ class Picky(Scripted):
 
     async def write(self, batch: Batch) -> set[str]:
         """Refuse or write."""
-        orders = [head.order_no for head in batch.heads]
+        orders = [version.order_no for version in batch.versions]
         self.sent.append(orders)
         if self.refused & set(orders):
             self.writing.set()
@@ -60,24 +60,24 @@ async def _stored(store: SqlStore, *orders: str) -> list[Order]:
     return [await store.load(each) for each in orders]
 
 
-async def test_an_intent_that_is_refused_is_told_at_once(
+async def test_a_refused_intent_is_answered_at_once(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing was written for certain; those beside it in the batch are written, with no delay."""
     database = Picky(database_url, "o3", "o11")
     async with SqlStore(database, LONG) as store:
         orders = [f"o{n}" for n in range(16)]
-        said = await asyncio.gather(
+        answers = await asyncio.gather(
             *(store.commit(intent(each)) for each in orders), return_exceptions=True
         )
-        for order_no, answer in zip(orders, said, strict=True):
+        for order_no, answer in zip(orders, answers, strict=True):
             if order_no in database.refused:
                 assert isinstance(answer, StorageUnavailable)
                 assert answer.may_have_written is False
             else:
                 assert answer is True
     assert sorted(_alarms(caplog)) == ["o11", "o3"]
-    assert len(database.sent) <= 2 * 2 * 4 + 1  # each is cornered in four steps
+    assert len(database.sent) <= 2 * 2 * 4 + 1  # each is found in four steps
 
 
 async def test_an_answer_that_is_refused_goes_on_by_itself(
@@ -102,7 +102,7 @@ async def test_an_answer_that_is_refused_goes_on_by_itself(
 
 
 async def test_changes_of_one_order_keep_their_order(database_url: str) -> None:
-    """What comes after a change that was set aside is sent after it."""
+    """A change that comes after one that is being retried is sent after it."""
     database = Picky(database_url)
     async with SqlStore(database, LONG) as store:
         order, other = await _stored(store, "o1", "o2")
@@ -120,7 +120,7 @@ async def test_changes_of_one_order_keep_their_order(database_url: str) -> None:
 
 @pytest.mark.parametrize("kind", ["paid", "event", "closing", "rescheduled", "restored"])
 async def test_what_has_been_learnt_is_not_given_up(database_url: str, kind: str) -> None:
-    """Whatever is not an intent alone goes on trying until the reason is gone."""
+    """Every change that is not an intent alone is retried until the reason is gone."""
     database = Picky(database_url)
     async with SqlStore(database, LONG) as store:
         (order,) = await _stored(store, "o1")
@@ -153,7 +153,7 @@ def _restored(order_no: str) -> Change:
     ids=["certain", "in doubt"],
 )
 async def test_its_patience_ends(database_url: str, error: Exception, may: bool) -> None:
-    """A reason that stays is told in time, and so is whether the change may be on disk."""
+    """A reason that stays ends in an error in time, which has whether the change may be on disk."""
     database = Picky(database_url)
     async with SqlStore(database, SHORT) as store:
         (order,) = await _stored(store, "o1")
@@ -163,8 +163,8 @@ async def test_its_patience_ends(database_url: str, error: Exception, may: bool)
         assert raised.value.may_have_written is may
 
 
-async def test_an_intent_in_doubt_is_not_told_as_not_written(database_url: str) -> None:
-    """It goes on like an answer, and is found where its lost attempt has put it."""
+async def test_an_intent_in_doubt_is_not_answered_as_not_written(database_url: str) -> None:
+    """It is retried like a report, and is found where its lost attempt has written it."""
     database = Picky(database_url)
     change = intent("o1")
     lost = [InDoubt("lost"), StatementRefused("42P01")]
@@ -185,24 +185,24 @@ async def test_an_intent_in_doubt_is_not_told_as_not_written(database_url: str) 
 async def test_a_defect_of_ours_stops_nobody(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception that no database raises concerns the one change that met it."""
+    """An exception that no database raises concerns only the change that raised it."""
     database = Picky(database_url, "o1")
     database.error = lambda: TypeError("secret")
     async with SqlStore(database, SHORT) as store:
-        said = await asyncio.gather(
+        answers = await asyncio.gather(
             *(store.commit(intent(f"o{n}")) for n in range(3)), return_exceptions=True
         )
-        defect = said.pop(1)
+        defect = answers.pop(1)
         assert isinstance(defect, StorageUnavailable)
         assert defect.may_have_written, "nobody knows where it was raised"
-        assert said == [True, True]
+        assert answers == [True, True]
         assert await store.commit(intent("o9"))
     assert _alarms(caplog) == ["o1"]
     assert "secret" not in caplog.text
 
 
-async def test_a_key_that_was_taken_meanwhile_is_told(database_url: str) -> None:
-    """A change that was set aside is answered like any other in the end."""
+async def test_a_key_that_was_taken_meanwhile_is_an_error(database_url: str) -> None:
+    """A change that was retried is answered like any other in the end."""
     database = Picky(database_url)
     async with SqlStore(database, LONG) as store:
         order, other = await _stored(store, "o1", "o2")
@@ -235,7 +235,7 @@ async def test_those_aside_leave_connections_to_the_others(database_url: str) ->
         orders = await _stored(store, *(f"o{n}" for n in range(20)))
         database.refused = {each.order_no for each in orders}
         tasks = [asyncio.create_task(store.commit(paid(each))) for each in orders]
-        while len(store._commits._aside) < len(orders):  # noqa: ASYNC110
+        while len(store._commits._retrying) < len(orders):  # noqa: ASYNC110
             await asyncio.sleep(0)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -253,7 +253,7 @@ async def test_those_aside_count_as_waiting(
         orders = await _stored(store, "o1", "o2")
         database.refused = {"o1", "o2"}
         tasks = [asyncio.create_task(store.commit(paid(each))) for each in orders]
-        while len(store._commits._aside) < len(orders):  # noqa: ASYNC110
+        while len(store._commits._retrying) < len(orders):  # noqa: ASYNC110
             await asyncio.sleep(0)
         monkeypatch.setattr(limits, "STORE_WAITING", 2)
         with pytest.raises(Overloaded):
@@ -295,7 +295,7 @@ async def test_rights_that_are_under_way(
     async with SqlStore(database_at(postgres_url.replace("postgres@", f"{role}@")), LONG) as store:
         order, other = await _stored(store, "o1", "o2")
         payment = asyncio.create_task(store.commit(paid(order)))
-        while not store._commits._aside:  # noqa: ASYNC110
+        while not store._commits._retrying:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert await store.commit(touched(other, looks=1))
         assert _alarms(caplog) == ["o1"]
@@ -314,7 +314,7 @@ async def test_a_table_that_a_migration_has_not_made_yet(
 
     async def rename(before: str, after: str) -> None:
         statement = f"ALTER TABLE {before} RENAME TO {after}"
-        if database.plain:
+        if database.is_sqlite:
             await database._in_turn(lambda link, sql, _: link.execute(sql), statement)  # type: ignore[union-attr]
         else:
             await asyncio.to_thread(postgres.sql, statement, database_url.rpartition("/")[2])
@@ -323,7 +323,7 @@ async def test_a_table_that_a_migration_has_not_made_yet(
         order, other = await _stored(store, "o1", "o2")
         await rename("notifications", "notifications_later")
         payment = asyncio.create_task(store.commit(paid(order)))
-        while not store._commits._aside:  # noqa: ASYNC110
+        while not store._commits._retrying:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert await store.commit(touched(other, looks=1))
         assert await store.commit(intent("o3"))

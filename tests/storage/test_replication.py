@@ -1,4 +1,4 @@
-"""Midas says so where a failover may lose commits (reliability.md section 6)."""
+"""Midas warns where a failover may lose commits (reliability.md section 6)."""
 
 import logging
 from collections.abc import Sequence
@@ -27,14 +27,16 @@ RISKS = [
 ]
 
 
-@pytest.mark.parametrize(("seen", "risk"), RISKS)
-def test_what_may_lose_commits(seen: tuple[int, int, str, str], risk: str) -> None:
+@pytest.mark.parametrize(("shown", "risk"), RISKS)
+def test_what_may_lose_commits(shown: tuple[int, int, str, str], risk: str) -> None:
     """Replicas of which none has to confirm a commit, and commits that wait for nothing."""
-    assert Replication(*seen).risk == risk
+    assert Replication(*shown).risk == risk
 
 
-async def test_it_is_said_once_and_again_while_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
-    """At the start, when it changes, each hour, when it is over; a failed look says nothing."""
+async def test_the_warning_comes_once_and_again_while_the_risk_lasts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the start, when it changes, each hour, when it is over; a failed look logs nothing."""
     caplog.set_level(logging.INFO)
     bad, good = (1, 0, "", "on"), (1, 0, "node2", "on")
     clock = 0.0
@@ -46,7 +48,7 @@ async def test_it_is_said_once_and_again_while_it_lasts(caplog: pytest.LogCaptur
         return [now]
 
     watch = ReplicationWatch(fetch, lambda: clock)
-    said = []
+    logged = []
     for clock, now in (  # noqa: B007 - both are read by what the watch was given
         (1.0, bad),
         (2.0, bad),
@@ -58,13 +60,13 @@ async def test_it_is_said_once_and_again_while_it_lasts(caplog: pytest.LogCaptur
         (REMIND_S + 5, (1, 0, "node2", "local")),
     ):
         await watch.look()
-        said.append([each.message for each in caplog.records])
+        logged.append([each.message for each in caplog.records])
         caplog.clear()
     warned, over = ["failover_may_lose_commits"], ["failover_loses_no_commits"]
-    assert said == [warned, [], [], warned, [], over, [], warned]
+    assert logged == [warned, [], [], warned, [], over, [], warned]
 
 
-async def test_an_ordinary_role_sees_it(
+async def test_an_ordinary_role_can_read_it(
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A slot is enough to know of a replica, also while it is away; no privilege is needed."""

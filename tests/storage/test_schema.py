@@ -1,4 +1,4 @@
-"""Which schema is served by which code, and what every migration has to say of itself."""
+"""Which schema is served by which code, and what every migration has to state."""
 
 import pytest
 from alembic.config import Config
@@ -9,7 +9,7 @@ from midas.storage.schema import DatabaseSchema
 
 
 @pytest.mark.parametrize(
-    ("found", "fits", "said"),
+    ("found", "fits", "sentence"),
     [
         (DatabaseSchema(), False, "has schema none and this Midas needs 0005: run `midas migrate`"),
         (DatabaseSchema("0004"), False, "has schema 0004 and this Midas needs 0005"),
@@ -26,13 +26,16 @@ from midas.storage.schema import DatabaseSchema
     ],
 )
 def test_a_schema_fits_from_its_oldest_on(
-    monkeypatch: pytest.MonkeyPatch, found: DatabaseSchema, fits: bool, said: str
+    monkeypatch: pytest.MonkeyPatch, found: DatabaseSchema, fits: bool, sentence: str
 ) -> None:
-    """Its own, and newer ones whose `oldest` it is not below. The others are refused in words."""
+    """A Midas serves its own schema, and newer ones whose `oldest` is not above its own.
+
+    The others are refused with a sentence.
+    """
     monkeypatch.setattr(schema, "SCHEMA", "0005")
     assert found.fits is fits
     if not fits:
-        assert said in str(found.refusal())
+        assert sentence in str(found.refusal())
 
 
 def migrations() -> list[Script]:
@@ -42,7 +45,7 @@ def migrations() -> list[Script]:
     return list(ScriptDirectory.from_config(config).walk_revisions())[::-1]
 
 
-def test_every_migration_says_what_it_locks_and_who_may_go_on() -> None:
+def test_every_migration_states_what_it_locks_and_who_may_go_on() -> None:
     """`oldest` never sinks, and is never newer than the migration itself."""
     before = "0003"
     for each in migrations():

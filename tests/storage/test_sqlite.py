@@ -18,14 +18,14 @@ from tests.storage.faulty import SHORT, database_at
 
 @pytest.fixture
 def quick_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite waits for a lock only briefly, so that a test sees what comes after."""
+    """SQLite waits for a lock only briefly, so that a test gets to what comes after."""
     pragmas = [each for each in engine_module._PRAGMAS if not each.startswith("busy_timeout")]
     monkeypatch.setattr(engine_module, "_PRAGMAS", (*pragmas, "busy_timeout = 20"))
 
 
 @pytest.mark.usefixtures("quick_to_give_up")
 async def test_a_lock_of_another_process_is_waited_for(sqlite_path: Path) -> None:
-    """A commit that meets a lock is written as soon as the lock is gone."""
+    """A commit that waits for a lock is written as soon as the lock is gone."""
     async with SqlStore(database_at(f"sqlite:///{sqlite_path}")) as store:
         other = sqlite3.connect(sqlite_path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -94,7 +94,7 @@ async def test_two_processes_share_a_file(sqlite_url: str) -> None:
 
 
 async def test_moments_sort_as_text(sqlite_path: Path) -> None:
-    """What SQL sees is UTC text of one length, whose order is that of time."""
+    """A moment is UTC text of one length, whose order is that of time."""
     url = f"sqlite:///{sqlite_path}"
     moments = [NOON.replace(microsecond=0), NOON, NOON + timedelta(seconds=1)]
     async with await open_store(url) as store:

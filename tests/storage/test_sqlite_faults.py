@@ -50,7 +50,9 @@ _RESULTS = {*range(29), 100, 101}
 """The primary result codes of SQLite."""
 
 
-def made(code: int | None, text: str = "told", kind: type[Any] = sqlite3.OperationalError) -> Any:
+def made(
+    code: int | None, text: str = "message", kind: type[Any] = sqlite3.OperationalError
+) -> Any:
     """An error as sqlite3 raises it."""
     error = kind(text)
     if code is not None:
@@ -74,7 +76,7 @@ def test_every_code_means_what_was_decided(name: str) -> None:
 
 
 def test_every_extended_code_has_a_line() -> None:
-    """Whatever this Python knows by name."""
+    """Every code that this Python knows by name."""
     extended = {
         name
         for name in vars(sqlite3)
@@ -99,7 +101,7 @@ def test_what_nobody_thought_of_is_in_doubt(kind: type[Exception]) -> None:
     "kind", [sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError]
 )
 def test_a_value_that_cannot_be_handed_over_is_the_rows_fault(kind: type[Exception]) -> None:
-    """Python's module says so without a code; with one, that decides."""
+    """Python's module raises it without a code; with a code, the code decides."""
     assert type(fault_of(made(None, kind=kind))) is RowsRefused
     assert type(fault_of(made(sqlite3.SQLITE_RANGE, kind=kind))) is StatementRefused
 
@@ -120,7 +122,7 @@ def test_a_value_that_cannot_be_handed_over_is_the_rows_fault(kind: type[Excepti
     ],
 )
 def test_a_constraint_is_named(text: str, constraint: str | None) -> None:
-    """By the name that PostgreSQL gives it, where the verdict depends on it."""
+    """By the name that PostgreSQL gives it, where the outcome depends on it."""
     for committing in (False, True):
         fault = fault_of(made(sqlite3.SQLITE_CONSTRAINT, text), committing=committing)
         assert isinstance(fault, RowsRefused)

@@ -25,17 +25,17 @@ class Machine:
         self.up = 50.0
 
     def pass_time(self, seconds: float) -> None:
-        """For everybody."""
+        """All clocks go on."""
         self.wall += seconds
         self.up += seconds
 
     def clock(self) -> SteadyClock:
-        """A process's."""
+        """The clock of a process."""
         return SteadyClock(lambda: self.wall, lambda: self.up)
 
 
 def seconds(clock: SteadyClock) -> float:
-    """What it tells."""
+    """Its time in seconds."""
     return clock.now().timestamp()
 
 
@@ -56,13 +56,13 @@ def test_it_does_not_step(step: float) -> None:
     machine.wall += step
     begun = seconds(clock)
     assert begun == 1_000_000.0
-    told = [begun]
+    shown = [begun]
     for _ in range(90):
         machine.pass_time(10)
-        told.append(seconds(clock))
-    gone = [later - earlier for earlier, later in itertools.pairwise(told)]
+        shown.append(seconds(clock))
+    gone = [later - earlier for earlier, later in itertools.pairwise(shown)]
     assert all(10 * (1 - SLEW) - 1e-4 <= each <= 10 * (1 + SLEW) + 1e-4 for each in gone)
-    assert (told[-1] - begun > 900) is (step > 0)
+    assert (shown[-1] - begun > 900) is (step > 0)
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
@@ -78,7 +78,7 @@ def test_it_closes_the_gap(step: float) -> None:
 
 
 def test_a_step_is_worth_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever runs the machine has to know, once."""
+    """It is logged once, for the person who runs the machine."""
     caplog.set_level(logging.WARNING)
     machine = Machine()
     clock = machine.clock()

@@ -1,4 +1,4 @@
-"""Whoever starts Midas reads why PostgreSQL cannot be used, and what to do about it."""
+"""A person who starts Midas reads why PostgreSQL cannot be used, and what to do about it."""
 
 import asyncio
 import errno
@@ -32,8 +32,8 @@ def _message(kind: bytes, body: bytes) -> bytes:
 def refusal(state: str, sentence: str) -> bytes:
     """PostgreSQL's ErrorResponse to a connection."""
     fields = {"S": "FATAL", "V": "FATAL", "C": state, "M": sentence, "D": "more", "H": "a hint"}
-    told = b"".join(key.encode() + value.encode() + b"\0" for key, value in fields.items())
-    return _message(b"E", told + b"\0")
+    encoded = b"".join(key.encode() + value.encode() + b"\0" for key, value in fields.items())
+    return _message(b"E", encoded + b"\0")
 
 
 STANDBY = (
@@ -47,7 +47,7 @@ STANDBY = (
 
 @asynccontextmanager
 async def answering(answer: bytes, to_tls: bytes = b"N") -> AsyncIterator[str]:
-    """The DATABASE_URL of a server that says the same to everybody, and ends the connection."""
+    """The DATABASE_URL of a server that answers each client the same, and ends the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         size, version = struct.unpack("!ii", await reader.readexactly(8))
@@ -65,7 +65,7 @@ async def answering(answer: bytes, to_tls: bytes = b"N") -> AsyncIterator[str]:
         yield f"postgresql://midas:{SECRET}@127.0.0.1:{port}/midas"
 
 
-async def told(url: str) -> str:
+async def shown_sentence(url: str) -> str:
     """The sentence, which opening and migrating have in common."""
     sentences = set()
     for use in (open_store, migrate):
@@ -99,38 +99,38 @@ async def told(url: str) -> str:
         ("ZZ999", "something new", "Put that right"),
     ],
 )
-async def test_what_the_server_answers_is_told(state: str, sentence: str, todo: str) -> None:
-    """In its own words, with its SQLSTATE and what to do; never that it cannot be reached.
+async def test_the_servers_answer_is_shown(state: str, sentence: str, todo: str) -> None:
+    """The sentence has its own words, its SQLSTATE and what to do; never that it is out of reach.
 
-    Without what it has from the URL: there a password may stand in the place of a name.
+    It lacks what the server has from the URL: a password may be in the place of a name there.
     """
     async with answering(refusal(state, sentence)) as url:
-        said = await told(url)
-    assert f'"{sentence.replace("midas", "…")}" ({state})' in said
-    assert todo in said
-    assert "cannot be reached" not in said
-    assert "correct the host and port" not in said
+        shown = await shown_sentence(url)
+    assert f'"{sentence.replace("midas", "…")}" ({state})' in shown
+    assert todo in shown
+    assert "cannot be reached" not in shown
+    assert "correct the host and port" not in shown
 
 
-async def test_a_pooler_is_told_all_the_settings_that_it_does_not_know() -> None:
-    """PgBouncer names the first one alone; whoever adds one by one starts it again each time."""
+async def test_all_settings_that_a_pooler_must_ignore_are_named() -> None:
+    """PgBouncer names the first one alone; to add them one by one takes a start for each."""
     async with answering(refusal("08P01", "unsupported startup parameter: jit")) as url:
-        said = await told(url)
+        shown = await shown_sentence(url)
     for name in set(SESSION_SETTINGS) - {"application_name", "timezone"}:
-        assert name in said
-    assert "pool_mode = session" in said
+        assert name in shown
+    assert "pool_mode = session" in shown
 
 
 async def test_a_long_answer_of_many_lines_becomes_a_short_one() -> None:
     """It is a line of a terminal and of a log."""
     async with answering(refusal("XX000", "one\n\x1b[31mtwo " + "x" * 1000)) as url:
-        said = await told(url)
-    assert '"one [31mtwo xxx' in said
-    assert len(said) < 500
-    assert said.isprintable()
+        shown = await shown_sentence(url)
+    assert '"one [31mtwo xxx' in shown
+    assert len(shown) < 500
+    assert shown.isprintable()
 
 
-async def test_a_standby_is_told() -> None:
+async def test_a_standby_is_refused() -> None:
     """Its connections work; its answer would come with the first write only."""
     async with answering(STANDBY) as url:
         with pytest.raises(SettingsError, match="Name the primary") as raised:
@@ -139,53 +139,57 @@ async def test_a_standby_is_told() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["end", "http"])
-async def test_what_is_no_postgres_is_told(answer: bytes) -> None:
-    """Something listens there."""
+async def test_a_server_that_is_no_postgres_is_named(answer: bytes) -> None:
+    """Another program listens there."""
     async with answering(answer) as url:
-        said = await told(url)
-    assert "ended the connection, or is no PostgreSQL" in said
+        shown = await shown_sentence(url)
+    assert "ended the connection, or is no PostgreSQL" in shown
 
 
-async def test_no_tls_is_told(postgres: PostgresServer) -> None:
+async def test_missing_tls_is_named(postgres: PostgresServer) -> None:
     """A real server without it, and one that breaks off."""
-    said = await told(f"{postgres.url()}?sslmode=require")
-    assert "offers no TLS" in said
+    shown = await shown_sentence(f"{postgres.url()}?sslmode=require")
+    assert "offers no TLS" in shown
     async with answering(b"", to_tls=b"S") as url:
-        assert "cannot be" in await told(f"{url}?sslmode=require")
+        assert "cannot be" in await shown_sentence(f"{url}?sslmode=require")
 
 
-async def test_a_closed_port_is_told() -> None:
+async def test_a_closed_port_is_named() -> None:
     """Nothing listens: the address is the first thing to look at."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         for host in ("127.0.0.1", "localhost"):
-            said = await told(f"postgresql://u:{SECRET}@{host}:{closed.getsockname()[1]}/d")
-            assert "nobody listens" in said
+            shown = await shown_sentence(
+                f"postgresql://u:{SECRET}@{host}:{closed.getsockname()[1]}/d"
+            )
+            assert "nobody listens" in shown
 
 
-async def test_a_role_that_may_not_log_in_is_told(postgres: PostgresServer) -> None:
+async def test_a_role_that_may_not_log_in_is_named(postgres: PostgresServer) -> None:
     """By a real server: it is unknown, may not log in, or has too many sessions."""
     postgres.sql("CREATE ROLE outside NOLOGIN; CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
     answers = {}
     for role in ("nobody", "outside", "crowd"):
-        answers[role] = await told(postgres.url().replace("postgres@", f"{role}:{SECRET}@"))
+        answers[role] = await shown_sentence(
+            postgres.url().replace("postgres@", f"{role}:{SECRET}@")
+        )
     assert '"role "…" does not exist" (28000)' in answers["nobody"]
     assert '"role "…" is not permitted to log in" (28000)' in answers["outside"]
     assert '"too many connections for role "…"" (53300)' in answers["crowd"]
     postgres.sql("DROP ROLE outside; DROP ROLE crowd")
 
 
-async def test_missing_rights_are_told(postgres: PostgresServer, postgres_url: str) -> None:
+async def test_missing_rights_are_named(postgres: PostgresServer, postgres_url: str) -> None:
     """By a real server, when the first table is read."""
     role = f"guest_{postgres_url.rpartition('_')[2]}"
     postgres.sql(f"CREATE ROLE {role} LOGIN")
-    said = await told(postgres_url.replace("postgres@", f"{role}:{SECRET}@"))
-    assert "permission denied" in said
-    assert "grant it the right" in said
+    shown = await shown_sentence(postgres_url.replace("postgres@", f"{role}:{SECRET}@"))
+    assert "permission denied" in shown
+    assert "grant it the right" in shown
     postgres.sql(f"DROP ROLE {role}")
 
 
-async def test_a_read_only_server_is_told(
+async def test_a_read_only_server_is_refused(
     postgres: PostgresServer, blank_postgres_url: str
 ) -> None:
     """By a real server, when the schema is to be written."""
@@ -211,22 +215,22 @@ async def test_a_read_only_server_is_told(
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
 )
-def test_what_never_reached_a_server_is_told(error: Exception, sentence: str) -> None:
+def test_each_way_not_to_reach_a_server_has_its_sentence(error: Exception, sentence: str) -> None:
     """Each kind by its own sentence."""
     assert sentence in unreachable(error, URL_OF_THEM)
 
 
-def test_a_certificate_that_is_not_trusted_is_told() -> None:
+def test_the_reason_of_an_untrusted_certificate_is_shown() -> None:
     """With OpenSSL's reason."""
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "self-signed certificate"
-    said = unreachable(error, URL_OF_THEM)
-    assert "self-signed certificate" in said
-    assert "sslrootcert" in said
+    shown = unreachable(error, URL_OF_THEM)
+    assert "self-signed certificate" in shown
+    assert "sslrootcert" in shown
 
 
 def test_nothing_of_the_url_comes_back_in_the_words_of_the_server() -> None:
-    """Whatever is swapped in it; also where the server cuts it to the longest name that it has."""
+    """With any two parts swapped; also where the server cuts one to its longest name."""
     long = SECRET + "x" * 80
     for url in (
         f"postgresql://{SECRET}@h/{long}",
@@ -237,6 +241,6 @@ def test_nothing_of_the_url_comes_back_in_the_words_of_the_server() -> None:
         words = f'no entry for "{SECRET}", database "{long[:63]}", »{long}«'
         error = asyncpg.InvalidAuthorizationSpecificationError(words)
         error.message = words
-        said = unreachable(error, make_url(url))
-        assert SECRET not in said
-        assert "no entry for" in said
+        shown = unreachable(error, make_url(url))
+        assert SECRET not in shown
+        assert "no entry for" in shown

@@ -72,7 +72,7 @@ def put_paid_order(connection: Connection, order_no: str) -> None:
     values |= {name: noon for name, each in values.items() if isinstance(each, datetime)}
     values |= {"state": "SUCCEEDED", "charge_id": f"ch_{order_no}"}
     connection.execute(tables.tables["charges"].insert(), values)
-    told = {
+    notification = {
         "order_no": order_no,
         "sequence": 1,
         "kind": "PAY_ORDER_SUCCESS",
@@ -83,22 +83,22 @@ def put_paid_order(connection: Connection, order_no: str) -> None:
         "late": False,
         "duplicate_payment": False,
     }
-    assert set(told) == set(NOTIFICATIONS.columns) - {"change_id", "told_again"}
-    connection.execute(tables.tables["notifications"].insert(), told)
+    assert set(notification) == set(NOTIFICATIONS.columns) - {"change_id", "told_again"}
+    connection.execute(tables.tables["notifications"].insert(), notification)
 
 
 async def deliver_all(store: SqlStore) -> list[tuple[str, int]]:
     """Everything that is due, in the order in which it was handed out."""
-    told = []
+    delivered = []
     while leases := await store.lease_notifications(10, HOLD):
         for each in leases:
-            notice = each.notification
-            told.append((notice.order_no, notice.sequence))
+            sent = each.notification
+            delivered.append((sent.order_no, sent.sequence))
             settled = Settlement(
-                each.token, notice.order_no, notice.sequence, DeliveryOutcome.DELIVERED
+                each.token, sent.order_no, sent.sequence, DeliveryOutcome.DELIVERED
             )
             assert await store.settle_notifications([settled]) == [True]
-    return told
+    return delivered
 
 
 async def refund(store: SqlStore, order_no: str) -> None:
@@ -108,7 +108,7 @@ async def refund(store: SqlStore, order_no: str) -> None:
 
 
 def test_the_upgrade_keeps_what_there_is_and_delivers_it(old_url: str) -> None:
-    """What was to be told under 0001 is told after the upgrade, in order, and new things behind."""
+    """What 0001 had to deliver is delivered after the upgrade, in order, and new ones behind."""
 
     async def story() -> None:
         await within(old_url, lambda connection: put_paid_order(connection, "old"))

@@ -32,7 +32,7 @@ def _addresses(settings: Settings) -> Iterator[str]:
 
 def _targets(settings: Settings) -> Iterator[str]:
     if not settings.midas_target.strip():
-        yield "MIDAS_TARGET is empty: say where Midas is, such as 127.0.0.1:6011"
+        yield "MIDAS_TARGET is empty: give the address of Midas, such as 127.0.0.1:6011"
     for name, target in (
         ("MIDAS_TARGET", settings.midas_target),
         ("ORDER_TARGET", settings.order_target),
@@ -50,7 +50,7 @@ def _keys(settings: Settings) -> Iterator[str]:
         )
     yield from setting_rules.public_keys(paths)
     if max(Counter(path.stem for path in paths).values(), default=1) > 1:
-        yield "PINGPP_PUBLIC_KEY_PATHS: two files have the same name; the log could not say which"
+        yield "PINGPP_PUBLIC_KEY_PATHS: two files have the same name; the log needs distinct names"
 
 
 def _tls(settings: Settings) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _tls(settings: Settings) -> Iterator[str]:
     if settings.tls_ca_path is not None:
         yield from setting_rules.authorities(settings.tls_ca_path, "TLS_CA_PATH")
     elif settings.tls_cert_path is not None:
-        yield "TLS_CERT_PATH needs TLS_CA_PATH: it says whom the certificate is shown"
+        yield "TLS_CERT_PATH needs TLS_CA_PATH: only servers under it are shown the certificate"
     elif settings.env == "production" and not settings.tls_by_mesh:
         yield (
             "TLS_CA_PATH is not set: production calls Midas and the order service over TLS, "

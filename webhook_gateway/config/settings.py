@@ -1,8 +1,8 @@
 """The settings of the gateway: environment first, then the config server, then the defaults.
 
-The text under each setting of `Settings` is the manual. What is not said here is said in
-`midas.runtime.config_sources`, the only module that reads the environment. No setting holds a
-secret of Ping++ or the address of a database.
+The text under each setting of `Settings` is the manual. `midas.runtime.config_sources`, the only
+module that reads the environment, has the rest. No setting holds a secret of Ping++ or the address
+of a database.
 """
 
 from datetime import timedelta
@@ -31,8 +31,8 @@ class Settings(Sourced):
     """Address to listen on; `0.0.0.0` or `::` for all."""
 
     webhook_port: Port = 6013
-    """Port for Ping++'s webhooks, HTTP. Whatever faces the internet in front of it ends the TLS. 0
-    lets the system choose one; the log line `serving` tells which."""
+    """Port for Ping++'s webhooks, HTTP. The proxy that faces the internet in front of it ends the
+    TLS. 0 lets the system choose one; the log line `serving` has it."""
 
     webhook_mport: Port = 6014
     """Port for health, readiness and metrics; not for the internet. Each process needs its own."""
@@ -72,7 +72,7 @@ class Settings(Sourced):
     webhook_connections: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """How many connections may be open. One more closes the oldest of those that have shown no
     valid signature. Each needs an open file: where the process may open too few (`ulimit -n`) there
-    are fewer, and the log says how many (`connections_limited`)."""
+    are fewer, and the log has their number (`connections_limited`)."""
 
     midas_target: str = "127.0.0.1:6011"
     """Where Midas serves midas.v1.EventService, as gRPC names targets: `host:port`, `dns:///…`."""
@@ -102,8 +102,8 @@ class Settings(Sourced):
     line."""
 
     drain_delay_s: Annotated[float, Field(ge=0, le=3600)] | None = None
-    """How long webhooks are taken after SIGTERM has turned readiness off, so that whoever sends
-    them here has learnt of it; 0 in development and 5 elsewhere. A second SIGTERM ends it."""
+    """How long webhooks are taken after SIGTERM has turned readiness off, so that their senders
+    have learnt of it; 0 in development and 5 elsewhere. A second SIGTERM ends it."""
 
     drain_timeout_s: Seconds = 10.0
     """How long webhooks and deliveries under way may go on after that. The container's stop time

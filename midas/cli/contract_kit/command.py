@@ -76,14 +76,14 @@ def contract_kit(
 ) -> int:
     r"""Judge whether an order service keeps the promises of midas.order.v1.
 
-    It is told of payments and refunds of made-up orders as Midas would: once, again, all copies at
-    once, long after later ones, after a gap, in a new epoch, once more under another sequence,
-    late, with a refund that nobody asked for, with fields of a newer contract, by callers that go
-    away, and over restarts. No Midas and no Ping++ is needed. Use a test environment: the order
-    service books what it is told.
+    It gets notifications of payments and refunds of made-up orders, as from Midas: once, again, all
+    copies at once, long after later ones, after a gap, in a new epoch, once more under another
+    sequence, late, with a refund that nobody asked for, with fields of a newer contract, by callers
+    that go away, and over restarts. No Midas and no Ping++ is needed. Use a test environment: the
+    order service books every notification.
 
-    What can be seen from outside is only the answers. Two commands of yours show the rest; they
-    are run without a shell:
+    Only the answers can be observed from outside. Two commands of yours show the rest; they are
+    run without a shell:
 
       --effects-command   prints how often each call had an effect on an order, as JSON:
                           {"pay_order_success": 1, "pay_order_closed": 0,
@@ -117,12 +117,12 @@ def contract_kit(
     credentials = _credentials(tls, **tls_files)
     orders = f"{prefix}{int(time.time()):x}{secrets.token_hex(2)}-".upper()
     findings = asyncio.run(_judge(target, credentials, probes, orders, amount, timeout_s))
-    told = report.as_data(findings, target, orders)
+    data = report.as_data(findings, target, orders)
     if as_json:
-        print_json(told)
+        print_json(data)
     else:
-        report.tell(findings, target, orders)
-    return ExitStatus.DONE if told["ok"] else ExitStatus.FAILED
+        report.print_findings(findings, target, orders)
+    return ExitStatus.DONE if data["ok"] else ExitStatus.FAILED
 
 
 async def _judge(

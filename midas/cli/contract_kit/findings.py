@@ -1,4 +1,4 @@
-"""What was seen of each promise, and the verdict."""
+"""What was observed of each promise, and its state."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Finding:
     """One promise."""
 
     promise: Promise
-    seen: int = 0
+    tested: int = 0
     """How often it was put to the test."""
     evidence: list[str] = field(default_factory=list)
     """Each time that it was broken, as a sentence."""
@@ -29,7 +29,7 @@ class Finding:
         """
         if self.evidence:
             return "left out" if self.promise.without else "broken"
-        return "kept" if self.seen and not self.obstacles else "not judged"
+        return "kept" if self.tested and not self.obstacles else "not judged"
 
 
 class Findings:
@@ -38,10 +38,10 @@ class Findings:
     def __init__(self) -> None:
         self._findings = {promise.id: Finding(promise) for promise in PROMISES}
 
-    def see(self, promise_id: str, kept: bool, otherwise: str) -> None:
-        """It was put to the test; `otherwise` tells what happened if it was not kept."""
+    def record(self, promise_id: str, kept: bool, otherwise: str) -> None:
+        """It was put to the test; `otherwise` says what happened if it was not kept."""
         finding = self._findings[promise_id]
-        finding.seen += 1
+        finding.tested += 1
         if not kept and otherwise not in finding.evidence:
             finding.evidence.append(otherwise)
 

@@ -90,7 +90,7 @@ class Kit:
         return await self.target.call_until_taken(*self._sent[order_no, sequence])
 
     async def given(self, order_no: str, *methods: str) -> None:
-        """These, from sequence 1 on, each acknowledged. Raises NotTakenError."""
+        """Send these, from sequence 1 on; each must be acknowledged. Raises NotTakenError."""
         for sequence, method in enumerate(methods, 1):
             answer = await self.send(order_no, method, sequence)
             self.expect("takes-every-kind", answer, f"{method} of {order_no}/{sequence}")
@@ -98,7 +98,7 @@ class Kit:
                 raise NotTakenError(method, f"{order_no}/{sequence} was answered {answer}")
 
     async def restart(self) -> bool:
-        """Run --restart-command and wait until it serves again; whether it was seen to go away."""
+        """Run --restart-command and wait until it serves again. Returns whether it went away."""
         if self.probes.restart is None:
             return False
         gone = asyncio.create_task(self.target.gone())
@@ -117,12 +117,12 @@ class Kit:
 
     def expect(self, promise: str, answer: Answer, what: str) -> None:
         """It is answered OK."""
-        self.findings.see(promise, answer.ok, f"{what}: answered {answer}{_parks(answer)}")
+        self.findings.record(promise, answer.ok, f"{what}: answered {answer}{_parks(answer)}")
 
     async def expect_effects(self, promise: str, order_no: str, **wanted: int) -> None:
-        """These calls have had so many effects on the order, and the others none.
+        """The order has had so many effects of these calls, and none of the others.
 
-        More than that breaks `promise`; fewer breaks `applies-once`, whatever was tried.
+        More than that breaks `promise`; fewer breaks `applies-once`, in every scenario.
         """
         found = await self.effects(order_no)
         if found is None:
@@ -130,9 +130,9 @@ class Kit:
         for method in METHODS:
             count, right = found[method], wanted.get(method, 0)
             what = f"{order_no}: {count} effects of {method} instead of {right}"
-            self.findings.see(promise, count <= right, what)
+            self.findings.record(promise, count <= right, what)
             if right:
-                self.findings.see("applies-once", count >= right, what)
+                self.findings.record("applies-once", count >= right, what)
 
     async def effects(self, order_no: str) -> dict[str, int] | None:
         """How often each call had an effect; None if nothing shows it."""
@@ -142,7 +142,7 @@ class Kit:
     def _in_time(self, order_no: str, sequence: int, answer: Answer) -> Answer:
         slow = answer.code == "DEADLINE_EXCEEDED"
         what = f"{order_no}/{sequence}: no answer within {self.target.timeout_s:g} s"
-        self.findings.see("answers-in-time", not slow, what)
+        self.findings.record("answers-in-time", not slow, what)
         return answer
 
 

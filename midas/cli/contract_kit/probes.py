@@ -30,9 +30,9 @@ class _Ended(NamedTuple):
 
     @property
     def why(self) -> str:
-        """What is to be said of one that failed."""
-        said = printable(self.err.strip()[-OUTPUT_CHARACTERS:])
-        return f"ended with status {self.status}: {said}"
+        """Why it failed, as a part of a sentence."""
+        output = printable(self.err.strip()[-OUTPUT_CHARACTERS:])
+        return f"ended with status {self.status}: {output}"
 
 
 class Probe:
@@ -74,8 +74,8 @@ class Probe:
     async def effects(self, order_no: str) -> dict[str, int]:
         """How often each call had an effect on the order, by the call's name.
 
-        A tool that prints it may end as it likes: some fail for an order that they do not know yet.
-        Raises Failed when it does not.
+        Once this is printed, the exit status does not count: some commands fail for an order that
+        they do not know yet. Raises Failed when it is not printed.
         """
         ended = await self._run({"order_no": order_no})
         try:

@@ -14,7 +14,7 @@ class Promise(NamedTuple):
     needs: tuple[str, ...] = ()
     """The options without which it cannot be judged."""
     without: str = ""
-    """Of a promise that may be left out: what is lost without it."""
+    """For a promise that may be left out: what is lost without it."""
 
 
 EFFECTS = "--effects-command"
@@ -35,14 +35,14 @@ PROMISES = (
     ),
     Promise(
         "acknowledges-repeats",
-        "answers OK to a notification that it has seen",
+        "answers OK to a notification that it has received before",
         "A repeat is no error: Midas did not get the first answer. Answer OK, or it is sent for "
         "ever (or parked, with INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED).",
     ),
     Promise(
         "ignores-repeats",
         "does nothing when a notification comes again",
-        "Keep the highest sequence of each order and ignore whatever is not above it.",
+        "Keep the highest sequence of each order and ignore notifications that are not above it.",
         (EFFECTS,),
     ),
     Promise(
@@ -71,7 +71,7 @@ PROMISES = (
     ),
     Promise(
         "takes-gaps",
-        "takes whatever is above the highest sequence that it has seen",
+        "takes every notification above the highest sequence that it has",
         "Midas sends n+1 only after n was acknowledged, so a gap is this side's own loss (a "
         "restored backup, a service that came later). Take it and raise an alarm; refuse nothing.",
     ),
@@ -83,8 +83,8 @@ PROMISES = (
     ),
     Promise(
         "counts-money-once",
-        "counts a payment and a refund once that are told again under another sequence",
-        "After its database has lost commits Midas may tell the same once more, and does not "
+        "counts a payment and a refund once that are announced again under another sequence",
+        "After its database has lost commits Midas may announce the same once more, and does not "
         "always know it. Book by out_trade_no and refund_no, not by message.",
         (EFFECTS,),
     ),
@@ -95,13 +95,13 @@ PROMISES = (
         "FAILED_PRECONDITION with google.rpc.ErrorInfo (reason SEQUENCE_REUSED, domain midas, "
         "metadata sequence: the highest one). midas/sandbox/orders/service.py shows how.",
         without="Midas never uses a sequence twice, but by a mistake of people (a restored copy of "
-        "its database, and nobody said so). This service would then take what is new for a repeat, "
-        "and neither side would notice before the books are compared.",
+        "its database, and no `midas migrate --restored`). This service would then take what is "
+        "new for a repeat, and neither side would notice before the books are compared.",
     ),
     Promise(
         "takes-late-money",
         "takes a payment after the order was closed, and one that paid the order again",
-        "`late` and `duplicate_payment` tell about money that has moved. Refusing it does not "
+        "`late` and `duplicate_payment` are about money that has moved. Refusing it does not "
         "send it back: record it, answer OK, and refund it.",
     ),
     Promise(
@@ -134,13 +134,13 @@ PROMISES = (
     ),
     Promise(
         "remembers-over-a-restart",
-        "answers OK, after a restart, to what it has seen before, and takes what follows",
+        "answers OK, after a restart, to what it acknowledged before, and takes what follows",
         "Read the highest sequence from the database, not from memory.",
         (RESTART,),
     ),
     Promise(
         "ignores-repeats-after-a-restart",
-        "does nothing, after a restart, when it is told again what it knew before",
+        "does nothing, after a restart, when notifications from before come again",
         "The highest sequence of each order must be on disk, written with the effect.",
         (RESTART, EFFECTS),
     ),

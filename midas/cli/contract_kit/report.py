@@ -1,4 +1,4 @@
-"""How the verdicts are told."""
+"""How the findings are printed."""
 
 import textwrap
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ _LABELS: dict[State, str] = {
 _INDENT = " " * 12
 
 
-def tell(findings: Findings, target: str, orders: str) -> None:
+def print_findings(findings: Findings, target: str, orders: str) -> None:
     """Promise by promise, for people."""
-    click.echo(f"{target} as midas.order.v1.OrderPaymentService, told of the orders {orders}…\n")
+    click.echo(f"{target} as midas.order.v1.OrderPaymentService, with the orders {orders}…\n")
     for finding in findings.all():
         click.echo(f"{_LABELS[finding.state]:<11} {finding.promise.text}")
         for line in _lines(finding):
@@ -63,7 +63,7 @@ def _lines(finding: Finding) -> list[str]:
     if finding.state == "broken":
         shown = finding.evidence[:EVIDENCE_SHOWN]
         for each in shown:
-            lines += _wrapped("seen: ", printable(each))
+            lines += _wrapped("observed: ", printable(each))
         if len(finding.evidence) > len(shown):
             lines += _wrapped("", f"and {len(finding.evidence) - len(shown)} more like that")
         lines += _wrapped("change: ", finding.promise.advice)

@@ -7,25 +7,25 @@ from midas.cli.contract_kit.notices import NOT_REFUNDED, REFUNDED, SUCCESS
 
 KILLS = 3
 STREAMS = 2
-"""Orders that are told something while the order service is killed."""
+"""Orders that get notifications while the order service is killed."""
 STREAM_LEAST = 50
-"""What each of them has acknowledged before that: one that answers before it writes is found out
-only where it has just answered."""
+"""How many notifications of each have been acknowledged before that. An order service that answers
+before it writes is found out only where it has just answered."""
 STREAM_MOST = 20_000
 STREAM_PAUSE_S = 0.002
 STREAM_RETRY_S = 0.05
 COLLECT_S = 60.0
 """How long a slow order service may take for so many; then there are fewer."""
 NOT_RESTARTED = (
-    "nobody saw it go away: --restart-command must kill it, and --target must be the order service "
-    "itself, without a proxy that keeps the connection"
+    "its connection did not end: --restart-command must kill it, and --target must be the order "
+    "service itself, without a proxy that keeps the connection"
 )
 
 RESTART_JUDGES = ("remembers-over-a-restart", "ignores-repeats-after-a-restart")
 
 
 async def restart(kit: Kit) -> None:
-    """What was told before a restart comes again after it, in the wrong order, and goes on."""
+    """Notifications from before a restart come again after it, in the wrong order; more follow."""
     order_no = await kit.order()
     await kit.given(order_no, SUCCESS, REFUNDED)
     if not await kit.restart():
@@ -42,7 +42,7 @@ async def restart(kit: Kit) -> None:
         wanted = {SUCCESS: 1, REFUNDED: 1, NOT_REFUNDED: int(answer.ok)}
         await kit.expect_effects("ignores-repeats-after-a-restart", order_no, **wanted)
     else:
-        reason = "what it had been told before the restart was gone"
+        reason = "what it had acknowledged before the restart was gone"
         kit.findings.miss("ignores-repeats-after-a-restart", reason)
 
 
@@ -52,12 +52,12 @@ async def _is_there(kit: Kit, order_no: str, *methods: str) -> bool:
     lost = [method for method in methods if found is not None and not found[method]]
     if found is not None:
         what = f"{order_no}: answered OK before the restart, gone after it: {', '.join(lost)}"
-        kit.findings.see("durable-before-ok", not lost, what)
+        kit.findings.record("durable-before-ok", not lost, what)
     return not lost
 
 
 async def killed(kit: Kit) -> None:
-    """Killed several times while it is being told things: what it answered OK to must be there."""
+    """Killed several times while notifications arrive: what it answered OK to must be there."""
     if kit.probes.effects is None:
         return
     for _ in range(KILLS):
@@ -72,7 +72,7 @@ async def killed(kit: Kit) -> None:
 
 async def _killed_amid(kit: Kit, streams: "list[_Stream]") -> bool:
     """Restart it when each stream has been acknowledged often enough; whether it went away."""
-    telling = [asyncio.create_task(stream.tell_on()) for stream in streams]
+    sending = [asyncio.create_task(stream.send_on()) for stream in streams]
     try:
         enough = [asyncio.create_task(stream.enough.wait()) for stream in streams]
         await asyncio.wait(enough, timeout=COLLECT_S)
@@ -82,13 +82,13 @@ async def _killed_amid(kit: Kit, streams: "list[_Stream]") -> bool:
     finally:
         for stream in streams:
             stream.over = True
-        await asyncio.gather(*telling)
+        await asyncio.gather(*sending)
         for each in enough:
             each.cancel()
 
 
 class _Stream:
-    """Tells one order something after the other, until the order service is gone."""
+    """Sends one notification after the other of one order, until the order service is gone."""
 
     def __init__(self, kit: Kit, order_no: str) -> None:
         self.order_no = order_no
@@ -99,8 +99,8 @@ class _Stream:
         self.over = False
         self._kit = kit
 
-    async def tell_on(self) -> None:
-        """Until it fails while it may, or is over."""
+    async def send_on(self) -> None:
+        """Send until one fails and may, or until it is over."""
         target = self._kit.target
         while not self.over and self.acknowledged < STREAM_MOST:
             request = self._kit.made(self.order_no, NOT_REFUNDED, self.acknowledged + 2)
@@ -130,4 +130,4 @@ class _Stream:
             f"{self.order_no}: {answered} calls were answered OK before it was killed, "
             f"{count} are there"
         )
-        findings.see("durable-before-ok", there, what)
+        findings.record("durable-before-ok", there, what)

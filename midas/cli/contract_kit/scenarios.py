@@ -22,7 +22,7 @@ LAST_OF_EACH_KIND = ((SUCCESS,), (CLOSED,), (SUCCESS, REFUNDED), (SUCCESS, NOT_R
 FIRST_EPOCH, LAST_EPOCH = 1 << 20, 2**53 - (1 << 20)
 COPIES = 8
 CROWD = 50
-"""Calls of one order that are under way while another order is told something."""
+"""Calls of one order that are under way while another order gets a notification."""
 GIVEN_UP_AFTER_S = (0.001, 0.005, 0.02)
 
 
@@ -31,7 +31,7 @@ class Scenario(NamedTuple):
 
     play: Callable[[Kit], Awaitable[None]]
     judges: tuple[str, ...]
-    """What cannot be judged when the story cannot be told."""
+    """What cannot be judged when the story cannot be played."""
     calls: tuple[str, ...] = METHODS
     """What it needs to be taken when all is well."""
 
@@ -88,7 +88,7 @@ async def copies_at_once(kit: Kit) -> None:
         codes = sorted({answer.code for answer in answers})
         fine = "OK" in codes and not PARKS & set(codes)
         what = f"{COPIES} copies of {methods[-1]} {order_no}/{sequence} at once: {', '.join(codes)}"
-        kit.findings.see("acknowledges-copies-at-once", fine, what)
+        kit.findings.record("acknowledges-copies-at-once", fine, what)
         last = await kit.again_until_taken(order_no, sequence)
         kit.expect("acknowledges-copies-at-once", last, f"{order_no}/{sequence} after its copies")
         await kit.expect_effects("ignores-copies-at-once", order_no, **dict.fromkeys(methods, 1))
@@ -133,7 +133,7 @@ async def new_epochs(kit: Kit) -> None:
     await kit.expect_effects("ignores-older", order_no, **{SUCCESS: 1, REFUNDED: 3})
 
 
-async def told_again(kit: Kit) -> None:
+async def announced_again(kit: Kit) -> None:
     """One payment and one refund under three sequences each; Midas does not know of the last."""
     order_no = await kit.order()
     await kit.given(order_no, SUCCESS, REFUNDED)
@@ -141,7 +141,7 @@ async def told_again(kit: Kit) -> None:
         for number, method in enumerate((SUCCESS, REFUNDED), 1):
             sequence = epoch + number
             answer = await kit.send(order_no, method, sequence, about=number, told_again=known)
-            kit.expect("takes-new-epochs", answer, f"{method} of {order_no}/{sequence}, told again")
+            kit.expect("takes-new-epochs", answer, f"{method} of {order_no}/{sequence}, once more")
             if not answer.ok:
                 kit.findings.miss("counts-money-once", f"{order_no}/{sequence} was not taken")
                 return
@@ -155,7 +155,7 @@ async def used_sequences(kit: Kit) -> None:
     other = notice(REFUNDED, order_no, 2, kit.amount, about=9, commit="c2")
     answer = await kit.target.call(REFUNDED, other)
     what = f"{order_no}/2 with another notification_id: answered {answer}"
-    kit.findings.see("notices-used-sequences", answer.reused_below == 2, what)
+    kit.findings.record("notices-used-sequences", answer.reused_below == 2, what)
     again = await kit.again(order_no, 2)
     kit.expect("acknowledges-repeats", again, f"{order_no}/2 again, with its own id")
     await kit.expect_effects("ignores-repeats", order_no, **{SUCCESS: 1, REFUNDED: 1})
@@ -174,17 +174,17 @@ async def late_money(kit: Kit) -> None:
 
 
 async def refunds_made_elsewhere(kit: Kit) -> None:
-    """Somebody refunded in Ping++'s dashboard, and it is told like any other refund."""
+    """Somebody refunded in Ping++'s dashboard, and it is announced like any other refund."""
     order_no = await kit.order()
     await kit.given(order_no, SUCCESS)
     request = notice(REFUNDED, order_no, 2, kit.amount, elsewhere=True)
     what = f"{order_no}/2, a refund whose refund_no begins with re_"
-    for promise, said in (
+    for promise, text in (
         ("takes-refunds-made-elsewhere", what),
         ("acknowledges-repeats", f"{what}, again"),
     ):
         answer = await kit.target.call(REFUNDED, request)
-        kit.expect(promise, answer, said)
+        kit.expect(promise, answer, text)
         if not answer.ok:
             return
     await kit.expect_effects("ignores-repeats", order_no, **{SUCCESS: 1, REFUNDED: 1})
@@ -234,7 +234,7 @@ _PLAIN = (
     Scenario(older, ("acknowledges-older", "ignores-older"), (SUCCESS, REFUNDED, NOT_REFUNDED)),
     Scenario(gaps, ("takes-gaps",), (SUCCESS, REFUNDED)),
     Scenario(new_epochs, ("takes-new-epochs",), (SUCCESS, REFUNDED)),
-    Scenario(told_again, ("counts-money-once",), (SUCCESS, REFUNDED)),
+    Scenario(announced_again, ("counts-money-once",), (SUCCESS, REFUNDED)),
     Scenario(used_sequences, ("notices-used-sequences",), (SUCCESS, REFUNDED)),
     Scenario(late_money, ("takes-late-money",), (SUCCESS, CLOSED)),
     Scenario(refunds_made_elsewhere, ("takes-refunds-made-elsewhere",), (SUCCESS, REFUNDED)),

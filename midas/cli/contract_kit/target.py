@@ -16,7 +16,7 @@ PARKS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIM
 """Statuses after which Midas sends nothing more of the order until a person has looked."""
 AGAIN_S = 0.2
 SEQUENCE_DIGITS = 16
-"""Of a number below 2^53."""
+"""How many digits a number below 2^53 has at most."""
 CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -40,8 +40,8 @@ class Answer(NamedTuple):
         return self.code == "OK"
 
     def __str__(self) -> str:
-        said = f" ({self.details[:120]})" if self.details else ""
-        return f"{self.code}{said} after {self.seconds:.2f} s"
+        details = f" ({self.details[:120]})" if self.details else ""
+        return f"{self.code}{details} after {self.seconds:.2f} s"
 
 
 class Target:

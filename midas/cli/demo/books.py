@@ -22,7 +22,7 @@ class Books:
     path: Path
 
     def notifications(self, order_no: str) -> list[str]:
-        """What it has to tell the order service, in sequence, such as `#2 RefundSuccess R7-1`."""
+        """The notifications for the order service, in sequence, such as `#2 RefundSuccess R7-1`."""
         sql = (
             "SELECT sequence, kind, refund_no, duplicate_payment FROM notifications"
             " WHERE order_no = ? ORDER BY sequence"
@@ -30,7 +30,7 @@ class Books:
         return [_named(*row) for row in self._read(sql, order_no)]
 
     def attempts(self, order_no: str) -> int:
-        """How often the order service has not taken the first one that it has not been told."""
+        """How many attempts to deliver the first notification that is still open have failed."""
         sql = "SELECT announce_attempts FROM orders WHERE order_no = ?"
         return sum(attempts for (attempts,) in self._read(sql, order_no))
 

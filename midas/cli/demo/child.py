@@ -18,22 +18,22 @@ from importlib import import_module
 STDIN = 0
 READ_BYTES = 65_536
 END_TIMEOUT_S = 5.0
-"""For a clean end once the demo is gone."""
+"""How long a clean end may take once the demo is gone."""
 
 
 def main() -> None:
     """Import the module named on the command line, then be the program that the demo names."""
-    with suppress(ModuleNotFoundError):  # the program says it better: which extra is missing
+    with suppress(ModuleNotFoundError):  # the program itself names the extra that is missing
         import_module(sys.argv[1])
     line = _line()
     if line is None:
         return
-    told = json.loads(line)
+    command = json.loads(line)
     threading.Thread(target=_end_with_the_demo, name="demo-watch", daemon=True).start()
-    if told["settings"]:
-        _put_in_place(told["program"], told["settings"])
-    sys.argv = [told["program"], *told["arguments"]]
-    import_module(f"{told['program']}.__main__").main()
+    if command["settings"]:
+        _put_in_place(command["program"], command["settings"])
+    sys.argv = [command["program"], *command["arguments"]]
+    import_module(f"{command['program']}.__main__").main()
 
 
 def _line() -> bytes | None:
@@ -57,8 +57,10 @@ def _end_with_the_demo() -> None:
 
 
 def _put_in_place(program: str, settings: Mapping[str, str]) -> None:
-    """These settings, and of the caller's environment only what is no setting of the program."""
-    ours = {name.upper() for name in import_module(f"{program}.config").Settings.model_fields}
+    """Set these settings, and remove all others of the program from the environment."""
+    ours = {
+        name.upper() for name in import_module(f"{program}.config.settings").Settings.model_fields
+    }
     for name in [name for name in os.environ if name.upper() in ours]:
         del os.environ[name]
     os.environ.update(settings)

@@ -68,8 +68,8 @@ def demo(
 
     Starts a local Ping++ look-alike, Midas, the webhook gateway and a sample order service as
     processes on free ports, with keys and databases made for this run, plays what an order service
-    and a payer do, and compares what Midas says with the look-alike's ledger and with what the
-    order service wrote down of what it was told. Everything is stopped and removed at the end.
+    and a payer do, and compares what Midas says with the look-alike's ledger and with the
+    notifications that the order service wrote down. Everything is stopped and removed at the end.
     Takes less than half a minute. Reads no settings of yours; no real money moves.
 
     Status 0 only if every row held. Status 1 if one did not or something did not start: the last
@@ -91,5 +91,5 @@ def demo(
         chosen = [row for row in ROWS if not numbers or str(row.number) in numbers]
         play = Play(as_json, started)
         play.rows(chosen, processes, faults)
-    held = play.tell(keep, as_json)
+    held = play.print_results(keep, as_json)
     return ExitStatus.DONE if held else ExitStatus.FAILED

@@ -55,7 +55,7 @@ def control(method: str, url: str, sent: Any = None) -> Any:
     """What a control API answers. Raises ControlRefused with its sentence."""
     body = None if sent is None else json.dumps(sent).encode()
     answer = fetch(method, url, body, {"Content-Type": JSON})
-    told = json.loads(answer.body)
+    content = json.loads(answer.body)
     if answer.status != HTTPStatus.OK:
-        raise ControlRefused(str(told.get("error", answer.status)))
-    return told
+        raise ControlRefused(str(content.get("error", answer.status)))
+    return content

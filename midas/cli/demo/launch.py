@@ -39,7 +39,7 @@ class Launched:
 
 @contextmanager
 def launched(keep: Path | None) -> Iterator[Launched]:
-    """Start them, and stop and remove everything again, whatever happens in between.
+    """Start them, and stop and remove everything again in every case.
 
     With `keep` the logs, the ledger and the databases stay in that folder; the keys never stay.
     Raises Failed when that folder has something in it.

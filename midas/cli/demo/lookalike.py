@@ -74,10 +74,9 @@ class Lookalike:
 
     def charges(self, out_trade_no: str) -> list[dict[str, Any]]:
         """Every charge that the sandbox has under Midas's number, with its refunds."""
-        told: list[dict[str, Any]] = self._control("GET", f"charge?order_no={out_trade_no}")[
-            "charges"
-        ]
-        return told
+        answer = self._control("GET", f"charge?order_no={out_trade_no}")
+        found: list[dict[str, Any]] = answer["charges"]
+        return found
 
     def moved(self, out_trade_no: str, kind: str) -> list[int]:
         """The amounts of each entry of this kind in the ledger of money, such as `charge_paid`."""
@@ -86,11 +85,11 @@ class Lookalike:
 
     def requests(self, out_trade_no: str) -> list[str]:
         """What reached the sandbox about this number, in order, such as `POST /v1/charges`."""
-        return [what for what, _ in self._seen(out_trade_no)]
+        return [what for what, _ in self._recorded(out_trade_no)]
 
     def answers(self, out_trade_no: str, request: str) -> list[str]:
         """The SHA-256 of each answer to this request about this number."""
-        return [digest for what, digest in self._seen(out_trade_no) if what == request]
+        return [digest for what, digest in self._recorded(out_trade_no) if what == request]
 
     # Webhooks -------------------------------------------------------------------------------
 
@@ -120,11 +119,11 @@ class Lookalike:
         replies = self._control("POST", "webhooks/send", sent)["replies"]
         return [reply["status"] or 0 for reply in replies]
 
-    def _seen(self, out_trade_no: str) -> list[tuple[str, str]]:
-        seen = self._control("GET", f"requests?order_no={out_trade_no}")["requests"]
+    def _recorded(self, out_trade_no: str) -> list[tuple[str, str]]:
+        requests = self._control("GET", f"requests?order_no={out_trade_no}")["requests"]
         return [
             (f"{each['method']} {_general(each['path'])}", each["answer_sha256"] or "")
-            for each in seen
+            for each in requests
         ]
 
     def _control(self, method: str, path: str, sent: dict[str, Any] | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The order service of the demo: its process, and its own record of what it was told."""
+"""The order service of the demo: its process, and its own record of notifications."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,7 +12,7 @@ FILE = "orders.sqlite3"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReceivedNotification:
     """One notification that had an effect."""
 
     order_no: str
@@ -53,14 +53,14 @@ class OrderService:
         self.target, self._control_url = "", ""
         self._begin("0")
 
-    def received(self, order_no: str | None = None) -> list[Told]:
+    def received(self, order_no: str | None = None) -> list[ReceivedNotification]:
         """What it wrote down, of this order or of all, in the order of arrival."""
         query = "" if order_no is None else f"?{urlencode({'order_no': order_no})}"
         entries = control("GET", f"{self._control_url}/received{query}")["received"]
-        return [Told.of(each) for each in entries]
+        return [ReceivedNotification.of(each) for each in entries]
 
     def order(self, order_no: str) -> dict[str, Any]:
-        """What it makes of that; `midas orders --show` prints the same."""
+        """The order and the effects on it; `midas orders --show` prints the same."""
         known = control("GET", f"{self._control_url}/order?{urlencode({'order_no': order_no})}")
         return dict(known)
 

@@ -1,4 +1,4 @@
-"""Plays the rows on the stage and tells what came of them."""
+"""Plays the rows on the stage and prints what came of them."""
 
 import time
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ class Play:
             for row in rows:
                 self._results.append(_play(row, stage, self._report))
 
-    def tell(self, kept: Path | None, as_json: bool) -> bool:
-        """Tell what came of all rows, and return whether all held."""
+    def print_results(self, kept: Path | None, as_json: bool) -> bool:
+        """Print what came of all rows, and return whether all held."""
         seconds = self._seconds()
         self._report.ends_all(self._results, seconds)
-        told = as_data(self._results, seconds, None if kept is None else str(kept))
+        data = as_data(self._results, seconds, None if kept is None else str(kept))
         if as_json:
-            print_json(told)
+            print_json(data)
         elif kept is not None:
             click.echo(f"Logs, ledger and databases are in {kept}.")
-        return bool(told["ok"])
+        return bool(data["ok"])
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -64,21 +64,21 @@ def _play(row: Row, stage: Stage, report: Report) -> Result:
     report.begins(row.number, row.happens)
     scene = Scene(stage, f"ORDER-{row.number}", report.step)
     started = time.monotonic()
-    held, seen = True, ""
+    held, observed = True, ""
     try:
-        seen = row.play(scene)
+        observed = row.play(scene)
     except NotHeld as failure:
-        held, seen = False, str(failure)
-    except Exception as failure:  # whatever broke, the row did not hold; the others are played
-        held, seen = False, f"{type(failure).__name__}: {failure}"
+        held, observed = False, str(failure)
+    except Exception as failure:  # the row did not hold; the others are played
+        held, observed = False, f"{type(failure).__name__}: {failure}"
     result = Result(
         row.number,
         row.happens,
-        row.must_be_seen,
+        row.expected,
         held,
-        seen,
+        observed,
         round(time.monotonic() - started, 3),
-        **scene.told(),
+        **scene.as_data(),
     )
     report.ends(result)
     return result

@@ -1,4 +1,4 @@
-"""One child process that says in its output, as a line of JSON, when it is ready."""
+"""One child process, which prints a line of JSON when it is ready."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from midas.runtime.command_errors import Trouble
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
-LINES_TOLD = 5
-"""Of the log of a process that did not start."""
+LOG_LINES_SHOWN = 5
+"""How many of the last lines are shown of a process that did not start."""
 
 
 class Process:
@@ -59,24 +59,24 @@ class Process:
     ) -> None:
         """Let it be this package's program, with these settings of it and no others."""
         given = {"arguments": list(arguments), "settings": dict(settings or {})}
-        told = json.dumps({"program": program, **given})
+        command = json.dumps({"program": program, **given})
         if self._child.stdin is not None:
-            with suppress(BrokenPipeError):  # it has ended, and wait_ready says why
-                self._child.stdin.write(told.encode() + b"\n")
+            with suppress(BrokenPipeError):  # it has ended, and wait_ready raises the reason
+                self._child.stdin.write(command.encode() + b"\n")
                 self._child.stdin.flush()
 
     def wait_ready(self, event: str = "ready") -> dict[str, Any]:
         """All members of the JSON lines up to the one with this event. Raises Failed."""
-        told: dict[str, Any] = {}
-        while told.get("event") != event:
+        members: dict[str, Any] = {}
+        while members.get("event") != event:
             try:
                 line = self._lines.get(timeout=READY_TIMEOUT_S)
             except queue.Empty:
                 raise self._not_ready(f"was not ready after {READY_TIMEOUT_S:.0f} s") from None
             if line is None:
                 raise self._not_ready("ended while it started")
-            told.update(_json(line))
-        return told
+            members.update(_json(line))
+        return members
 
     def stop(self) -> None:
         """End it: politely, and where that takes too long or is interrupted, at once."""
@@ -107,17 +107,17 @@ class Process:
 
     def _not_ready(self, what: str) -> Failed:
         self.stop()
-        last = self.log.read_text(encoding="utf-8").splitlines()[-LINES_TOLD:]
+        last = self.log.read_text(encoding="utf-8").splitlines()[-LOG_LINES_SHOWN:]
         message = " | ".join([f"the {self.name} {what}", *last])
         return Failed(Trouble("DEMO_NOT_STARTED", message, advice="Nothing was played."))
 
 
 def _json(line: str) -> dict[str, Any]:
     try:
-        told = json.loads(line)
+        members = json.loads(line)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return members if isinstance(members, dict) else {}
 
 
 def _path() -> dict[str, str]:

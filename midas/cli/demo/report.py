@@ -1,6 +1,6 @@
-"""What the demo tells: each step as it happens, and what came of every row."""
+"""What the demo prints: each step as it happens, and what came of every row."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -13,20 +13,33 @@ from midas.runtime.command_errors import as_data as trouble_data
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one row. `seen` is what was, or the first thing that was not as it must be."""
+    """What came of one row. `observed` is the first thing that was wrong, if any was."""
 
     row: int
     happens: str
-    must_be_seen: str
+    expected: str
     held: bool
-    seen: str
+    observed: str
     seconds: float
     steps: list[str]
     checks: list[dict[str, Any]]
 
+    def as_data(self) -> dict[str, Any]:
+        """The row in the JSON of the demo."""
+        return {
+            "row": self.row,
+            "happens": self.happens,
+            "must_be_seen": self.expected,
+            "held": self.held,
+            "seen": self.observed,
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "checks": self.checks,
+        }
+
 
 class Report:
-    """For people; with `quiet` nothing is said until the end."""
+    """For people; with `quiet` it prints nothing."""
 
     def __init__(self, quiet: bool) -> None:
         self._console = Console(highlight=False, quiet=quiet, soft_wrap=True)
@@ -49,17 +62,17 @@ class Report:
             words = f"  held: {len(result.checks)} checks, {result.seconds:.1f} s"
             self._console.print(Text(words, style="green"))
         else:
-            self._console.print(Text(f"  NOT HELD: {result.seen}", style="bold red"))
+            self._console.print(Text(f"  NOT HELD: {result.observed}", style="bold red"))
 
     def ends_all(self, results: list[Result], seconds: float) -> None:
         """The table of all rows."""
-        table = Table(title="\nWhat was seen", title_justify="left", expand=False)
+        table = Table(title="\nWhat was observed", title_justify="left", expand=False)
         table.add_column("row", justify="right")
-        table.add_column("what was seen")
+        table.add_column("what was observed")
         table.add_column("")
         for result in results:
             held = Text("held", style="green") if result.held else Text("NOT HELD", style="red")
-            table.add_row(str(result.row), Text(result.seen), held)
+            table.add_row(str(result.row), Text(result.observed), held)
         Console(highlight=False, quiet=self._console.quiet).print(table)
         count = sum(result.held for result in results)
         self._console.print(f"{count} of {len(results)} rows held, {seconds:.1f} s in all.")
@@ -76,7 +89,7 @@ def as_data(results: list[Result], seconds: float, kept: str | None) -> dict[str
     return {
         "ok": ok,
         **({} if ok else {"error": trouble_data(_not_held(results))}),
-        "rows": [asdict(result) for result in results],
+        "rows": [result.as_data() for result in results],
         "seconds": round(seconds, 2),
         "kept": kept,
     }

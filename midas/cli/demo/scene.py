@@ -1,8 +1,8 @@
-"""What a row works with: the order service's calls, the payer's moves, and what must be seen."""
+"""What a row works with: the order service's calls, the payer's moves, and what is expected."""
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import grpc
@@ -10,7 +10,7 @@ import grpc
 from midas.cli.calls import trouble_of
 from midas.cli.demo.fetch import Page
 from midas.cli.demo.lookalike import Lookalike
-from midas.cli.demo.orders import Told
+from midas.cli.demo.orders import ReceivedNotification
 from midas.cli.demo.stage import Stage
 from midas.cli.show import money, state
 from midas.runtime.command_errors import Trouble
@@ -33,26 +33,35 @@ CHANNEL_EXTRA: dict[str, dict[str, Any]] = {"wx_pub_qr": {"product_id": "tea"}}
 
 
 class NotHeld(Exception):
-    """Something that must be seen was not."""
+    """What was observed is not what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be seen, and what was."""
+    """One thing that is expected, and what was observed of it."""
 
     what: str
-    seen: Any
+    observed: Any
     wanted: Any
     held: bool
+
+    def as_data(self) -> dict[str, Any]:
+        """The check in the JSON of the demo."""
+        return {
+            "what": self.what,
+            "seen": self.observed,
+            "wanted": self.wanted,
+            "held": self.held,
+        }
 
 
 @dataclass(slots=True)
 class Scene:
-    """One order on the stage. Every call and finding is told as it happens."""
+    """One order on the stage. Every call and finding is printed as it happens."""
 
     stage: Stage
     order_no: str
-    tell: Callable[[str], None]
+    print_step: Callable[[str], None]
     steps: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
@@ -62,15 +71,15 @@ class Scene:
         return self.stage.lookalike
 
     def step(self, text: str) -> None:
-        """Tell what happened."""
+        """Record and print what happened."""
         self.steps.append(text)
-        self.tell(text)
+        self.print_step(text)
 
-    def hold(self, what: str, seen: Any, wanted: Any = True) -> None:
-        """Note what was seen. Raises NotHeld unless it is what was wanted."""
-        self.checks.append(Check(what, seen, wanted, seen == wanted))
-        if seen != wanted:
-            raise NotHeld(f"{what}: saw {seen!r} instead of {wanted!r}")
+    def hold(self, what: str, observed: Any, wanted: Any = True) -> None:
+        """Record what was observed. Raises NotHeld unless it is what was wanted."""
+        self.checks.append(Check(what, observed, wanted, observed == wanted))
+        if observed != wanted:
+            raise NotHeld(f"{what}: saw {observed!r} instead of {wanted!r}")
 
     # The order service ---------------------------------------------------------------------
 
@@ -87,7 +96,7 @@ class Scene:
         return answer  # type: ignore[no-any-return]
 
     def charge_refused(self, channel: str, amount: int) -> Trouble:
-        """Charge the order, and be told why not."""
+        """Charge the order, which is refused; returns the error."""
         asked = f"Charge({self.order_no}, {channel}, {money(amount, 'cny')})"
         answer = self._call(self.stage.payments.Charge, self._terms(channel, amount), asked)
         return answer if isinstance(answer, Trouble) else _went_through(asked)
@@ -98,14 +107,14 @@ class Scene:
         if isinstance(answer, Trouble):
             raise NotHeld(f"{asked} was refused: {answer.reason}")
         refund: Refund = answer.refund
-        told = f" ({refund.failure_code})" if refund.failure_code else ""
+        failure = f" ({refund.failure_code})" if refund.failure_code else ""
         self.step(
-            f"{asked} → {state(refund)} {money(refund.amount, 'cny')} {refund.refund_id}{told}"
+            f"{asked} → {state(refund)} {money(refund.amount, 'cny')} {refund.refund_id}{failure}"
         )
         return refund
 
     def refund_refused(self, refund_no: str, amount: int) -> Trouble:
-        """Ask for a refund, and be told why not."""
+        """Ask for a refund, which is refused; returns the error."""
         asked, answer = self._refund(refund_no, amount)
         return answer if isinstance(answer, Trouble) else _went_through(asked)
 
@@ -121,7 +130,7 @@ class Scene:
         return list(answer.charges)
 
     def query_refused(self, **key: Any) -> Trouble:
-        """Ask by a key that Midas does not know, and be told so."""
+        """Ask by a key that Midas does not know; returns the error."""
         asked = f"Query({', '.join(key.values())})"
         answer = self._call(self.stage.payments.Query, QueryRequest(**key), asked)
         return answer if isinstance(answer, Trouble) else _went_through(asked)
@@ -172,13 +181,13 @@ class Scene:
         self.hold(f"the gateway's answers to {kind}", answers, [TAKEN] * count)
         return ids
 
-    def hold_received(self, *wanted: str) -> list[Told]:
-        """These and no others reached the order service, in this order; Midas has no others."""
+    def hold_received(self, *wanted: str) -> list[ReceivedNotification]:
+        """The order service received these and no others, in this order. Midas has no others."""
         orders, numbered = self.stage.orders, [f"#{n} {name}" for n, name in enumerate(wanted, 1)]
         _comes(lambda: len(orders.received(self.order_no)) >= len(wanted))
         received = orders.received(self.order_no)
-        told = [f"{each} (found by {each.found_by})" for each in received]
-        self.step(f"the order service received: {', '.join(told) or 'nothing'}")
+        shown = [f"{each} (found by {each.found_by})" for each in received]
+        self.step(f"the order service received: {', '.join(shown) or 'nothing'}")
         self.hold("received by the order service", [str(each) for each in received], numbered)
         queue = self.stage.books.notifications(self.order_no)
         self.hold("written down for it by Midas", queue, numbered)
@@ -198,13 +207,13 @@ class Scene:
 
     def hold_count(self, out_trade_no: str, request: str, wanted: int) -> None:
         """How often this request about this number reached the sandbox."""
-        seen = self.lookalike.requests(out_trade_no).count(request)
-        self.step(f"the sandbox counted {seen} × {request}")
-        self.hold(f"{request} at the sandbox", seen, wanted)
+        count = self.lookalike.requests(out_trade_no).count(request)
+        self.step(f"the sandbox counted {count} × {request}")
+        self.hold(f"{request} at the sandbox", count, wanted)
 
-    def told(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
         """Steps and checks as data."""
-        return {"steps": self.steps, "checks": [asdict(each) for each in self.checks]}
+        return {"steps": self.steps, "checks": [each.as_data() for each in self.checks]}
 
     def _terms(self, channel: str, amount: int) -> ChargeRequest:
         request = ChargeRequest(
@@ -235,8 +244,8 @@ class Scene:
             return method(request, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
             trouble = trouble_of(error, moves_money=True, ids={})
-            told = f"money_moved {trouble.money_moved}, retry {trouble.retry}"
-            self.step(f"{asked} → {trouble.code} {trouble.reason} ({told})")
+            money_and_retry = f"money_moved {trouble.money_moved}, retry {trouble.retry}"
+            self.step(f"{asked} → {trouble.code} {trouble.reason} ({money_and_retry})")
             return trouble
 
 
@@ -261,5 +270,5 @@ def _described(charge: Charge) -> str:
 
 def _outcome(page: Page) -> str:
     words = ("waiting for payment", "paid", "closed", "expired", "Not possible")
-    seen = next((word for word in words if f">{word}<".encode() in page.body), "?")
-    return f"{page.status} {seen}"
+    shown = next((word for word in words if f">{word}<".encode() in page.body), "?")
+    return f"{page.status} {shown}"

@@ -11,18 +11,18 @@
 How it keeps them, one file each:
 
 - `book.py`: an accepted notification is a row in SQLite, committed with synchronous=FULL before the
-  caller is told OK. It is accepted only if its sequence is above the highest of its order, and that
+  caller gets OK. It is accepted only if its sequence is above the highest of its order, and that
   is decided in the statement that writes it: repeats, older ones and copies that arrive at the same
   time have no effect, also after a restart or kill -9, also with two processes on the file.
 - `gathering.py`: calls that arrive while a commit is under way share the next one.
 - `order.py`: what the order service knows of an order is a pure function of what it accepted. Each
-  payment, closing and refund counts once, also where Midas tells it again under another sequence.
+  payment, closing and refund counts once, also where Midas sends it again under another sequence.
 - `service.py`: the four calls. Repeats are OK like the first time. Only what can never be right is
   refused, and with SEQUENCE_REUSED what comes under a sequence of something else; when the file
   cannot be written the answer is UNAVAILABLE, and Midas sends it again.
 
 A sequence that leaves a gap in its epoch is accepted, as the contract says: Midas sends the next
 one only after the one before was acknowledged, so the gap is this side's own loss (an older copy of
-the file, or a service that came later), which refusing would not mend: it would only stop the
-order. It is not silent either: the gap is logged, and `missed` of the order counts it.
+the file, or a service that came later). To refuse it would not bring the lost ones back: it would
+only stop the order. The gap is not hidden: it is logged, and `missed` of the order counts it.
 """

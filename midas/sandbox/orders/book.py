@@ -33,7 +33,7 @@ _AT = "SELECT kind, request FROM accepted WHERE order_no = ? AND sequence = ?"
 _COLUMNS = "SELECT position, kind, order_no, sequence, request FROM accepted"
 
 
-class Told(NamedTuple):
+class Reception(NamedTuple):
     """One notification as it came in."""
 
     kind: str
@@ -42,15 +42,15 @@ class Told(NamedTuple):
     request: Any
 
 
-class Verdict(NamedTuple):
-    """What became of it; durable either way."""
+class Decision(NamedTuple):
+    """What became of a notification; durable either way."""
 
     accepted: bool
     """False: its sequence is not above the highest of its order. It had no effect."""
     missed: int
     """Sequences between it and the highest before, which never came."""
     reused_below: int = 0
-    """The highest sequence of the order, if something else had been told under this one; else 0."""
+    """The highest sequence of the order, if this one had been used for something else; else 0."""
 
 
 class OrderBook:
@@ -65,7 +65,7 @@ class OrderBook:
         except sqlite3.Error as error:
             raise SandboxError(f"cannot use {path} as the orders' file: {error}") from error
 
-    def accept(self, batch: Sequence[Told]) -> list[Verdict]:
+    def accept(self, batch: Sequence[Reception]) -> list[Decision]:
         """All of them in one commit, which is on disk when this returns.
 
         Raises sqlite3.Error: then nothing is certain, and all have to be sent again.
@@ -73,13 +73,13 @@ class OrderBook:
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                verdicts = [self._accept(each) for each in batch]
+                decisions = [self._accept(each) for each in batch]
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        return verdicts
+        return decisions
 
     def received(self, order_no: str | None = None) -> list[Accepted]:
         """What had an effect, of one order or of all, in the order of arrival."""
@@ -90,7 +90,7 @@ class OrderBook:
         return [_accepted(*row) for row in rows]
 
     def order(self, order_no: str) -> Order:
-        """What is known of an order; one that nothing was told about is NEW."""
+        """What is known of an order; one without notifications is NEW."""
         return order_of(order_no, self.received(order_no))
 
     def close(self) -> None:
@@ -98,21 +98,22 @@ class OrderBook:
         with self._lock:
             self._connection.close()
 
-    def _accept(self, told: Told) -> Verdict:
-        (highest,) = self._connection.execute(_HIGHEST, (told.order_no,)).fetchone()
-        row = {**told._asdict(), "request": told.request.SerializeToString()}
+    def _accept(self, reception: Reception) -> Decision:
+        (highest,) = self._connection.execute(_HIGHEST, (reception.order_no,)).fetchone()
+        row = {**reception._asdict(), "request": reception.request.SerializeToString()}
         accepted = self._connection.execute(_ACCEPT, row).rowcount == 1
         if accepted:
-            return Verdict(True, missed_between(highest, told.sequence))
-        return Verdict(False, 0, highest if self._is_another(told) else 0)
+            return Decision(True, missed_between(highest, reception.sequence))
+        return Decision(False, 0, highest if self._is_another(reception) else 0)
 
-    def _is_another(self, told: Told) -> bool:
-        """Whether something else was accepted under its sequence: the id tells."""
-        found = self._connection.execute(_AT, (told.order_no, told.sequence)).fetchone()
+    def _is_another(self, reception: Reception) -> bool:
+        """Whether a notification with another id was accepted under its sequence."""
+        at = (reception.order_no, reception.sequence)
+        found = self._connection.execute(_AT, at).fetchone()
         if found is None:
             return False
         before: Any = REQUESTS[found[0]].FromString(found[1])
-        return bool(before.notification_id != told.request.notification_id)
+        return bool(before.notification_id != reception.request.notification_id)
 
 
 def _open(path: Path) -> sqlite3.Connection:

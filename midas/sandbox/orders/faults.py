@@ -40,7 +40,7 @@ _MATCHED = {"order_no": str, "method": str, "sequence": int}
 
 @dataclass(slots=True)
 class Fault:
-    """One fault and how often it was met."""
+    """One fault and how often it applied."""
 
     id: int
     kind: str

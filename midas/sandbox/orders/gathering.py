@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from midas.sandbox.orders.book import OrderBook, Told, Verdict
+from midas.sandbox.orders.book import Decision, OrderBook, Reception
 
 BATCH_MOST = 256
 
@@ -14,16 +14,16 @@ class Gathering:
 
     def __init__(self, book: OrderBook) -> None:
         self._book = book
-        self._waiting: list[tuple[Told, asyncio.Future[Verdict]]] = []
+        self._waiting: list[tuple[Reception, asyncio.Future[Decision]]] = []
         self._committing: asyncio.Task[None] | None = None
 
-    async def accept(self, told: Told) -> Verdict:
+    async def accept(self, reception: Reception) -> Decision:
         """Durable when this returns. A caller that goes away does not undo it."""
-        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiting.append((told, verdict))
+        decision: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._waiting.append((reception, decision))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_all())
-        return await verdict
+        return await decision
 
     async def finish(self) -> None:
         """Wait until nothing is being written any more."""
@@ -34,13 +34,15 @@ class Gathering:
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MOST], self._waiting[BATCH_MOST:]
             try:
-                verdicts = await asyncio.to_thread(self._book.accept, [told for told, _ in batch])
+                decisions = await asyncio.to_thread(
+                    self._book.accept, [reception for reception, _ in batch]
+                )
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (_, future), verdict in zip(batch, verdicts, strict=True):
+            for (_, future), decision in zip(batch, decisions, strict=True):
                 if not future.done():
-                    future.set_result(verdict)
+                    future.set_result(decision)
         self._committing = None

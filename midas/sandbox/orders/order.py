@@ -69,8 +69,8 @@ class Order:
 def order_of(order_no: str, accepted: Iterable[Accepted]) -> Order:
     """The order after these, in the order of their arrival.
 
-    Each payment, closing and refund counts once, however often it is told: after its database has
-    lost commits, Midas may tell it again under another sequence.
+    Each payment, closing and refund counts once, however often it comes: after its database has
+    lost commits, Midas may send it again under another sequence.
     """
     order, known = Order(order_no), set[tuple[object, ...]]()
     for each in accepted:
@@ -90,24 +90,24 @@ def missed_between(last: int, sequence: int) -> int:
 
 
 def _what(accepted: Accepted) -> tuple[object, ...]:
-    told = accepted.request
+    request = accepted.request
     if accepted.kind in ("refund_success", "refund_failed"):
-        return accepted.kind, told.refund.refund_no
+        return accepted.kind, request.refund.refund_no
     closed = accepted.kind == "pay_order_closed"
-    was_reversed = closed and told.charge.state == charge_pb2.CHARGE_STATE_REVERSED
-    return accepted.kind, told.charge.out_trade_no, was_reversed
+    was_reversed = closed and request.charge.state == charge_pb2.CHARGE_STATE_REVERSED
+    return accepted.kind, request.charge.out_trade_no, was_reversed
 
 
-def _paid(order: Order, told: pb.PayOrderSuccessRequest) -> None:
-    if told.duplicate_payment:
-        order.money_to_give_back.append((told.charge.charge_id, told.charge.amount))
+def _paid(order: Order, request: pb.PayOrderSuccessRequest) -> None:
+    if request.duplicate_payment:
+        order.money_to_give_back.append((request.charge.charge_id, request.charge.amount))
         return
-    order.state, order.late = "PAID", told.late
-    order.paid_by, order.amount_paid = told.charge.charge_id, told.charge.amount
+    order.state, order.late = "PAID", request.late
+    order.paid_by, order.amount_paid = request.charge.charge_id, request.charge.amount
 
 
-def _closed(order: Order, told: pb.PayOrderClosedRequest) -> None:
-    charge = told.charge
+def _closed(order: Order, request: pb.PayOrderClosedRequest) -> None:
+    charge = request.charge
     if charge.state == charge_pb2.CHARGE_STATE_REVERSED:
         _reversed(order, charge)
     elif order.state != "PAID":
@@ -122,13 +122,13 @@ def _reversed(order: Order, charge: charge_pb2.Charge) -> None:
         order.state, order.amount_paid = "REVERSED", 0
 
 
-def _refunded(order: Order, told: pb.RefundSuccessRequest) -> None:
-    order.refunds[told.refund.refund_no] = "SUCCEEDED"
-    order.amount_refunded += told.refund.amount
+def _refunded(order: Order, request: pb.RefundSuccessRequest) -> None:
+    order.refunds[request.refund.refund_no] = "SUCCEEDED"
+    order.amount_refunded += request.refund.amount
 
 
-def _not_refunded(order: Order, told: pb.RefundFailedRequest) -> None:
-    order.refunds.setdefault(told.refund.refund_no, "FAILED")
+def _not_refunded(order: Order, request: pb.RefundFailedRequest) -> None:
+    order.refunds.setdefault(request.refund.refund_no, "FAILED")
 
 
 _EFFECTS: dict[str, Any] = {

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from midas.order.v1 import order_payment_service_pb2 as pb
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceServicer
-from midas.sandbox.orders.book import OrderBook, Told
+from midas.sandbox.orders.book import OrderBook, Reception
 from midas.sandbox.orders.faults import Fault, OrderFaults
 from midas.sandbox.orders.gathering import Gathering
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("midas.orders")
 
 
 class OrderService(OrderPaymentServiceServicer):
-    """The four calls. Each answers OK only when what it was told is on disk, or was before."""
+    """The four calls. Each answers OK only when its notification is on disk, or was before."""
 
     def __init__(self, book: OrderBook, faults: OrderFaults | None = None) -> None:
         self.faults = faults or OrderFaults()
@@ -65,42 +65,44 @@ class OrderService(OrderPaymentServiceServicer):
         taken = self.faults.take(method, request.order_no, request.sequence)
         await _go_wrong_before(taken, context)
         if not request.order_no or not 0 < request.sequence <= SEQUENCE_MOST:
-            # nobody could ever say which order this was about, or whether it is a repeat
+            # without them nobody knows which order this is about, or whether it is a repeat
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, "order_no and sequence are needed"
             )
-        await self._record(Told(kind, request.order_no, request.sequence, request), context)
+        await self._record(Reception(kind, request.order_no, request.sequence, request), context)
         await _go_wrong_after(taken, context)
 
-    async def _record(self, told: Told, context: Any) -> None:
+    async def _record(self, reception: Reception, context: Any) -> None:
         try:
-            verdict = await self._gathering.accept(told)
+            decision = await self._gathering.accept(reception)
         except sqlite3.Error as error:
             _log.error("order_file_unwritable", exc_info=error)
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE, "cannot be recorded now; send it again"
             )
-        if verdict.reused_below:
+        if decision.reused_below:
             _log.error(
-                "sequence_reused", extra={"order_no": told.order_no, "sequence": told.sequence}
+                "sequence_reused",
+                extra={"order_no": reception.order_no, "sequence": reception.sequence},
             )
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 _REUSED,
-                ((_DETAILS, _sequence_reused(verdict.reused_below).SerializeToString()),),
+                ((_DETAILS, _sequence_reused(decision.reused_below).SerializeToString()),),
             )
-        if verdict.missed:
+        if decision.missed:
             _log.warning(
-                "notifications_missed", extra={"order_no": told.order_no, "count": verdict.missed}
+                "notifications_missed",
+                extra={"order_no": reception.order_no, "count": decision.missed},
             )
 
 
-_REUSED = "something else was told under this sequence"
+_REUSED = "something else was sent under this sequence"
 _DETAILS = "grpc-status-details-bin"
 
 
 def _sequence_reused(highest: int) -> Any:
-    """What Midas needs, to tell it again above."""
+    """What Midas needs, to send it again with a higher sequence."""
     info = error_details_pb2.ErrorInfo(
         reason="SEQUENCE_REUSED", domain="midas", metadata={"sequence": str(highest)}
     )

@@ -10,10 +10,10 @@ replaced, and when a version is taken back. So:
 - What older code would not understand (a state, a kind of notification, a standing, another meaning
   of a column) is read one release before it is written: the first release reads it, the second
   writes it. Then a version can be taken back, and both work beside each other.
-- Its docstring says what it locks, and for how long at 10⁶ rows. A migration waits one second for a
+- Its docstring names what it locks, and for how long at 10⁶ rows. A migration waits a second for a
   lock (everybody who comes later waits behind it meanwhile), then all of it is tried again.
 - An index on a table that may be large is made by `indexes.build_index`, which lets writers go on,
-  before anything else in its migration: whatever came before could not be taken back.
+  before anything else in its migration: steps before it could not be taken back.
 """
 
 from typing import Any

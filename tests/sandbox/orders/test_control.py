@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from midas.sandbox.orders.server import OrderOptions, OrderServer
-from tests.sandbox.orders.told import caller
+from tests.sandbox.orders.notifications import caller
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ async def asked(
 async def test_it_shows_what_was_received(server: OrderServer) -> None:
     """State, one order, and everything in order of arrival."""
     async with caller(server.target) as midas:
-        await midas.tell("PayOrderSuccess", "o-1", 1)
-        await midas.tell("RefundSuccess", "o-2", 1, refund={"amount": 30})
+        await midas.notify("PayOrderSuccess", "o-1", 1)
+        await midas.notify("RefundSuccess", "o-2", 1, refund={"amount": 30})
     assert (await asked(server, "GET", "/state"))[1]["accepted"] == 2
     _, order = await asked(server, "GET", "/order?order_no=o-2")
     assert (order["refund_success"], order["amount_refunded"]) == (1, 30)
@@ -50,7 +50,7 @@ async def test_faults_are_added_listed_and_removed(server: OrderServer) -> None:
     fault = {"match": {"order_no": "o-1"}, "action": {"kind": "refuse", "code": "NOT_FOUND"}}
     assert (await asked(server, "POST", "/faults", [fault]))[0] == 200
     async with caller(server.target) as midas:
-        assert await midas.tell("PayOrderSuccess", "o-1", 1) == "NOT_FOUND"
+        assert await midas.notify("PayOrderSuccess", "o-1", 1) == "NOT_FOUND"
     _, listed = await asked(server, "GET", "/faults")
     assert [(each["applied"], each["exhausted"]) for each in listed["faults"]] == [(1, True)]
     assert (await asked(server, "DELETE", "/faults"))[1] == {"faults": []}
@@ -61,7 +61,7 @@ async def test_down_and_up(server: OrderServer) -> None:
     assert (await asked(server, "POST", "/down"))[1]["up"] is False
     assert (await asked(server, "POST", "/up"))[1]["up"] is True
     async with caller(server.target) as midas:
-        assert await midas.tell("PayOrderSuccess", "o-1", 1) == "OK"
+        assert await midas.notify("PayOrderSuccess", "o-1", 1) == "OK"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midas.sandbox.orders.book import OrderBook
-from tests.sandbox.orders.told import caller
+from tests.sandbox.orders.notifications import caller
 
 COMMAND = [sys.executable, "-m", "midas", "orders"]
 STOP_S = 120
@@ -21,7 +21,7 @@ STOP_S = 120
 
 @contextmanager
 def orders(file: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A process on this file and what it says when it is ready; killed at the end."""
+    """A process on this file and what it prints when it is ready; killed at the end."""
     ports = ["--port", "0", "--control-port", "0"]
     command = [*COMMAND, *ports, "--file", str(file), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -43,13 +43,13 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         with orders(file) as (process, ready):
             async with caller(ready["target"]) as midas:
 
-                async def tell(order_no: str) -> None:
-                    if await midas.tell("RefundSuccess", order_no, 1) == "OK":
+                async def notify(order_no: str) -> None:
+                    if await midas.notify("RefundSuccess", order_no, 1) == "OK":
                         acknowledged.add(order_no)
                         if len(acknowledged) >= 100 * (round_no + 1):  # noqa: B023
                             process.kill()
 
-                await asyncio.gather(*(tell(f"o-{n}") for n in range(round_no, 1000)))
+                await asyncio.gather(*(notify(f"o-{n}") for n in range(round_no, 1000)))
         book = OrderBook(file)
         kept = [each.order_no for each in book.received()]
         book.close()
@@ -68,14 +68,14 @@ def test_sigterm_ends_with_0(tmp_path: Path) -> None:
 
 
 async def test_show_prints_an_order(tmp_path: Path) -> None:
-    """From the file alone, while the service runs; an order nobody told about is NEW."""
+    """From the file alone, while the service runs; an order without notifications is NEW."""
     file = tmp_path / "orders.sqlite3"
     with orders(file) as (_, ready):
         async with caller(ready["target"]) as midas:
-            await midas.tell("PayOrderSuccess", "o-1", 1)
-        (status, told), (unknown_status, unknown) = show(file, "o-1"), show(file, "o-2")
-    assert (status, told["ok"]) == (0, True)
-    assert (told["state"], told["pay_order_success"], told["amount_paid"]) == ("PAID", 1, 100)
+            await midas.notify("PayOrderSuccess", "o-1", 1)
+        (status, shown), (unknown_status, unknown) = show(file, "o-1"), show(file, "o-2")
+    assert (status, shown["ok"]) == (0, True)
+    assert (shown["state"], shown["pay_order_success"], shown["amount_paid"]) == ("PAID", 1, 100)
     assert (unknown_status, unknown["ok"]) == (1, False)
     assert unknown["error"]["reason"] == "NOT_FOUND"
     assert (unknown["state"], unknown["last_sequence"]) == ("NEW", 0)
@@ -98,7 +98,7 @@ def test_failures_are_sentences(tmp_path: Path) -> None:
     file, nowhere = str(tmp_path / "orders.sqlite3"), str(tmp_path / "no" / "orders.sqlite3")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        for status, says, options in (
+        for status, text, options in (
             (1, "orders.sqlite3", ["--show", "o-1", "--file", nowhere]),
             (2, "orders.sqlite3", ["--port", "0", "--control-port", "0", "--file", nowhere]),
             (2, f":{port}: another", ["--port", port, "--control-port", "0", "--file", file]),
@@ -106,7 +106,7 @@ def test_failures_are_sentences(tmp_path: Path) -> None:
         ):
             done = command(*options)
             assert done.returncode == status
-            assert says in done.stderr
+            assert text in done.stderr
             assert len(done.stderr.splitlines()) == 2, done.stderr
 
 

@@ -15,7 +15,7 @@ from midas.sandbox.errors import SandboxError
 from midas.sandbox.orders.server import OrderOptions, OrderServer
 from midas.sandbox.orders.tls import OrderTls
 from tests.rpc.certificates import Authority
-from tests.sandbox.orders.told import Caller
+from tests.sandbox.orders.notifications import Caller
 from webhook_gateway import grpc_channels
 from webhook_gateway.config.settings import Settings
 
@@ -51,8 +51,8 @@ def files(tmp_path: Path) -> Files:
     )
 
 
-async def told_by_gateway(target: str, files: Files, *, with_certificate: bool = False) -> str:
-    """The answer to a notification from a gateway that knows the authority."""
+async def notify_from_gateway(target: str, files: Files, *, with_certificate: bool = False) -> str:
+    """The status of a notification from a gateway that knows the authority."""
     own = {"tls_cert_path": files.cert, "tls_key_path": files.key} if with_certificate else {}
     settings = Settings(
         pingpp_public_key_paths=(Path("unused.pem"),),
@@ -61,7 +61,7 @@ async def told_by_gateway(target: str, files: Files, *, with_certificate: bool =
         **own,  # type: ignore[arg-type]
     )
     async with grpc_channels.open_order_service(settings) as channel:
-        return await Caller(channel).tell("PayOrderSuccess", "o-1", 1)
+        return await Caller(channel).notify("PayOrderSuccess", "o-1", 1)
 
 
 async def test_a_gateway_with_tls_is_served(tmp_path: Path, files: Files) -> None:
@@ -69,18 +69,18 @@ async def test_a_gateway_with_tls_is_served(tmp_path: Path, files: Files) -> Non
     options = OrderOptions(file=tmp_path / "orders.sqlite3", tls=files.server)
     async with OrderServer(options) as server:
         assert server.has_tls
-        assert await told_by_gateway(server.target, files) == "OK"
+        assert await notify_from_gateway(server.target, files) == "OK"
         await server.go_down()
         await server.come_up()
-        assert await told_by_gateway(server.target, files) == "OK"
+        assert await notify_from_gateway(server.target, files) == "OK"
 
 
 async def test_callers_without_a_certificate_can_be_refused(tmp_path: Path, files: Files) -> None:
     """With the authority that signs those of callers."""
     tls = OrderTls(cert=files.server.cert, key=files.server.key, client_ca=files.ca)
     async with OrderServer(OrderOptions(file=tmp_path / "orders.sqlite3", tls=tls)) as server:
-        assert await told_by_gateway(server.target, files) == "UNAVAILABLE"
-        assert await told_by_gateway(server.target, files, with_certificate=True) == "OK"
+        assert await notify_from_gateway(server.target, files) == "UNAVAILABLE"
+        assert await notify_from_gateway(server.target, files, with_certificate=True) == "OK"
         assert len(server.book.received()) == 1
 
 
@@ -106,7 +106,7 @@ def test_half_of_a_pair_is_wrong_usage(tmp_path: Path, files: Files) -> None:
 
 @contextmanager
 def orders(*options: str) -> Iterator[dict[str, Any]]:
-    """What the command says when it is ready; killed at the end."""
+    """What the command prints when it is ready; killed at the end."""
     command = [*COMMAND, *options, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -122,4 +122,4 @@ async def test_the_command_speaks_tls(tmp_path: Path, files: Files) -> None:
     file = str(tmp_path / "orders.sqlite3")
     with orders("--file", file, "--tls-cert", cert, "--tls-key", key) as ready:
         assert ready["tls"] is True
-        assert await told_by_gateway(ready["target"], files) == "OK"
+        assert await notify_from_gateway(ready["target"], files) == "OK"

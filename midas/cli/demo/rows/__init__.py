@@ -16,15 +16,15 @@ class Row:
 
     number: int
     happens: str
-    must_be_seen: str
+    expected: str
     function: str
     """`module:name` in this package."""
 
     def play(self, scene: Scene) -> str:
-        """Tell what was seen. Raises NotHeld at the first thing that is wrong."""
+        """Play it; returns what was observed. Raises NotHeld at the first thing that is wrong."""
         module, _, name = self.function.partition(":")
-        seen: str = getattr(import_module(f"{__name__}.{module}"), name)(scene)
-        return seen
+        observed: str = getattr(import_module(f"{__name__}.{module}"), name)(scene)
+        return observed
 
 
 ROWS = (

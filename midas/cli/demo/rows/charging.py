@@ -50,15 +50,15 @@ def paid(scene: Scene) -> str:
     asked = scene.lookalike.requests(charge.out_trade_no)
     scene.step(f"Midas asked Ping++: {', '.join(asked)}, and nothing since")
     scene.hold("all that Midas asked Ping++", asked, [CREATE])
-    (told,) = scene.hold_received("PayOrderSuccess")
-    scene.hold("how it was found", told.found_by, "webhook")
+    (notification,) = scene.hold_received("PayOrderSuccess")
+    scene.hold("how it was found", notification.found_by, "webhook")
     order = scene.stage.orders.order(scene.order_no)
     scene.step(f"the order service takes the order for {order['state']}: {order['paid_by']}")
     scene.hold("the order at the order service", order["state"], "PAID")
     scene.hold("paid by", order["paid_by"], charge.charge_id)
-    scene.hold("the amount that it was told", order["amount_paid"], 3400)
+    scene.hold("the amount that it was notified of", order["amount_paid"], 3400)
     scene.hold_ledger(3400)
-    return f"webhook verified and recorded; {state(found)}; received: {told}"
+    return f"webhook verified and recorded; {state(found)}; received: {notification}"
 
 
 def paid_without_webhook(scene: Scene) -> str:
@@ -74,8 +74,8 @@ def paid_without_webhook(scene: Scene) -> str:
     found = scene.query(refresh=True)[0]
     scene.hold("Query with refresh", state(found), "SUCCEEDED")
     scene.hold("the channel's number is known", found.transaction_no != "")
-    (told,) = scene.hold_received("PayOrderSuccess")
-    scene.hold("how it was found", told.found_by, "query")
+    (notification,) = scene.hold_received("PayOrderSuccess")
+    scene.hold("how it was found", notification.found_by, "query")
     scene.query(refresh=True)
     again = scene.charge_refused("alipay_qr", 5600)
     scene.hold("charging again", again.reason, "ORDER_ALREADY_PAID")
@@ -83,7 +83,7 @@ def paid_without_webhook(scene: Scene) -> str:
     scene.hold_count(number, CREATE, 1)
     scene.hold("the webhook never arrived", _lost(scene, number))
     scene.hold_received("PayOrderSuccess")
-    return f"Query says {state(found)}; received: {told}; again: {again.reason}"
+    return f"Query says {state(found)}; received: {notification}; again: {again.reason}"
 
 
 def _lost(scene: Scene, out_trade_no: str) -> bool:
@@ -114,8 +114,8 @@ def _on_the_same_channel(scene: Scene) -> str:
     scene.hold("states", states, ["SUCCEEDED"])
     scene.hold_ledger(900)
     scene.hold_count(first.out_trade_no, CREATE, 1)
-    (told,) = scene.hold_received("PayOrderSuccess")
-    return f"same channel: one charge, {states[0]}, received: {told}"
+    (notification,) = scene.hold_received("PayOrderSuccess")
+    return f"same channel: one charge, {states[0]}, received: {notification}"
 
 
 def _on_another_channel(scene: Scene) -> str:
@@ -132,8 +132,8 @@ def _on_another_channel(scene: Scene) -> str:
     scene.hold_count(first.out_trade_no, CREATE, 1)
     scene.hold_count(first.out_trade_no, REVERSE, 1)
     scene.hold_count(second.out_trade_no, CREATE, 1)
-    (told,) = scene.hold_received("PayOrderSuccess")
-    return f"{' and '.join(states.values())}, received: {told}"
+    (notification,) = scene.hold_received("PayOrderSuccess")
+    return f"{' and '.join(states.values())}, received: {notification}"
 
 
 def paid_twice(scene: Scene) -> str:
@@ -154,10 +154,10 @@ def paid_twice(scene: Scene) -> str:
     wanted = {first.charge_id: ("SUCCEEDED", True), second.charge_id: ("SUCCEEDED", False)}
     scene.hold("states, and which one is the duplicate", found, wanted)
     scene.hold_ledger(4200, 4200)
-    told = scene.hold_received("PayOrderSuccess", "PayOrderSuccess duplicate_payment")
+    received = scene.hold_received("PayOrderSuccess", "PayOrderSuccess duplicate_payment")
     order = scene.stage.orders.order(scene.order_no)
     back = order["money_to_give_back"]
     scene.step(f"the order service: paid by {order['paid_by']}; to give back: {back}")
     scene.hold("paid by", order["paid_by"], second.charge_id)
     scene.hold("money to give back", back, [[first.charge_id, 4200]])
-    return f"both SUCCEEDED; received: {', '.join(map(str, told))}"
+    return f"both SUCCEEDED; received: {', '.join(map(str, received))}"

@@ -21,7 +21,7 @@ def not_from_pingpp(scene: Scene) -> str:
     waiting = unpaid.charge("wx_pub_qr", 5000).charge
     genuine = _genuine_event(paid)
     before = _everything(scene)
-    scene.step(f"before: {_told(before)}")
+    scene.step(f"before: {_listed(before)}")
     claim = _about(genuine, "evt_never1", id=waiting.charge_id, order_no=waiting.out_trade_no)
     _all_refused(scene, "forged, says that the unpaid order is paid", claim)
     _all_refused(scene, "Ping++'s own, altered on its way", genuine)
@@ -30,7 +30,7 @@ def not_from_pingpp(scene: Scene) -> str:
     scene.hold("answers to replays", replies, [TAKEN] * REPLAYS)
     _belongs_to_nobody(scene, genuine)
     after = _everything(scene)
-    scene.step(f"after: {_told(after)}")
+    scene.step(f"after: {_listed(after)}")
     scene.hold("what everybody has written down", after, before)
     scene.hold("the forged event in Midas", scene.stage.books.events("evt_never1"), [])
     scene.hold("the genuine event in Midas", scene.stage.books.events(genuine["id"]), ["APPLIED"])
@@ -81,7 +81,7 @@ def _everything(scene: Scene) -> dict[str, int]:
     return {"received by the order service": received, **scene.stage.books.size()}
 
 
-def _told(counts: dict[str, int]) -> str:
+def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 

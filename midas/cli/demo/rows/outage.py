@@ -10,8 +10,9 @@ from midas.v1.charge_pb2 import Charge
 
 ORDERS = 3
 ATTEMPTS = 3
-"""That fail for each order before the order service comes back. The pauses between them are 1, 2,
-4 … seconds, each cut by up to half: it takes about two seconds, and two more until the next one."""
+"""How many attempts fail for each order before the order service comes back. The pauses between
+them are 1, 2, 4 … seconds, each cut by up to half: they take about two seconds, and the next one
+two more."""
 
 
 def order_service_down(scene: Scene) -> str:

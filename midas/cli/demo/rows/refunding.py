@@ -54,8 +54,8 @@ def in_parts(scene: Scene) -> str:
     scene.hold_count(charge.out_trade_no, REFUND, 3)
     each = [f"RefundSuccess {number}" for number in ("R9-1", "R9-2", "R9-3")]
     received = scene.hold_received("PayOrderSuccess", *each)
-    told = ", ".join(map(str, received[1:]))
-    return f"received: {told}; one more: {more.reason}, {more.ids.get('remaining')} remaining"
+    refunds = ", ".join(map(str, received[1:]))
+    return f"received: {refunds}; one more: {more.reason}, {more.ids.get('remaining')} remaining"
 
 
 def waits_for_a_person(scene: Scene) -> str:
@@ -103,5 +103,5 @@ def refused_by_channel(scene: Scene) -> str:
     scene.hold_ledger(800, refunded=800)
     scene.hold_count(charge.out_trade_no, REFUND, 2)
     received = scene.hold_received("PayOrderSuccess", "RefundFailed R11-1", "RefundSuccess R11-2")
-    told = ", ".join(map(str, received[1:]))
-    return f"{state(refused)} {refused.failure_code}; received: {told}"
+    refunds = ", ".join(map(str, received[1:]))
+    return f"{state(refused)} {refused.failure_code}; received: {refunds}"

@@ -26,13 +26,13 @@ def _is_not_answered(scene: Scene, channel: str, fault: str, what: str) -> None:
     match = {"method": "POST", "path": "/v1/charges$", "channel": channel}
     scene.lookalike.add_fault({"match": match, "action": {"kind": fault}})
     scene.step(what)
-    told = scene.charge_refused(channel, 1500)
-    scene.hold("gRPC status", told.code, "UNKNOWN")
-    scene.hold("reason", told.reason, "OUTCOME_UNKNOWN")
-    scene.hold("money moved", told.money_moved, "UNKNOWN")
-    scene.hold("retry", told.retry, "SAME_KEY")
-    scene.hold("it says when to query", told.query_after != "")
-    scene.step(f"the caller may query after {told.query_after}")
+    trouble = scene.charge_refused(channel, 1500)
+    scene.hold("gRPC status", trouble.code, "UNKNOWN")
+    scene.hold("reason", trouble.reason, "OUTCOME_UNKNOWN")
+    scene.hold("money moved", trouble.money_moved, "UNKNOWN")
+    scene.hold("retry", trouble.retry, "SAME_KEY")
+    scene.hold("it says when to query", trouble.query_after != "")
+    scene.step(f"the caller may query after {trouble.query_after}")
     meanwhile = state(scene.query()[0])  # on a slow machine it may be resolved already
     scene.hold("Query claims nothing else", meanwhile in ("SUBMITTING", "PENDING"))
 

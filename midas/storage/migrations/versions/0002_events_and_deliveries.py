@@ -1,4 +1,4 @@
-"""What became of events, and how far the order service has been told.
+"""What became of events, and how far the order service was notified.
 
 Locks `orders` for all while two indexes are built on it, about 2 s at 10⁶ rows; `notifications` and
 `events` until then as well.

@@ -1,7 +1,8 @@
-"""A floor under the numbers of notifications, and what tells two notifications of one number apart.
+"""A floor under the numbers of notifications, and the change_id of each.
 
-Code before this one looks for the number after the last one delivered: behind a gap it would tell
-the order service nothing any more. So it may not go on.
+The change_id distinguishes two notifications of one number. Code before this one looks for the
+number after the last one delivered: behind a gap it would deliver nothing any more. So it may not
+go on.
 
 Locks `notifications` for all, for milliseconds at any size: columns with constant defaults.
 """

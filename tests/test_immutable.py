@@ -12,7 +12,7 @@ from tests.test_boundaries import MODULES
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ENTRY = JournalEntry("o1", "T1", "charge_intended", NOW, "CREATE", "", "SUBMITTING")
-TOLD = Notification("o1", 1, "PAY_ORDER_SUCCESS", NOW, "WEBHOOK", "T1")
+SENT = Notification("o1", 1, "PAY_ORDER_SUCCESS", NOW, "WEBHOOK", "T1")
 
 
 def test_mypy_lets_nobody_set_a_field() -> None:
@@ -38,25 +38,25 @@ def test_every_record_is_frozen_for_mypy() -> None:
 
 def test_records_compare_and_hash_by_their_fields() -> None:
     """As frozen dataclasses do."""
-    again = dataclasses.replace(TOLD)
-    assert again is not TOLD
-    assert (again, hash(again)) == (TOLD, hash(TOLD))
-    assert dataclasses.replace(TOLD, sequence=2) != TOLD
+    again = dataclasses.replace(SENT)
+    assert again is not SENT
+    assert (again, hash(again)) == (SENT, hash(SENT))
+    assert dataclasses.replace(SENT, sequence=2) != SENT
 
 
 def test_a_changed_copy_leaves_the_record_as_it_was() -> None:
     """The copy has the new fields, and all others."""
-    copy = replace(TOLD, sequence=2, late=True)
-    assert copy == dataclasses.replace(TOLD, sequence=2, late=True)
-    assert (TOLD.sequence, TOLD.late) == (1, False)
+    copy = replace(SENT, sequence=2, late=True)
+    assert copy == dataclasses.replace(SENT, sequence=2, late=True)
+    assert (SENT.sequence, SENT.late) == (1, False)
 
 
 def test_what_changes_nothing_is_no_copy() -> None:
-    """So that `is` tells whether anything changed."""
-    assert replace(TOLD, sequence=1, late=False) is TOLD
+    """So that `is` shows whether anything changed."""
+    assert replace(SENT, sequence=1, late=False) is SENT
 
 
 def test_a_field_that_there_is_not_is_a_mistake() -> None:
     """A typing error must not be written into a record."""
     with pytest.raises(TypeError, match="no_such_field"):
-        replace(TOLD, no_such_field=1)
+        replace(SENT, no_such_field=1)

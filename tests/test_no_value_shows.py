@@ -1,8 +1,8 @@
-"""No value of any setting ever shows, in whatever shape it is wrong: it may be a secret.
+"""No value of any setting ever shows, in any wrong shape: it may be a secret.
 
-Whoever pastes a key where the path of a file belongs, or forgets to escape a password in a URL,
-must not find it on the screen, in the log of a container, or in a ticket. So every setting of every
-process gets a canary in every shape, from the environment and from the config server.
+A key that was pasted where the path of a file belongs, or a password in a URL that was not escaped,
+must not get onto the screen, into the log of a container, or into a ticket. So every setting of
+every process gets a canary in every shape, from the environment and from the config server.
 """
 
 import json
@@ -135,18 +135,18 @@ def cases() -> Iterator[tuple[str, str]]:
 
 
 def run_and_read(run: Run, capfd: pytest.CaptureFixture[str]) -> str:
-    """Run it as its process would, and give all that it says. An exception fails the test."""
+    """Run it as its process would, and give all that it prints. An exception fails the test."""
     with pytest.raises(SystemExit):
         run()
-    told = capfd.readouterr()
-    return told.out + told.err
+    printed = capfd.readouterr()
+    return printed.out + printed.err
 
 
 @pytest.mark.parametrize(("process", "setting"), list(cases()))
 def test_no_value_shows(
     environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], process: str, setting: str
 ) -> None:
-    """Of none of the shapes, from neither source; and never as a traceback."""
+    """No shape from either source shows, and no traceback is printed."""
     run = PROCESSES[process].with_environment
     for shape, value in SHAPES.items():
         with environment.context() as changed:
@@ -168,19 +168,19 @@ def test_no_value_shows(
 def test_no_answer_of_the_config_server_shows(
     environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], answer: str
 ) -> None:
-    """All of it may be secret."""
+    """The whole answer may be secret."""
     environment.setenv("CONFIG_URL", "http://127.0.0.1:1")
     environment.setattr(config_server, "_answer", lambda _: (answer + CANARY).encode())
     for process in PROCESSES.values():
-        told = run_and_read(process.with_environment, capfd)
-        assert "Spring Cloud Config" in told
-        assert CANARY not in told
+        printed = run_and_read(process.with_environment, capfd)
+        assert "Spring Cloud Config" in printed
+        assert CANARY not in printed
 
 
 def test_no_default_of_this_machine_shows_in_the_help(
     environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Help tells the defaults, not what is set here."""
+    """Help lists the defaults, not what is set here."""
     for _, setting in cases():
         environment.setenv(setting.upper(), CANARY)
     for run in (_cli("serve", "--help"), _cli("migrate", "--help")):

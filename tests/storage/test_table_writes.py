@@ -1,4 +1,4 @@
-"""Any parts of a commit may meet in one batch: the statement of each combination is executed."""
+"""Any table writes may come together in one batch: each combination's statement is executed."""
 
 import itertools
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import pytest
 from midas.charge import ChargeState
 from midas.event import EventRecord, EventStanding
 from midas.payment import Change, JournalEntry, Notification, Order
-from midas.storage.database import Batch, Head
-from midas.storage.rows import PARTS
+from midas.storage.database import Batch, OrderVersion
+from midas.storage.rows import TABLE_WRITES
 from tests.records import NOON, a_charge, a_refund
 from tests.storage.faulty import AnyDatabase, database_at
 
-NAMES = tuple(part.name for part in PARTS)
+NAMES = tuple(write.name for write in TABLE_WRITES)
 TOGETHER = [
     *itertools.combinations(NAMES, 1),
     *itertools.combinations(NAMES, 2),
@@ -31,8 +31,8 @@ def an_event(order_no: str, number: int, **fields: Any) -> EventRecord:
     return EventRecord(event_id, order_no, "refund.succeeded", NOON, "0" * 64, b"{}", **values)
 
 
-class Part:
-    """One part, and an order of its own that has one row of it in each commit."""
+class WrittenOrder:
+    """One table write, and an order of its own that has one row of it in each commit."""
 
     def __init__(self, name: str) -> None:
         self.order_no = f"o_{name}"
@@ -78,7 +78,9 @@ async def write(database: AnyDatabase, changes: list[Change]) -> set[str]:
     for each in sorted(changes, key=lambda change: change.order_no):
         database.codec.add(batch.rows, each)
         expected = each.expected_version, each.expected_change
-        batch.heads.append(Head(each.order_no, *expected, each.last_sequence, each.change_id))
+        batch.versions.append(
+            OrderVersion(each.order_no, *expected, each.last_sequence, each.change_id)
+        )
     return await database.write(batch)
 
 
@@ -94,13 +96,13 @@ WRITTEN = {
         "SELECT count(*) FROM notifications WHERE order_no = 'o_new_notifications'"
     ),
 }
-"""How many commits the rows of each part tell of."""
+"""How many commits have written a row, by the table write."""
 
 
-async def test_every_pair_and_triple_of_parts_is_written(database_url: str) -> None:
-    """Each part comes from another order, and all rows of each batch are there afterwards."""
+async def test_every_pair_and_triple_of_table_writes_is_written(database_url: str) -> None:
+    """Each write comes from another order, and all rows of each batch are there afterwards."""
     database = database_at(database_url)
-    orders = {name: Part(name) for name in NAMES}
+    orders = {name: WrittenOrder(name) for name in NAMES}
     all_orders = {each.order_no for each in orders.values()}
     assert await write(database, [each.change() for each in orders.values()]) == all_orders
     for names in TOGETHER:
@@ -117,9 +119,9 @@ async def test_every_pair_and_triple_of_parts_is_written(database_url: str) -> N
 async def test_what_lost_is_not_written_with_the_rest(
     database_url: str, names: tuple[str, ...]
 ) -> None:
-    """An order that another process has changed leaves no row of any part; the others do."""
+    """No row is written of an order that another process has changed; the others are written."""
     database = database_at(database_url)
-    orders = [Part(name) for name in names]
+    orders = [WrittenOrder(name) for name in names]
     await write(database, [each.change() for each in orders])
     for loser in orders:
         changes = [each.change() for each in orders]

@@ -15,7 +15,7 @@ METHODS = ("PayOrderSuccess", "PayOrderClosed", "RefundSuccess", "RefundFailed")
 TIMEOUT_S = 120
 
 
-def told(
+def notification(
     method: str,
     order_no: str,
     sequence: int,
@@ -49,14 +49,14 @@ class Caller:
     def __init__(self, channel: aio.Channel) -> None:
         self.stub = OrderPaymentServiceStub(channel)
 
-    async def tell(self, method: str, order_no: str, sequence: int, **fields: Any) -> str:
-        """Send it."""
-        return await self.send(method, told(method, order_no, sequence, **fields))
+    async def notify(self, method: str, order_no: str, sequence: int, **fields: Any) -> str:
+        """Send one notification."""
+        return await self.send(method, notification(method, order_no, sequence, **fields))
 
     async def send(
         self, method: str, request: Any, timeout_s: float = TIMEOUT_S, wait: bool = False
     ) -> str:
-        """Send this; with `wait` as soon as somebody listens."""
+        """Send this request; with `wait` as soon as somebody listens."""
         try:
             await getattr(self.stub, method)(request, timeout=timeout_s, wait_for_ready=wait)
         except aio.AioRpcError as error:

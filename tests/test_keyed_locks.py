@@ -33,22 +33,22 @@ async def _others() -> None:
 async def test_each_waits_for_those_before() -> None:
     """One at a time for a key, in the order in which they came; other keys are not concerned."""
     turns = KeyedLocks()
-    said: list[tuple[str, object]] = []
+    log: list[tuple[str, object]] = []
 
     async def take(name: str, key: str = "o1") -> None:
         async with turns.of(key) as waited:
-            said.append((name, waited))
+            log.append((name, waited))
             await _others()
-            said.append((name, "ends"))
+            log.append((name, "ends"))
 
     await asyncio.gather(take("a"), take("b"), take("c"), take("x", "o2"))
     ends = "ends"
-    assert [each for each in said if each[0] != "x"] == [
+    assert [each for each in log if each[0] != "x"] == [
         *(("a", False), ("a", ends)),
         *(("b", True), ("b", ends)),
         *(("c", True), ("c", ends)),
     ]
-    assert said.index(("x", False)) < said.index(("a", ends))
+    assert log.index(("x", False)) < log.index(("a", ends))
     assert turns._waiting == {}
 
 
@@ -104,8 +104,8 @@ async def test_a_database_that_is_away_makes_no_line_of_patiences() -> None:
     await _others()
     assert store.trying == 50
     store.patience_ends.set()
-    said = await asyncio.gather(*changes, return_exceptions=True)
-    assert {type(each) for each in said} == {StorageUnavailable}
+    raised = await asyncio.gather(*changes, return_exceptions=True)
+    assert {type(each) for each in raised} == {StorageUnavailable}
     assert ports.commits._waiting == {}
 
 

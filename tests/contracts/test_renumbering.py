@@ -1,6 +1,6 @@
-"""A number that was used before for something else: all of the order is told again above (A7).
+"""A number that was used before: all of the order is notified again above it (I7).
 
-The announcer on each kind of store, and the sample order service's book as the one that is told.
+The announcer works on each kind of store; the sample order service's book is the receiver.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.payment import RENUMBERED, Change, Notification
 from midas.ports import Store
 from midas.rpc.event_service import _notification
-from midas.sandbox.orders.book import OrderBook, Told
+from midas.sandbox.orders.book import OrderBook, Reception
 from midas.sequences import EPOCH
 from midas.storage import open_store
 from tests.fakes.store import MemoryStore
@@ -44,7 +44,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Iterator[OrderBook]:
-    """What the order service keeps."""
+    """The book that the order service keeps."""
     kept = OrderBook(tmp_path / "orders.sqlite3")
     yield kept
     kept.close()
@@ -64,12 +64,12 @@ async def refund(store: Store, refund_no: str) -> None:
     assert await store.commit(refunded(await store.load("o1")))
 
 
-async def tell_all(store: Store, book: OrderBook) -> list[int]:
-    """Lease, tell, settle, until nothing is due; the sequences that had an effect."""
+async def deliver_all(store: Store, book: OrderBook) -> list[int]:
+    """Lease, deliver, settle, until nothing is due; the sequences that had an effect."""
     announcer, effects = Announcer(store, SystemClock()), []
     while leases := (await announcer.lease(8, NOW)).leases:
         for lease in leases:
-            verdict = book.accept([as_told(lease)])[0]
+            verdict = book.accept([as_received(lease)])[0]
             effects += [lease.notification.sequence] * verdict.accepted
             outcome = REFUSED if verdict.reused_below else DELIVERED
             settled = settlement(lease, outcome, verdict.reused_below)
@@ -77,40 +77,40 @@ async def tell_all(store: Store, book: OrderBook) -> list[int]:
     return effects
 
 
-def as_told(lease: Lease) -> Told:
+def as_received(lease: Lease) -> Reception:
     """The request as it goes through Midas's service and the gateway."""
     message = _notification(lease.notification, lease.order)
     request: Any = _METHODS[message.kind][1](message)
     kind = lease.notification.kind.lower()
-    return Told(kind, message.order_no, message.sequence, request)
+    return Reception(kind, message.order_no, message.sequence, request)
 
 
 def settlement(lease: Lease, outcome: DeliveryOutcome, receiver_sequence: int = 0) -> Settlement:
-    """What became of it."""
-    told = lease.notification
+    """The outcome of the lease's delivery."""
+    sent = lease.notification
     code = "SEQUENCE_REUSED" if receiver_sequence else "OK"
-    return Settlement(lease.token, told.order_no, told.sequence, outcome, code, receiver_sequence)
+    return Settlement(lease.token, sent.order_no, sent.sequence, outcome, code, receiver_sequence)
 
 
-async def test_what_was_taken_for_repeats_is_told_again(
+async def test_what_was_taken_for_repeats_is_renumbered(
     store: Store, book: OrderBook, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A restored copy goes on with numbers that the order service knows: nothing of it is lost.
 
-    What was lost with the numbers stays told, what both have counts once, and what is new arrives.
+    What was lost with the numbers still counts, what both have counts once, and new ones arrive.
     """
     lost = MemoryStore(clock=datetime.now(UTC))
     await pay(lost)
     await refund(lost, "both")
     await refund(lost, "lost")
-    assert await tell_all(lost, book) == [1, 2, 3]
+    assert await deliver_all(lost, book) == [1, 2, 3]
     await pay(store)
     await refund(store, "new")
     await refund(store, "both")
-    assert await tell_all(store, book) == [EPOCH + n for n in (1, 2, 3)]
-    told = book.order("o1")
-    assert told.refunds == dict.fromkeys(("both", "lost", "new"), "SUCCEEDED")
-    assert (told.pay_order_success, told.amount_refunded, told.missed) == (1, 30, 0)
+    assert await deliver_all(store, book) == [EPOCH + n for n in (1, 2, 3)]
+    booked = book.order("o1")
+    assert booked.refunds == dict.fromkeys(("both", "lost", "new"), "SUCCEEDED")
+    assert (booked.pay_order_success, booked.amount_refunded, booked.missed) == (1, 30, 0)
     assert [each.request.told_again for each in book.received("o1")] == [False] * 3 + [True] * 3
     alarms = [(each.message, vars(each).get("kind")) for each in errors(caplog)]
     assert alarms == [("operator_needed", RENUMBERED)]
@@ -118,14 +118,14 @@ async def test_what_was_taken_for_repeats_is_told_again(
     assert (entry.subject, entry.event) == ("o1", RENUMBERED)
     assert dict(entry.detail) == {"above": 3, "first": EPOCH + 1, "count": 3}
     await refund(store, "later")
-    assert await tell_all(store, book) == [EPOCH + 4]
+    assert await deliver_all(store, book) == [EPOCH + 4]
     assert await store.backlog() == Backlog(None, 0)
 
 
-async def test_what_was_acknowledged_as_a_repeat_is_told_again_too(
+async def test_what_was_acknowledged_as_a_repeat_is_renumbered_too(
     store: Store, book: OrderBook
 ) -> None:
-    """An order service that keeps the last id alone says OK to a first one under a used number."""
+    """An order service that keeps the last id alone answers OK to a new one of a used number."""
     await pay(store)
     await refund(store, "swallowed")
     await refund(store, "noticed")
@@ -134,24 +134,24 @@ async def test_what_was_acknowledged_as_a_repeat_is_told_again_too(
         outcome = REFUSED if receiver_sequence else DELIVERED
         settled = settlement(lease, outcome, receiver_sequence)
         assert await Announcer(store, SystemClock()).settle([settled]) == [True]
-    assert await tell_all(store, book) == [EPOCH + n for n in (1, 2, 3)]
+    assert await deliver_all(store, book) == [EPOCH + n for n in (1, 2, 3)]
     assert book.order("o1").refunds == dict.fromkeys(("swallowed", "noticed"), "SUCCEEDED")
 
 
 async def test_each_time_all_of_it_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Again and again above what is said, without what is there doubled; in the end it is parked.
+    """Each time above the number in the answer, and nothing doubled; in the end it is parked.
 
-    An order service that says so of whatever it is told must not have Midas write for ever.
+    An order service that answers so to every notification must not have Midas write for ever.
     """
     await pay(store)
     await refund(store, "r1")
-    announcer, seen = Announcer(store, SystemClock()), []
+    announcer, leased = Announcer(store, SystemClock()), []
     for _ in range(RENUMBERINGS_MOST + 1):
         lease = await only(store)
-        seen.append(lease.notification.sequence)
-        said = settlement(lease, REFUSED, lease.notification.sequence + EPOCH)
-        assert await announcer.settle([said]) == [True]
-    assert seen == [1, *(2 * n * EPOCH + 1 for n in range(1, RENUMBERINGS_MOST + 1))]
+        leased.append(lease.notification.sequence)
+        refused = settlement(lease, REFUSED, lease.notification.sequence + EPOCH)
+        assert await announcer.settle([refused]) == [True]
+    assert leased == [1, *(2 * n * EPOCH + 1 for n in range(1, RENUMBERINGS_MOST + 1))]
     assert await store.lease_notifications(8, HOLD) == []
     assert (await store.backlog()).parked == 1
     assert [each.message for each in errors(caplog)] == [
@@ -161,18 +161,18 @@ async def test_each_time_all_of_it_once(store: Store, caplog: pytest.LogCaptureF
     assert len(await store.notifications("o1")) == 2 * (RENUMBERINGS_MOST + 1)
 
 
-@pytest.mark.parametrize("said", [0, -1, RECEIVER_SEQUENCE_MOST + 1])
-async def test_a_number_that_makes_no_sense_parks(store: Store, said: int) -> None:
+@pytest.mark.parametrize("receiver_sequence", [0, -1, RECEIVER_SEQUENCE_MOST + 1])
+async def test_a_number_that_makes_no_sense_parks(store: Store, receiver_sequence: int) -> None:
     """As any other refusal does."""
     await pay(store)
-    settled = settlement(await only(store), REFUSED, said)
+    settled = settlement(await only(store), REFUSED, receiver_sequence)
     assert await Announcer(store, SystemClock()).settle([settled]) == [True]
     assert await store.lease_notifications(8, HOLD) == []
     assert (await store.backlog()).parked == 1
 
 
-async def test_a_lease_that_was_lost_tells_nothing_again(store: Store) -> None:
-    """Only who holds the order may say so; and who held it then has no say any more."""
+async def test_a_lost_lease_renumbers_nothing(store: Store) -> None:
+    """Only the lease that holds the order renumbers it; afterwards that lease is over, too."""
     await pay(store)
     announcer, lease = Announcer(store, SystemClock()), await only(store)
     stale = replace(settlement(lease, REFUSED, 9), token="stale")
@@ -188,7 +188,7 @@ async def test_a_lease_that_was_lost_tells_nothing_again(store: Store) -> None:
 async def test_it_stays_parked_while_it_cannot_be_written(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A person is called, and once it goes on the order service says it again."""
+    """An operator is called; once the order goes on, the order service answers the same again."""
 
     async def away(_: Change) -> bool:
         raise StorageUnavailable
@@ -197,14 +197,14 @@ async def test_it_stays_parked_while_it_cannot_be_written(
     lease = await only(store)
     with monkeypatch.context() as patch:
         patch.setattr(store, "commit", away)
-        said = settlement(lease, REFUSED, 9)
-        assert await Announcer(store, SystemClock()).settle([said]) == [True]
+        refused = settlement(lease, REFUSED, 9)
+        assert await Announcer(store, SystemClock()).settle([refused]) == [True]
     assert [each.message for each in errors(caplog)] == ["order_parked"]
     assert (await store.backlog()).parked == 1
 
 
 async def test_others_may_write_meanwhile(store: Store) -> None:
-    """Whatever is committed between the reading and the writing of it is told, too."""
+    """A notification that is committed between the read and the write is renumbered, too."""
     await pay(store)
     lease, read = await only(store), store.notifications
     slipped = asyncio.Event()
@@ -218,10 +218,10 @@ async def test_others_may_write_meanwhile(store: Store) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "notifications", then_another)
-        said = settlement(lease, REFUSED, 9)
-        assert await Announcer(store, SystemClock()).settle([said]) == [True]
-    told = [(n.sequence, n.refund_no) for n in await store.notifications("o1")]
-    assert told[-2:] == [(EPOCH + 1, ""), (EPOCH + 2, "meanwhile")]
+        refused = settlement(lease, REFUSED, 9)
+        assert await Announcer(store, SystemClock()).settle([refused]) == [True]
+    numbered = [(n.sequence, n.refund_no) for n in await store.notifications("o1")]
+    assert numbered[-2:] == [(EPOCH + 1, ""), (EPOCH + 2, "meanwhile")]
     assert slipped.is_set()
 
 
@@ -232,5 +232,5 @@ async def only(store: Store) -> Lease:
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> Sequence[logging.LogRecord]:
-    """What calls for a person."""
+    """The lines that call an operator."""
     return [each for each in caplog.records if each.levelno == logging.ERROR]
