@@ -31,7 +31,7 @@ from midas.errors import (
 from midas.event import EventRecord, EventStanding, PspEvent, Subject, UnreadableEvent
 from midas.flows.commit import EVENT_ID, Ports, commit
 from midas.flows.event_handlers import NotAsked, NotYet, handler_of
-from midas.flows.observe import charge_observation
+from midas.flows.observe import charge_observation, observing
 from midas.immutable import replace
 from midas.out_trade_no import made_at
 from midas.payment import Order
@@ -306,7 +306,7 @@ async def _ask_about_charge(ports: Ports, order: Order, subject: Subject) -> Ord
     observation = charge_observation(
         ports, order.charge(number), verdict.answer, ObservedBy.RESOLVE
     )
-    return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
+    return await commit(ports, order, observing(number, observation))
 
 
 async def _park(ports: Ports, event: EventRecord) -> None:

@@ -7,8 +7,6 @@ be closed stays PENDING and is watched; it is only `superseded`. If its money st
 announced as a duplicate payment. Where a reversal gives back what is paid, `reversal.py` does it.
 """
 
-from collections.abc import Callable
-
 from midas.charge import (
     WITHDRAWN,
     Charge,
@@ -20,7 +18,7 @@ from midas.charge import (
 )
 from midas.draft import Draft
 from midas.errors import ChargeStillOpen
-from midas.flows.commit import Ports, commit
+from midas.flows.commit import Decision, Ports, commit
 from midas.flows.look import is_missing, not_shown
 from midas.flows.observe import charge_observation, failed_read
 from midas.flows.reversal import is_to_be_reversed, take_back
@@ -64,7 +62,7 @@ async def _missing(ports: Ports, order: Order, out_trade_no: str) -> Order:
     return order
 
 
-def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Callable[[Draft], None]:
+def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Decision:
     """Before the reversal leaves: its answer may be lost, and nobody can pay this charge then."""
 
     def decide(draft: Draft) -> None:
@@ -86,7 +84,7 @@ async def _reverse(ports: Ports, charge_id: str) -> Verdict[ChargeFacts]:
     return await ports.psp.retrieve_charge(charge_id)
 
 
-def _supersede(out_trade_no: str, observation: ChargeObservation) -> Callable[[Draft], None]:
+def _supersede(out_trade_no: str, observation: ChargeObservation) -> Decision:
     def decide(draft: Draft) -> None:
         """Supersede first, so that the closing is not announced: the caller asked for it."""
         charge = draft.charge(out_trade_no)

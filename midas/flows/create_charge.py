@@ -13,7 +13,6 @@ from midas import limits, schedule
 from midas.charge import (
     Charge,
     ChargeFacts,
-    ChargeObservation,
     ChargeReport,
     ChargeState,
     ChargeTerms,
@@ -42,7 +41,7 @@ from midas.flows.commit import Ports, commit
 from midas.flows.deadline import within
 from midas.flows.declined import settle_declined, settles_in
 from midas.flows.look import is_missing
-from midas.flows.observe import charge_observation, failed_read
+from midas.flows.observe import charge_observation, failed_read, observing
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
 from midas.flows.unknown import is_refused, lease_end, time_to_post, wait_while_in_flight
@@ -202,7 +201,7 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
         verdict = Unknown("lease_over")
     observation = charge_observation(ports, charge, verdict, ObservedBy.CREATE)
     try:
-        order = await _record(ports, order, charge, observation)
+        order = await commit(ports, order, observing(charge.out_trade_no, observation))
         if order.charge(charge.out_trade_no).is_declined:
             soon = within(ports.clock, limits.DECLINED_LOOK)
             order = await settle_declined(
@@ -229,13 +228,6 @@ def _closing_began(charge: Charge) -> bool:
 
 
 _HANDED_OUT = (ChargeState.PENDING, ChargeState.SUCCEEDED)
-
-
-async def _record(
-    ports: Ports, order: Order, charge: Charge, observation: ChargeObservation
-) -> Order:
-    number = charge.out_trade_no
-    return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
 
 
 def _why_not(
@@ -326,7 +318,7 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
     if isinstance(verdict, NotDone):
         raise failed_read(verdict)
     observation = charge_observation(ports, charge, verdict.answer, ObservedBy.QUERY)
-    order = await _record(ports, order, charge, observation)
+    order = await commit(ports, order, observing(charge.out_trade_no, observation))
     after = order.charge(charge.out_trade_no)
     if after.operator_reason:
         raise _outcome_unknown(after)

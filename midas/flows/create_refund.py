@@ -6,7 +6,6 @@ fetch the charge ─▶ check state and what is left ─▶ reserve and write SU
                  ─▶ call Ping++ ─▶ record ─▶ answer
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from midas import schedule
@@ -25,10 +24,10 @@ from midas.errors import (
     StorageUnavailable,
     Throttled,
 )
-from midas.flows.commit import Ports, commit
+from midas.flows.commit import Decision, Ports, commit
 from midas.flows.listing import list_all_refunds
 from midas.flows.look import is_missing, not_shown
-from midas.flows.observe import charge_observation, failed_read
+from midas.flows.observe import charge_observation, failed_read, observing
 from midas.flows.resolve_refund import Posted, resolve_and_answer, submit_refund
 from midas.flows.terms import RefundTerms, refund_digest, refund_violations
 from midas.flows.unknown import wait_while_in_flight
@@ -227,9 +226,9 @@ async def _fetch(ports: Ports, order: Order, charge: Charge) -> tuple[Order, Cha
     return order, order.charge(charge.out_trade_no)
 
 
-def _observed(ports: Ports, charge: Charge, facts: ChargeFacts) -> Callable[[Draft], object]:
+def _observed(ports: Ports, charge: Charge, facts: ChargeFacts) -> Decision:
     observation = charge_observation(ports, charge, facts, ObservedBy.QUERY)
-    return lambda draft: draft.observe_charge(charge.out_trade_no, observation)
+    return observing(charge.out_trade_no, observation)
 
 
 def _plan(ports: Ports, order: Order, charge: Charge, terms: RefundTerms) -> Refund:

@@ -16,17 +16,16 @@ then on no payment is announced that a reversal on its way may take back: the ch
 again, and given back, or believed once no reversal can be on its way any more (`reversal.py`).
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from midas.charge import Charge, ChargeFacts, ChargeReport, ObservedBy
 from midas.draft import Draft
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
-from midas.flows.commit import Ports, commit
+from midas.flows.commit import Decision, Ports, commit
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import not_shown
-from midas.flows.observe import charge_observation
+from midas.flows.observe import charge_observation, observing
 from midas.flows.reversal import (
     can_be_taken_back,
     is_mark,
@@ -57,9 +56,7 @@ async def settle_declined(
     found = await find(ports, charge, deadline)
     if isinstance(found, Unknown):
         unanswered = charge_observation(ports, charge, found, by)
-        return await commit(
-            ports, order, lambda draft: draft.observe_charge(out_trade_no, unanswered)
-        )
+        return await commit(ports, order, observing(out_trade_no, unanswered))
     if not found:
         return await commit(ports, order, _not_listed(ports, out_trade_no, by, began_at))
     if len(found) > 1 or not _is_to_be_reversed(ports, charge, found[0], by):
@@ -108,7 +105,7 @@ _A_SECOND = timedelta(seconds=1)
 
 def _listed(
     ports: Ports, charge: Charge, found: tuple[ChargeFacts, ...], by: ObservedBy
-) -> Callable[[Draft], None]:
+) -> Decision:
     """All that was found, so that a second charge of the number is loud."""
     observations = [charge_observation(ports, charge, each, by) for each in found]
 
@@ -119,7 +116,7 @@ def _listed(
     return decide
 
 
-def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Callable[[Draft], None]:
+def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Decision:
     def decide(draft: Draft) -> None:
         charge, now = draft.charge(out_trade_no), ports.store.now()
         if charge.is_declined and not charge.operator_reason:
@@ -130,9 +127,7 @@ def _marked(ports: Ports, out_trade_no: str, mark: str, by: ObservedBy) -> Calla
     return decide
 
 
-def _not_listed(
-    ports: Ports, out_trade_no: str, by: ObservedBy, began_at: datetime
-) -> Callable[[Draft], None]:
+def _not_listed(ports: Ports, out_trade_no: str, by: ObservedBy, began_at: datetime) -> Decision:
     missed = not_shown(ports, out_trade_no, by, "not_listed", began_at)
 
     def decide(draft: Draft) -> None:

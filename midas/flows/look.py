@@ -9,7 +9,6 @@ A charge that Ping++ has reported does not vanish: what is confirmed absent has 
 been closed. Far more often a list lags, or Midas asks with another account's key.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 
 from midas.charge import (
@@ -24,7 +23,7 @@ from midas.charge import (
 )
 from midas.draft import Draft
 from midas.flows.commit import Decision, Ports
-from midas.flows.observe import charge_observation, refund_observation
+from midas.flows.observe import charge_observation, observing, refund_observation
 from midas.flows.unknown import long_absent
 from midas.immutable import replace
 from midas.ports import Done, NotDone, Refusal, Verdict
@@ -40,7 +39,7 @@ def decision_on(
     if not isinstance(verdict, Done):
         return None
     observation = charge_observation(ports, charge, verdict.answer, by)
-    return lambda draft: draft.observe_charge(charge.out_trade_no, observation)
+    return observing(charge.out_trade_no, observation)
 
 
 def is_missing(charge: Charge, verdict: Verdict[ChargeFacts]) -> bool:
@@ -62,7 +61,7 @@ def not_shown(
     by: ObservedBy,
     code: str,
     began_at: datetime | None = None,
-) -> Callable[[Draft], None]:
+) -> Decision:
     """A complete look did not show it. It counts as absent after two, and the settle window.
 
     `began_at`: when the look was begun, where it may take minutes; the second one counts from then.
@@ -109,7 +108,7 @@ def refund_decision_on(
     return lambda draft: draft.observe_refund(refund.refund_no, observation)
 
 
-def _refund_not_shown(ports: Ports, refund_no: str, by: ObservedBy) -> Callable[[Draft], None]:
+def _refund_not_shown(ports: Ports, refund_no: str, by: ObservedBy) -> Decision:
     def decide(draft: Draft) -> None:
         refund = draft.refund(refund_no)
         if refund.state is not RefundState.PENDING or refund.operator_reason:

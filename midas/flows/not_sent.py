@@ -9,7 +9,6 @@ while its process lives it records that: a charge has failed, a refund is queued
     any other way ───────────▶ others have acted on it, and nothing is recorded
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +16,7 @@ from datetime import timedelta
 from midas.charge import Charge, ChargeObservation, ChargeReport, ObservedBy
 from midas.draft import Draft
 from midas.errors import Overloaded, StorageUnavailable
-from midas.flows.commit import Ports, commit
+from midas.flows.commit import Decision, Ports, commit
 from midas.flows.unknown import lease_end
 from midas.payment import Order
 from midas.refund import Refund, RefundObservation, RefundReport
@@ -55,7 +54,7 @@ def _find(order: Order, row: Charge | Refund) -> Charge | Refund | None:
     return next((each for each in order.charges if each.out_trade_no == row.out_trade_no), None)
 
 
-def not_sent(ports: Ports, row: Charge | Refund) -> Callable[[Draft], None]:
+def not_sent(ports: Ports, row: Charge | Refund) -> Decision:
     """The decision to record that, for as long as the row is as its sender has written it."""
 
     def decide(draft: Draft) -> None:

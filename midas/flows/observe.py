@@ -19,7 +19,7 @@ from typing import Any
 
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeReport, ObservedBy, report_of
 from midas.errors import MidasError, PspRejectsMidas, PspUnavailable, Throttled
-from midas.flows.commit import Ports
+from midas.flows.commit import Decision, Ports
 from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
 from midas.refund import RefundFacts, RefundObservation, RefundReport
 
@@ -49,6 +49,11 @@ def charge_observation(
     # What Ping++ says of our own key is for nobody else to read.
     message = answer.message if answer.refusal is Refusal.REFUSED else ""
     return ChargeObservation(ChargeReport.REFUSED, by, at, code=code, message=message)
+
+
+def observing(out_trade_no: str, observation: ChargeObservation) -> Decision:
+    """The decision to apply this observation to the charge, for `commit`."""
+    return lambda draft: draft.observe_charge(out_trade_no, observation)
 
 
 def _settled_before(ports: Ports, at: datetime) -> datetime | None:

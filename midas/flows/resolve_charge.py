@@ -11,19 +11,18 @@ show it and the later one was begun after the settle window. An absent charge ha
 number is never used again, and money that comes all the same is announced as late.
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from midas import limits
 from midas.charge import Charge, ChargeFacts, ChargeState, ObservedBy
 from midas.draft import Draft
 from midas.errors import OutcomeUnknown, Overloaded, StorageUnavailable
-from midas.flows.commit import Ports, commit
+from midas.flows.commit import Decision, Ports, commit
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.declined import settle_declined
 from midas.flows.listing import FindCharge, find_charge
 from midas.flows.look import decision_on, is_blind, is_missing, not_shown
-from midas.flows.observe import charge_observation
+from midas.flows.observe import charge_observation, observing
 from midas.flows.reversal import is_to_be_reversed, take_back
 from midas.flows.run import Run
 from midas.flows.sweep import Found
@@ -116,7 +115,7 @@ async def finish_superseded(
     if decide is None:
         number, unanswered = charge.out_trade_no, as_unknown(verdict)
         observation = charge_observation(ports, charge, unanswered, by)
-        return await commit(ports, order, lambda draft: draft.observe_charge(number, observation))
+        return await commit(ports, order, observing(number, observation))
     return await commit(ports, order, decide)
 
 
@@ -128,7 +127,7 @@ def _learnt(
     by: ObservedBy,
     *,
     repost_unanswered: bool,
-) -> Callable[[Draft], None]:
+) -> Decision:
     """What to write down: all that was found, so that a second charge of the number is loud."""
     number = charge.out_trade_no
     missed = not_shown(ports, number, by, "not_listed", began_at)

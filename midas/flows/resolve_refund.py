@@ -13,13 +13,12 @@ are booked then (`Draft.observe_refund`), both are announced, and a person is ca
 
 import dataclasses
 import logging
-from collections.abc import Callable
 
 from midas import limits, schedule
 from midas.charge import ObservedBy
 from midas.draft import Draft
 from midas.errors import StorageUnavailable
-from midas.flows.commit import Ports, commit
+from midas.flows.commit import Decision, Ports, commit
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.listing import list_all_refunds
 from midas.flows.not_sent import not_sent
@@ -161,7 +160,7 @@ def _shows(listed: tuple[RefundFacts, ...], refund: Refund) -> bool:
 
 def _booked_from_list(
     ports: Ports, refund: Refund, listed: tuple[RefundFacts, ...], by: ObservedBy
-) -> Callable[[Draft], None]:
+) -> Decision:
     """All that the list shows, a second refund under one key among it."""
     number = refund.out_trade_no
     return lambda draft: draft.observe_refund_list(number, listed, by, ports.store.now())
@@ -191,9 +190,7 @@ async def submit_refund(
     return await commit(ports, order, _not_answered(ports, refund, observation)), verdict
 
 
-def _answered(
-    ports: Ports, refund: Refund, facts: RefundFacts, by: ObservedBy
-) -> Callable[[Draft], None]:
+def _answered(ports: Ports, refund: Refund, facts: RefundFacts, by: ObservedBy) -> Decision:
     """Book what our own POST was answered, also if the row has changed meanwhile."""
     ours = dataclasses.replace(facts, refund_no=facts.refund_no or refund.refund_no)
 
@@ -206,9 +203,7 @@ def _answered(
     return decide
 
 
-def _not_answered(
-    ports: Ports, refund: Refund, observation: RefundObservation
-) -> Callable[[Draft], None]:
+def _not_answered(ports: Ports, refund: Refund, observation: RefundObservation) -> Decision:
     """Book that our own POST came to nothing, or that nobody knows what it came to."""
 
     def decide(draft: Draft) -> None:
@@ -245,7 +240,7 @@ def _refused_refund(
 
 def _refund_listed(
     ports: Ports, refund: Refund, listed: tuple[RefundFacts, ...], by: ObservedBy
-) -> Callable[[Draft], None]:
+) -> Decision:
     def decide(draft: Draft) -> None:
         now = ports.store.now()
         draft.observe_refund_list(refund.out_trade_no, listed, by, now)

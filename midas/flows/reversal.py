@@ -13,7 +13,6 @@ the only reversal is answered, when the settle window is over since the last one
 person is called.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 
 from midas import schedule
@@ -29,7 +28,7 @@ from midas.charge import (
     of_another_account,
 )
 from midas.draft import Draft
-from midas.flows.commit import Ports, commit, load_again
+from midas.flows.commit import Decision, Ports, commit, load_again
 from midas.flows.deadline import NO_DEADLINE, Deadline
 from midas.flows.observe import charge_observation
 from midas.flows.unknown import is_refused
@@ -91,7 +90,7 @@ async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) 
     return await reverse(ports, order, marked, marked.charge_id, only, by)
 
 
-def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Callable[[Draft], None]:
+def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Decision:
     """Superseded with it: so the resolver takes over should this process end here."""
 
     def decide(draft: Draft) -> None:
@@ -147,7 +146,7 @@ async def _sent(ports: Ports, marked: Charge, charge_id: str, deadline: Deadline
 
 def reversal_answered(
     ports: Ports, charge: Charge, only: str, answer: Answered, by: ObservedBy
-) -> Callable[[Draft], None]:
+) -> Decision:
     """`only`: the mark of a charge that no other reversal than this one can be on its way to."""
     if isinstance(answer, ChargeFacts):
         observation = charge_observation(ports, charge, answer, by)

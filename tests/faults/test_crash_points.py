@@ -170,7 +170,7 @@ LOSSES: list[tuple[Story, ChargeTerms, int, int]] = [
     (scenarios.charge_and_pay, TERMS, 1, 0),
     (scenarios.charge_and_pay, ALIPAY, 1, 0),
     # One more fault, and nobody remembers a bar code that was paid within the call: see
-    # ARCHITECTURE.md on what a failover lost.
+    # docs/decisions.md on what a failover lost.
     (scenarios.charge_and_pay, BAR_CODE, 0, 0),
     (scenarios.pay_then_ask, TERMS, 1, 0),
     (scenarios.pay_then_ask, ALIPAY, 1, 0),
