@@ -1,7 +1,7 @@
 """Puts the contract into the wheel: the `.proto` files with everything that they import.
 
 Google's files come from the packages that publish them, which pyproject.toml names for this hook,
-so that no copy is kept here. An editable install has no use for any of it.
+so that no copy is kept here. An editable install does not need them.
 """
 
 import re
@@ -13,7 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 IMPORT = re.compile(r'^import (?:public )?"(.+)";', re.MULTILINE)
 IN_STATUS = ("status", "code", "error_details")
-"""Of google/rpc: what the status of an error is made of, which no file here imports."""
+"""The files of google/rpc that an error's status is made of. No file here imports them."""
 
 
 class ProtosInWheel(BuildHookInterface):

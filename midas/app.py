@@ -59,7 +59,7 @@ class Work:
     drain: Callable[[timedelta], Awaitable[bool]]
     """Wait for what is under way; False if some of it did not end in time."""
     release: Callable[[], None] = lambda: None
-    """Let go of calls that only wait for something to happen."""
+    """End the wait of calls that only wait for something to happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ async def serve(
 
     Raises SettingsError when a part cannot be started as configured.
     """
-    # before the database is migrated: who cannot have the port has changed nothing
+    # The port comes before the migration: a process that cannot have it changes nothing.
     server = Server(binding(settings, start.open_files(settings).allow()))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)
@@ -130,7 +130,7 @@ async def serve(
 
 
 def _about(settings: Settings) -> Mapping[str, object]:
-    """What somebody who reads the log has to know of this process."""
+    """What a reader of the log has to know about this process."""
     on_sqlite = settings.database_url.get_secret_value().startswith("sqlite")
     return {
         "version": metadata.version("midas"),
@@ -165,8 +165,8 @@ async def serve_work(
 ) -> None:
     """Serve until a signal comes, then drain. The server is bound, and not started yet.
 
-    Healthy while `check` raises nothing. Logs `serving` with the port, and with what the process is
-    `about`, once calls are accepted.
+    The process is healthy while `check` raises nothing. Once calls are accepted, `serving` is
+    logged with the port and with `about`.
     """
     async with stop_signal(drain.delay) as stop:
         await server.start(work.services)
@@ -189,7 +189,7 @@ async def serve_work(
 def parts(settings: Settings) -> None:
     """Build what is made of settings alone, to find out whether that is possible.
 
-    Raises SettingsError where it is not.
+    Raises SettingsError where it is not possible.
     """
     PingppClient(_psp_options(settings))
     binding(settings, settings.connections)
@@ -248,15 +248,15 @@ async def _drain(server: Server, work: Work, timeout: timedelta) -> None:
     await server.stop()
     rest = timedelta(seconds=max(0.0, deadline - monotonic()))
     drained = await work.drain(rest) and not left
-    # what did not end in time is SUBMITTING on disk and is found out after the next start
+    # What did not end in time is SUBMITTING on disk. Its outcome is found out after the next start.
     _log.log(logging.INFO if drained else logging.WARNING, "stopped", extra={"drained": drained})
 
 
 async def _readiness(server: Server, check: Callable[[], Awaitable[None]]) -> None:
     """Give the outcome of `check` to health and to the log.
 
-    A line is logged at each change, also of the reason alone, and every NOT_READY_AGAIN_S while the
-    process is not ready: the lines of calls that fail meanwhile are no alarm.
+    A line is logged at each change, also if only the reason changes. While the process is not
+    ready, a line is logged every NOT_READY_AGAIN_S: failing calls raise no alarm themselves.
     """
     was: dict[str, str] | None = None
     logged_at = monotonic()

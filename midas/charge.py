@@ -4,7 +4,8 @@
         │           ├──→ CLOSED ──(late money)──▶ SUCCEEDED
         └───────────┴──→ FAILED ──(late money)──▶ SUCCEEDED
 
-SUBMITTING means "we do not know". Only an answer of Ping++ ends it; time alone ends nothing.
+SUBMITTING means "we do not know". It ends by an answer of Ping++, or by the proof that nothing was
+sent; time alone ends nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from midas.refund import RefundFacts
 
 
 class ChargeState(StrEnum):
-    """Where a charge stands; `protos/midas/v1/charge.proto` has what each promises."""
+    """The states of a charge; `protos/midas/v1/charge.proto` says what each one promises."""
 
     SUBMITTING = "SUBMITTING"
     PENDING = "PENDING"
@@ -30,14 +31,14 @@ class ChargeState(StrEnum):
 
 
 class ObservedBy(StrEnum):
-    """How Midas came to know."""
+    """How Midas learnt something of a charge or a refund."""
 
-    CREATE = "CREATE"
+    CREATE = "CREATE"  # the answer to the call that made it
     WEBHOOK = "WEBHOOK"
-    QUERY = "QUERY"
-    POLL = "POLL"
-    RESOLVE = "RESOLVE"
-    RECONCILE = "RECONCILE"
+    QUERY = "QUERY"  # a caller asked
+    POLL = "POLL"  # PollPending asked; not built yet
+    RESOLVE = "RESOLVE"  # Midas asked by itself about an unknown outcome
+    RECONCILE = "RECONCILE"  # a comparison with Ping++'s lists; not built yet
 
 
 class ChargeReport(StrEnum):
@@ -49,14 +50,14 @@ class ChargeReport(StrEnum):
     REVERSED = "REVERSED"  # unpaid and reversed: it cannot be paid any more
     PAID_THEN_REVERSED = "PAID_THEN_REVERSED"
     PAYMENT_FAILED = "PAYMENT_FAILED"  # unpaid, with a failure code
-    REFUSED = "REFUSED"  # the create call was answered: not done
-    DECLINED = "DECLINED"  # so was that of a bar code, whose payer may still confirm
-    ABSENT = "ABSENT"  # looked up past the settle window, completely and twice: not there
-    NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
+    REFUSED = "REFUSED"  # proven not done: the create call was refused, or never sent
+    DECLINED = "DECLINED"  # the channel declined a bar code, whose payer may still confirm
+    ABSENT = "ABSENT"  # two complete looks, one after the settle window, did not show it
+    NO_ANSWER = "NO_ANSWER"  # Ping++ was asked, and nothing usable came back
 
 
 CURRENCY_DEFAULT = "cny"
-"""Where a caller names none."""
+"""The currency of a charge for which the caller names none."""
 
 
 @record(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class ChargeTerms:
     expires_in: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """No currency means CNY. An IPv4 payer is named in IPv4.
+        """Fill in CNY where no currency is named, and name an IPv4 payer in IPv4.
 
-        So what is checked, compared and sent has one spelling.
+        What is checked, compared and sent then has one spelling.
         """
         if not self.currency:
             object.__setattr__(self, "currency", CURRENCY_DEFAULT)
@@ -86,10 +87,11 @@ class ChargeTerms:
 
 
 def _in_ipv4(address: str) -> str:
-    """`::ffff:203.0.113.7`, as servers on IPv6 sockets name IPv4 clients, as `203.0.113.7`.
+    """Write `::ffff:203.0.113.7`, a server's name for an IPv4 client, as `203.0.113.7`.
 
-    Channels want one of the two families, and Pythons before 3.13 take `::ffff:127.0.0.1` for no
-    loopback address. Everything else comes back as it was, also what is no address.
+    Servers on IPv6 sockets name IPv4 clients so. Channels want one of the two families, and
+    Pythons before 3.13 take `::ffff:127.0.0.1` for no loopback address. Any other text comes back
+    as it was, even if it is no address.
     """
     try:
         whole = IPv6Address(address)
@@ -126,15 +128,16 @@ class ChargeFacts:
 
 
 WITHDRAWN = ""
-"""In place of the answer of a charge that is being closed: it is handed out no more."""
+"""What stands in the place of the answer of a charge that is being closed. Such a charge is not
+handed out again."""
 REVERSING = "reversing "
-"""The same, from before a reversal leaves that would give back a payment, until it is answered. An
-id follows, another one for each reversal."""
+"""What stands there if the reversal would give a payment back: from before the reversal leaves
+until it is answered. An id follows, another one for each reversal."""
 
 
 @record(frozen=True)
 class Charge:
-    """One attempt at Ping++ to collect the money of an order, as stored."""
+    """One try at Ping++ to collect the money of an order, as stored."""
 
     out_trade_no: str
     order_no: str
@@ -168,45 +171,45 @@ class Charge:
     answer: str | None = None
     """Ping++'s JSON for the client SDK, kept only while the charge can be handed out again.
 
-    None where the charge is known without it; WITHDRAWN or REVERSING from the moment that its
-    closing began.
+    It is None where the charge is known without it. It is WITHDRAWN or REVERSING from the moment
+    that the closing of the charge begins.
     """
     due_at: datetime | None = None
     """When to look next, by the database's clock; nobody else looks before. None: never."""
     looks: int = 0
-    """Looks since the last change: what makes the pauses grow."""
+    """How many looks there were since the last change. The pauses grow with it."""
     absent_since: datetime | None = None
     """When a complete list did not show it for the first time."""
 
     @property
     def is_declined(self) -> bool:
-        """Whether it is a bar code that the channel declined, and not known yet how it ended.
+        """Whether it is a bar code that the channel declined, and whose end is not known yet.
 
-        `failure_code` says why. It is given up sooner than other charges, and never handed out.
+        `failure_code` says why. Such a charge is given up sooner than others and never handed out.
         """
         return self.state is ChargeState.SUBMITTING and bool(self.failure_code)
 
     @property
     def is_being_reversed(self) -> bool:
-        """Whether a reversal may be on its way that gives back what is paid meanwhile.
+        """Whether a reversal may be on its way that would give back a payment made meanwhile.
 
-        A payment is not believed until that is known.
+        No payment is believed until that is known.
         """
         is_open = self.is_declined or self.state is ChargeState.PENDING
         return is_open and self.answer is not None and self.answer.startswith(REVERSING)
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether its closing began, so that it is handed out no more."""
+        """Whether its closing began, so that it is not handed out again."""
         return self.answer is not None and (
             self.answer == WITHDRAWN or self.answer.startswith(REVERSING)
         )
 
     @property
     def is_second(self) -> bool:
-        """Whether Ping++ made it beside another one of the number that was asked for (I1).
+        """Whether it is the second charge that Ping++ made under one number (I1).
 
-        The number is the other one's; this one is booked under Ping++'s own id.
+        The number belongs to the first one. This one is booked under Ping++'s own id.
         """
         return self.out_trade_no == self.charge_id
 
@@ -228,7 +231,7 @@ class ChargeObservation:
     code: str = ""
     message: str = ""
     settled_before: datetime | None = None
-    """A reversal that left before then has arrived by now, or never will. Only with `facts`."""
+    """A reversal that left before this time has arrived, or never will. Set only with `facts`."""
 
 
 class ChargeNotice(StrEnum):
@@ -254,7 +257,7 @@ OUTCOME_STAYS_UNKNOWN = "Ping++ has not told for a day how this ended"
 
 @record(frozen=True, slots=True)
 class SecondClocks:
-    """Time beside the database's clock, which may step. It only ever delays an ending (R6)."""
+    """Clocks beside the database's clock, which may step. They can only delay an ending (R6)."""
 
     psp: datetime | None = None
     """Ping++'s own clock, where it is known."""
@@ -263,7 +266,7 @@ class SecondClocks:
 
 
 ReadSecondClocks = Callable[[], SecondClocks]
-"""Reads the second clocks, where they decide something: most charges are far from their end."""
+"""Reads the second clocks. It is called only where they matter: most charges end much later."""
 
 
 def is_expired(
@@ -275,10 +278,10 @@ def is_expired(
 ) -> bool:
     """Whether the payer's time is over, and the grace after it. `at` is when Ping++ was asked.
 
-    By our clock the end must be past, and the charge must have lasted as long since `asked_since`,
-    when it was first asked for: our clock may be ahead of Ping++'s. And because it may have stepped
-    since, Ping++'s own clock has to agree; where that is not known, so much time must have passed
-    while this process ran.
+    By our clock, the expiry must be over. As much time as the charge lasts must also have passed
+    since `asked_since`, when it was first asked for: our clock may be ahead of Ping++'s. Our clock
+    may have stepped since, so Ping++'s own clock has to agree. Where that clock is not known, as
+    much time must have passed while this process ran.
     """
     if facts.expires_at is None:
         return False
@@ -298,7 +301,7 @@ def report_of(
     grace: timedelta,
     second_clocks: ReadSecondClocks = SecondClocks,
 ) -> ChargeReport:
-    """Read Ping++'s flags (pingpp.md section 2). `is_expired` decides when one has lapsed."""
+    """Read Ping++'s flags (pingpp.md section 2). `is_expired` decides whether it has lapsed."""
     if facts.paid:
         return ChargeReport.PAID_THEN_REVERSED if facts.reversed else ChargeReport.PAID
     if facts.reversed:
@@ -338,16 +341,19 @@ def observe(
 
 
 _UNDONE_BY_A_REVERSAL = (ChargeReport.PAID, ChargeReport.LAPSED, ChargeReport.PAYMENT_FAILED)
-"""A payer may come after the last two, and a reversal that arrives then takes his payment back."""
+"""The payer may still pay after the last two. A reversal that arrives then takes that back."""
 
 
 def _stays_declined(charge: Charge) -> bool:
-    """Whether it is a bar code that is to be reversed, or a person's, and so never open again."""
+    """Whether it is a declined bar code that is being closed, or that a person looks at.
+
+    Such a charge never becomes PENDING.
+    """
     return charge.is_declined and (charge.is_withdrawn or bool(charge.operator_reason))
 
 
 def _without_settled_reversal(charge: Charge, observation: ChargeObservation) -> Charge:
-    """What no reversal can change any more counts as on any other charge."""
+    """The charge without the mark of its reversal, if no reversal can change it any more."""
     settled = (
         observation.settled_before is not None and charge.updated_at <= observation.settled_before
     )
@@ -380,7 +386,7 @@ TRANSITIONS: Mapping[ChargeState, Mapping[ChargeReport, ChargeState]] = {
     _S.FAILED: {_A.PAID: _S.SUCCEEDED, _A.PAID_THEN_REVERSED: _S.REVERSED},
     _S.REVERSED: {},
 }
-"""Every move there is. A pair that is not here changes no state."""
+"""All transitions. A pair that is not here changes no state."""
 
 CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeReport]] = frozenset(
     {
@@ -392,7 +398,7 @@ CONTRADICTIONS: frozenset[tuple[ChargeState, ChargeReport]] = frozenset(
         (_S.SUCCEEDED, _A.REFUSED),
     }
 )
-"""No answer to a question of ours explains these: a person has to look."""
+"""The pairs that no answer to a question of ours explains: a person has to look."""
 
 
 def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
@@ -410,9 +416,9 @@ def mismatches(charge: Charge, facts: ChargeFacts) -> tuple[str, ...]:
 
 
 def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None:
-    """The row of a second charge that Ping++ has under the number of this one, if `facts` are that.
+    """The row of a second charge that Ping++ has under this one's number, if `facts` show one.
 
-    Nobody is handed it out, and it stands in nobody's way: unpaid it is to be closed.
+    The second one is never handed out and stands in nobody's way. If unpaid, it is to be closed.
     """
     if charge.charge_id in (None, facts.charge_id):
         return None
@@ -441,15 +447,14 @@ def second_of(charge: Charge, facts: ChargeFacts, at: datetime) -> Charge | None
 def of_another_account(charge: Charge, facts: ChargeFacts) -> bool:
     """Whether an answer about a charge_id of ours differs in the app or mode, and in nothing else.
 
-    That is not a payment which differs from what was asked, but a key that is not the right one: it
-    says nothing of the charge.
+    Midas uses the wrong key then. Such an answer says nothing about the charge.
     """
     wrong = mismatches(charge, facts)
     return bool(wrong) and set(wrong) <= {"app", "livemode"} and charge.charge_id is not None
 
 
 def _no_longer_missed(charge: Charge) -> Charge:
-    """What Ping++ shows is not missing, also if it did not show it before."""
+    """The charge without the marks of a missing one: Ping++ shows it now."""
     reason = _without_missed(charge.operator_reason)
     if charge.absent_since is None and reason == charge.operator_reason:
         return charge
@@ -457,13 +462,13 @@ def _no_longer_missed(charge: Charge) -> Charge:
 
 
 def _without_missed(reason: str) -> str:
-    """Why else a person was called than that Ping++ did not show it."""
+    """The reasons for which a person was called, without those that Ping++ did not show it."""
     others = [each for each in reason.split(AND) if not each.startswith(_MISSED)]
     return AND.join(others)
 
 
 AND = "; "
-"""Between the reasons for which a person was called."""
+"""What separates the reasons for which a person was called."""
 _MISSED = f"Ping++ said {ChargeReport.ABSENT} of "
 
 
@@ -489,7 +494,7 @@ def _quarantined(
 
 
 def _raised(charge: Charge, reason: str, at: datetime, **fields: Any) -> Charge:
-    """With this for a person to look at; the very same if it is so already."""
+    """The charge with this reason for a person to look; the very same if it has it already."""
     raised = replace(charge, operator_reason=reason, **fields)
     return raised if raised is charge else replace(raised, updated_at=at)
 
@@ -572,7 +577,7 @@ def _answer(charge: Charge, facts: ChargeFacts) -> str | None:
 
 
 def notice_for(charge: Charge) -> ChargeNotice | None:
-    """What the order service was notified of about a charge that stands so, as far as it shows."""
+    """The notice that is due for a charge in this state, as far as its row shows that."""
     if charge.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS
     closed = charge.state is ChargeState.CLOSED and not charge.superseded
@@ -580,9 +585,9 @@ def notice_for(charge: Charge) -> ChargeNotice | None:
 
 
 def _notice(before: Charge, after: Charge, observation: ChargeObservation) -> ChargeNotice | None:
-    """Money that came is always announced, and so is that it went back.
+    """The notice of a transition. Money that came or went back is always announced.
 
-    An end without money is announced unless the caller knows it already or has asked for it.
+    An end without money is announced, unless the caller knows it already or has asked for it.
     """
     if after.state is ChargeState.SUCCEEDED:
         return ChargeNotice.SUCCESS

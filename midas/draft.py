@@ -1,7 +1,7 @@
 """The draft of a change to an order: observations and intents are applied to it. Pure.
 
-Nothing happens outside until `Draft.change()` is committed. All that Midas learns of a payment
-passes through `observe_charge` and `observe_refund`; `flows/observe.py` shows the whole way.
+Nothing happens outside until `Draft.change()` is committed. What can move a state passes
+through `observe_charge` and `observe_refund`; `flows/observe.py` shows the whole way.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from midas import charge as charges
-from midas import looks, schedule
+from midas import planning, schedule
 from midas import refund as refunds
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
 from midas.errors import StorageUnavailable
@@ -30,14 +30,14 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundState
 from midas.sequences import epoch_above
 
 Entry = tuple[str, datetime, str]
-"""A line for the journal: the event's name, when it was, and how Midas came to know."""
+"""A line for the journal: the event's name, its time, and how Midas learnt it."""
 
 
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
 
     def __init__(self, order: Order, *, foreign: frozenset[str] = frozenset()) -> None:
-        """`foreign`: keys and ids that Ping++ tells of and that rows of other orders have."""
+        """`foreign`: keys and ids that Ping++ reports and that rows of other orders have."""
         self.base = order
         self._foreign = foreign
         self._was_charges = {each.out_trade_no: each for each in order.charges}
@@ -116,7 +116,7 @@ class Draft:
         )
 
     def _stop_looks_of_operators(self) -> None:
-        """What a person has to look at is not looked at by itself: it would be due for ever."""
+        """Plan no look at rows that a person has to look at: they would be due for ever."""
         for charge in self._charges.values():
             watched = charge.state is ChargeState.PENDING and charge.superseded
             if charge.operator_reason and (watched or charge.state is ChargeState.SUBMITTING):
@@ -153,7 +153,9 @@ class Draft:
     def put(self, row: Charge | Refund, entry: Entry | None = None) -> None:
         """Change fields of a charge or refund that no observation decides, such as `superseded`.
 
-        Without an `entry` the journal has no line for it: that is for when to look next.
+        Without an `entry` the journal has no line for it. That is for what only plans looks
+        (`due_at`, `looks`, `absent_since`), and for a mark that ends with the observation that
+        follows.
         """
         if isinstance(row, Charge):
             key = row.out_trade_no
@@ -167,11 +169,11 @@ class Draft:
     def restore(self, known: Order, at: datetime) -> None:
         """Put back charges and refunds that were on disk and are not any more (D3).
 
-        Rows are never deleted: a failover lost them, though money may move by them. `known` is the
-        order as it was, perhaps a while ago: what is unknown of it is found out anew, and nothing
-        of it is sent. What was announced is announced again, in its order, since its notifications
-        are lost too; a payment as a duplicate one, if another charge has paid for the order
-        meanwhile. What another order has by now stays away.
+        Midas never deletes rows: a failover lost them, though money may move by them. `known` is
+        the order as it was, perhaps a while ago. What is unknown in it is found out anew, and
+        nothing of it is sent. Its notices are announced again in their order, because their
+        notifications are lost too. A payment is announced as a duplicate if another charge has paid
+        for the order meanwhile. What another order has by now is not put back.
         """
         lost_charges = [
             each
@@ -220,7 +222,7 @@ class Draft:
             self._notify(notice, at, again.observed_by or by, of, refund_no, told_again=True)
 
     def _lost_refunds(self, known: Order) -> list[Refund]:
-        """Those that are gone; under Ping++'s id where another order has got the key since."""
+        """The refunds that are gone, under Ping++'s id where another order has the key by now."""
         lost = [each for each in known.refunds if each.refund_no not in self._refunds]
         return [each for each in map(self._under_free_key, lost) if self._can_be_added(each)]
 
@@ -240,11 +242,11 @@ class Draft:
     def renumber_notifications(
         self, notifications: Iterable[Notification], above: int, at: datetime
     ) -> None:
-        """Number these notifications anew, above what their receiver has; forget the old ones.
+        """Number these notifications anew, above what their receiver has; drop the old ones.
 
-        `notifications`: all of the order, each once. A number had been used for something else, by
-        commits that a failover or a restore has lost. What was acknowledged under such numbers may
-        have been taken for repeats, so none of it counts as delivered.
+        `notifications` are all of the order, each once. Commits that a failover or a restore has
+        lost had used a number for something else. The receiver may have taken what it acknowledged
+        under such numbers for repeats, so none of it counts as delivered.
         """
         last = epoch_above(max(self._last_sequence, self.base.sequence_floor, above))
         again = [
@@ -261,8 +263,8 @@ class Draft:
     ) -> Charge:
         """Apply what was learnt of a charge, and of its refunds beside it, and plan the next look.
 
-        Another charge of Ping++ under the same number is booked as one of its own. `plan=False`
-        leaves the next look as it is.
+        Another charge that Ping++ has under the same number is booked as a row of its own.
+        `plan=False` leaves the next look as it is.
         """
         before, facts = self.charge(out_trade_no), observation.facts
         if facts is not None and self._is_of_second(before, facts, observation):
@@ -291,22 +293,22 @@ class Draft:
         return self._plan_charge(before, observation) if plan else self._charges[out_trade_no]
 
     def _plan_charge(self, before: Charge, observation: ChargeObservation) -> Charge:
-        """Plan the next look. What stays unknown for too long is a person's."""
+        """Plan the next look. If the outcome stays unknown for too long, call a person."""
         after = self._charges[before.out_trade_no]
-        if looks.stays_planned(before, after, observation):
+        if planning.stays_planned(before, after, observation):
             return after
         unknown = after.state is ChargeState.SUBMITTING
-        if looks.is_overdue(unknown, after.created_at, observation.at):
-            after = looks.escalated(after)
+        if planning.is_overdue(unknown, after.created_at, observation.at):
+            after = planning.escalated(after)
             self.put(after, ("charge_needs_operator", observation.at, observation.by))
-        planned = looks.planned(after, looks.next_charge_look(after, observation))
+        planned = planning.planned(after, planning.next_charge_look(after, observation))
         self._charges[after.out_trade_no] = planned
         return planned
 
     def _is_of_second(
         self, charge: Charge, facts: ChargeFacts, observation: ChargeObservation
     ) -> bool:
-        """Whether it is of a second charge under the number, which is booked the first time."""
+        """Whether it is about a second charge under the number. That is booked the first time."""
         at, by = observation.at, observation.by
         second = charges.second_of(charge, facts, at)
         if second is None:
@@ -314,7 +316,7 @@ class Draft:
         key = second.out_trade_no
         if key not in self._charges:
             if self._is_booked(key):
-                return False  # by another order: no row of ours can have it
+                return False  # another order has it, so no row of ours can
             self._charges[key] = second
             detail = {"charge_id": key, "amount": second.amount}
             number, state = charge.out_trade_no, charge.state
@@ -324,7 +326,7 @@ class Draft:
         return True
 
     def _supersede_unpaid(self, charge: Charge, observation: ChargeObservation) -> None:
-        """Close the first charge of a number whose second one is paid: its payer shall pay once."""
+        """Supersede the first charge of a number once the second is paid: the payer pays once."""
         if charge.is_open and self._paid_by_another(charge.out_trade_no):
             closing = replace(charge, superseded=True, due_at=observation.at)
             self.put(closing, ("charge_superseded", observation.at, observation.by))
@@ -334,8 +336,8 @@ class Draft:
     ) -> Refund:
         """Apply what was learnt of a refund, and plan the next look.
 
-        Another refund of Ping++ under the same refund_no is booked as one of its own. `plan=False`
-        leaves the next look as it is.
+        Another refund that Ping++ has under the same refund_no is booked as a row of its own.
+        `plan=False` leaves the next look as it is.
         """
         before, facts = self.refund(refund_no), observation.facts
         at, by = observation.at, observation.by
@@ -356,15 +358,15 @@ class Draft:
         return self._plan_refund(before, observation) if plan else self._refunds[refund_no]
 
     def _plan_refund(self, before: Refund, observation: RefundObservation) -> Refund:
-        """Plan the next look. What stays unknown for too long is a person's."""
+        """Plan the next look. If the outcome stays unknown for too long, call a person."""
         after = self._refunds[before.refund_no]
         if observation.by == ObservedBy.QUERY and after.state is before.state:
             return after
         unknown = after.state is RefundState.SUBMITTING and not after.unsent
-        if looks.is_overdue(unknown, after.updated_at, observation.at):  # since it was sent last
-            after = looks.escalated(after)
+        if planning.is_overdue(unknown, after.updated_at, observation.at):  # since it was sent last
+            after = planning.escalated(after)
             self.put(after, ("refund_needs_operator", observation.at, observation.by))
-        planned = looks.planned(after, looks.next_refund_look(after, observation))
+        planned = planning.planned(after, planning.next_refund_look(after, observation))
         self._refunds[after.refund_no] = planned
         return planned
 
@@ -373,8 +375,8 @@ class Draft:
     ) -> None:
         """Match Ping++'s refunds of a charge with ours; take in those that were made elsewhere.
 
-        Two refunds at Ping++ under one refund_no are money given back twice: both are booked and a
-        person is called. So is one for a refund that another charge has already.
+        Two refunds at Ping++ under one refund_no are money given back twice: both are booked, and a
+        person is called. A person is also called for a refund that another charge has already.
         """
         for facts in sorted(listed, key=lambda each: (each.created_at, each.refund_id)):
             refund = self._refund_of(out_trade_no, facts)
@@ -415,9 +417,9 @@ class Draft:
         self._write_journal(out_trade_no, "charge_quarantined", at, by, state, state, detail)
 
     def _adopt_refund(self, out_trade_no: str, facts: RefundFacts, by: str, at: datetime) -> Refund:
-        """Book a refund that is not known here, under our own key if it carries a free one.
+        """Book a refund that is not known here, under our own key if it has one that is free.
 
-        With our key it is ours, and the database lost it: a repeated call must find it.
+        A refund with our key is ours, and the database lost it: a repeated call must find it.
         """
         twin = self._refunds.get(facts.refund_no) if facts.refund_no else None
         doubled = f"Ping++ holds another refund under the refund_no {facts.refund_no}"
@@ -513,16 +515,17 @@ _UNKNOWN = "_outcome_unknown"
 _UNKNOWN_LINES = 10
 
 
-def _is_quiet(event: str, by: str, looks: int) -> bool:
-    """Whether it is journaled only if the record is changed, because it recurs with every look.
+def _is_quiet(event: str, by: str, count: int) -> bool:
+    """Whether the journal has the event only if the row changed: every look would repeat it.
 
-    A webhook that is quarantined is news, also when the reason is the same. Callers may
-    look as often as they like, and nobody counts that; of Midas's own looks the first ones show.
+    `count`: how many looks there were before. A quarantined webhook is always journaled, even if
+    the reason is the same. An outcome that stays unknown is not journaled for a caller's query; of
+    Midas's own looks, the first ones are journaled.
     """
     if event.endswith((*_RAISED, "_is_being_reversed")):
         return by != ObservedBy.WEBHOOK
     unknown = event.endswith(_UNKNOWN)
-    often = by == ObservedBy.QUERY or looks >= _UNKNOWN_LINES
+    often = by == ObservedBy.QUERY or count >= _UNKNOWN_LINES
     return event.endswith(_RECURRING) or (unknown and often)
 
 

@@ -18,9 +18,9 @@
     ├── Overloaded               a bound of Midas's own is reached: nothing was sent
     └── StorageUnavailable       the database cannot be used now: nothing was sent
 
-`midas/rpc/errors.py` maps each of them to one gRPC status. `SettingsError` is not of that tree: it
-stops a process before it serves. `SchemaRefused`, one of its kind, also makes a process that serves
-not ready.
+`midas/rpc/errors.py` maps each of them to one gRPC status. `SettingsError` is not in that tree: it
+stops a process before it serves. `SchemaRefused` is a SettingsError; it also makes a process that
+serves not ready.
 """
 
 from dataclasses import dataclass, field
@@ -88,7 +88,7 @@ class RefundNotAllowed(MidasError):
 
 @dataclass(eq=False)
 class RefundExceedsRemaining(MidasError):
-    """More than what is left after all refunds that succeeded, are pending or unknown."""
+    """It is more than what is left after all refunds that succeeded, are pending or unknown."""
 
     order_no: str
     out_trade_no: str
@@ -133,7 +133,7 @@ class ChargeStillOpen(MidasError):
 
 @dataclass(eq=False)
 class ChargeNotMade(MidasError):
-    """The earlier charge was dealt with at Ping++, closed perhaps; then no other one could be made.
+    """The earlier charge was dealt with, and perhaps closed; then no other one could be made.
 
     No money moved. The database or Ping++ became unreachable in between.
     """
@@ -177,7 +177,7 @@ class PspUnavailable(MidasError):
 
 @dataclass(eq=False)
 class Overloaded(MidasError):
-    """As many calls as Midas allows are under way. Nothing was written and nothing was sent."""
+    """Midas works on as many calls as it allows. Nothing was written and nothing was sent."""
 
     retry_after: timedelta = field(default=timedelta(seconds=1))
 

@@ -21,12 +21,12 @@ class ChargeInEvent:
 
     @property
     def charge_id(self) -> str:
-        """The same by Ping++'s own id."""
+        """Ping++'s own id of that charge."""
         return self.facts.charge_id
 
     @property
     def app_id(self) -> str:
-        """Whose it is."""
+        """The Ping++ application that the charge belongs to."""
         return self.facts.app_id
 
 
@@ -40,12 +40,12 @@ class RefundInEvent:
 
     @property
     def charge_id(self) -> str:
-        """The same by Ping++'s own id."""
+        """Ping++'s own id of that charge."""
         return self.facts.charge_id
 
     @property
     def app_id(self) -> str:
-        """Whose it is; empty where the refund does not name it."""
+        """The application that the refund belongs to; empty where the refund does not name it."""
         return self.facts.app_id
 
 
@@ -68,7 +68,7 @@ class PspEvent:
 
 @record(frozen=True, slots=True)
 class UnreadableEvent:
-    """What cannot be read as an event; `reason` is a constant."""
+    """A body that cannot be read as an event; `reason` is a constant."""
 
     reason: str
 
@@ -77,9 +77,9 @@ class EventStanding(StrEnum):
     """What became of an event that is on disk."""
 
     APPLIED = "APPLIED"
-    IGNORED = "IGNORED"  # nothing of Midas is concerned
+    IGNORED = "IGNORED"  # it concerns nothing of Midas
     WAITING = "WAITING"  # not applied yet; Midas tries again by itself
-    PARKED = "PARKED"  # could not be applied so often that a person has to look
+    PARKED = "PARKED"  # no further attempt helps: a person has to look
 
 
 @record(frozen=True)
@@ -93,13 +93,13 @@ class EventRecord:
     body_digest: str
     """SHA-256 of the body, in hexadecimal."""
     body: bytes
-    """As it came; empty where it is another app's or in the other mode."""
+    """The body as it came; empty if the event is another app's or in the other mode."""
     standing: EventStanding
     reason: str = ""
     """Why it is not applied, as a constant."""
     applied_at: datetime | None = None
     attempts: int = 0
-    """How often it was tried to apply it."""
+    """How often Midas tried to apply it."""
     due_at: datetime | None = None
     """When to try again, by the database's clock. None: never."""
 
@@ -107,8 +107,8 @@ class EventRecord:
 def report_in_event(facts: ChargeFacts) -> ChargeReport:
     """What a charge inside an event reports.
 
-    An event is a picture of some earlier moment. Without money it shows only that the charge was
-    waiting then: whether it has lapsed since must be asked for (I5).
+    An event shows its charge as it was at some earlier moment. An unpaid charge was waiting then;
+    only Ping++ can say whether it has lapsed since (I5).
     """
     report = report_of(facts, facts.created_at, facts.created_at, timedelta(0))
     return ChargeReport.WAITING if report is ChargeReport.LAPSED else report

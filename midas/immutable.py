@@ -1,4 +1,4 @@
-"""How charges, refunds, events and notifications are declared, and changed copies of them made."""
+"""How charges, refunds, events and notifications are declared, and how changed copies are made."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 else:
 
     def record(*, frozen: bool, slots: bool = False):
-        """A dataclass, `frozen` for the type checker alone, which reads every line of Midas.
+        """Make a dataclass that is `frozen` for the type checker alone, which reads all of Midas.
 
-        Python itself pays for it with a call for each field of each record, 20 µs for a charge:
-        records are made three times as fast where only mypy refuses to set their fields.
+        At run time, a frozen dataclass costs a call for each field of each record, 20 µs for a
+        charge. Records are made three times as fast where only mypy refuses to set their fields.
         """
         return dataclass(slots=slots, unsafe_hash=frozen)
 
@@ -24,9 +24,9 @@ _Record = TypeVar("_Record")
 def replace(record: _Record, **fields: Any) -> _Record:
     """A copy with these fields, or the very same record if it has them already.
 
-    So whoever wants to know whether anything changed asks with `is`. Does what
-    `dataclasses.replace` does for a frozen dataclass without slots, in a tenth of the time: every
-    charge is copied twice. Raises TypeError for a field that there is not.
+    A caller can test with `is` whether anything changed. This does what `dataclasses.replace` does
+    for a frozen dataclass without slots, in a tenth of the time: every charge is copied twice.
+    Raises TypeError for an unknown field.
     """
     known = record.__dict__
     if not fields.keys() <= known.keys():

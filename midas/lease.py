@@ -24,10 +24,10 @@ class Lease:
 
     token: str
     attempts: int
-    """How many were settled with RETRY before."""
+    """How many attempts were settled with RETRY before."""
     notification: Notification
     order: Order
-    """As it stands, but for when Midas looks at its charges and refunds next."""
+    """The order as it stands. The times of the next looks at its rows may be older ones."""
 
 
 UNNAMED = "UNNAMED"
@@ -44,13 +44,13 @@ class Settlement:
     outcome: DeliveryOutcome
     code: str = UNNAMED
     receiver_sequence: int = 0
-    """With REFUSED: the highest sequence that the order service has, which had received something
-    else under this one; 0: it did not say so."""
+    """The highest sequence that the order service has. It comes with REFUSED, if the order service
+    had received something else under this sequence. 0: it gave none."""
 
 
 @record(frozen=True, slots=True)
 class Backlog:
-    """The notifications that wait."""
+    """How many notifications wait, and for how long."""
 
     oldest_at: datetime | None
     """When the oldest notification that is not delivered, and not parked, occurred."""

@@ -7,8 +7,8 @@ ORDER_NO_CHARACTERS = 64
 REFUND_NO_CHARACTERS = 64
 CHANNEL_CHARACTERS = 32
 AMOUNT_MAX = 100_000_000_000
-"""In minor units. Ping++ documents no ceiling for a charge (pingpp.md section 13); this one keeps a
-mistyped amount from becoming a payment."""
+"""The highest amount, in minor units. Ping++ documents none for a charge (pingpp.md section 13);
+this one keeps a mistyped amount from becoming a payment."""
 DESCRIPTION_CHARACTERS = 255
 METADATA_PAIRS = 20
 METADATA_CHARACTERS = 1000
@@ -19,8 +19,8 @@ PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 REQUEST_BYTES = 256 * 1024
 REQUEST_BYTES_READ = REQUEST_BYTES + 64 * 1024
-"""What grpc reads at most of a message, unpacked: a little more than what is accepted, so that a
-caller just above it gets an error with all details. Beyond it grpc itself refuses, without them."""
+"""The most that grpc reads of a message, unpacked. It is a little more than what is accepted: a
+caller just above that gets an error with all details. grpc refuses longer messages without them."""
 CONCURRENT_RPCS = 1000
 CONNECTIONS = 1000
 """The most connections of callers to the gRPC port."""
@@ -33,20 +33,20 @@ PSP_TOTAL_TIMEOUT = timedelta(seconds=30)
 PSP_CONCURRENT_CALLS = 256
 PSP_ANSWER_BYTES = 4 * 1024 * 1024
 PSP_LIST_PAGES = 50
-"""100 objects each; a list that is longer proves the absence of nothing."""
+"""How many pages of a list are read, of 100 objects each. A longer list proves no absence."""
 SWEEP_PAGES = 300
-"""The same where one look answers for all unknown charges of a channel; `flows/sweep.py` says for
-how busy a channel that is enough."""
+"""The same where one look answers for all unknown charges of a channel; `flows/sweep.py` says how
+busy a channel that is enough for."""
 SWEEP_TIME = timedelta(minutes=5)
 """The longest that such a look may take."""
 
 # Finishing what is unknown
 SETTLE_WINDOW = timedelta(minutes=15)
 """How long Ping++ may still carry out a request that we gave up on, and how long its lists may lag.
-Not documented (pingpp.md section 13): chosen generously."""
+It is not documented (pingpp.md section 13), so it is chosen generously."""
 DECLINED_SETTLE = timedelta(seconds=90)
-"""The same for a bar code that the channel declined and Ping++ does not list: for a payer who is
-typing his PIN."""
+"""The same for a bar code that the channel declined and Ping++ does not list: its payer may be
+typing the PIN."""
 DECLINED_LOOK = timedelta(seconds=10)
 """How long the caller whose bar code was declined waits until that is certain."""
 EXPIRY_GRACE = timedelta(minutes=2)
@@ -55,7 +55,7 @@ CLOCK_SKEW = timedelta(minutes=15)
 """How far Ping++'s clock may be from ours when we look up a charge by its time of creation, while
 that is not measured."""
 CLOCK_SKEW_KEPT = timedelta(minutes=1)
-"""The same on each side of what is measured: Ping++'s machines need not agree among themselves."""
+"""How far it may be from what is measured: Ping++'s machines need not agree among themselves."""
 CLOCK_STEP = timedelta(minutes=5)
 """Clocks that are further apart than this, or have been, are not believed."""
 UNKNOWN_PATIENCE = timedelta(days=1)
@@ -64,11 +64,12 @@ REPOST_MARGIN = timedelta(seconds=15)
 """A charge is posted again only while the window in which Ping++ takes it for the same one stays
 open at least this long."""
 RUN_FIRST_LOOKS = 20
-"""If the first so many looks of a run find nothing at all, Midas asks with a wrong key or app."""
+"""How many first looks of a run must all find nothing to prove that Midas uses a wrong key or app.
+"""
 RESOLVE_BATCH = 200
-"""Orders that are looked at together, so that one look through Ping++'s lists answers for many."""
+"""How many orders are looked at together: one look through Ping++'s lists answers for many."""
 RESOLVE_AT_ONCE = 8
-"""So many of these orders are worked on at a time; others wait, for their turn or for that look."""
+"""How many of these orders are worked on at a time. Others wait for their turn or for that look."""
 RESOLVE_CLAIM = timedelta(seconds=60)
 CONFLICT_RETRIES = 200
 """How often a change is decided anew because another process was faster. With four processes that
@@ -81,20 +82,20 @@ EVENT_BYTES = REQUEST_BYTES - 1024
 EVENTS_TOGETHER = 64
 """The most events in one call of RecordEvents."""
 EVENT_IDS_REMEMBERED = 4096
-"""So many ids of the newest events; a repetition of one of them needs no look at the database."""
+"""How many ids of the newest events are remembered: their repetition needs no look on disk."""
 EVENT_MEMORY = timedelta(minutes=1)
 """How long they are remembered."""
 EVENT_BATCH = 50
 EVENT_CLAIM = timedelta(seconds=60)
 """How long an event that could not be applied waits for the next attempt."""
 EVENT_ATTEMPTS = 8
-"""An event that breaks something in Midas is parked after so many."""
+"""How many attempts to apply an event may fail before it is parked."""
 NUMBER_SKEW = timedelta(days=1)
-"""How far Ping++'s `created` may be from the time in the number of a charge that Midas made. Under
-a random number of the same form it is within it once in fifty thousand times."""
+"""How far Ping++'s `created` may be from the time in the number of a charge that Midas made. A
+random number of the same form is as near once in fifty thousand times."""
 REFUND_AGE_MAX = timedelta(days=400)
-"""The same for a refund, which has only the time of its own creation: the longest time after the
-charge at which a channel still refunds is a year (pingpp.md section 3)."""
+"""The same for a refund, whose `created` is the time of the refund. Channels refund until a year
+after the charge at the latest (pingpp.md section 3)."""
 UNKNOWN_ORDERS_LOGGED = timedelta(hours=1)
 """How often the number of events of unknown orders is logged."""
 LEASE_DEFAULT = 32

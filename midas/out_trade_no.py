@@ -1,8 +1,8 @@
 """The number that Midas gives a charge: how it is made, and when it was made. Pure.
 
 20 letters and digits, valid on every channel (pingpp.md section 7): 100 bits in base 32. It begins
-with the time, so that neighbours in time are neighbours in the index; 57 bits of chance keep two of
-the same millisecond apart.
+with the time, so that neighbours in time are neighbours in the index. 57 random bits distinguish
+two numbers of the same millisecond.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ _CHARACTERS = (_TIME_BITS + CHANCE_BITS) // 5
 
 
 def out_trade_no(made: datetime, chance: int) -> str:
-    """The number of a charge that is made at this time, with CHANCE_BITS bits of chance."""
+    """The number of a charge that is made at this time, with CHANCE_BITS random bits."""
     time = (made - _EPOCH) // _MILLISECOND % (1 << _TIME_BITS)
     number = time << CHANCE_BITS | chance
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(90, -1, -10)])

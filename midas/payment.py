@@ -1,8 +1,8 @@
 """The order as Midas knows it: its charges and refunds, and every change to them as one commit.
 
-An order is read whole and changed whole. `draft.py` makes the change: a `Change` is what a store
-commits, new and changed rows, journal entries and notifications together. The order's version
-guards it: of two changes that are based on the same reading one loses and is decided anew.
+An order is read whole and changed whole. `draft.py` makes the change. A `Change` is what a store
+commits: new and changed rows, journal entries and notifications together. The order's version
+guards it: if two changes are based on the same reading, one loses and is decided anew.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ _OPEN_REFUNDS = (RefundState.SUBMITTING, RefundState.PENDING)
 class JournalEntry:
     """One line of the transaction log.
 
-    `subject` is an out_trade_no, a refund_no, or the order_no of what concerns all of the order.
+    `subject` is an out_trade_no, a refund_no, or the order_no if it concerns the whole order.
     """
 
     order_no: str
@@ -54,7 +54,7 @@ class Notification:
     late: bool = False
     duplicate_payment: bool = False
     change_id: str = ""
-    """The id of the commit that wrote it: a second mark of it, beside its number."""
+    """The id of the commit that wrote it. It identifies the notification beside its number."""
     told_again: bool = False
     """The same may have been announced before, under another number."""
 
@@ -71,10 +71,10 @@ class Order:
     refunds: tuple[Refund, ...] = ()
     """Oldest first."""
     last_change: str = field(default="", compare=False)
-    """The id of the commit that made this version. After a failover another one may have its
-    number."""
+    """The id of the commit that made this version. After a failover, another commit may have made
+    a version of the same number."""
     sequence_floor: int = field(default=0, compare=False)
-    """Its next notification has a number above this, too; the store knows which."""
+    """The number of its next notification is above this floor, too. The store knows the floor."""
 
     @property
     def open_charge(self) -> Charge | None:
@@ -83,7 +83,7 @@ class Order:
 
     @property
     def blocking_charge(self) -> Charge | None:
-        """The one that must be settled before another charge: an unknown one before an open one."""
+        """The charge to settle before another one is made: an unknown one before an open one."""
         unknown = (each for each in self.charges if each.state is ChargeState.SUBMITTING)
         return next(unknown, None) or self.open_charge
 
@@ -98,7 +98,7 @@ class Order:
         return paid and self.refunded(charge.out_trade_no) < charge.amount
 
     def is_behind(self, known: "Order") -> bool:
-        """Whether anything that is over in `known` is open here, as no commit can make it."""
+        """Whether anything that has ended in `known` is open here. No commit can do that."""
         charges = {c.out_trade_no for c in self.charges if c.state in _OPEN_CHARGES}
         refunds = {r.refund_no for r in self.refunds if r.state in _OPEN_REFUNDS}
         return any(
@@ -109,7 +109,10 @@ class Order:
         )
 
     def has_lost(self, known: "Order") -> bool:
-        """Whether anything of `known` is not here, or as it was before: rows are never deleted."""
+        """Whether anything of `known` is gone here, or is as it was before.
+
+        Midas never deletes rows: the database has lost them.
+        """
         charges = {each.out_trade_no for each in self.charges}
         refunds = {each.refund_no for each in self.refunds}
         gone = any(each.out_trade_no not in charges for each in known.charges) or any(
@@ -120,7 +123,7 @@ class Order:
     def charge(self, out_trade_no: str) -> Charge:
         """The charge of this number. Raises StorageUnavailable if the order has none.
 
-        Rows are never deleted: the database has lost it, and it could not be put back.
+        Midas never deletes rows: the database has lost it, and it could not be put back.
         """
         for each in self.charges:
             if each.out_trade_no == out_trade_no:
@@ -152,14 +155,14 @@ class Order:
 
 
 def charges_by_age(found: Collection[Charge]) -> tuple[Charge, ...]:
-    """Oldest first, as an order has them. Most have one."""
+    """These charges, oldest first, as an order has them. Most orders have one."""
     if len(found) < 2:
         return tuple(found)
     return tuple(sorted(found, key=lambda each: (each.created_at, each.out_trade_no)))
 
 
 def refunds_by_age(found: Collection[Refund]) -> tuple[Refund, ...]:
-    """Oldest first, as an order has them. Most have none."""
+    """These refunds, oldest first, as an order has them. Most orders have none."""
     if len(found) < 2:
         return tuple(found)
     return tuple(sorted(found, key=lambda each: (each.created_at, each.refund_no)))
@@ -174,9 +177,9 @@ class Change:
     expected_change: str
     last_sequence: int
     change_id: str
-    """At most 32 characters; no two changes have the same, anywhere."""
+    """At most 32 characters. No two changes have the same id, anywhere."""
     after: Order
-    """The order as it will stand, for whoever goes on with it. What is written are the rows."""
+    """The order as it will stand, for the flow that goes on with it. It is not written itself."""
     new_charges: tuple[Charge, ...] = ()
     changed_charges: tuple[Charge, ...] = ()
     new_refunds: tuple[Refund, ...] = ()
@@ -186,16 +189,17 @@ class Change:
     new_events: tuple[EventRecord, ...] = ()
     changed_events: tuple[EventRecord, ...] = ()
     sequence_floor: int = 0
-    """Above which the notifications are numbered: if another one holds by now, the change loses."""
+    """The floor above which the notifications are numbered. If another floor holds by now, the
+    change loses."""
     renumbers: bool = False
-    """The notifications are all that the order service is to receive: nothing before them, and the
-    order is not parked any more."""
+    """Whether the order service is to receive these notifications and none before them. The order
+    is no longer parked then."""
 
     @property
     def is_intent(self) -> bool:
-        """Whether it writes down nothing but what will be sent to Ping++ once it is on disk.
+        """Whether it writes down nothing but intents, which are sent to Ping++ once on disk.
 
-        Nobody has learnt anything that would be lost with it.
+        Nothing that Midas has learnt would be lost with it.
         """
         updates = self.changed_charges or self.changed_refunds
         events = self.new_events or self.changed_events
@@ -204,4 +208,5 @@ class Change:
 
 
 RENUMBERED = "notifications_renumbered"
-"""The journal's word for it. `detail` has the number `above` which, and the `first` new one."""
+"""The journal's event for that. `detail` has the receiver's number, `above`, and the `first` new
+one."""

@@ -24,7 +24,7 @@ Answer = TypeVar("Answer", covariant=True)
 
 @record(frozen=True, slots=True)
 class Done(Generic[Answer]):
-    """Ping++ answered, and this is what it says. It need not be what was hoped for: read it."""
+    """Ping++ answered. The answer need not be the one that was hoped for: read it."""
 
     answer: Answer
 
@@ -33,7 +33,7 @@ class Refusal(StrEnum):
     """Why something was certainly not done."""
 
     NOT_SENT = "NOT_SENT"  # no byte of the request reached Ping++: it may be sent again
-    REFUSED = "REFUSED"  # Ping++ or the channel said no
+    REFUSED = "REFUSED"  # Ping++ or the channel refused it
     NOT_FOUND = "NOT_FOUND"  # Ping++ knows no such object
     THROTTLED = "THROTTLED"  # Ping++'s limit of calls
     MIDAS_REJECTED = "MIDAS_REJECTED"  # our API key or signature
@@ -41,10 +41,10 @@ class Refusal(StrEnum):
 
 @record(frozen=True, slots=True)
 class NotDone:
-    """Proven not done by this very call: it says nothing of an earlier one.
+    """It is proven that this very call did nothing. That says nothing about an earlier call.
 
-    `code`, `param` and `message` are Ping++'s, and the message is for people; for NOT_SENT it is a
-    constant such as `refused`.
+    `code`, `param` and `message` are Ping++'s; the message is for people. For NOT_SENT the message
+    is a constant such as `connect_failed`.
     """
 
     refusal: Refusal
@@ -55,16 +55,16 @@ class NotDone:
 
 @record(frozen=True, slots=True)
 class Unknown:
-    """It may have been done or not: timeout, reset, 5xx, an answer that cannot be read.
+    """The call may have been done or not: timeout, reset, 5xx, an answer that cannot be read.
 
     `reason` is a short constant such as `timeout`, `connection_lost`, `status_502`,
-    `unreadable_answer`; it holds nothing of the request or the answer.
+    `unreadable_answer`. It holds nothing of the request or the answer.
     """
 
     reason: str
     declined: NotDone | None = None
-    """The channel said no to a bar code, by a code that means so: it is not paid now, but its payer
-    may still be typing his PIN."""
+    """Set if the channel refused a bar code, by a code that means so. The bar code is not paid now,
+    but its payer may still be typing the PIN."""
 
 
 Verdict = Done[Answer] | NotDone | Unknown
@@ -75,7 +75,7 @@ class ChargePage:
     """One page of charges, newest first. `more` says that older ones follow.
 
     A row that cannot be read does not spoil the others: `unread` has its out_trade_no. `last_id` is
-    that of the last row, read or not.
+    the id of the last row, even if that row cannot be read.
     """
 
     charges: tuple[ChargeFacts, ...]
@@ -95,9 +95,9 @@ class RefundPage:
 class Psp(Protocol):
     """Ping++. Every method but `admit` answers with a verdict and raises nothing but cancellation.
 
-    No method repeats a POST by itself; a GET that meets a connection which has just been closed is
-    asked once more. `timeout` bounds the whole call; None means the configured
-    bound, and a longer one is cut to it.
+    No method repeats a POST by itself. A GET is sent once more if its connection turns out to be
+    closed. `timeout` bounds the whole call. None means the configured bound, and a longer timeout
+    is cut to that bound.
     """
 
     @property
@@ -106,26 +106,26 @@ class Psp(Protocol):
 
     @property
     def livemode(self) -> bool:
-        """Whether real money moves: the API key tells."""
+        """Whether real money moves. The API key decides it."""
 
     @property
     def total_timeout(self) -> timedelta:
         """The longest that one call can take."""
 
     def now(self) -> datetime | None:
-        """Ping++'s clock, as its answers of the last minutes tell it; None while too few have.
+        """Ping++'s clock by its answers of the last minutes; None while too few have a date.
 
-        A second source of time beside the database's. It may only delay what ends a payment.
+        It is a second source of time beside the database's. It may only delay what ends a payment.
         """
 
     def latest_now(self) -> datetime | None:
-        """The same by the last answer alone, which may be wrong: for what it can only delay."""
+        """Ping++'s clock by its last answer alone. That may be wrong, so it may only delay."""
 
     def admit(self) -> AbstractAsyncContextManager[None]:
         """Reserve a place for one flow's calls, before anything is written.
 
-        Raises PspUnavailable while the circuit breaker is open, Overloaded when as many flows are
-        under way as may be. Calls made outside of it are not refused for want of a place.
+        Raises PspUnavailable while the circuit breaker is open, Overloaded while there is no free
+        place. A call that is made without a place is never refused for that reason.
         """
 
     def check_charge(self, terms: ChargeTerms) -> Sequence[FieldViolation]:
@@ -135,26 +135,25 @@ class Psp(Protocol):
         """Ping++'s own rules for a refund (pingpp.md section 3), field by field. No I/O."""
 
     def read_event(self, body: bytes) -> PspEvent | UnreadableEvent:
-        """What a webhook's body says (pingpp.md section 4). Its signature is not looked at. No I/O.
+        """The event in a webhook's body (pingpp.md section 4). No signature is checked. No I/O.
 
-        An event of a type that Midas handles whose object cannot be read has neither a charge nor a
-        refund.
+        The event has no subject if Midas does not handle its type, or if its object cannot be read.
         """
 
     def is_same_event(self, one: bytes, other: bytes) -> bool:
-        """Whether two bodies with one event id tell of the same, though their bytes differ. No I/O.
+        """Whether two bodies with one event id are one event, though their bytes differ. No I/O.
 
-        What counts the webhooks that are still to be sent may differ between two sends.
+        The number of webhooks that are still to be sent may differ between two sends.
         """
 
     def can_reverse(self, channel: str) -> bool:
         """Whether an unpaid charge of this channel can be closed (pingpp.md section 9)."""
 
     def gives_back(self, channel: str) -> bool:
-        """Whether a reversal that meets a payment gives it back (pingpp.md section 9)."""
+        """Whether the reversal of a paid charge gives the payment back (pingpp.md section 9)."""
 
     def pays_at_create(self, channel: str) -> bool:
-        """Whether the create call itself takes the money (balance, bar codes): never repeat it."""
+        """Whether the create call itself takes the money (balance, bar codes). Never repeat it."""
 
     def repost_window(self, channel: str) -> timedelta:
         """How long identical terms give back the same charge (pingpp.md section 8). 0: never."""
@@ -177,7 +176,7 @@ class Psp(Protocol):
         after: str | None = None,
         timeout: timedelta | None = None,
     ) -> Verdict[ChargePage]:
-        """GET one page of at most 100 charges made in a window of Ping++'s clock, both ends in.
+        """GET one page of at most 100 charges made in a window of Ping++'s clock, ends included.
 
         `after` is the id of the last charge of the page before.
         """
@@ -227,7 +226,7 @@ class Listing:
 
 
 class KeyTaken(Exception):
-    """A key that must be unique belongs to another row: read that one and answer from it."""
+    """A key that must be unique belongs to another row: read that row and answer from it."""
 
     def __init__(self, column: str) -> None:
         super().__init__(column)
@@ -238,28 +237,28 @@ class Store(Protocol):
     """Where orders are kept. Every method may raise StorageUnavailable within a bounded time."""
 
     def now(self) -> datetime:
-        """The database's clock: the only one that due times and leases are measured by."""
+        """The database's clock. Due times and leases are measured by no other one."""
 
     def new_change_id(self) -> str:
-        """At most 32 characters; no two changes have the same, in any process."""
+        """A new id of at most 32 characters. No two changes have the same, in any process."""
 
     def unread(self, order_no: str) -> Order:
         """An order without charges and with version 0, to be written without reading first.
 
-        The commit tells whether there is one already.
+        The commit shows whether there is one already.
         """
 
     async def since_possible_loss(self) -> timedelta:
-        """How long ago the last commits of the database may have been lost; asks it.
+        """How long ago the database may have lost its last commits; asks the database.
 
-        A failover may lose them, and so does a restore. The longest there is if neither was.
+        A failover may lose them, and a restore does. The longest time there is, if there was none.
         """
 
     async def perhaps_lost(self) -> list[Order]:
-        """What this process has committed lately, if the database may have lost it; asks it.
+        """The orders that this process committed lately and that may be lost; asks the database.
 
-        Each order as it was committed last; once after each failover or restore, else those whose
-        later commits have shown that something of them is gone.
+        Each order is as it was committed last. After a failover or a restore, all of them are given
+        once; else those whose later commits have shown that something of them is gone.
         """
 
     async def load(self, order_no: str) -> Order:
@@ -271,15 +270,15 @@ class Store(Protocol):
     async def commit(self, change: Change) -> bool:
         """Write a change, all of it or nothing, durably, and only if nobody was faster.
 
-        Whoever waits for notifications in this process learns of those that the change holds.
+        Calls of this process that wait for notifications learn of those that the change holds.
 
-        True: it is on disk. False: the order no longer stands as it was read (or is there
-        already), or another charge of it is open; nothing was written: load and decide again.
-        Raises KeyTaken when a refund_no, refund_id, charge_id or out_trade_no belongs to another
-        order's row, or the event_id of a new event is there already; nothing was written. Raises
-        StorageUnavailable when it could not be written in time; its `may_have_written` says
-        whether the commit may still have happened. A change is
-        never written twice, whatever fails in between.
+        True: it is on disk. False: the order no longer stands as it was read (or is there already),
+        or another charge of it is open. Nothing was written then: load and decide again. Raises
+        KeyTaken when a refund_no, refund_id, charge_id or out_trade_no belongs to another order's
+        row, or the event_id of a new event is there already; nothing was written. Raises
+        StorageUnavailable when it could not be written in time; its `may_have_written` says whether
+        the commit may still have happened. A change is never written twice, even if something fails
+        in between.
         """
 
     async def claim_due_orders(self, limit: int, hold: timedelta) -> list[str]:
@@ -303,10 +302,11 @@ class Store(Protocol):
         """
 
     async def lease_notifications(self, limit: int, hold: timedelta) -> list[Lease]:
-        """Take orders with notifications that are due, those first that have been due longest.
+        """Take orders with notifications that are due; those that were due first come first.
 
-        Of each order the first one that is not delivered; for `hold`, or until it is settled,
-        nobody else gets the order. Each order is as it stood at its lease, or later.
+        Each lease has the order's first notification that is not delivered. Nobody else gets the
+        order for `hold`, or until the lease is settled. Each order is as it stood at its lease, or
+        later.
         """
 
     async def settle_notifications(self, settlements: Sequence[Settlement]) -> list[bool]:
@@ -314,22 +314,22 @@ class Store(Protocol):
 
         DELIVERED: the next notification of the order is due now. RETRY: this one is due after a
         pause that grows with its attempts. REFUSED: the order is parked. A settlement whose answer
-        was lost may be repeated: it is False then, though it counted.
+        was lost may be repeated. The second answer is False then, though the first one counted.
         """
 
     def notification_written(self) -> "asyncio.Future[None]":
-        """Done once this process has written a notification, or made an order's next one due.
+        """A future, done once this process has written a notification or made the next one due.
 
-        Cancel it when it is not needed any more.
+        Cancel it when it is no longer needed.
         """
 
     async def backlog(self) -> Backlog:
-        """The notifications that wait. Costs the more, the more waits."""
+        """How many notifications wait. The more of them wait, the more this costs."""
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each matching charge, holding that charge alone with all its refunds.
 
-        What cannot be read is left out, with an error line: as many others as `page` asks for come.
+        What cannot be read is left out, with an error line. The page is filled with later rows.
         """
 
     async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
@@ -342,7 +342,7 @@ class Store(Protocol):
         """The order's messages in sequence."""
 
     async def check(self) -> None:
-        """Ask the database for a sign of life and its schema; for readiness.
+        """Ask the database whether it answers and what its schema is; readiness uses this.
 
         Raises SchemaRefused where a newer version of Midas has made it one that this version may
         not work on.
@@ -350,7 +350,7 @@ class Store(Protocol):
 
 
 class Clock(Protocol):
-    """Waiting, so that tests need not."""
+    """Waiting and durations. Tests have a clock of their own, so that they need not wait."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

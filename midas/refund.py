@@ -16,11 +16,11 @@ from typing import Any
 from midas.immutable import record, replace
 
 REFUND_NO_KEY = "refund_no"
-"""Where in the metadata of a refund at Ping++ our own key travels."""
+"""The name in the metadata of a refund at Ping++ under which our own key is sent."""
 
 
 class RefundState(StrEnum):
-    """Where a refund stands; `protos/midas/v1/refund.proto` has what each promises."""
+    """The states of a refund; `protos/midas/v1/refund.proto` says what each one promises."""
 
     SUBMITTING = "SUBMITTING"
     PENDING = "PENDING"
@@ -41,10 +41,10 @@ class RefundReport(StrEnum):
     WORKING = "WORKING"  # status pending
     DONE = "DONE"  # status succeeded
     FAILED = "FAILED"  # status failed, also with HTTP 200
-    REFUSED = "REFUSED"  # the create call was answered: not done
-    UNSENT = "UNSENT"  # the request did not leave, or was turned away unread: it may be sent again
-    ABSENT = "ABSENT"  # listed past the settle window, completely and twice: not there
-    NO_ANSWER = "NO_ANSWER"  # asked, and nothing usable came back
+    REFUSED = "REFUSED"  # proven not done: the create call was refused
+    UNSENT = "UNSENT"  # the request did not leave, or was refused unread: it may be sent again
+    ABSENT = "ABSENT"  # two complete lists, one after the settle window, did not show it
+    NO_ANSWER = "NO_ANSWER"  # Ping++ was asked, and nothing usable came back
 
 
 @record(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Refund:
     external: bool = False
     operator_reason: str = ""
     unsent: bool = False
-    """Proven not to have been taken up by Ping++: the only case in which it may be sent again."""
+    """Whether it is proven that Ping++ did not take it up. Only then may it be sent again."""
     due_at: datetime | None = None
     """When to look next, by the database's clock; nobody else looks before. None: never."""
     looks: int = 0
@@ -155,7 +155,7 @@ def observe(
     if facts is not None and booked:
         reason = f"Ping++ answered with the refund {facts.refund_id}, which is booked already"
         return _quarantined(refund, observation, facts, ("refund_id",), reason)
-    if facts is not None and observation.by != OVERTAKEN:
+    if facts is not None and observation.by != BY_WEBHOOK:
         refund = _no_longer_missed(refund)
     target = TRANSITIONS[refund.state].get(observation.report)
     if target is None:
@@ -177,7 +177,7 @@ TRANSITIONS: Mapping[RefundState, Mapping[RefundReport, RefundState]] = {
     _S.SUCCEEDED: {},
     _S.FAILED: {_A.DONE: _S.SUCCEEDED},
 }
-"""Every move there is. A pair that is not here changes no state."""
+"""All transitions. A pair that is not here changes no state."""
 
 CONTRADICTIONS: frozenset[tuple[RefundState, RefundReport]] = frozenset(
     {
@@ -191,13 +191,13 @@ CONTRADICTIONS: frozenset[tuple[RefundState, RefundReport]] = frozenset(
         (_S.FAILED, _A.UNSENT),
     }
 )
-"""No answer to a question of ours explains these: a person has to look."""
-OVERTAKEN = "WEBHOOK"
+"""The pairs that no answer to a question of ours explains: a person has to look."""
+BY_WEBHOOK = "WEBHOOK"
 """What is observed so may have been overtaken by a newer one (W4)."""
 
 
 def notice_for(refund: Refund) -> RefundNotice | None:
-    """What the order service was notified of about a refund that stands so."""
+    """The notice that is due for a refund in this state."""
     if refund.state is RefundState.SUCCEEDED:
         return RefundNotice.SUCCESS
     return RefundNotice.FAILED if refund.state is RefundState.FAILED else None
@@ -224,7 +224,7 @@ def mismatches(refund: Refund, facts: RefundFacts) -> tuple[str, ...]:
 
 
 def _no_longer_missed(refund: Refund) -> Refund:
-    """What Ping++ shows is not missing, also if it did not show it before."""
+    """The refund without the marks of a missing one: Ping++ shows it now."""
     missed = refund.operator_reason.startswith(_MISSED)
     if refund.absent_since is None and not missed:
         return refund
@@ -256,7 +256,7 @@ def _quarantined(
 
 
 def _raised(refund: Refund, reason: str, at: datetime, **fields: Any) -> Refund:
-    """With this for a person to look at; the very same if it is so already."""
+    """The refund with this reason for a person to look; the very same if it has it already."""
     raised = replace(refund, operator_reason=reason, **fields)
     return raised if raised is refund else replace(raised, updated_at=at)
 
@@ -275,7 +275,7 @@ def _unchanged(refund: Refund, observation: RefundObservation) -> RefundOutcome:
     contradicted = (
         refund.state,
         observation.report,
-    ) in CONTRADICTIONS and observation.by != OVERTAKEN
+    ) in CONTRADICTIONS and observation.by != BY_WEBHOOK
     if contradicted or _made_although_refused(refund, observation):
         reason = f"Ping++ said {observation.report} of a refund that is {refund.state}"
         refund_id = observation.facts.refund_id if observation.facts else refund.refund_id
@@ -289,7 +289,7 @@ def _unchanged(refund: Refund, observation: RefundObservation) -> RefundOutcome:
 
 
 def _made_although_refused(refund: Refund, observation: RefundObservation) -> bool:
-    """FAILED was concluded from a refusal, and now Ping++ works on such a refund."""
+    """Whether Ping++ works on a refund that is FAILED because of a refusal alone."""
     concluded = refund.state is RefundState.FAILED and refund.refund_id is None
     return concluded and observation.report is RefundReport.WORKING
 

@@ -8,19 +8,19 @@ POLL_FIRST = timedelta(seconds=30)
 POLL_LONGEST = timedelta(minutes=30)
 IN_FLIGHT_MARGIN = timedelta(seconds=2)
 LEASE_KEPT = timedelta(seconds=1)
-"""What is left of a row's lease when the time of its call is over."""
+"""How much of a row's lease is left when the time of its call is over."""
 
 
 def while_in_flight(now: datetime, total_timeout: timedelta) -> datetime:
-    """Until then the process that makes the call is the only one to touch the row."""
+    """The time until which only the process that makes the call touches the row."""
     return now + total_timeout + IN_FLIGHT_MARGIN
 
 
 def time_for_call(now: datetime, lease_ends: datetime, total_timeout: timedelta) -> timedelta:
     """How long a call may take that begins now, so that it is over before its row's lease is.
 
-    The lease runs from the draft of the row, and its commit may have taken seconds. In whole
-    seconds, where that is less than usual; 0: it may not begin.
+    The lease runs from the draft of the row, and the commit may have taken seconds. A time that is
+    shorter than usual is in whole seconds. 0: the call may not begin.
     """
     left = lease_ends - LEASE_KEPT - now
     if left >= total_timeout:
@@ -29,7 +29,7 @@ def time_for_call(now: datetime, lease_ends: datetime, total_timeout: timedelta)
 
 
 def next_resolve(now: datetime, looks: int) -> datetime:
-    """The next look at an unknown outcome: soon at first, ever more rarely."""
+    """The next look at an unknown outcome: soon at first, then after ever longer pauses."""
     return now + _growing(RESOLVE_FIRST, looks, RESOLVE_LONGEST)
 
 

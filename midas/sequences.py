@@ -1,17 +1,18 @@
 """How an order's notifications are numbered: in epochs, so that no number is used twice (I7). Pure.
 
 A number counts the order's notifications, above a floor that all orders share. The floor is raised
-when commits may be gone, after a failover or a restore: what was numbered by them was perhaps
-delivered, and what comes next must not look like a repeat of it.
+when commits may be gone, after a failover or a restore. Notifications of those commits were perhaps
+delivered, and the next ones must not look like repeats of them.
 """
 
 EPOCH = 1 << 20
 """The numbers of one epoch. Floors are multiples of it; no order has as many notifications."""
 SEQUENCE_MOST = 2**53 - 1
-"""Beyond it a receiver written in JavaScript would round. Reached by clocks in the year 2297."""
+"""The highest number that a receiver written in JavaScript does not round. Clocks reach it in the
+year 2297."""
 CLOCK_FROM = 1_735_689_600
-"""2025-01-01 in Unix seconds. A new epoch is at least the number of seconds since then: a floor
-whose raise was lost in a second failover is not used again."""
+"""2025-01-01 in Unix seconds. A new epoch is at least the number of seconds since then. So a floor
+is not used again, even if a second failover loses that it was raised."""
 
 
 def raised_floor(floor: int, unix_seconds: int) -> int:

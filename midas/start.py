@@ -1,7 +1,7 @@
 """Finds everything that keeps this process from starting, before anything is started.
 
-`midas serve` asks here, and so does `midas serve --check`; there is no other checker. Nothing is
-changed by that: no file is made, no row is written.
+`midas serve` asks here, and so does `midas serve --check`; there is no other checker. It changes
+nothing: no file is made, no row is written.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from midas.runtime import setting_rules
 from midas.runtime.process import OpenFiles
 
 OTHER_FILES = 128
-"""File descriptors beside connections of callers and to Ping++: the database, grpc, the log."""
+"""How many file descriptors are needed beside connections of callers and to Ping++: for the
+database, grpc and the log."""
 
 
 def prepare(parts: Callable[[Settings], Any]) -> Settings:
@@ -35,7 +36,7 @@ def prepare(parts: Callable[[Settings], Any]) -> Settings:
 
 
 def open_files(settings: Settings) -> OpenFiles:
-    """What a Midas with these settings opens."""
+    """The file descriptors that a Midas with these settings needs."""
     others = settings.psp_concurrent_calls + OTHER_FILES
     return OpenFiles(settings.connections, others, "CONNECTIONS")
 

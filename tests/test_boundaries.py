@@ -44,7 +44,7 @@ DOMAIN = {
     "out_trade_no",
     "schedule",
     "draft",
-    "looks",
+    "planning",
     "sequences",
 }
 MAY_USE = {

@@ -25,7 +25,7 @@ COMMANDS = {
     "migrate": "midas.cli.migrate_command:migrate",
     "demo": "midas.cli.demo.command:demo",
 }
-"""In the order of the help. Each is imported when it is used."""
+"""The commands in the order of the help. Each one is imported when it is used."""
 
 
 class Commands(click.Group):

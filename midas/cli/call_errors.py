@@ -1,4 +1,4 @@
-"""How a command prints what went wrong, and how it ends with that."""
+"""How a command prints its failure, and how it ends after that."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def print_trouble(trouble: Trouble, as_json: bool) -> None:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: text of others must not steer the terminal."""
+    """The text without control characters: text of others must not control the terminal."""
     return "".join(each if each.isprintable() else "�" for each in text)
 
 

@@ -30,7 +30,7 @@ _RETRY: Mapping[int, str] = {
     errors_pb2.RETRY_NEW_KEY: "NEW_KEY",
     errors_pb2.RETRY_NEVER: "NEVER",
 }
-"""Other values, of a newer Midas, are not believed: they count as none."""
+"""A newer Midas may send other values. They are not believed: they count as none."""
 
 
 def call(
@@ -38,8 +38,8 @@ def call(
 ) -> Any:
     """Midas's answer. Raises Failed.
 
-    `moves_money`: a failure that Midas itself did not explain may have happened after the money
-    moved, and its outcome is unknown.
+    With `moves_money` the outcome is unknown after a failure that Midas itself did not explain,
+    because the money may have moved before it.
     """
     try:
         return method(request, timeout=timeout_s)
@@ -56,7 +56,7 @@ def build(make: Callable[[], Answer]) -> Answer:
 
 
 def trouble_of(error: Any, moves_money: bool, ids: dict[str, str]) -> Trouble:
-    """What an error status says: from its details, or carefully from its code alone."""
+    """What an error status means: by its details or, without them, by its code alone."""
     status = _status(error)
     info, detail = error_details_pb2.ErrorInfo(), errors_pb2.PaymentErrorDetail()
     bad, wait = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()

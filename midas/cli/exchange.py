@@ -51,13 +51,13 @@ class Exchange:
     as_data: Callable[[Any], dict[str, Any]]
     show: Callable[[Any], None]
     judge: Callable[[Any], Trouble | None] = lambda _: None
-    """What differs from what was asked, though Midas answered OK."""
+    """Returns what is wrong although Midas answered OK, or None."""
 
 
 def exchange(wire: Wire, asked: Exchange, as_json: bool) -> ExitStatus:
     """Call Midas and print its answer. Returns the exit status or raises Failed, as in the table.
 
-    The handlers of signals stay until the process ends: it has nothing left to do.
+    The handlers of signals stay until the process ends, because nothing else follows.
     """
     progress = _Progress(asked)
     try:
@@ -104,14 +104,14 @@ class _Progress:
         self.status: ExitStatus | None = None
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Stop what is under way; where it is being stopped already, end at once."""
+        """Stop the call. If it is being stopped already, end the process at once."""
         if self._stopped or self.over:
             os._exit(self._status_now(number))
         self._stopped = True
         raise _Stopped(number)
 
     def ended_by(self, error: BaseException) -> ExitStatus:
-        """The status where the answer is known. Otherwise raises the error to print."""
+        """The exit status if the answer is known. Otherwise raises the error to print."""
         if self.status is not None:
             print(
                 f"midas: the answer could not be printed in full ({_word(error)})", file=sys.stderr

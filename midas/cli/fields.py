@@ -49,7 +49,7 @@ class Length(click.ParamType[timedelta]):
 
 
 class Pair(click.ParamType[tuple[str, str]]):
-    """`name=value`."""
+    """A pair, written as `name=value`."""
 
     name = "name=value"
 

@@ -10,7 +10,7 @@ import click
 )
 @click.pass_context
 def mock(context: click.Context) -> int:
-    """Hand everything over."""
+    """Pass all arguments on."""
     from midas.mock.command import run
 
     return run(context.args)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 PORT = 6020
 API_KEY_VARIABLE = "SANDBOX_API_KEY"
-"""Not PINGPP_API_KEY: the sandbox prints its key, and must not find that of a real account."""
+"""Where the key is looked for. It is not PINGPP_API_KEY, which may hold the key of a real account:
+the sandbox prints its key."""
 TIME_SCALE_MOST = 1e6
 
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)

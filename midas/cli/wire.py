@@ -146,7 +146,7 @@ _OPTIONS = (
 
 
 def _channel(wire: Wire) -> grpc.Channel:
-    # Midas is an inside service: a proxy to the outside never leads to it.
+    # Midas is an internal service: a proxy to the outside never leads to it.
     options = [("grpc.enable_http_proxy", 0)]
     if not wire.encrypted:
         return grpc.insecure_channel(wire.target, options=options)

@@ -1,7 +1,7 @@
-"""What the server's settings must hold together, beyond the type of each, as sentences.
+"""The rules for the server's settings, beyond the type of each. A mistake becomes a sentence.
 
-Each sentence names the settings that it is about, says what to do, and repeats no value: not that
-of a secret, and not that of another setting either, into which a secret may have been pasted.
+Each sentence names the settings that it is about, and says what to do. It repeats no value, because
+a secret may have been pasted into any setting.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
 
 
 def database_mistakes(settings: MigrationSettings) -> Iterator[str]:
-    """The same for a command that needs no other setting."""
+    """A sentence for every mistake, for a command that needs the database alone."""
     if not settings.database_url.get_secret_value():
         yield (
             "DATABASE_URL is not set: give it in the environment or at the config server, or use"
@@ -200,7 +200,7 @@ def _database_in_the_clear(settings: "Settings | MigrationSettings") -> Iterator
     try:
         url = parse(settings.database_url.get_secret_value())
     except SettingsError:
-        return  # _database gives that mistake
+        return  # _database reports that mistake
     if is_in_the_clear(url) and not settings.database_tls_by_network:
         yield (
             "DATABASE_URL: production speaks TLS with PostgreSQL; add ?sslmode=verify-full (or "

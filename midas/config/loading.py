@@ -9,7 +9,7 @@ from midas.runtime.config_sources import Found
 def read() -> Found:
     """The settings of this process, and a sentence for every mistake that they show.
 
-    `midas.start.prepare` finds what only the world shows, too. Raises nothing.
+    `midas.start.prepare` also finds mistakes that the settings alone do not show. Raises nothing.
     """
     return config_sources.read(Settings, checks.mistakes)
 
@@ -23,9 +23,9 @@ def load() -> Settings:
 def database_url(instead: str | None = None) -> str:
     """The DATABASE_URL of this process, for a command that needs no other setting.
 
-    What is given `instead` has to hold the same, by the ENV of this process.
+    A URL that is given `instead` has to follow the same rules, by the ENV of this process.
 
-    Without a default: a database that was forgotten must not pass for one that is migrated. Raises
+    There is no default: a database that was forgotten must not count as migrated. Raises
     SettingsError.
     """
     given = {} if instead is None else {"database_url": instead}

@@ -151,7 +151,7 @@ class Settings(Sourced):
 
     @property
     def drain_delay(self) -> timedelta:
-        """DRAIN_DELAY_S as a length of time, or what it is where it is not set."""
+        """DRAIN_DELAY_S as a length of time, or its default if it is not set."""
         if self.drain_delay_s is not None:
             return timedelta(seconds=self.drain_delay_s)
         return timedelta(0) if self.env == "development" else limits.DRAIN_DELAY

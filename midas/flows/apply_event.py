@@ -1,4 +1,4 @@
-"""events: write down each event of Ping++ that a webhook brings, and apply it.
+"""apply_event: write down each event of Ping++ that a webhook brings, and apply it.
 
 read ─┬─ unreadable, another app's, another mode's, another type's, unknown order ─▶ ignored
       ├─ money under a number of ours that is not known here ─▶ parked, with an alarm

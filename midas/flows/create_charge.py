@@ -1,10 +1,10 @@
-"""charge: one open charge per order, written down before Ping++ is called.
+"""create_charge: one open charge per order, written down before Ping++ is called.
 
 look at the order ─┬─ paid ──────────────────▶ refused: already paid
                    ├─ nothing open ──────────▶ write the intent → call Ping++ → record → answer
                    ├─ open, same terms ──────▶ the same charge again
                    ├─ open, other terms ─────▶ close it (close.py) → look again
-                   └─ outcome unknown ───────▶ wait or find out (resolve.py) → look again
+                   └─ outcome unknown ───────▶ wait or find out (resolve_charge.py) → look again
 """
 
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""refund: fetch the charge and check it, reserve the amount, then call Ping++.
+"""create_refund: fetch the charge and check it, reserve the amount, then call Ping++.
 
 same refund_no ─┬─ same content ──▶ the same refund, finished first if its outcome is unknown
                 └─ other content ─▶ refused

@@ -1,4 +1,4 @@
-"""The funnel: all that is learnt about a charge or a refund takes one way.
+"""The funnel: the one way that Ping++'s answers about a charge or a refund take.
 
     an answer of Ping++, no answer, a refusal
         │  charge_observation, refund_observation     what was learnt, how, and when (here)
@@ -9,9 +9,9 @@
         ▼
     charge.observe              the state machine: which state, and who must know (charge.py)
 
-A refund takes the same way through `Draft.observe_refund` and `refund.observe`; a webhook begins at
-`commit` (apply_event.py), since a picture of an earlier moment is read in another way. Nothing here
-calls Ping++.
+`observing` makes the decision that `commit` calls: it hands the observation to the draft. A refund
+takes the same way through `Draft.observe_refund` and `refund.observe`. What is concluded without an
+answer (absent, unsent) and what a webhook shows begin at `commit`. Nothing here calls Ping++.
 """
 
 from datetime import datetime

@@ -32,21 +32,24 @@ from midas.v1 import payment_service_pb2 as payments
 _PAYMENTS = "midas.v1.PaymentService"
 _EVENTS = "midas.v1.EventService"
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-"""When the payments of the lists were made: a page's token holds a time."""
+"""When the first payment of a list was made. It never changes, as a page's token holds a time."""
 _LISTED = ("SUCCEEDED", "PENDING", "CLOSED", "FAILED", "REVERSED", "SUBMITTING", "REFUNDED")
 _LISTED_REFUNDS = ("SUCCEEDED", "PENDING", "FAILED", "SUBMITTING", "EXTERNAL")
 _TYPES = ("charge.succeeded", "charge.failed", "refund.succeeded", "refund.failed")
 _TOKEN = "mock-lease"  # noqa: S105 - what a lease is named by, no secret
 LEASE = timedelta(seconds=30)
 EVENT_NAMES = ("DUPLICATE", "IGNORED")
-"""What else an event's id may end with."""
+"""The names that an event's id may end with, beside those of errors."""
 LEASE_LOST = "LEASE_LOST"
-"""What a lease_token may end with."""
+"""The name that a lease_token may end with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A method of the contract: its request, and its answer to one in which `name` is asked for."""
+    """A method of the contract: the type of its request, and what makes the answer.
+
+    `answer` takes the request and the name that it asks for, which is empty for the usual answer.
+    """
 
     request: type[Any]
     answer: Callable[[Any, str], Message]
@@ -96,7 +99,7 @@ def refund(request: payments.RefundRequest, name: str) -> payments.RefundRespons
 
 
 def query(request: payments.QueryRequest, name: str) -> payments.QueryResponse:
-    """One paid charge; asked by a refund's key, with that refund."""
+    """One paid charge. If the key is a refund's, the charge has that refund."""
     kind, key = conversion.query_key(request)
     conversion.refuse(rules.key_violations(kind, key))
     if kind in ("refund_no", "refund_id"):
@@ -150,7 +153,7 @@ def record_event(request: events.RecordEventRequest, name: str) -> events.Record
 
 
 def record_events(request: events.RecordEventsRequest, _: str) -> events.RecordEventsResponse:
-    """Each as if it had come alone."""
+    """Answer each event as if it had come alone."""
     if not 0 < len(request.events) <= limits.EVENTS_TOGETHER:
         conversion.refuse([FieldViolation("events", f"give 1 to {limits.EVENTS_TOGETHER}")])
     return events.RecordEventsResponse(results=[_result(each) for each in request.events])
@@ -196,7 +199,7 @@ def lease(request: events.LeaseNotificationsRequest, _: str) -> events.LeaseNoti
 def settle(
     request: events.SettleNotificationsRequest, _: str
 ) -> events.SettleNotificationsResponse:
-    """Applied, each of them."""
+    """Every settlement is applied, unless its lease_token asks for a lost lease."""
     if not 0 < len(request.settlements) <= limits.LEASE_MAX:
         rule = f"give 1 to {limits.LEASE_MAX}"
         conversion.refuse([FieldViolation("settlements", rule)])
@@ -206,7 +209,7 @@ def settle(
 
 
 def _state(name: str, usual: str, *, refund: bool = False) -> str:
-    """The state that was asked for, where it is one of this kind of thing."""
+    """The state that was asked for, if a charge, or with `refund` a refund, can have it."""
     return name if name in (_OF_REFUNDS if refund else _OF_CHARGES) else usual
 
 

@@ -155,7 +155,7 @@ def _log_call(method: str, key: str, answer: str) -> None:
 
 
 def _print(line: str, stream: Any = None) -> None:
-    """Print it. That nobody reads it is no reason to stop."""
+    """Print a line. If nobody can read it, the command goes on."""
     with suppress(OSError, ValueError):
         print(line, file=stream or sys.stdout, flush=True)
 
@@ -166,11 +166,11 @@ class _Parser(argparse.ArgumentParser):
     as_json = False
 
     def format_help(self) -> str:
-        """With the magic values."""
+        """The help, with the magic values at its end."""
         return super().format_help() + magic_values()
 
     def error(self, message: str) -> NoReturn:
-        """One sentence, or with --json one object; status 2."""
+        """Print one sentence, or with --json one object, and exit with status 2."""
         if self.as_json:
             _print(troubles.as_json(not_tried("USAGE", message)))
         else:

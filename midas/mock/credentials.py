@@ -16,7 +16,7 @@ UNDOCUMENTED = "what this channel's credential looks like is not documented"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What of a charge shows in its credential."""
+    """The parts of a charge that its credential shows."""
 
     charge_id: str
     out_trade_no: str
@@ -145,4 +145,4 @@ _SHAPES: Mapping[str, Any] = {
     "ccb_qr": _PAGE,
     "ccb_wap": {"orderinfo": _SIGN},
 }
-"""Channels that are missing here have no shape that anybody has written down."""
+"""The shape of each channel's credential. It is not documented for channels that are missing."""

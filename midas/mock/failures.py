@@ -1,7 +1,8 @@
 """Every error of the contract by a name, from Midas's own table in `midas/rpc/errors.py`.
 
 Errors that differ only in whether money may have moved have a name each. The BARE ones are not
-Midas's: they come from gRPC, a proxy or the network, without details, also after money has moved.
+Midas's own: they come from gRPC, a proxy or the network, and have no details. They may come after
+money has moved, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,14 +65,14 @@ _ERRORS: Mapping[str, tuple[int, Callable[[str], MidasError]]] = {
         lambda _: errors.StorageUnavailable(may_have_written=True),
     ),
 }
-"""The tree of `midas/errors.py`, each variant: its amount, and how it is made of a key."""
+"""Every error of `midas/errors.py` in each variant: its amount, and what makes it from a key."""
 
 _OF_THE_SERVER: Mapping[str, Row] = {
     row.reason: row
     for name, row in vars(rpc_errors).items()
     if isinstance(row, Row) and not name.startswith("_") and row.reason not in _ERRORS
 }
-"""Errors of the server itself, before or beside any method."""
+"""Errors of the server itself, which no method raises."""
 _SERVER_AMOUNTS = {
     "UNREADABLE_REQUEST": 990031,
     "REQUEST_TOO_LARGE": 990032,

@@ -53,14 +53,14 @@ so that a real gateway would deliver them for ever: for that one use midas serve
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """As wide as the help of the other commands."""
+    """Formats the help as wide as that of the other commands."""
 
     def __init__(self, prog: str, **given: Any) -> None:
         super().__init__(prog, **{**given, "width": WIDTH, "max_help_position": 28})
 
 
 def magic_values() -> str:
-    """The lists of names, made of what is really answered."""
+    """The lists of names, made from the real answers."""
     lines = ["", "errors: name, amount, and what is answered to a Charge"]
     for name, amount in NAMES.items():
         lines.append(f"  {name:<28} {amount or '':>6}  {_described(name)}")

@@ -1,8 +1,8 @@
 """Magic values: how a request says which answer it wants.
 
-A key that ends with a hyphen and a name (`A1001-OUTCOME_UNKNOWN`), an amount of the table, or, on
-every call, the gRPC metadata `midas-mock: OUTCOME_UNKNOWN`. Metadata goes before keys, keys before
-amounts.
+It names the answer by a key that ends with a hyphen and a name (`A1001-OUTCOME_UNKNOWN`), by an
+amount of the table, or, on every call, by the gRPC metadata `midas-mock: OUTCOME_UNKNOWN`. Metadata
+goes before keys, and keys go before amounts.
 """
 
 from collections.abc import Container, Mapping
@@ -28,16 +28,16 @@ STATES: Mapping[str, tuple[int, str]] = {
     "EXTERNAL": (990073, "Query: a refund that was made in Ping++'s dashboard"),
     "ACTION_URL": (990074, "a pending refund that a person must let through"),
 }
-"""Answers that are no errors: their amounts, and what they say."""
+"""Answers that are no errors: their amounts, and what they mean."""
 
 _KEYS = ("refund_no", "refund_id", "order_no", "charge_id", "out_trade_no", "page_token")
-"""The fields that a name may end, the first one first."""
+"""The fields that may end with a name. An earlier one goes before a later one."""
 
 
 def asked(request: Any, metadata: str, names: Mapping[str, int]) -> str:
     """The name of the answer that is wanted; empty for the usual one.
 
-    `names` are all that there are, with their amounts. Raises KeyError for metadata that is none.
+    `names` has every name with its amount. Raises KeyError if the metadata is none of them.
     """
     if metadata:
         if metadata not in names:
@@ -59,7 +59,7 @@ def keys_of(request: Message) -> list[str]:
 def ending(key: str, names: Container[str]) -> str:
     """The name that stands behind the key's last hyphen, or is all of the key; else empty.
 
-    Without the hyphen an order called CHOCOLATE would be LATE.
+    If no hyphen were needed, an order called CHOCOLATE would ask for LATE.
     """
     last = key.rpartition("-")[2]
     return last if last in names else ""

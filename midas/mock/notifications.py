@@ -25,7 +25,7 @@ from midas.v1 import event_service_pb2 as events
 SUCCESS, CLOSED = "PayOrderSuccess", "PayOrderClosed"
 REFUNDED, NOT_REFUNDED = "RefundSuccess", "RefundFailed"
 METHODS = (CLOSED, SUCCESS, NOT_REFUNDED, REFUNDED)
-"""In the order in which one order may be notified of all of them."""
+"""All calls, in an order in which the order service may get them for one order."""
 
 _KINDS = {
     SUCCESS: events.NOTIFICATION_KIND_PAY_ORDER_SUCCESS,
@@ -65,11 +65,12 @@ class Notice:
 
 
 def fresh_epoch() -> int:
-    """What a sequence may begin above, so that no earlier notification is above it.
+    """The start of a new epoch: it is above the sequence of every earlier notification.
 
-    Nothing is kept, so it is made of the clock: a new epoch ten times a second, below 2^53 until
-    the year 2052. To the receiver it looks as if Midas had failed over; that is no gap. It waits
-    for the next one, since whoever was here before has the present one.
+    Nothing is kept, so it is made from the clock. There is a new epoch ten times a second, and they
+    stay below 2^53 until the year 2052. To the receiver it looks as if Midas had failed over, which
+    is no gap. The function waits for the next epoch, because an earlier call may have the present
+    one.
     """
     passed = (time.time() - _EPOCHS_SINCE) * _EPOCHS_PER_S
     time.sleep((1 - passed % 1) / _EPOCHS_PER_S)
@@ -109,15 +110,15 @@ def notification(notice: Notice) -> events.Notification:
 
 
 def request(notice: Notice) -> Message:
-    """The same as the order service gets it."""
+    """The notification as the order service gets it."""
     message, kind = notification(notice), _REQUESTS[notice.method]
     return kind(**{each.name: getattr(message, each.name) for each in kind.DESCRIPTOR.fields})
 
 
 def _number(notice: Notice) -> str:
-    """The charge that it is about: the one that Charge answers, or another one of the order.
+    """The out_trade_no of its charge: the one that Charge answers, or another one of the order.
 
-    A payment that is one too many came by a charge beside the one that was paid before.
+    A duplicate payment came by another charge than the payment before it.
     """
     if notice.earlier:
         return out_trade_no_of(f"{notice.order_no} earlier")
@@ -133,6 +134,6 @@ def _back(notice: Notice) -> Back:
 
 
 def _id(notice: Notice) -> str:
-    """The same for a repetition, another one for any other content under this sequence."""
+    """The notification's id: a repetition has the same, any other content has another one."""
     commit = hashlib.sha256(repr(notice).encode()).hexdigest()[:16]
     return f"{notice.order_no}/{notice.sequence}/{commit}"

@@ -12,13 +12,13 @@ from midas.mock.notifications import Notice, request
 from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceStub
 
 TIMEOUT_S = 10.0
-"""How long Midas waits for the order service, too."""
+"""How long one call may take. Midas waits as long."""
 PARKS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"})
 
 
 @dataclass(frozen=True, slots=True)
 class OrderService:
-    """Where it listens; with any of the files (PEM) it is called over TLS."""
+    """Where it listens. If one of the files (PEM) is given, it is called over TLS."""
 
     target: str
     tls_ca: Path | None = None
@@ -48,7 +48,7 @@ class Delivery:
 def deliver(where: OrderService, notices: Iterable[Notice]) -> list[Delivery]:
     """Send them one after the other; the first that is not acknowledged is the last.
 
-    Raises OSError before anything is sent, where the files for TLS will not do.
+    Raises OSError before anything is sent, if the files for TLS cannot be used.
     """
     done: list[Delivery] = []
     with _channel(where) as channel:
@@ -65,14 +65,14 @@ def _one(stub: OrderPaymentServiceStub, notice: Notice) -> Delivery:
     try:
         getattr(stub, notice.method)(message, timeout=TIMEOUT_S)
     except grpc.RpcError as error:
-        failed: Any = error  # a call, too
+        failed: Any = error  # the error is the call, too, and has its status
         code, details = failed.code().name, failed.details() or ""
         return Delivery(notice, message.notification_id, code, details)
     return Delivery(notice, message.notification_id, "OK")
 
 
 def _channel(where: OrderService) -> grpc.Channel:
-    # The order service is an inside service: a proxy to the outside never leads to it.
+    # The order service is an internal service: a proxy to the outside never leads to it.
     options = [("grpc.enable_http_proxy", 0)]
     files = (where.tls_ca, where.tls_key, where.tls_cert)
     if not any(files):
@@ -87,4 +87,4 @@ def _check(where: OrderService) -> None:
     """Check the files: for a bad one gRPC itself reports only that it cannot connect."""
     context = ssl.create_default_context(cafile=where.tls_ca)
     if where.tls_cert is not None:
-        context.load_cert_chain(where.tls_cert, where.tls_key, password="")  # asks nobody for it
+        context.load_cert_chain(where.tls_cert, where.tls_key, password="")  # never ask for one

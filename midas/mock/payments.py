@@ -99,7 +99,7 @@ class Back:
 
 
 def first_state(channel: str) -> str:
-    """Where a new charge on this channel stands: a bar code takes the money at once."""
+    """The state of a new charge on this channel. A bar code takes the money at once."""
     known = channels.find(channel)
     return "SUCCEEDED" if known is not None and known.pays_at_create else "PENDING"
 
@@ -153,7 +153,7 @@ def _set_outcome(message: charge_pb2.Charge, payment: Payment) -> None:
 
 
 def refund_message(payment: Payment, back: Back) -> refund_pb2.Refund:
-    """The refund of this payment as Midas answers it; all of it where no amount is given."""
+    """The refund of this payment as Midas answers it. Without an amount all is refunded."""
     state = _STATES.get(back.state, back.state)
     made = timestamp(payment.created_at)
     message = refund_pb2.Refund(
@@ -231,5 +231,5 @@ def charge_json(payment: Payment) -> str:
 
 
 def _digits(key: str) -> str:
-    """Always the same digits for the same key; with their prefix, ids of 27 characters."""
+    """Digits that are always the same for a key. An id of them and its prefix has 27 characters."""
     return str(int(hashlib.sha256(key.encode()).hexdigest(), 16))[:_ID_DIGITS]

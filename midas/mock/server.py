@@ -50,7 +50,7 @@ async def serve(ip: str, port: int, log_call: LogCall) -> tuple[aio.Server, int]
 
 
 def has_reflection() -> bool:
-    """Whether tools such as grpcurl can ask for the methods: not on the base install."""
+    """Whether tools such as grpcurl can ask for the methods. On the base install they cannot."""
     return _reflection() is not None
 
 
@@ -120,7 +120,7 @@ async def _abort(context: Context, failed: Failure) -> None:
 
 
 def _health(known: list[str], log_call: LogCall) -> grpc.GenericRpcHandler:
-    """Serving, always. The name of the service is read by hand: a tag, a length, and the text."""
+    """Health that is always SERVING. A service's name is read by hand: tag, length, text."""
 
     async def check(raw: bytes, context: Context) -> bytes:
         service = raw[2:].decode("utf-8", "replace")
@@ -158,7 +158,7 @@ def _reflection() -> Any:
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
-    """Answers calls of methods that do not exist. Comes last."""
+    """Answers calls of methods that do not exist. It comes after all other handlers."""
 
     def __init__(self, log_call: LogCall) -> None:
         self._log_call = log_call

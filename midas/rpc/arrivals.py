@@ -1,9 +1,9 @@
 """Calls that have begun and whose message has not arrived.
 
 A call begins with its headers, 60 bytes of them, and its message may follow whenever the caller
-likes. So nothing that is scarce is given to a call before its message is there: it waits here,
-for a few seconds at most, and where too many wait the oldest is ended. An honest caller sends both
-together and waits no longer than they take to be read.
+likes. So a call gets nothing that is scarce before its message is there. It waits here, for a few
+seconds at most. If too many wait, the oldest one is ended. An honest caller sends headers and
+message together, and waits only until both are read.
 """
 
 import asyncio
@@ -17,8 +17,9 @@ from grpc import aio
 Context = aio.ServicerContext[Any, Any]
 
 SWEEP_S = 2.5
-"""A call that two sweeps have found waiting is ended: between one and two of these after its
-headers. Sweeps are counted and not seconds, so a process that was held up ends no call for that."""
+"""The seconds between two sweeps. A call that two sweeps have found waiting is ended, so it gets
+one to two times as long. Sweeps are counted and not seconds, so that a process that was held up
+ends no call for that."""
 
 
 class NotArrived(Exception):
@@ -36,7 +37,7 @@ class Ending:
         self._ended: set[asyncio.Task[Any]] = set()
 
     def end(self, task: asyncio.Task[Any]) -> None:
-        """Interrupt it where it waits."""
+        """Interrupt the task where it waits."""
         self._ended.add(task)
         task.cancel()
 
@@ -119,10 +120,10 @@ class Arrivals:
 class Shares:
     """Places for calls that go on for as long as the caller likes.
 
-    The first one on each connection is that connection's own, where there are more places than
-    connections. The rest are shared out: where all are taken, a call of the caller who has most of
-    them is ended, and of his the oldest on the connection that has most. So a newcomer always gets
-    a place, and nobody can keep the others out with calls of his own.
+    If there are more places than connections, each connection has one place of its own. The other
+    places are shared. When all are taken, one call is ended: it is a call of the caller who has
+    most of the shared places, and the oldest one on his connection that has most calls. So a
+    newcomer always gets a place, and nobody can keep others out with calls of his own.
     """
 
     def __init__(self, most: int) -> None:
@@ -151,7 +152,7 @@ class Shares:
                 self._leave(holder, task)
 
     def _make_room(self) -> None:
-        # of equals the newest connection
+        # among equals this finds the newest connection
         holder = max(
             reversed(self._held),
             key=lambda each: (self._shared[each[0]], len(self._held[each])),
@@ -170,7 +171,7 @@ class Shares:
     def _leave(self, holder: "Holder", task: asyncio.Task[Any]) -> None:
         mine = self._held.get(holder, {})
         if task not in mine:
-            return  # it has made room for another
+            return  # it has made room for another call
         del mine[task]
         self._taken -= 1
         if not mine:

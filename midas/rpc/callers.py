@@ -1,8 +1,8 @@
 """Who calls, by the client certificate that mutual TLS has checked, and who may call what.
 
 The names are read from the certificate itself. grpc's own list of them ends each name at its first
-NUL, so that `order-service<NUL>.evil` would pass for `order-service`, and does not say which name
-is the common name, a DNS name, a URI or an e-mail address.
+NUL, so that `order-service<NUL>.evil` would pass for `order-service`. It also does not say which
+name is the common name, a DNS name, a URI or an e-mail address.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,15 +21,15 @@ Identity = Mapping[str, Iterable[bytes]]
 
 CERTIFICATE = "x509_pem_cert"
 KINDS = ("CN", "DNS", "URI", "EMAIL", "IP")
-"""What a name can be. `DNS:audit.internal` is that name as a DNS name and as nothing else."""
+"""The kinds of a name. `DNS:audit.internal` is that name as a DNS name and as nothing else."""
 PLAIN_KINDS = ("CN", "DNS")
-"""What a name without a kind can be."""
+"""The kinds that a name may be of if it is written without a kind."""
 CERTIFICATES_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """For each name in a client certificate the methods that it may call.
+    """The methods that each name in a client certificate may call.
 
     A name is `KIND:name` with one of KINDS, or a name alone for one of PLAIN_KINDS. A method is
     `package.Service/Method`, `package.Service/*` or `*`.
@@ -38,7 +38,7 @@ class Callers:
     methods: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def permitted(self, identity: Identity, method: str) -> str | None:
-        """The name under which the caller may call the method; None if under none."""
+        """The name under which the caller may call the method, or None if there is none."""
         service = method.partition("/")[0]
         wanted = {method, f"{service}/*", "*"}
         for name in names(identity):
@@ -57,7 +57,7 @@ class Caller:
     """Who is at the other end of a call, for the log and for shares of what is bounded."""
 
     name: str
-    """A name of his certificate with its kind; empty without one."""
+    """A name of his certificate with its kind; empty without a certificate."""
     address: str
     """His IP address."""
 
@@ -69,7 +69,7 @@ def caller_of(context: "aio.ServicerContext[Any, Any]") -> Caller:
 
 
 def names(identity: Identity) -> tuple[str, ...]:
-    """Every name in the certificate, with its kind, the common name first; none without one."""
+    """Every name in the certificate with its kind, the common name first; none without one."""
     for pem in identity.get(CERTIFICATE, ()):
         return _names_in(pem)
     return ()
@@ -86,7 +86,7 @@ def is_name(text: str) -> bool:
 
 
 def missing_kind(text: str) -> str:
-    """The kind that a name must have in front, because none of PLAIN_KINDS looks so; else empty."""
+    """The kind that a name needs in front if no name of PLAIN_KINDS looks like it; else empty."""
     if text.partition(":")[0] in KINDS:
         return ""
     if _is_ip(text):
@@ -113,7 +113,7 @@ def _written(name: str) -> Iterator[str]:
 
 @lru_cache(maxsize=CERTIFICATES_REMEMBERED)
 def _names_in(pem: bytes) -> tuple[str, ...]:
-    """The names in a certificate; none where it cannot be read, and then it may call nothing."""
+    """The names in a certificate. One that cannot be read has none, so it may call nothing."""
     with suppress(ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
         certificate = x509.load_pem_x509_certificate(pem)
         common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)

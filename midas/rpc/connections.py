@@ -1,8 +1,8 @@
-"""Who holds the connections, when there are nearly no more to be had.
+"""Names who holds the connections when nearly all of them are taken.
 
-grpc closes one connection too many without a word, and does not report who holds the others. The
-kernel knows: its table of TCP connections is read, and only while many files are open. Where there
-is no such table (other than on Linux) nothing is logged.
+grpc closes a connection that is one too many without any error, and does not report who holds the
+others. The kernel's table of TCP connections shows that. It is read only while many files are open.
+Other systems than Linux have no such table, so nothing is logged there.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from pathlib import Path
 
 LOOK_S = 5.0
 NEARLY = 0.8
-"""The part of the allowed connections from which on the log names who holds most."""
+"""The part of the allowed connections that has to be taken before the log names who has most."""
 TABLES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
 _ESTABLISHED = "01"
 _log = logging.getLogger(__name__)
 
 
 async def name_who_holds(port: int, most: int) -> None:
-    """Log who has most of the connections, once each time that there are nearly no more."""
+    """Log who has most of the connections, once each time that nearly all are taken."""
     logged = False
     while True:
         await asyncio.sleep(LOOK_S)

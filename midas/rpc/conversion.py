@@ -23,9 +23,10 @@ from midas.refund import FundingSource
 from midas.v1 import charge_pb2, payment_service_pb2, refund_pb2
 
 EXACT_INTEGER_MAX = 2**53
-"""Struct numbers are doubles; beyond this they no longer hold every integer."""
+"""The largest number that is taken. Struct numbers are doubles, which do not hold every integer
+beyond it."""
 EXPIRES_IN_MAX = timedelta(days=3660)
-"""Far beyond every channel's limit, and short enough to be added to any date."""
+"""A bound that is far beyond every channel's limit, and short enough to be added to any date."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)
@@ -133,7 +134,7 @@ def observed_by(by: str) -> charge_pb2.ObservedBy.ValueType:
 
 
 def charge_message(order: Order, charge: domain.Charge) -> charge_pb2.Charge:
-    """A charge of the order, with its refunds."""
+    """A charge of the order with its refunds, as a message of the contract."""
     message = charge_pb2.Charge(
         order_no=charge.order_no,
         out_trade_no=charge.out_trade_no,
@@ -169,7 +170,7 @@ def charge_message(order: Order, charge: domain.Charge) -> charge_pb2.Charge:
 
 
 def refund_message(refund: refunds.Refund) -> refund_pb2.Refund:
-    """A refund."""
+    """A refund as a message of the contract."""
     return refund_pb2.Refund(
         refund_no=refund.refund_no,
         refund_id=refund.refund_id or "",

@@ -1,6 +1,6 @@
 """What a call passes before any method gets it: permission first, then its message.
 
-To grpc every method takes a stream, so that a call arrives here as soon as its headers are there. A
+Every method is a stream for grpc, so that a call arrives here as soon as its headers are there. A
 caller without permission is refused before anything of his message is read or unpacked.
 """
 
@@ -21,11 +21,11 @@ Context = aio.ServicerContext[Any, Any]
 OPEN_CALLS = 64
 """How many calls of health may wait for their message beside those of payments."""
 OPEN_STREAMS = 128
-"""How many watches of health and streams of reflection there may be beside one on each connection,
-which is what a client needs; all small, all quiet."""
+"""How many watches of health and streams of reflection there may be beside one on each connection.
+A client needs no more than that one. They are all small and send little."""
 CALLS_LEFT_WORTH_A_LINE = 100
-"""So many calls of one caller in a minute, taken back before their message was there, are logged: a
-few are deadlines that passed, this many are a defect or an attack (HTTP/2 rapid reset)."""
+"""How many calls of one caller in a minute are logged if he took them back before their message was
+there. A few are deadlines that passed. This many are a defect or an attack (HTTP/2 rapid reset)."""
 
 
 class Entrance:
@@ -69,14 +69,14 @@ class Entrance:
 
 
 class OpenMethods:
-    """What anybody may call, health and reflection, with bounds of its own."""
+    """The methods that anybody may call, health and reflection, with bounds of their own."""
 
     def __init__(self, refusals: Refusals | None = None, connections: int = 0) -> None:
         self.entrance = Entrance(Arrivals(OPEN_CALLS), refusals or Refusals())
         self._shares = Shares(connections + OPEN_STREAMS)
 
     async def hold(self, context: Context, method: str, work: Awaitable[None]) -> None:
-        """Do the work in a place of its own; ends the call when others need that place."""
+        """Do the work in a place of its own. The call is ended when another one needs the place."""
         try:
             caller = caller_of(context)
             holder = (caller.name or caller.address, context.peer())
@@ -86,7 +86,7 @@ class OpenMethods:
             await self.entrance.turn_away(context, method, errors.TOO_MANY_STREAMS)
 
     def bounded(self, handlers: grpc.GenericRpcHandler) -> grpc.GenericRpcHandler:
-        """The same methods of streams, each call in a place."""
+        """The handlers of these stream methods, with a place for each call."""
         return _Bounded(self, handlers)
 
 
@@ -121,9 +121,10 @@ class Displaced(Exception):
 
 
 async def write(context: Context, message: Any) -> None:
-    """Send it whole, also where the call is ended meanwhile: grpc takes no status beside a message.
+    """Send the whole message, even if the call is ended meanwhile.
 
-    Where the caller reads nothing this lasts until he goes; his place is another one's by then.
+    grpc takes no status while a message is being sent. If the caller reads nothing, this lasts
+    until he goes; another call has the place by then.
     """
     sending = asyncio.ensure_future(context.write(message))
     try:
@@ -131,7 +132,7 @@ async def write(context: Context, message: Any) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([sending])
         if not sending.cancelled():
-            sending.exception()  # the caller has gone: that is no news
+            sending.exception()  # the caller has gone; asyncio must not log that
         raise
 
 

@@ -1,7 +1,9 @@
 """What a caller gets when something fails: one table, from exception to rich gRPC status.
 
 Every error status carries google.rpc.Status in `grpc-status-details-bin` with ErrorInfo and
-PaymentErrorDetail, BadRequest for refused fields, RetryInfo where waiting helps. Decisions:
+PaymentErrorDetail. BadRequest is there for refused fields, and RetryInfo where waiting helps.
+
+Decisions:
 
 - Midas answers UNAVAILABLE only where nothing was sent to Ping++ because of the call. An unknown
   outcome is UNKNOWN, because clients retry UNAVAILABLE by themselves.
@@ -9,7 +11,7 @@ PaymentErrorDetail, BadRequest for refused fields, RetryInfo where waiting helps
   after money has moved. Hence the rule for callers, in the contract and in README.md: a status
   without PaymentErrorDetail means that the outcome is unknown, and the same key is to be repeated.
 - A refund that stays queued, and an intent that may be on disk, have sent nothing yet and may still
-  move money later: UNAVAILABLE with `money_moved` UNKNOWN.
+  move money later: they get UNAVAILABLE with `money_moved` UNKNOWN.
 - `OrderAlreadyPaid` has `money_moved` YES: the order is paid, though not by this call.
 """
 
@@ -30,8 +32,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 VALUE_CHARACTERS = 128
 MESSAGE_CHARACTERS = 200
 VIOLATION_BYTES = 3072
-"""The most bytes of violations: with the lengths above the trailers stay below the 8 KiB that gRPC
-accepts everywhere."""
+"""How many bytes all violations may have. With the lengths above, the trailers stay below the 8 KiB
+that gRPC accepts everywhere."""
 QUERY_AFTER = timedelta(seconds=5)
 
 
@@ -46,7 +48,7 @@ class Row:
     money_moved: pb.MoneyMoved.ValueType = pb.MONEY_MOVED_NO
     ids: tuple[str, ...] = ()
     instead: tuple[str, "Row"] | None = None
-    """An attribute, and the row that holds where it is true."""
+    """An attribute of the error, and the row that is used instead if it is true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ _MAYBE_WRITTEN = Row(
 
 
 def _queued(row: Row) -> Row:
-    """The same where a refund stays queued: it may move money yet, and the same key finds it."""
+    """The row for a refund that stays queued: it may still move money, and its key finds it."""
     unknown = pb.MONEY_MOVED_UNKNOWN
     sentence = row.sentence + _GOES_OUT_LATER
     return replace(row, sentence=sentence, money_moved=unknown, retry=pb.RETRY_SAME_KEY)
@@ -306,7 +308,7 @@ def failure_of(error: MidasError) -> Failure:
 
 
 def failure_in(row: Row, *, unknown: bool = False, **values: object) -> Failure:
-    """The status of an error outside the tree. `unknown`: it is not known whether money moved."""
+    """The status of an error outside the tree. With `unknown` money may have moved."""
     if unknown:
         row = replace(row, money_moved=pb.MONEY_MOVED_UNKNOWN)
     return _failure(row, values)

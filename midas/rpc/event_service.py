@@ -72,7 +72,7 @@ class EventService:
     async def record_several(
         self, request: pb.RecordEventsRequest, call: Call
     ) -> pb.RecordEventsResponse:
-        """Write down several, each for itself; a log line for each, as if it had come alone."""
+        """Write down several events, each for itself, with a log line as if it had come alone."""
         if not 0 < len(request.events) <= limits.EVENTS_TOGETHER:
             refuse([FieldViolation("events", f"give 1 to {limits.EVENTS_TOGETHER}")])
         tasks = [asyncio.create_task(self._result(each)) for each in request.events]
@@ -81,7 +81,7 @@ class EventService:
             task.add_done_callback(self._under_way.discard)
         timeout_s = None if call.timeout is None else max(0.0, call.timeout.total_seconds())
         await asyncio.wait(tasks, timeout=timeout_s)
-        # One that is slow goes on, and does not spoil the answer to the others.
+        # A slow one goes on, and the answer to the others does not wait for it.
         return pb.RecordEventsResponse(
             results=[task.result() if task.done() else _NOT_YET for task in tasks]
         )
@@ -167,7 +167,7 @@ _LONGEST_S = limits.LEASE_WAIT_MAX.total_seconds()
 
 
 def _wait(request: pb.LeaseNotificationsRequest, call: Call) -> timedelta:
-    """How long to wait: as asked for, and never beyond the caller's own deadline."""
+    """How long to wait: as long as asked for, but never beyond the caller's deadline."""
     wrong: list[FieldViolation] = []
     if not 0 <= request.max <= limits.LEASE_MAX:
         wrong.append(FieldViolation("max", f"give 1 to {limits.LEASE_MAX}, or 0"))
@@ -182,7 +182,7 @@ def _wait(request: pb.LeaseNotificationsRequest, call: Call) -> timedelta:
 def _leased(leases: Iterable[Lease]) -> Iterator[pb.LeasedNotification]:
     """Convert leases to the contract. One that cannot be converted must not keep the others back.
 
-    It comes up again when its lease is over.
+    That one is due again when its lease is over.
     """
     for lease in leases:
         notification = lease.notification
@@ -218,13 +218,13 @@ def _notification(notification: Notification, order: Order) -> pb.Notification:
 
 
 def _id(notification: Notification) -> str:
-    """Never the same for two notifications, not even where a lost one had the same number."""
+    """The notification's id. No other one has it, not even a lost one with the same sequence."""
     named = f"{notification.order_no}/{notification.sequence}"
     return f"{named}/{notification.change_id}" if notification.change_id else named
 
 
 def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
-    """Raises InvalidRequest."""
+    """The settlements in the request. Raises InvalidRequest."""
     wrong: list[FieldViolation] = []
     if not 0 < len(request.settlements) <= limits.LEASE_MAX:
         wrong.append(FieldViolation("settlements", f"give 1 to {limits.LEASE_MAX}"))
@@ -249,6 +249,6 @@ def _settlements(request: pb.SettleNotificationsRequest) -> list[Settlement]:
 
 
 def _code(given: str) -> str:
-    """The name of a status, or UNNAMED in the place of a text that is none."""
+    """The name of a status, or UNNAMED if the text cannot be one."""
     plain = given.isascii() and given.isprintable() and bool(given)
     return given[:CODE_CHARACTERS] if plain else UNNAMED

@@ -1,7 +1,7 @@
-"""grpc.health.v1: serving only while Midas can take money, and not serving first of all on drain.
+"""grpc.health.v1: SERVING only while Midas can take money. A drain begins with NOT_SERVING.
 
-The servicer of grpcio-health-checking answers SERVING from the start and keeps its watchers waiting
-through a shutdown, which would make every drain take as long as it may.
+The servicer of grpcio-health-checking answers SERVING from the start, and keeps its watchers
+waiting through a shutdown. So every drain would take as long as it may.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Health:
         self._changed = asyncio.Condition()
 
     def know(self, services: Iterable[str]) -> None:
-        """The services that are served beside health itself."""
+        """Set the services that are served beside health itself."""
         self._services = frozenset({"", *services})
 
     @property
@@ -41,13 +41,13 @@ class Health:
         return _Response.SERVING if self._ready else _Response.NOT_SERVING
 
     async def set_ready(self, ready: bool) -> None:
-        """Set whether calls can be served; without effect once draining."""
+        """Set whether calls can be served. It has no effect once the drain has begun."""
         async with self._changed:
             self._ready = ready and not self._draining
             self._changed.notify_all()
 
     async def drain(self) -> None:
-        """NOT_SERVING for good; watchers get that as their last message."""
+        """Set NOT_SERVING for good. Watchers get that as their last message."""
         async with self._changed:
             self._ready = False
             self._draining = True
@@ -70,7 +70,7 @@ class Health:
     async def Watch(  # noqa: N802 - the name of the RPC
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> None:
-        """The present state and every change, until drained."""
+        """Send the present state and every change, until the drain."""
         known = request.service in self._services
         sent: Any = None
         while True:
@@ -86,7 +86,7 @@ class Health:
 
 
 def handlers(health: Health, open_methods: OpenMethods | None = None) -> grpc.GenericRpcHandler:
-    """What grpc needs to serve it: open to anybody, and with bounds of its own."""
+    """The handlers that serve health to anybody, with bounds of their own."""
     anybody = open_methods or OpenMethods()
 
     async def check(_: object, context: Context) -> bytes:

@@ -1,8 +1,8 @@
 """What surrounds every method: bounds, deadline, rich errors and one log line.
 
 The outermost wrapper of a method takes and gives bytes. So a request that is no protobuf, or too
-large, is answered with the same rich details as everything else, and nothing that is raised inside
-reaches a caller as text.
+large, is answered with the same rich details as every other error. No exception reaches a caller as
+text.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ Request = TypeVar("Request", bound=Message)
 Context = aio.ServicerContext[Any, Any]
 
 REPLY_MARGIN_S = 0.05
-"""So much of the caller's time is kept for the answer itself, at most a tenth of it: an answer with
-what is known is worth more than DEADLINE_EXCEEDED."""
+"""How many seconds of the caller's time are kept for the answer itself, at most a tenth of it. An
+answer with what is known is worth more than DEADLINE_EXCEEDED."""
 
 QUIET_S = 0.02
 QUIET_TURNS = 10
-"""grpc hands over one call in a turn of the event loop: when none came in so many turns, and for so
-long, there is none left."""
+"""grpc hands over one call in a turn of the event loop. If no call came for QUIET_S, and then in
+QUIET_TURNS turns, there is none left."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Method(Generic[Request]):
     request: type[Request]
     answer: Callable[[Request, Call], Awaitable[Message]]
     moves_money: bool = False
-    """An unforeseen end leaves the outcome unknown instead of proving that nothing happened."""
+    """Whether an unforeseen end leaves the outcome unknown. For other methods nothing happened."""
 
 
 class Calls:
@@ -81,7 +81,7 @@ class Calls:
         self._idle.set()
 
     async def caught_up(self, longest: timedelta) -> None:
-        """Wait until grpc hands over no more calls, for at most so long."""
+        """Wait until grpc hands over no more calls, for at most `longest`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(longest.total_seconds()):
                 begun = -1
@@ -99,7 +99,7 @@ class Calls:
         return len(self._active)
 
     def interrupt(self) -> None:
-        """Answer every call under way at once with what is known: that its outcome is not."""
+        """Answer every call under way at once with the error of an interrupted call."""
         self._interrupting = True
         for task in self._active - self._entrance.arrivals.end_all():
             task.cancel()
@@ -166,7 +166,7 @@ class Refused(Exception):
 
 
 class UnknownMethods(grpc.GenericRpcHandler):
-    """Answers calls of methods that do not exist, unread. Comes last."""
+    """Answers calls of methods that do not exist, without reading them. It comes last."""
 
     def __init__(self, entrance: Entrance) -> None:
         self._entrance = entrance
@@ -174,7 +174,7 @@ class UnknownMethods(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """The handler of any method at all."""
+        """The handler of any method."""
         method = handler_call_details.method.removeprefix("/")
 
         async def serve(_: object, context: Context) -> bytes:
@@ -201,7 +201,7 @@ def _this_task() -> asyncio.Task[Any]:
 
 
 def _failure(method: Method[Any], error: BaseException, *, gone: bool) -> errors.Failure | None:
-    """The error for the caller; None when he has gone (`gone`) and nobody waits for one."""
+    """The error for the caller; None if he has gone (`gone`), so that nobody waits for one."""
     if isinstance(error, MidasError):
         return errors.failure_of(error)
     if isinstance(error, Refused):
@@ -253,4 +253,4 @@ def _log_failure(
 
 
 _OURS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
-"""Somebody at our side should look at these."""
+"""The codes of errors that somebody who runs Midas should look at."""

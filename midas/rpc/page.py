@@ -1,8 +1,8 @@
 """Pages of lists: opaque tokens that hold the place and fit only the list they came from.
 
 A token is base64url of `version ‖ digest ‖ created_at ‖ key`. The digest covers all the rest and
-the filters, so that a token that was altered, or is used with other filters, is refused. It is no
-secret: a token gives nobody anything that the list call would not.
+the filters. So a token that was altered, or is used with other filters, is refused. The digest has
+no secret: a token shows nobody more than the list call does.
 """
 
 import base64
@@ -28,7 +28,7 @@ _DIGEST_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a list call asks for. `listing` takes one row more than `size`: it shows a next page.
+    """What a list call asks for. `listing` has one row more than `size`, to find a next page.
 
     `filters` is what the next page's token is bound to.
     """

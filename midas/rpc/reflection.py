@@ -1,7 +1,7 @@
 """grpc.reflection: lets tools such as grpcurl find the methods without the protos.
 
 The reflection package of grpcio speaks v1alpha only, and finds no methods. The messages of v1 are
-the same in all but their package name, so the one servicer answers under both names.
+the same in all but their package name, so one servicer answers under both names.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc]
 
 
 def handlers(services: Iterable[str]) -> list[grpc.GenericRpcHandler]:
-    """What grpc needs to serve it; `services` are the names that are listed, with its own."""
+    """The handlers that serve reflection. It lists the names in `services` and its own."""
     _describe_v1()
     servicer = _Servicer((*services, V1, V1_ALPHA))
     handler = grpc.stream_stream_rpc_method_handler(
@@ -51,7 +51,7 @@ def _service_of(symbol: str) -> str | None:
 
 
 def _describe_v1() -> None:
-    """Let v1 itself be found, which is served without a file of its own."""
+    """Let tools find v1 itself: it is served, but the package has no file of it."""
     pool = descriptor_pool.Default()
     try:
         pool.FindServiceByName(V1)

@@ -6,14 +6,14 @@ import logging
 from midas.rpc.callers import Caller
 
 PAUSE_S = 60.0
-"""After a line about a caller, how long his further refusals are only counted."""
+"""How long a caller's refusals are only counted after a line about him."""
 CALLERS_NAMED = 256
 """How many callers have lines of their own at a time; all others are counted as one."""
 
 _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-"""The reason, and the caller's name, or his address where he has none."""
+"""The reason, and the caller's name, or his address if he has none."""
 
 
 class Refusals:
@@ -24,7 +24,7 @@ class Refusals:
         self._counts: dict[Key, int] = {}
         """Refusals since the last line, by reason and caller."""
         self._logged: dict[Key, Caller] = {}
-        """Who has had a line, as he was known then."""
+        """The callers who have had a line, as they were known then."""
 
     def log(self, reason: str, caller: Caller, method: str, worth_a_line: int = 1) -> None:
         """Log that this caller's call was refused, or count it. Needs a running event loop.

@@ -21,14 +21,14 @@ from midas.rpc.interceptor import Calls, Method, UnknownMethods
 from midas.rpc.refusals import Refusals
 
 STREAMS_PER_CONNECTION = 128
-"""Calls that one connection may have under way; a grpc client lets further ones wait."""
+"""How many calls one connection may have under way. A grpc client lets further ones wait."""
 STREAMS_GOING = STREAMS_PER_CONNECTION
-"""Calls that were answered or taken back and are not cleared away yet: so many more of them, before
-new ones are refused. It ends HTTP/2's rapid reset. With grpc's own 0 a good client that uses all of
+"""How many more calls, which were answered or taken back, may wait to be cleared away before new
+ones are refused. This ends HTTP/2's rapid reset. With grpc's own 0, a good client that uses all of
 its streams is refused, too, without any details."""
 CALLS_WAITING = 20_000
-"""Calls that grpc keeps for Midas while it is busy. With its own 1,000 it cancels calls of anybody,
-without details, as soon as one caller has sent so many."""
+"""How many calls grpc keeps for Midas while it is busy. With its own 1,000, grpc cancels calls of
+anybody, without details, as soon as one caller has sent so many."""
 HANDSHAKE_TIMEOUT = timedelta(seconds=10)
 """How long a connection may take to show its certificate and its settings."""
 KEEPALIVE = timedelta(seconds=60)
@@ -68,9 +68,9 @@ Services = Mapping[str, Iterable[Method[Any]]]
 
 
 class Server:
-    """Has its address from the beginning, and serves once it is started.
+    """The server has its address from the beginning, and serves once it is started.
 
-    Needs a running event loop. Raises SettingsError when the address cannot be bound.
+    It needs a running event loop. Raises SettingsError when the address cannot be bound.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -79,7 +79,7 @@ class Server:
         self._refusals = Refusals()
         entrance = Entrance(Arrivals(binding.concurrent_rpcs), self._refusals, binding.callers)
         self._calls = Calls(entrance, binding.concurrent_rpcs)
-        # grpc's own bound counts calls whose message never comes, and cannot except health
+        # grpc's own bound counts calls whose message never comes, and cannot leave out health
         self._server = aio.server(options=_options(binding))
         self._refusing: asyncio.Task[None] | None = None
         self.port = _bind(self._server, binding)
@@ -104,11 +104,12 @@ class Server:
     async def drain(self, timeout: timedelta) -> int:
         """Set NOT_SERVING, refuse new calls, and wait for those under way for at most `timeout`.
 
-        Calls that have arrived are let in before new ones are refused: grpc cancels those that it
-        has not handed over, without a word. While calls keep coming that takes half the time.
+        Calls that have arrived are let in before new ones are refused, because grpc cancels those
+        that it has not handed over, without details. If calls keep coming, that takes half the
+        time.
 
-        Gives the number of calls that were still under way then; they are answered that their
-        outcome is unknown. `stop` ends it.
+        Returns the number of calls that were still under way then; they are answered that their
+        outcome is unknown. `stop` has to follow.
         """
         await self.health.drain()
         began = monotonic()

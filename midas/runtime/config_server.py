@@ -1,7 +1,7 @@
 """Asks the config server, which speaks as Spring Cloud Config does, once and within a bound.
 
-No message repeats a part of its URL, not even the host: where a password holds a `/`, `#` or `?`
-that is not escaped, a part of it stands where a URL has its host.
+No message repeats a part of its URL, not even the host: if a password holds a `/`, `#` or `?` that
+is not escaped, a part of the password stands where a URL has its host.
 """
 
 import base64
@@ -19,7 +19,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from midas.errors import SettingsError
 
 DEADLINE_S = 10.0
-"""For the whole answer, from the host's address to the last byte."""
+"""How long the whole answer may take, from looking up the host's address to the last byte."""
 ANSWER_BYTES = 1024 * 1024
 
 _SERVER = "CONFIG_URL: the config server"
@@ -28,11 +28,12 @@ _SERVER = "CONFIG_URL: the config server"
 def fetch(base: str, env: str, *, password_in_the_clear: bool = True) -> dict[str, Any]:
     """Every property of `GET {base}/midas/{env}`, by its `plain` name.
 
-    Of several property sources the first that has a name wins. A number or a truth value comes as
-    the text that the environment would hold, so that both are read alike. Raises SettingsError when
-    the URL is none, when a password would leave this machine unencrypted and that is not allowed,
-    when the server cannot be reached or does not finish within DEADLINE_S, and when it answers with
-    an error or with something else.
+    If several property sources have a name, the first one counts. A number or a truth value comes
+    as the text that the environment would hold, so that both are read alike.
+
+    Raises SettingsError when the URL is not valid, when a password would leave this machine
+    unencrypted and that is not allowed, when the server cannot be reached or does not finish within
+    DEADLINE_S, and when it answers with an error or not as Spring Cloud Config does.
     """
     request = _request(base, env, password_in_the_clear)
     text = _within_deadline(lambda: _answer(request))
@@ -49,7 +50,7 @@ def fetch(base: str, env: str, *, password_in_the_clear: bool = True) -> dict[st
 
 
 def encrypted(value: Any) -> bool:
-    """Whether the config server left it to its clients to decrypt this, which Midas does not."""
+    """Whether the config server leaves it to its clients to decrypt this. Midas does not do it."""
     return str(value).startswith("{cipher}")
 
 
@@ -73,10 +74,10 @@ def _as_text(value: Any) -> Any:
 
 
 def _within_deadline(ask: Callable[[], bytes]) -> bytes:
-    """What `ask` gives or raises.
+    """What `ask` returns or raises. Raises SettingsError after DEADLINE_S.
 
-    It runs in a thread of its own: a timeout of sockets starts anew with every byte, and looking up
-    a host's address has none at all. A thread that is too late is left behind, and ends with the
+    `ask` runs in a thread of its own: a timeout of sockets starts anew with every byte, and looking
+    up a host's address has none at all. A thread that is too late goes on, and ends with the
     process.
     """
     outcomes: SimpleQueue[bytes | SettingsError] = SimpleQueue()
@@ -136,7 +137,7 @@ def _parts(base: str) -> SplitResult:
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_url = False
-    # urlsplit drops line breaks and takes what is left of them
+    # urlsplit drops line breaks and takes the rest
     if not is_url or not base.isprintable() or not base.isascii() or " " in base:
         raise SettingsError(f"CONFIG_URL cannot be read: {_WANTED}")
     if parts.query or parts.fragment or "@" in parts.path or set("?#") & set(base):
@@ -151,7 +152,7 @@ _WANTED = (
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """A password is for the server that was named, and for no other."""
+    """Follows no redirect: a password is for the server that was named, and for no other."""
 
     def redirect_request(self, *_: Any) -> None:
         return None

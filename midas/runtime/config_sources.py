@@ -1,8 +1,8 @@
 """Where settings come from, for every process of Midas: the environment, then the config server.
 
-Every mistake is given as a sentence that names the setting, all sentences at once. No sentence
-repeats a value: a key or a password that was pasted into the wrong setting must not get into the
-log.
+Every mistake becomes a sentence that names the setting, and all sentences are given at once. No
+sentence repeats a value: a key or a password that was pasted into the wrong setting must not get
+into the log.
 """
 
 import os
@@ -22,7 +22,7 @@ Check = Callable[[Any], Iterable[str]]
 
 
 class Sourced(BaseModel):
-    """Settings that `load` fills in, and those that name where from."""
+    """Settings that `read` fills in. The ones here say where the others come from."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -58,9 +58,9 @@ class Found(NamedTuple):
     """False where the config server could not be asked: the values that it holds are missing."""
 
     def add(self, sentences: Iterable[str]) -> "Found":
-        """With these sentences, but none on a setting that could not be read.
+        """The same with more sentences, but with none on a setting that could not be read.
 
-        Such a sentence judged the default.
+        Such a sentence would judge the default.
         """
         new = [each for each in sentences if self.unread.isdisjoint(_named(each))]
         return self._replace(mistakes=tuple(dict.fromkeys((*self.mistakes, *new))))
@@ -79,7 +79,7 @@ def read(
 ) -> Found:
     """The settings of this process, and a sentence for every mistake in them. Raises nothing.
 
-    `instead`: what the command line gives. The config server is not asked then.
+    `instead` has what the command line gives. If it has anything, the config server is not asked.
     """
     given = {**_environment(kind), **instead}
     try:
@@ -110,7 +110,7 @@ def _from_server(kind: type[Sourced], given: Mapping[str, str]) -> dict[str, Any
     fields = kind.model_fields.keys() - {"config_url", "env"}
     names = {config_server.plain(name): name for name in fields}
     ours = {names[plain]: served[plain] for plain in served.keys() & names.keys()}
-    # What is meant for another process of Midas may well stay closed to this one.
+    # A setting of another process of Midas may stay encrypted for this one.
     wanted = ours.keys() - given.keys()
     closed = sorted(name for name in wanted if config_server.encrypted(ours[name]))
     if closed:
@@ -121,7 +121,7 @@ def _from_server(kind: type[Sourced], given: Mapping[str, str]) -> dict[str, Any
 
 
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
-"""As pydantic reads them."""
+"""The texts that pydantic reads as true."""
 
 
 def _validated(kind: type[Sourced], values: Mapping[str, Any]) -> Found:

@@ -40,7 +40,8 @@ FIELDS = frozenset(
 
 TEXT_CHARACTERS = 200
 LINES_WAITING = 10_000
-"""Lines that wait for a slow reader; further ones are counted and dropped: payments go first."""
+"""How many lines may wait for a slow reader. Further ones are counted and dropped, because payments
+are more important."""
 WRITE_PAUSE_S = 0.1
 """How long lines gather for one write."""
 LAST_WRITE_S = 2.0
@@ -53,8 +54,8 @@ _SECRET = re.compile(r"sk_(?:live|test)_\w+|-----BEGIN[^-]*PRIVATE KEY[^\"]*")
 def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
     """Send every logger of the process to `stream` (standard error) as JSON lines.
 
-    Midas's own events are kept from `level` on, those of other libraries from WARNING on. The
-    answer's `close()` writes what waits and takes the handler away again.
+    Midas's own events are kept from `level` on, those of other libraries from WARNING on. `close()`
+    of the result writes what waits and removes the handler.
     """
     global _active  # noqa: PLW0603 - there is one standard error
     logs = _active = Logs(stream or sys.stderr)
@@ -63,7 +64,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
         root.removeHandler(handler)
     root.addHandler(logs)
     root.setLevel(logging.WARNING)
-    # lines hold none of these, and looking them up for each costs a quarter of a line
+    # no line has these, and looking them up takes a quarter of the time of a line
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("midas").setLevel(level)
     logging.captureWarnings(True)
@@ -71,7 +72,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> "Logs":
 
 
 def log_event(event: str, fields: Mapping[str, object]) -> None:
-    """Log an event of Midas's own at INFO without a LogRecord: for every call and every payment.
+    """Log an event of Midas at INFO without a LogRecord, which would cost time with every call.
 
     The line is the same as `logging.getLogger("midas").info(event, extra=fields)` would make.
     """
@@ -94,7 +95,7 @@ def failure(error: BaseException) -> dict[str, str]:
 
 
 class Logs(logging.Handler):
-    """Formats on the caller's thread and writes on its own, so that a slow reader stops nothing."""
+    """Formats lines on the caller's thread and writes on its own: a slow reader stops nothing."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -166,7 +167,7 @@ class Logs(logging.Handler):
 
 
 class JsonLines(logging.Formatter):
-    """One record, one line."""
+    """Makes one line of each record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON, without anything that `FIELDS` does not name."""
@@ -196,15 +197,15 @@ def _line_of(created: float, level: str, event: str, fields: Mapping[str, object
 
 
 def _safe(text: str) -> str:
-    """JSON without secrets, and without what a terminal or a viewer would obey.
+    """The JSON without secrets, and without characters that control a terminal or a viewer.
 
-    Line separators split a line in two for some readers, bidirectional marks turn what is read
-    around, C1 controls steer terminals, and format characters are invisible. All of them are no
-    printable characters; escaped, the JSON means the same.
+    Line separators split a line in two for some readers, bidirectional marks change the order in
+    which text is shown, C1 controls control terminals, and format characters are invisible. None of
+    them is printable. They are escaped, and the JSON means the same.
     """
     if "sk_" in text or "PRIVATE KEY" in text:
         text = _SECRET.sub("[secret]", text)
-    if text.isascii() and "\x7f" not in text:  # as most are; a quarter of the time of isprintable
+    if text.isascii() and "\x7f" not in text:  # most lines; takes a quarter of isprintable's time
         return text
     return text if text.isprintable() else "".join(map(_escaped, text))
 
@@ -270,7 +271,7 @@ def _place(traceback: TracebackType | None) -> str:
 
 
 def _short(path: str) -> str:
-    """The path from the package on: where it is installed is nobody's business.
+    """The path from the package on, so that the log does not show where it is installed.
 
     No folder above the packages is looked at: a checkout may have any name.
     """

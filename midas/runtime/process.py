@@ -14,9 +14,9 @@ from datetime import timedelta
 from midas.errors import SettingsError
 
 GARBAGE_THRESHOLD = 100_000
-"""New objects between two looks for garbage cycles: some ten megabytes at the most.
+"""How many new objects lie between two searches for garbage cycles: some ten megabytes at the most.
 
-A charge makes a few hundred of them, and hardly a cycle."""
+A charge makes a few hundred objects, and hardly a cycle."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class OpenFiles:
     def room(self) -> int:
         """How many connections this process may have: fewer where the machine allows fewer.
 
-        Changes nothing. SettingsError where there is room for none.
+        It changes nothing. Raises SettingsError where there is room for none.
         """
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard == resource.RLIM_INFINITY:
@@ -48,9 +48,9 @@ class OpenFiles:
         return room
 
     def allow(self) -> int:
-        """The same, with the limit of open files raised as far as that needs.
+        """Raise the limit of open files as far as needed, and return what `room` returns.
 
-        Fewer than wanted are a warning: a process that does not start serves nobody.
+        Fewer than wanted are only a warning: a process that does not start serves nobody.
         """
         room = self.room()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -71,7 +71,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def tune_garbage_collection() -> None:
-    """What is loaded by now stays: the collector need not walk it with every charge."""
+    """Exempt everything that is loaded by now, so that the collector does not walk it each time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
@@ -80,30 +80,30 @@ def tune_garbage_collection() -> None:
 class Stop:
     """What SIGTERM and SIGINT ask for: an end, after a delay.
 
-    It knows of the delay from the start: a second signal may come before anybody waits for it.
+    It has the delay from the start, because a second signal may come before anybody waits for it.
     """
 
     def __init__(self, delay: timedelta = timedelta(0)) -> None:
         self._delay = delay
         self._asked = asyncio.Event()
         self._no_delay = asyncio.Event()
-        """There is none, or it is over."""
+        """Set when there is no delay, or it is over."""
         if not delay:
             self._no_delay.set()
 
     async def wait(self) -> None:
-        """Until the first signal."""
+        """Wait until the first signal."""
         await self._asked.wait()
 
     async def delay(self) -> None:
-        """Go on for so long; a second signal ends this, and only this."""
+        """Wait as long as the delay. A second signal ends the delay and nothing else."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._delay.total_seconds()):
                 await self._no_delay.wait()
         self._no_delay.set()
 
     def on_signal(self, number: signal.Signals) -> None:
-        """The first one asks, the second one ends the delay, any other ends the process."""
+        """The first signal asks for the end; one in the delay ends that; any other the process."""
         if self._asked.is_set() and self._no_delay.is_set():
             logging.shutdown()
             os._exit(128 + number)

@@ -8,7 +8,8 @@ from midas.errors import SettingsError
 
 SETTING = "PINGPP_PUBLIC_KEY_PATHS"
 KEY_BITS = 2048
-"""Every recorded key of Ping++ has as many; shorter ones can be forged."""
+"""How long a key is at least. Every recorded key of Ping++ is as long. Signatures of shorter keys
+can be forged."""
 WANTED = "Give the Ping++ public key of the account, from its dashboard, as PEM."
 
 

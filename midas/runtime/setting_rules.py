@@ -1,6 +1,6 @@
-"""What the settings of every process of Midas must hold, where both have them.
+"""The rules for settings that the server and the webhook gateway both have.
 
-Each function gives sentences for what is wrong. None repeats a value, not even a path: a key that
+Each function gives a sentence for each mistake. None repeats a value, not even a path: a key that
 was pasted into a setting for the name of a file would get into the log.
 """
 
@@ -41,7 +41,7 @@ def _hint(path: Path) -> str:
 
 
 def ip(value: str, name: str = "IP") -> Iterator[str]:
-    """An address to listen on."""
+    """Check an address to listen on."""
     if not _is_ip(value):
         yield f"{name}: give an address such as 127.0.0.1 or 0.0.0.0"
 
@@ -57,7 +57,7 @@ def _is_ip(value: str) -> bool:
 def listening(
     address: str, port: int, names: str = "IP and PORT", *, reuse_port: bool = False
 ) -> Iterator[str]:
-    """Whether this machine lets the process listen there; an address that `ip` refuses is skipped.
+    """Check that this machine lets the process listen there. What `ip` refuses is skipped.
 
     That another process has the port is no mistake of the settings: it may be the Midas that this
     one is to replace.
@@ -76,7 +76,7 @@ def listening(
 
 
 def room(files: OpenFiles) -> Iterator[str]:
-    """Whether this machine lets the process have any connections."""
+    """Check that this machine lets the process have at least one connection."""
     try:
         files.room()
     except SettingsError as error:
@@ -84,7 +84,7 @@ def room(files: OpenFiles) -> Iterator[str]:
 
 
 def public_keys(paths: Sequence[Path]) -> Iterator[str]:
-    """Files with Ping++'s public keys."""
+    """Check the files with Ping++'s public keys."""
     for position, path in enumerate(paths, 1):
         which = "the file" if len(paths) == 1 else f"file {position}"
         try:
@@ -94,7 +94,7 @@ def public_keys(paths: Sequence[Path]) -> Iterator[str]:
 
 
 def tls_pair(cert: Path | None, key: Path | None) -> Iterator[str]:
-    """TLS_CERT_PATH and TLS_KEY_PATH."""
+    """Check TLS_CERT_PATH and TLS_KEY_PATH."""
     if cert is None or key is None:
         if cert is not key:
             yield "TLS_CERT_PATH and TLS_KEY_PATH go together: set both or none"
@@ -131,7 +131,7 @@ def _grpc_takes(pem: bytes) -> bool:
 
 
 def authorities(path: Path, name: str) -> Iterator[str]:
-    """A file with the certificates of authorities."""
+    """Check a file with the certificates of authorities."""
     unread = list(_unread(path, name))
     yield from unread
     if unread:

@@ -21,7 +21,7 @@ class Key(NamedTuple):
 
     @property
     def signature_bytes(self) -> int:
-        """How long its signatures are."""
+        """How many bytes its signatures have."""
         return (self.public.key_size + 7) // 8
 
 

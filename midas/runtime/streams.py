@@ -24,7 +24,7 @@ _PLAIN = {
 
 
 class SteadyStream:
-    """A text stream whose writes do not raise. `lost` is why something is missing, if it is."""
+    """A text stream whose writes do not raise. `lost` says why something is missing, else nothing."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -106,7 +106,7 @@ def one_line_of_json(content: dict[str, Any]) -> str:
 
 
 def _hold_standard_files() -> None:
-    """Let no socket take the number of a standard file that is closed: others write to it."""
+    """Let no socket take the number of a standard file that is closed: other code writes to it."""
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:

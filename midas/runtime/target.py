@@ -1,11 +1,11 @@
-"""What gRPC takes as the name of a server. Needs nothing but Python."""
+"""What gRPC takes as the name of a server. This needs nothing but Python."""
 
 import re
 from ipaddress import ip_address
 
 
 def is_target(text: str) -> bool:
-    """Whether gRPC can make an address of it. What it cannot read it looks for as a host for ever.
+    """Whether gRPC can make an address of it. gRPC looks up every other text as a host, for ever.
 
     https://github.com/grpc/grpc/blob/master/doc/naming.md
     """

@@ -60,7 +60,7 @@ class Books:
     def change(self, *, durable: bool = True) -> Iterator[None]:
         """Everything recorded inside becomes durable together when the block ends.
 
-        Not `durable`: it survives the end of the process, but perhaps not that of the machine.
+        Without `durable` it survives the end of the process, but perhaps not that of the machine.
         """
         try:
             yield
@@ -89,26 +89,26 @@ class Books:
     # Writing ------------------------------------------------------------------------------
 
     def add_charge(self, charge: Charge) -> None:
-        """A new charge."""
+        """Add a new charge."""
         self._index_charge(charge)
         self.record_charge("charge_created", charge)
 
     def add_refund(self, refund: Refund) -> None:
-        """A new refund."""
+        """Add a new refund."""
         self._index_refund(refund)
         self.record_refund("refund_created", refund)
 
     def record_charge(self, kind: EntryKind, charge: Charge, amount: int = 0) -> None:
-        """A charge changed; `amount` is the money that moved with it."""
+        """Record that a charge changed; `amount` is the money that moved with it."""
         self._record(kind, charge, amount=amount, state=asdict(charge))
 
     def record_refund(self, kind: EntryKind, refund: Refund, amount: int = 0) -> None:
-        """A refund changed; `amount` is the money that moved with it."""
+        """Record that a refund changed; `amount` is the money that moved with it."""
         charge = self.charges[refund.charge]
         self._record(kind, charge, refund_id=refund.id, amount=amount, state=asdict(refund))
 
     def add_event(self, kind: str, charge: Charge, refund: Refund | None = None) -> None:
-        """An Event object (pingpp.md section 4) with the object as it is at this moment.
+        """Add an Event object (pingpp.md section 4) with the object as it is at this moment.
 
         `pending_webhooks` stays 0, as in all recorded events since 2017: a repeated webhook must
         have the same bytes. Every webhook that the event owes is recorded with it.

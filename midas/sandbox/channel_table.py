@@ -39,9 +39,11 @@ class Channel:
     same_answer_s: int = MINUTE_S
     """How long the same six elements give back the same charge (section 8)."""
     repeats_refused: bool = False
-    """After that window, or with other elements: refused (True) or a new charge (False)."""
+    """Whether a request after that window, or with other elements, is refused. If not, it makes a
+    new charge."""
     new_charge_after_window: bool = False
-    """A new charge after the window although other elements are refused (WeChat bar codes)."""
+    """Whether a request after the window makes a new charge, although one with other elements is
+    refused (WeChat bar codes)."""
     pays_at_create: bool = False
     reversible: bool = False
     reversible_when_paid: bool = False
@@ -51,14 +53,16 @@ class Channel:
     subject_bytes: int | None = None
 
 
-def _alipay(name: str, *extra: str, credential: CredentialShape, **rules: bool) -> Channel:
+def _alipay(
+    name: str, *extra: str, credential: CredentialShape, reversible: bool = False
+) -> Channel:
     return Channel(
         name,
         "alipay",
         required_extra=extra,
         credential=credential,
         refund_within_s=92 * DAY_S,
-        reversible=rules.get("reversible", False),
+        reversible=reversible,
     )
 
 
@@ -136,7 +140,8 @@ def _other(
     most: int = 64,
     least: int = 1,
     credential: CredentialShape = "form",
-    **rules: bool,
+    pays_at_create: bool = False,
+    reversible: bool = False,
 ) -> Channel:
     return Channel(
         name,
@@ -144,8 +149,8 @@ def _other(
         order_no_chars=(least, most),
         required_extra=extra,
         credential=credential,
-        pays_at_create=rules.get("pays_at_create", False),
-        reversible=rules.get("reversible", False),
+        pays_at_create=pays_at_create,
+        reversible=reversible,
     )
 
 

@@ -74,7 +74,7 @@ def pay_charge(books: Books, charge: Charge, *, late: bool = False) -> Charge:
 
 
 def fail_charge(books: Books, charge: Charge, code: str | None, msg: str | None) -> Charge:
-    """The channel reports a failed payment: charge.failed, no money. Again: no second event."""
+    """The channel reports a failed payment: charge.failed, no money. A repeat makes no event."""
     if charge.paid or charge.reversed:
         state = "paid" if charge.paid else "reversed"
         raise ControlError(f"{charge.id} is {state}, only an unpaid charge can fail")
@@ -99,7 +99,7 @@ def open_charge(books: Books, charge: Charge) -> None:
 def reverse_charge(books: Books, charge: Charge, wx_reverse_after_s: float) -> Charge:
     """Close an unpaid charge, or give the money of a bar-code payment back (section 9).
 
-    Reversing what is reversed already answers the charge as it is.
+    A charge that is reversed already is answered as it is.
     """
     if charge.reversed:
         return charge

@@ -23,12 +23,12 @@
 | GET  /_sandbox/public-key              | PEM                                                     |
 | POST /_sandbox/reset                   | forget all but the keys, the clock and the webhook URLs |
 
-Those of webhooks and keys are in `midas.sandbox.webhook_control`.
+The requests about webhooks and keys are in `midas.sandbox.webhook_control`.
 
 `order_no` is Ping++'s name: what Midas calls `out_trade_no`, not the number of the shop's order.
 
-Answers are JSON; 409 with `{"error": "<sentence>"}` when the control makes no sense now, 400 when
-it cannot be read.
+Answers are JSON. The status is 409, with `{"error": "<sentence>"}`, when the control makes no sense
+now, and 400 when it cannot be read.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class _Controls:
         }
 
     def _charge_id(self, sent: Json) -> str:
-        """The named charge, or the newest unpaid (else the newest) one of an order_no.
+        """The named charge, or the newest unpaid one of an order_no, or else its newest one.
 
         A declined bar code is found by its order_no, too, while Ping++ does not show it.
         """

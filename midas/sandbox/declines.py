@@ -33,7 +33,7 @@ class DeclinePlan:
             raise ControlError("times must be a whole number above zero, or null for every one")
 
     def takes(self, charge: Charge) -> bool:
-        """Whether this charge is declined by it; counts it then."""
+        """Whether this plan declines the charge. If so, the charge is counted."""
         wanted = (self.channel, self.order_no)
         same = all(
             w in (None, is_)

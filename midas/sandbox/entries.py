@@ -37,7 +37,7 @@ MONEY_KINDS: frozenset[EntryKind] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One fact.
+    """One thing that happened.
 
     `amount` is the money that moved with it, in minor units: to the merchant for `charge_paid`,
     back to the payer for `refund_succeeded` and `charge_reversed` (0 when nothing had been paid),
@@ -60,7 +60,7 @@ class Entry:
 
 
 class Ledger:
-    """Every entry since the start; with a path, on disk before `append` returns."""
+    """Every entry since the start. With a path, an entry is on disk before `append` returns."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -100,7 +100,7 @@ class Ledger:
         return self._reversed[charge_id]
 
     def append(self, batch: Sequence[Entry], *, durable: bool = True) -> None:
-        """Add all or none; with a path, written when this returns, and fsynced if `durable`."""
+        """Add all or none. With a path, they are written, and with `durable` fsynced, before it ends."""
         if not batch:
             return
         if self._file is not None:

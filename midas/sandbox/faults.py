@@ -59,7 +59,7 @@ RequestFaultKind = Literal[
 FaultKind = Literal[RequestFaultKind, EventFaultKind, SendFaultKind]
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 DELAYS: tuple[FaultKind, ...] = ("delay", "webhook_delay")
-"""Kinds that apply beside others."""
+"""The kinds that apply beside others."""
 ANSWER_BODIES = ("json", "html", "empty")
 """The bodies that `status` and `status_after` can have."""
 
@@ -94,7 +94,7 @@ class Fault:
     applied: int = 0
 
     def hits(self, target: Target) -> bool:
-        """Whether this request is the one; counts it either way when it matches."""
+        """Whether the fault applies to this request. Every request that matches is counted."""
         if not self._matches(target) or self.exhausted:
             return False
         self.matched += 1
@@ -111,7 +111,7 @@ class Fault:
         return self.count is not None and self.applied >= self.count
 
     def to_json(self) -> Json:
-        """As the control API shows it."""
+        """The fault as the control API shows it."""
         match = {
             "method": self.method,
             "path": self.path.pattern if self.path else None,
@@ -166,7 +166,7 @@ class FaultList:
         self._faults.clear()
 
     def to_json(self) -> list[Json]:
-        """All of them, those used up included until the next `add`."""
+        """All faults; those that are used up are among them until the next `add`."""
         return [fault.to_json() for fault in self._faults]
 
     def take(self, target: Target) -> list[Fault]:

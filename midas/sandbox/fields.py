@@ -79,7 +79,7 @@ def positive_amount(request: Json) -> int:
 
 
 def metadata_of(request: Json) -> Json:
-    """At most 20 flat pairs and 1000 characters."""
+    """`metadata`: at most 20 flat pairs and 1000 characters."""
     metadata = request.get("metadata")
     if metadata is None or metadata == []:
         return {}
@@ -95,7 +95,7 @@ def metadata_of(request: Json) -> Json:
 
 
 def description_of(request: Json) -> str | None:
-    """At most 255 characters, or None."""
+    """`description`: at most 255 characters, or None."""
     description = request.get("description")
     if description is None:
         return None

@@ -1,6 +1,6 @@
 """Webhooks that must be refused: wrong signatures, and bodies changed after signing.
 
-Every name of `FORGERIES` turns the right body into what is sent in its place. `previous_key` alone
+Every entry of `FORGERIES` turns the right body into what is sent instead of it. Only `previous_key`
 is right for a merchant who still accepts the key before the last rotation.
 """
 
@@ -36,7 +36,7 @@ def signed(body: bytes, signature: str) -> Post:
 
 
 def forged(how: str, body: bytes, keys: Keyring) -> Post:
-    """The post that is sent in place of the right one; `how` is a name in `FORGERIES`."""
+    """The post that is sent instead of the right one; `how` is a name in `FORGERIES`."""
     return FORGERIES[how](body, keys)
 
 
@@ -95,7 +95,7 @@ def _other_key_order(body: bytes) -> bytes:
 
 
 def _escaped(body: bytes) -> bytes:
-    # One escape even where the event is plain ASCII, or the body would be unchanged.
+    # An event may be plain ASCII. One escape more changes its body, too.
     text = json.dumps(json.loads(body), separators=(",", ":"))
     return text.replace('"id"', '"\\u0069d"', 1).encode()
 

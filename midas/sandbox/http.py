@@ -217,7 +217,7 @@ class SandboxServer:
     def _signature(self, answer: Answer) -> str | None:
         if not self.options.sign_answers:
             return None
-        # A signature over other bytes: valid base64, right length, wrong.
+        # A forged signature is over other bytes: it is valid base64 and has the right length.
         return self.sign(answer.body + b" " if answer.forged else answer.body)
 
     def _note(self, request: web.Request, body: bytes) -> LoggedRequest:
@@ -258,7 +258,7 @@ class SandboxServer:
         return json.dumps(content, ensure_ascii=False, indent=4).encode()
 
     async def _goes_down_within(self, seconds: float) -> bool:
-        """Wait that long; True, at once, when the sandbox goes down meanwhile."""
+        """Wait that long. Returns True at once if the sandbox goes down meanwhile."""
         if seconds <= 0:
             return False
         try:

@@ -12,7 +12,7 @@ _BASE62 = string.digits + string.ascii_letters
 
 
 class Ids:
-    """Never the same id twice, also after a restart that continues at a later `sequence`."""
+    """Makes ids, never one twice, also after a restart that continues at a later `sequence`."""
 
     def __init__(self, livemode: bool, seed: int | None) -> None:
         self._mode = "01" if livemode else "00"
@@ -23,7 +23,7 @@ class Ids:
         return f"ch_1{self._mode}{_local(now, '%y%m%d')}{self._digits(8)}{sequence % 10**7:07d}"
 
     def refund(self, now: float, sequence: int) -> str:
-        """27 characters; the digit style of refunds is not documented, so that of charges."""
+        """27 characters. The digits of refunds are not documented, so they are as with charges."""
         return f"re_1{self._mode}{_local(now, '%y%m%d')}{self._digits(8)}{sequence % 10**7:07d}"
 
     def event(self, now: float, sequence: int) -> str:

@@ -170,7 +170,7 @@ class Lookalike:
         ]
 
     def is_expired(self, charge_id: str) -> bool:
-        """Unpaid and past its `time_expire`."""
+        """Whether it is unpaid and past its `time_expire`."""
         return self._known(charge_id).expired(self._books.now())
 
     def refund(self, refund_id: str) -> Json:
@@ -184,11 +184,11 @@ class Lookalike:
     # Controls -----------------------------------------------------------------------------
 
     def pay(self, charge_id: str) -> Json:
-        """The payer confirms in time. Again: no second payment. Expired or reversed: refused."""
+        """The payer confirms in time. A charge is paid only once, never when expired or reversed."""
         return self._pay(charge_id, late=False)
 
     def pay_late(self, charge_id: str) -> Json:
-        """The payer's money arrives although the charge expired or failed. Reversed: refused."""
+        """The payer's money arrives although the charge expired or failed, but not if reversed."""
         return self._pay(charge_id, late=True)
 
     def fail_payment(self, charge_id: str, code: str | None = None, msg: str | None = None) -> Json:
@@ -240,7 +240,7 @@ class Lookalike:
         self._plans.append(RefundPlan(outcome, times, channel, order_no, code, msg))
 
     def clear_refund_plans(self) -> None:
-        """Back to refunds that succeed at once."""
+        """Let refunds succeed at once again."""
         self._plans.clear()
 
     def decline_bar_code(
@@ -255,8 +255,8 @@ class Lookalike:
     ) -> None:
         """Decline the next `times` bar codes that match (None: all from now on) with a 402.
 
-        The payer may still confirm each (`pay`), unless it is reversed before. `listed`: Ping++
-        shows it, unpaid; else only once it is paid. Plans do not survive a restart.
+        The payer may still confirm each (`pay`), unless it is reversed before. With `listed` Ping++
+        shows the charge as unpaid, else only once it is paid. Plans do not survive a restart.
         """
         self._declines[:] = [plan for plan in self._declines if plan.times != 0]
         if len(self._declines) >= PLANS_MOST:
@@ -264,7 +264,7 @@ class Lookalike:
         self._declines.append(DeclinePlan(listed, times, channel, order_no, code, msg))
 
     def clear_declines(self) -> None:
-        """Back to bar codes that are paid at once."""
+        """Let bar codes be paid at once again."""
         self._declines.clear()
 
     def refund_at_dashboard(self, charge_id: str, amount: int | None = None) -> Json:

@@ -56,7 +56,7 @@ def page_of(
 
 
 def charge_filter(query: Query, books: Books, *, strict: bool = False) -> Callable[[Charge], bool]:
-    """What a charge must satisfy; parameters that Ping++ does not document are ignored.
+    """The test that a charge must pass. Parameters that Ping++ does not document are ignored.
 
     The SDK for Python sends `True` where it is documented as `true`: that is refused if `strict`.
     """

@@ -26,8 +26,8 @@ class SandboxOptions:
     merchant_public_key: str | None = None
     """PEM. When present every request, GET too, must be signed by its private half."""
     strict: bool = False
-    """True refuses what Ping++'s newest SDKs never send and no document says that it refuses:
-    signatures over the body alone, which older ones sent, and `True` in a query."""
+    """True refuses what Ping++'s newest SDKs never send, though no document says that Ping++
+    refuses it: signatures over the body alone, which older SDKs sent, and `True` in a query."""
     signing_private_key: str | None = None
     """PEM of the key that answers (and events) are signed with; made at start when absent."""
     sign_answers: bool = True
@@ -42,7 +42,7 @@ class SandboxOptions:
     wx_reverse_after_s: float = 0.0
     """WeChat's online channels refuse `reverse` on charges younger than this."""
     refund_description_required: bool = True
-    """Older documentation requires it, newer calls it optional; the sandbox is strict."""
+    """Older documentation requires it, and newer calls it optional; the sandbox is strict."""
     compact_json: bool = False
     """True leaves out the 4-space layout of real answers: faster, for benchmarks."""
     webhook_urls: tuple[str, ...] = ()
@@ -53,8 +53,8 @@ class SandboxOptions:
     """Ping++ documents at most 10 sends and lists ten pauses, so the last pause is not used;
     11 uses all ten pauses."""
     webhook_timeout_s: float = 5.0
-    """How long an answer is waited for. Ping++ documents none; the channels take 5 s. Scaled like
-    all time here, but to no less than a real second (or this, where this is less)."""
+    """How long an answer is waited for. Ping++ documents no such time; the channels take 5 s. It is
+    scaled like all time here, but to no less than a real second (or to this, if it is less)."""
     webhook_concurrency: int = 32
     """How many webhooks are under way at once, at most."""
     rng_seed: int | None = None

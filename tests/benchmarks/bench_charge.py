@@ -1,9 +1,9 @@
 """CPU per charge at 32 concurrent callers, requests signed, every charge durable."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from tests.benchmarks.plan import CALLERS
 from tests.benchmarks.processes import Child
 from tests.benchmarks.report import Row, row
 from tests.benchmarks.rounds import Contender, Sample, cpu, measure, ratios
@@ -72,12 +72,7 @@ def migrated(stage: Stage, database_url: str) -> str:
 
 
 def _contender(stage: Stage, server: Child, target: str, count: int, **meters: Any) -> Contender:
-    def run(charges: int) -> Mapping[str, Any]:
-        prefix = stage.prefix()
-        return stage.load.ask(
-            do="charge", target=target, callers=CALLERS, count=charges, prefix=prefix
-        )
-
+    run = partial(stage.charge, target)
     return Contender(run, count, {"server": server.cpu_s, **meters})
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.chain import Chain
-from tests.benchmarks.plan import CALLERS
 from tests.benchmarks.processes import ROOT, Child
 from tests.benchmarks.stage import Stage, begin_profile
 
@@ -21,13 +20,13 @@ TOP = 45
 def of_charges(stage: Stage) -> str:
     """Midas's share of a charge, as text for a person."""
     server, target = stage.midas(stage.sqlite(), stage.stub)
-    _charge(stage, target, stage.plan.warm_up)
-    threads = _threads({"midas": server}, partial(_charge, stage, target), stage.plan.charges)
+    stage.charge(target, stage.plan.warm_up)
+    threads = _threads({"midas": server}, partial(stage.charge, target), stage.plan.charges)
     profile = stage.folder / "charges.prof"
     server, target = stage.midas(stage.sqlite(), stage.stub, profile)
-    _charge(stage, target, stage.plan.warm_up)
+    stage.charge(target, stage.plan.warm_up)
     begin_profile(server)
-    _charge(stage, target, stage.plan.charges)
+    stage.charge(target, stage.plan.charges)
     server.stop()
     functions = _functions("midas", profile, stage.plan.charges)
     return "\n\n".join(("A charge on SQLite.", threads, functions))
@@ -82,11 +81,6 @@ def _functions(server: str, profile: Path, count: int) -> str:
             f"{1e6 * own / count:8.1f} {1e6 * total / count:8.1f} {calls / count:6.1f}  {where}"
         )
     return "\n".join(lines)
-
-
-def _charge(stage: Stage, target: str, count: int) -> None:
-    prefix = stage.prefix()
-    stage.load.ask(do="charge", target=target, callers=CALLERS, count=count, prefix=prefix)
 
 
 def _short(file: str) -> str:

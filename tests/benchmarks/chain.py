@@ -9,25 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.plan import CALLERS, GENTLE_PER_S, SENDERS
-from tests.benchmarks.processes import Child, await_idle
+from tests.benchmarks.processes import THIS, Checkout, Child, await_idle
 from tests.benchmarks.stage import Stage
 
 
 class Chain:
     """The gateway, Midas and a stub of the order service, each a process of its own.
 
-    With `profiles` the first two write theirs into this folder.
+    With `profiles` the first two write theirs into this folder. They may be another checkout's.
     """
 
-    def __init__(self, stage: Stage, database_url: str, profiles: Path | None = None) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        database_url: str,
+        profiles: Path | None = None,
+        checkout: Checkout = THIS,
+    ) -> None:
         self._stage = stage
         self._load = stage.webhook_load
         self.orders = stage.talker("order_stub")
         order_target = f"127.0.0.1:{self.orders.port}"
         of_midas = profiles and profiles / "midas.prof"
         of_gateway = profiles and profiles / "gateway.prof"
-        self.midas, self._target = stage.midas(database_url, stage.stub, of_midas)
-        self.gateway, self._port = stage.gateway(self._target, order_target, of_gateway)
+        self.midas, self._target = stage.midas(database_url, stage.stub, of_midas, checkout)
+        self.gateway, self._port = stage.gateway(self._target, order_target, of_gateway, checkout)
         self._prefix = ""
 
     @property

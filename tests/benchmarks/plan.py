@@ -1,6 +1,6 @@
 """How much is measured. A round measures every contender once, so that noise affects them all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CALLERS = 32
 """Concurrent callers of the closed-loop benchmarks."""
@@ -84,3 +84,8 @@ SMOKE = Plan(
     gentle=6,
 )
 """Only shows that everything runs; its numbers mean nothing."""
+
+SIDE_BY_SIDE = replace(FULL, rounds=7, charges=1000, events=1000)
+"""For two checkouts, compared by their CPU."""
+COUNTED = replace(FULL, rounds=3, warm_up=200, charges=200, events=200)
+"""The same, compared by their instructions: counting is slow, and the counts scatter little."""

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,15 +30,35 @@ class BenchmarkFailed(Exception):
     """Something could not be measured; the text names it."""
 
 
-class Child:
-    """One Python process running a module. What it logs goes to a file."""
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Which code a process runs, and how it is started."""
 
-    def __init__(self, log: Path, module: str, *arguments: str, **environment: str) -> None:
+    root: Path
+    python: str
+    prefix: tuple[str, ...] = ()
+    """A command in front of the interpreter. It has to become the interpreter's process (exec)."""
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """The command that runs this module in `root`."""
+        return [*self.prefix, self.python, "-m", module, *arguments]
+
+
+THIS = Checkout(ROOT, sys.executable)
+"""The checkout that these benchmarks are part of."""
+
+
+class Child:
+    """One Python process running a module of a checkout. What it logs goes to a file."""
+
+    def __init__(
+        self, checkout: Checkout, log: Path, module: str, *arguments: str, **environment: str
+    ) -> None:
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                cwd=ROOT,
+                checkout.command(module, *arguments),
+                cwd=checkout.root,
                 env={**_inherited(), **environment},
                 stdin=subprocess.PIPE,
                 stdout=self._output(errors.fileno()),
@@ -107,13 +128,13 @@ class Child:
 
 
 class Talker(Child):
-    """A child that answers commands; see `child.py`."""
+    """A child of this checkout that answers commands; see `child.py`."""
 
     def _output(self, _log: int) -> int:
         return subprocess.PIPE
 
     def __init__(self, log: Path, module: str, *arguments: str, **environment: str) -> None:
-        super().__init__(log, module, *arguments, **environment)
+        super().__init__(THIS, log, module, *arguments, **environment)
         self._unread = b""
         self.hello = self._receive()
 

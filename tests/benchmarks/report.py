@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,14 +70,19 @@ _RIGHT = (2, 4)
 def table(rows: Sequence[Row]) -> str:
     """All rows as text."""
     cells = [_HEADER, *(_cells(each) for each in rows)]
-    widths = [max(len(line[n]) for line in cells) for n in range(len(_HEADER))]
-    lines = [_line(each, widths) for each in cells]
+    return aligned(cells, _RIGHT)
+
+
+def aligned(cells: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """Cells as text, the first line of them as the header; the columns in `right` end alike."""
+    widths = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
+    lines = [_line(each, widths, right) for each in cells]
     return "\n".join((lines[0], "-" * len(lines[0]), *lines[1:]))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
     padded = (
-        cell.rjust(width) if n in _RIGHT else cell.ljust(width)
+        cell.rjust(width) if n in right else cell.ljust(width)
         for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
     return "  ".join(padded).rstrip()
@@ -85,11 +90,11 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     holds = {None: "", True: "yes", False: "NO"}[row.holds]
-    spread = f"{_number(row.least)} - {_number(row.most)}"
+    spread = f"{number(row.least)} - {number(row.most)}"
     return (
         row.benchmark,
         row.what,
-        _number(row.measured),
+        number(row.measured),
         row.unit,
         spread,
         row.wanted,
@@ -98,5 +103,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """With three digits, or all of those before the point."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

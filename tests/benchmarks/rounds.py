@@ -1,12 +1,13 @@
 """Measuring several servers in turn, round by round, and taking the middle of the rounds."""
 
+import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Meter = Callable[[], float]
-"""CPU seconds used so far."""
+"""How much was used so far: CPU seconds, or instructions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Contender:
 class Sample:
     """What one round of one contender measured."""
 
-    cpu_ms: Mapping[str, float]
-    """CPU milliseconds per operation, by meter."""
+    used: Mapping[str, float]
+    """What an operation used, by meter and in the meter's unit."""
     per_s: float
     """Operations per second of wall-clock time."""
 
@@ -33,14 +34,23 @@ class Sample:
 def measure(
     contenders: Mapping[str, Contender], rounds: int, warm_up: int
 ) -> dict[str, list[Sample]]:
-    """Warm every contender up, then give each its turn in every round."""
+    """Warm every contender up, with no more than it has in a round, and take turns."""
     for each in contenders.values():
-        few = min(warm_up, each.count)
-        each.prepare(few)
-        each.run(few)
+        warm(each, min(warm_up, each.count))
+    return take_turns(contenders, rounds)
+
+
+def warm(contender: Contender, count: int) -> None:
+    """Let it do so many operations, unmeasured."""
+    contender.prepare(count)
+    contender.run(count)
+
+
+def take_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[Sample]]:
+    """Give each contender its turn in every round, in a random order."""
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for name, each in contenders.items():
+        for name, each in random.sample(list(contenders.items()), len(contenders)):
             samples[name].append(_sample(each))
     return samples
 
@@ -50,13 +60,13 @@ def _sample(contender: Contender) -> Sample:
     before = {name: meter() for name, meter in contender.meters.items()}
     result = contender.run(contender.count)
     used = {name: meter() - before[name] for name, meter in contender.meters.items()}
-    per_operation = {name: 1000 * cpu_s / contender.count for name, cpu_s in used.items()}
+    per_operation = {name: amount / contender.count for name, amount in used.items()}
     return Sample(per_operation, contender.count / result["elapsed_s"])
 
 
 def cpu(samples: Sequence[Sample], meter: str) -> list[float]:
-    """One meter's readings, round by round."""
-    return [each.cpu_ms[meter] for each in samples]
+    """CPU milliseconds per operation by one meter, round by round."""
+    return [1000 * each.used[meter] for each in samples]
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:

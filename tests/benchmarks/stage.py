@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from tests.benchmarks.plan import Plan
-from tests.benchmarks.processes import Child, Talker
+from tests.benchmarks.plan import CALLERS, Plan
+from tests.benchmarks.processes import THIS, Checkout, Child, Talker
 
 API_KEY = "sk_test_" + "b" * 24
 APP_ID = "app_" + "b" * 16
@@ -78,8 +78,19 @@ class Stage:
         server = self.talker("bare_intake", limit, target, **self._receiver())
         return server, server.port
 
+    def charge(self, target: str, count: int) -> Mapping[str, Any]:
+        """So many charges, each of a new order, by CALLERS at the same time."""
+        prefix = self.prefix()
+        return self.load.ask(
+            do="charge", target=target, callers=CALLERS, count=count, prefix=prefix
+        )
+
     def gateway(
-        self, midas_target: str, order_target: str = "", profile: Path | None = None
+        self,
+        midas_target: str,
+        order_target: str = "",
+        profile: Path | None = None,
+        checkout: Checkout = THIS,
     ) -> tuple[Child, int]:
         """The gateway, once it takes webhooks and has found Midas, and its port.
 
@@ -93,12 +104,16 @@ class Stage:
             "MIDAS_TARGET": midas_target,
             "ORDER_TARGET": order_target,
         }
-        server = self._server("gateway", ("webhook_gateway",), environment, profile)
+        server = self._server(checkout, "gateway", ("webhook_gateway",), environment, profile)
         server.await_ready(f"http://127.0.0.1:{management_port}/readyz", b'"midas": "READY"')
         return server, port
 
     def midas(
-        self, database_url: str, stub: Talker, profile: Path | None = None
+        self,
+        database_url: str,
+        stub: Talker,
+        profile: Path | None = None,
+        checkout: Checkout = THIS,
     ) -> tuple[Child, str]:
         """Midas as it is started in earnest, and its address.
 
@@ -106,12 +121,12 @@ class Stage:
         """
         port = _free_port()
         environment = self._settings(database_url, stub, port)
-        server = self._server("midas", ("midas", "serve"), environment, profile)
+        server = self._server(checkout, "midas", ("midas", "serve"), environment, profile)
         return server, f"127.0.0.1:{port}"
 
     def run(self, module: str, *arguments: str, **environment: str) -> None:
         """Run a module to its end. Raises BenchmarkFailed if it fails."""
-        with Child(self._log(module), module, *arguments, **environment) as child:
+        with Child(THIS, self._log(module), module, *arguments, **environment) as child:
             child.finish()
 
     def sqlite(self) -> str:
@@ -132,12 +147,17 @@ class Stage:
         return stack.enter_context(Talker(self._log(name), module, *arguments, **environment))
 
     def _server(
-        self, name: str, command: Sequence[str], settings: dict[str, str], profile: Path | None
+        self,
+        checkout: Checkout,
+        name: str,
+        command: Sequence[str],
+        settings: dict[str, str],
+        profile: Path | None,
     ) -> Child:
         if profile is not None:
             settings = {**settings, "BENCHMARK_PROFILE": str(profile)}
             command = ("tests.benchmarks.serve_profiled", name)
-        return self._scene.enter_context(Child(self._log(name), *command, **settings))
+        return self._scene.enter_context(Child(checkout, self._log(name), *command, **settings))
 
     def _settings(self, database_url: str, stub: Talker, port: int) -> dict[str, str]:
         return {

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 _CORE = (
     *("tests/test_payment.py", "tests/test_payment_refunds.py", "tests/test_order.py"),
     *("tests/test_payment_restored.py", "tests/test_charge.py", "tests/test_refund.py"),
-    "tests/test_numbering.py",
+    *("tests/test_numbering.py", "tests/test_planning.py"),
 )
 _FLOWS = (
     *("tests/test_decisions.py", "tests/test_refund_decisions.py", "tests/test_terms.py"),
@@ -55,7 +55,7 @@ WHOLE = (
             "midas/refund.py",
             "midas/payment.py",
             "midas/draft.py",
-            "midas/looks.py",
+            "midas/planning.py",
         ),
         (_CORE, _FLOWS, _EVENTS),
     ),

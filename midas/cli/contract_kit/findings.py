@@ -11,7 +11,7 @@ State = Literal["kept", "broken", "left out", "not judged"]
 
 @dataclass(slots=True)
 class Finding:
-    """One promise."""
+    """What was observed of one promise."""
 
     promise: Promise
     tested: int = 0
@@ -23,9 +23,9 @@ class Finding:
 
     @property
     def state(self) -> State:
-        """Broken as soon as it was once; kept if it was tested and nothing stood in the way.
+        """A promise is broken if one test broke it, and kept if it was tested without an obstacle.
 
-        What may be left out is never broken.
+        A promise that may be left out is never broken.
         """
         if self.evidence:
             return "left out" if self.promise.without else "broken"
@@ -33,37 +33,37 @@ class Finding:
 
 
 class Findings:
-    """All promises."""
+    """The findings on all promises."""
 
     def __init__(self) -> None:
         self._findings = {promise.id: Finding(promise) for promise in PROMISES}
 
     def record(self, promise_id: str, kept: bool, otherwise: str) -> None:
-        """It was put to the test; `otherwise` says what happened if it was not kept."""
+        """Record a test of a promise; `otherwise` says what happened if it was not kept."""
         finding = self._findings[promise_id]
         finding.tested += 1
         if not kept and otherwise not in finding.evidence:
             finding.evidence.append(otherwise)
 
     def miss(self, promise_id: str, why: str) -> None:
-        """It could not be judged."""
+        """Record that a promise could not be judged."""
         obstacles = self._findings[promise_id].obstacles
         if why not in obstacles:
             obstacles.append(why)
 
     def without(self, missing: set[str]) -> None:
-        """These options were not given."""
+        """Record that these options were not given."""
         for promise in BY_ID.values():
             wanted = [option for option in promise.needs if option in missing]
             if wanted:
                 self.miss(promise.id, f"needs {' and '.join(wanted)}")
 
     def all(self) -> list[Finding]:
-        """In the order of the contract."""
+        """All findings, in the order of the contract."""
         return list(self._findings.values())
 
     def counts(self) -> dict[State, int]:
-        """How many of each state there are."""
+        """How many promises are in each state."""
         counts: dict[State, int] = defaultdict(int)
         for finding in self.all():
             counts[finding.state] += 1

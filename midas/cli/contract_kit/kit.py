@@ -50,9 +50,9 @@ class Kit:
     """How the numbers of this run's orders begin."""
     amount: int
     reconnect: Callable[[], aio.Channel]
-    """A fresh channel, for after a restart."""
+    """Opens a fresh channel after a restart."""
     refused: set[str] = field(default_factory=set)
-    """The calls that are not even taken when all is well."""
+    """The calls that the order service did not take although nothing was unusual."""
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _sent: dict[tuple[str, int], tuple[str, Message]] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Kit:
     def made(
         self, order_no: str, method: str, sequence: int, about: int = 0, **flags: bool
     ) -> Message:
-        """A notification, remembered so that its repeats are the same to the byte."""
+        """Make a notification and keep it, so that its repeats are the same to the byte."""
         request = notice(method, order_no, sequence, self.amount, flags, about)
         self._sent[order_no, sequence] = method, request
         return request
@@ -76,17 +76,17 @@ class Kit:
     async def send(
         self, order_no: str, method: str, sequence: int, about: int = 0, **flags: bool
     ) -> Answer:
-        """A new notification, once."""
+        """Send a new notification once."""
         request = self.made(order_no, method, sequence, about, **flags)
         return self._in_time(order_no, sequence, await self.target.call(method, request))
 
     async def again(self, order_no: str, sequence: int) -> Answer:
-        """The same as before."""
+        """Send the same notification once more."""
         method, request = self._sent[order_no, sequence]
         return self._in_time(order_no, sequence, await self.target.call(method, request))
 
     async def again_until_taken(self, order_no: str, sequence: int) -> Answer:
-        """The same as before, until it is answered for good."""
+        """Send the same notification until it is answered OK or parks the order."""
         return await self.target.call_until_taken(*self._sent[order_no, sequence])
 
     async def given(self, order_no: str, *methods: str) -> None:
@@ -116,13 +116,13 @@ class Kit:
     # Judging
 
     def expect(self, promise: str, answer: Answer, what: str) -> None:
-        """It is answered OK."""
+        """Record whether the call was answered OK."""
         self.findings.record(promise, answer.ok, f"{what}: answered {answer}{_parks(answer)}")
 
     async def expect_effects(self, promise: str, order_no: str, **wanted: int) -> None:
-        """The order has had so many effects of these calls, and none of the others.
+        """Record whether the order has had this many effects of these calls, and none of others.
 
-        More than that breaks `promise`; fewer breaks `applies-once`, in every scenario.
+        More effects break `promise`; fewer break `applies-once`, in every scenario.
         """
         found = await self.effects(order_no)
         if found is None:

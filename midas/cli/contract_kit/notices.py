@@ -22,7 +22,7 @@ REQUESTS: dict[str, Callable[..., Message]] = {
 CURRENCY = "cny"
 NEW_ENUM_VALUE = 99
 NEW_FIELDS = b"\xfa\x3f\x0bof the next"
-"""Field 1023 with text, as a contract of later years might add it."""
+"""Field 1023 with text, as a later contract might add it."""
 
 _STATES = {
     SUCCESS: charge_pb2.CHARGE_STATE_SUCCEEDED,
@@ -63,7 +63,7 @@ def notice(
 
 
 def of_a_newer_contract(request: Any) -> Message:
-    """The same with unknown fields everywhere and enum values that do not exist yet."""
+    """The request with unknown fields everywhere and enum values that do not exist yet."""
     request.observed_by = NEW_ENUM_VALUE
     request.charge.state = NEW_ENUM_VALUE
     request.charge.MergeFromString(NEW_FIELDS)

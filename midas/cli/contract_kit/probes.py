@@ -43,14 +43,14 @@ class Probe:
         self._words = _words(option, command)
 
     async def run(self, **values: object) -> str:
-        """Its output. Raises Failed when it does not end with status 0 in PATIENCE_S."""
+        """Run it and return its output. Raises Failed if it does not end with 0 in PATIENCE_S."""
         ended = await self._run(values)
         if ended.status:
             raise self._failed(ended.why)
         return ended.out
 
     async def _run(self, values: dict[str, object]) -> "_Ended":
-        # files, not pipes: what --restart-command leaves running may hold its output open
+        # files, not pipes: a process that --restart-command started may hold its output open
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             status = await self._ended([_filled(word, values) for word in self._words], out, err)
             return _Ended(status, _text(out), _text(err))

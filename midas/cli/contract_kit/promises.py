@@ -14,7 +14,7 @@ class Promise(NamedTuple):
     needs: tuple[str, ...] = ()
     """The options without which it cannot be judged."""
     without: str = ""
-    """For a promise that may be left out: what is lost without it."""
+    """What is lost without it, if it may be left out."""
 
 
 EFFECTS = "--effects-command"

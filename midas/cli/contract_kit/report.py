@@ -23,7 +23,7 @@ _INDENT = " " * 12
 
 
 def print_findings(findings: Findings, target: str, orders: str) -> None:
-    """Promise by promise, for people."""
+    """Print each promise and its state for people."""
     click.echo(f"{target} as midas.order.v1.OrderPaymentService, with the orders {orders}…\n")
     for finding in findings.all():
         click.echo(f"{_LABELS[finding.state]:<11} {finding.promise.text}")

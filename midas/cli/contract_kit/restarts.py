@@ -7,15 +7,15 @@ from midas.cli.contract_kit.notices import NOT_REFUNDED, REFUNDED, SUCCESS
 
 KILLS = 3
 STREAMS = 2
-"""Orders that get notifications while the order service is killed."""
+"""How many orders get notifications while the order service is killed."""
 STREAM_LEAST = 50
-"""How many notifications of each have been acknowledged before that. An order service that answers
-before it writes is found out only where it has just answered."""
+"""How many notifications of each order are acknowledged before the kill. If an order service
+answers before it writes, that shows only where it was killed right after an answer."""
 STREAM_MOST = 20_000
 STREAM_PAUSE_S = 0.002
 STREAM_RETRY_S = 0.05
 COLLECT_S = 60.0
-"""How long a slow order service may take for so many; then there are fewer."""
+"""How long a slow order service may take for STREAM_LEAST notifications. Then fewer are enough."""
 NOT_RESTARTED = (
     "its connection did not end: --restart-command must kill it, and --target must be the order "
     "service itself, without a proxy that keeps the connection"
@@ -57,7 +57,10 @@ async def _is_there(kit: Kit, order_no: str, *methods: str) -> bool:
 
 
 async def killed(kit: Kit) -> None:
-    """Killed several times while notifications arrive: what it answered OK to must be there."""
+    """The order service is killed several times while notifications arrive.
+
+    Every notification that it answered OK to must be there.
+    """
     if kit.probes.effects is None:
         return
     for _ in range(KILLS):
@@ -71,7 +74,7 @@ async def killed(kit: Kit) -> None:
 
 
 async def _killed_amid(kit: Kit, streams: "list[_Stream]") -> bool:
-    """Restart it when each stream has been acknowledged often enough; whether it went away."""
+    """Restart it when each stream has enough acknowledgements. Returns whether it went away."""
     sending = [asyncio.create_task(stream.send_on()) for stream in streams]
     try:
         enough = [asyncio.create_task(stream.enough.wait()) for stream in streams]
@@ -95,12 +98,12 @@ class _Stream:
         self.acknowledged = 0
         self.enough = asyncio.Event()
         self.may_end = False
-        """Whether a failure is the end. Before that it is sent again, as Midas would."""
+        """Whether a failure ends the stream. Until then a failed one is sent again, as by Midas."""
         self.over = False
         self._kit = kit
 
     async def send_on(self) -> None:
-        """Send until one fails and may, or until it is over."""
+        """Send until one fails after `may_end` is set, or until `over` is set."""
         target = self._kit.target
         while not self.over and self.acknowledged < STREAM_MOST:
             request = self._kit.made(self.order_no, NOT_REFUNDED, self.acknowledged + 2)
@@ -115,7 +118,7 @@ class _Stream:
             await asyncio.sleep(STREAM_PAUSE_S)
 
     async def judge(self) -> None:
-        """Whether what was acknowledged is there, and no more than was sent."""
+        """Record whether what was acknowledged is there, and no more than was sent."""
         findings = self._kit.findings
         found = await self._kit.effects(self.order_no)
         if found is None:
@@ -124,7 +127,7 @@ class _Stream:
         if not answered:
             what = f"{self.order_no}: it was killed before it had answered OK to any call"
             findings.miss("durable-before-ok", what)
-        # the one that was under way when it died may be there or not
+        # the call that was under way at the kill may be there or not
         there = answered <= count <= answered + 1
         what = (
             f"{self.order_no}: {answered} calls were answered OK before it was killed, "

@@ -1,4 +1,4 @@
-"""What is sent to the order service, and what each of its answers says of which promise."""
+"""What is sent to the order service, and which promise each of its answers is about."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,11 +18,11 @@ from midas.cli.contract_kit.restarts import RESTART_JUDGES, killed, restart
 from midas.cli.contract_kit.target import PARKS
 
 LAST_OF_EACH_KIND = ((SUCCESS,), (CLOSED,), (SUCCESS, REFUNDED), (SUCCESS, NOT_REFUNDED))
-"""Stories that end with one call each, with what makes sense before it."""
+"""One story for each call: it ends with that call and begins with what has to come before it."""
 FIRST_EPOCH, LAST_EPOCH = 1 << 20, 2**53 - (1 << 20)
 COPIES = 8
 CROWD = 50
-"""Calls of one order that are under way while another order gets a notification."""
+"""How many calls of one order are under way while another order gets a notification."""
 GIVEN_UP_AFTER_S = (0.001, 0.005, 0.02)
 
 
@@ -31,13 +31,13 @@ class Scenario(NamedTuple):
 
     play: Callable[[Kit], Awaitable[None]]
     judges: tuple[str, ...]
-    """What cannot be judged when the story cannot be played."""
+    """The promises that cannot be judged when the story cannot be played."""
     calls: tuple[str, ...] = METHODS
-    """What it needs to be taken when all is well."""
+    """The calls that it is made of. It is not played if the order service refuses one of them."""
 
 
 async def run_all(kit: Kit) -> None:
-    """Play them one after the other."""
+    """Play all scenarios, one after the other."""
     await every_kind(kit)
     for scenario in SCENARIOS:
         if scenario in AFTER_RESTART and kit.probes.restart is None:
@@ -95,7 +95,7 @@ async def copies_at_once(kit: Kit) -> None:
 
 
 async def older(kit: Kit) -> None:
-    """A sender that was paused wakes up and sends what is long past."""
+    """A sender that was paused goes on and sends old notifications."""
     order_no = await kit.order()
     await kit.given(order_no, SUCCESS, REFUNDED, NOT_REFUNDED, REFUNDED)
     for sequence in (2, 1, 3):
@@ -106,7 +106,7 @@ async def older(kit: Kit) -> None:
 
 
 async def gaps(kit: Kit) -> None:
-    """The first that arrives is not the first that was sent, and one below the highest follows."""
+    """The first notification has a sequence above 1, and later one below the highest arrives."""
     order_no = await kit.order()
     for method, sequence in ((SUCCESS, 3), (REFUNDED, 7)):
         answer = await kit.send(order_no, method, sequence)
@@ -119,7 +119,7 @@ async def gaps(kit: Kit) -> None:
 
 
 async def new_epochs(kit: Kit) -> None:
-    """Midas's database may have lost commits: it goes on far above, and what is below is old."""
+    """Midas goes on in a later epoch, far above, as after lost commits. What is below is old."""
     order_no = await kit.order()
     await kit.given(order_no, SUCCESS)
     for sequence in (FIRST_EPOCH + 1, FIRST_EPOCH + 2, LAST_EPOCH + 1):
@@ -191,7 +191,7 @@ async def refunds_made_elsewhere(kit: Kit) -> None:
 
 
 async def what_is_new(kit: Kit) -> None:
-    """A Midas with a newer contract."""
+    """A Midas with a newer contract sends fields and enum values that are not known yet."""
     for methods in ((SUCCESS, REFUNDED, NOT_REFUNDED), (CLOSED,)):
         order_no = await kit.order()
         for sequence, method in enumerate(methods, 1):
@@ -247,4 +247,7 @@ AFTER_RESTART = (
     Scenario(killed, ("durable-before-ok",), (SUCCESS, NOT_REFUNDED)),
 )
 SCENARIOS = (*_PLAIN, *AFTER_RESTART)
-"""In this order, after `every_kind`; the ones that restart it come last."""
+"""All scenarios in the order in which they are played, after `every_kind`.
+
+Those that restart the order service come last.
+"""

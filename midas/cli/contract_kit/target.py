@@ -32,11 +32,11 @@ class Answer(NamedTuple):
     details: str
     seconds: float
     reused_below: int = 0
-    """With SEQUENCE_REUSED, the highest sequence that the order service has; else 0."""
+    """The highest sequence that the order service has, if it answered SEQUENCE_REUSED; else 0."""
 
     @property
     def ok(self) -> bool:
-        """Acknowledged."""
+        """Whether the order service acknowledged the notification."""
         return self.code == "OK"
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Target:
         self.timeout_s = timeout_s
 
     async def call(self, method: str, request: Message, timeout_s: float | None = None) -> Answer:
-        """One call; any failure is an answer too."""
+        """Make one call. A failure is an answer, too."""
         began = time.monotonic()
         code, details, reused_below = "OK", "", 0
         try:
@@ -68,7 +68,10 @@ class Target:
         await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     async def call_until_taken(self, method: str, request: Message) -> Answer:
-        """Again, as Midas does, until it is OK or parks, for as long as one call may take."""
+        """Repeat the call, as Midas does, until it is answered OK or parks the order.
+
+        It stops after the time that one call may take.
+        """
         end = time.monotonic() + self.timeout_s
         while True:
             answer = await self.call(method, request)

@@ -45,7 +45,7 @@ class Books:
         return [standing for (standing,) in self._read(sql, event_id)]
 
     def size(self) -> dict[str, int]:
-        """How many rows each table has in which anything that happened leaves one."""
+        """How many rows each table has. Everything that happens leaves a row in one of them."""
         tables = ("orders", "charges", "refunds", "journal", "notifications")
         counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608
         (row,) = self._read(f"SELECT {counts}")

@@ -1,8 +1,7 @@
 """A process of the demo: a program of Midas that gets ready early, and that ends with the demo.
 
-The demo holds the other end of this process's standard input. It writes one line to it, which
-program to be with which arguments and settings, as JSON, and closes it when it is gone, however
-it ended.
+The demo holds the other end of this process's standard input. It writes one line of JSON to it: the
+program to be, its arguments and its settings. The input closes when the demo ends, however it ends.
 """
 
 import json

@@ -15,7 +15,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What was answered."""
+    """An answer over HTTP."""
 
     status: int
     body: bytes

@@ -18,7 +18,7 @@ from midas.runtime.command_errors import ExitStatus, Trouble
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """Processes that wait for what to run, and where everything of this run is."""
+    """Processes that wait for the program to be, and the folder of everything in this run."""
 
     sandbox: Process
     server: Process
@@ -28,7 +28,7 @@ class Launched:
     stack: ExitStack
 
     def another_orders(self) -> Process:
-        """One more that waits to be an order service, stopped with the others."""
+        """One more process that waits to be an order service. It is stopped with the others."""
         return self.stack.enter_context(_orders("orders-again", self.folder))
 
     @property
@@ -39,7 +39,7 @@ class Launched:
 
 @contextmanager
 def launched(keep: Path | None) -> Iterator[Launched]:
-    """Start them, and stop and remove everything again in every case.
+    """Start the processes. At the end, in every case, stop them and remove everything.
 
     With `keep` the logs, the ledger and the databases stay in that folder; the keys never stay.
     Raises Failed when that folder has something in it.

@@ -44,7 +44,7 @@ class Lookalike:
     # What is to happen ----------------------------------------------------------------------
 
     def send_webhooks_to(self, url: str) -> None:
-        """From now on every event goes there."""
+        """Let the sandbox send every event to this URL from now on."""
         self._control("POST", "webhooks", {"urls": [url]})
 
     def plan_refund(self, out_trade_no: str, outcome: str) -> None:
@@ -94,9 +94,9 @@ class Lookalike:
     # Webhooks -------------------------------------------------------------------------------
 
     def sent(self, out_trade_no: str, kind: str, count: int) -> list[dict[str, Any]]:
-        """The webhooks of this kind, as soon as `count` of them were sent: to whom, and its answer.
+        """The webhooks of this kind, with receiver and answer, once `count` of them were sent.
 
-        Fewer when they do not go out within WEBHOOK_PATIENCE_S.
+        Returns fewer if not so many go out within WEBHOOK_PATIENCE_S.
         """
         asked = {"order_no": out_trade_no, "type": kind, "count": count, "sends": 1}
         query = urlencode({**asked, "wait_s": WEBHOOK_PATIENCE_S})
@@ -111,9 +111,9 @@ class Lookalike:
     def post_webhook(
         self, event: dict[str, Any], how: str | None = None, times: int = 1
     ) -> list[int]:
-        """Somebody sends this event, so many at once: what each was answered.
+        """Send this event `times` times at once and return each answer's status, 0 for no answer.
 
-        Signed as Ping++ signs, or forged as `midas.sandbox.forgery` says. 0: no answer.
+        It is signed as Ping++ signs it, or forged as `midas.sandbox.forgery` describes under `how`.
         """
         sent = {"event": event, "times": times} | ({} if how is None else {"how": how})
         replies = self._control("POST", "webhooks/send", sent)["replies"]

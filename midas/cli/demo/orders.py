@@ -38,7 +38,7 @@ class ReceivedNotification:
         )
 
     def __str__(self) -> str:
-        """Such as `#2 RefundSuccess R7-1`."""
+        """The notification in words, such as `#2 RefundSuccess R7-1`."""
         duplicate = "duplicate_payment" if self.duplicate_payment else ""
         return " ".join(filter(None, (f"#{self.sequence}", self.call, self.refund_no, duplicate)))
 
@@ -65,7 +65,7 @@ class OrderService:
         return dict(known)
 
     def go_away(self) -> Process:
-        """End the process. The other one that is to come back gets ready meanwhile."""
+        """End the process. Return the one that is to come back, which gets ready meanwhile."""
         self._process.stop()
         return self._processes.another_orders()
 

@@ -18,14 +18,14 @@ from midas.runtime.command_errors import Trouble
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 LOG_LINES_SHOWN = 5
-"""How many of the last lines are shown of a process that did not start."""
+"""How many of its last lines are shown of a process that did not start."""
 
 
 class Process:
-    """A program of Midas to be, its output in a log file.
+    """A child process that becomes a program of Midas. Its output goes to a log file.
 
-    It imports what the program needs while the rest of the stage is put up, and ends when this
-    process does, even by SIGKILL (`child.py`).
+    It imports what the program needs while the rest of the stage is put up. It ends when this
+    process ends, even by SIGKILL (`child.py`).
     """
 
     def __init__(self, name: str, imports: str, folder: Path) -> None:
@@ -79,7 +79,7 @@ class Process:
         return members
 
     def stop(self) -> None:
-        """End it: politely, and where that takes too long or is interrupted, at once."""
+        """End it by SIGTERM. If that takes too long or is interrupted, kill it."""
         if self._child.poll() is None:
             self._child.terminate()
         try:

@@ -39,25 +39,25 @@ class Result:
 
 
 class Report:
-    """For people; with `quiet` it prints nothing."""
+    """Prints for people, or nothing with `quiet`."""
 
     def __init__(self, quiet: bool) -> None:
         self._console = Console(highlight=False, quiet=quiet, soft_wrap=True)
 
     def stage(self, text: str) -> None:
-        """Something about the stage itself."""
+        """Print something about the stage itself."""
         self._console.print(Text(text, style="dim"))
 
     def begins(self, number: int, happens: str) -> None:
-        """A row begins."""
+        """Print that a row begins."""
         self._console.print(Text(f"\nRow {number}: {happens}", style="bold"))
 
     def step(self, text: str) -> None:
-        """Something happened in a row."""
+        """Print what happened in a row."""
         self._console.print(Text(f"  {text}"))
 
     def ends(self, result: Result) -> None:
-        """A row has ended."""
+        """Print how a row has ended."""
         if result.held:
             words = f"  held: {len(result.checks)} checks, {result.seconds:.1f} s"
             self._console.print(Text(words, style="green"))
@@ -65,7 +65,7 @@ class Report:
             self._console.print(Text(f"  NOT HELD: {result.observed}", style="bold red"))
 
     def ends_all(self, results: list[Result], seconds: float) -> None:
-        """The table of all rows."""
+        """Print the table of all rows."""
         table = Table(title="\nWhat was observed", title_justify="left", expand=False)
         table.add_column("row", justify="right")
         table.add_column("what was observed")

@@ -145,7 +145,7 @@ class Scene:
     # The payer -----------------------------------------------------------------------------
 
     def page(self, charge_id: str) -> str:
-        """Where the payer pays."""
+        """The address of the payment page."""
         return f"{self.lookalike.url}/pay/{charge_id}"
 
     def pays(self, charge_id: str) -> Page:
@@ -161,7 +161,7 @@ class Scene:
         return page
 
     def paid(self, channel: str, amount: int) -> Charge:
-        """An order that is charged, paid and known by webhook to be paid."""
+        """Charge the order and pay it. Midas has learnt of the payment by webhook afterwards."""
         charge = self.charge(channel, amount).charge
         self.pays(charge.charge_id)
         self.webhooks(charge.out_trade_no, "charge.succeeded")
@@ -172,7 +172,7 @@ class Scene:
     # What comes of it ----------------------------------------------------------------------
 
     def webhooks(self, out_trade_no: str, kind: str, count: int = 1) -> list[str]:
-        """Ping++ sends so many webhooks, and the gateway takes each. The ids of their events."""
+        """Check that Ping++ sends `count` webhooks and the gateway takes each. Returns their ids."""
         found = self.lookalike.sent(out_trade_no, kind, count)
         ids = [each["event_id"] for each in found]
         answers = [each["sends"][-1]["status"] for each in found]
@@ -182,7 +182,7 @@ class Scene:
         return ids
 
     def hold_received(self, *wanted: str) -> list[ReceivedNotification]:
-        """The order service received these and no others, in this order. Midas has no others."""
+        """Check that the order service received exactly these, in order, and Midas has no more."""
         orders, numbered = self.stage.orders, [f"#{n} {name}" for n, name in enumerate(wanted, 1)]
         _comes(lambda: len(orders.received(self.order_no)) >= len(wanted))
         received = orders.received(self.order_no)
@@ -194,7 +194,7 @@ class Scene:
         return received
 
     def hold_ledger(self, *paid: int, refunded: int = 0) -> None:
-        """What the sandbox's ledger says of the order's money, in minor units."""
+        """Check the order's payments and refunds in the sandbox's ledger, in minor units."""
         numbers = [each.out_trade_no for each in self.query(quietly=True)]
         payments = [a for number in numbers for a in self.lookalike.moved(number, "charge_paid")]
         back = [a for number in numbers for a in self.lookalike.moved(number, "refund_succeeded")]
@@ -206,7 +206,7 @@ class Scene:
         self.hold("money given back by the ledger", sum(back), refunded)
 
     def hold_count(self, out_trade_no: str, request: str, wanted: int) -> None:
-        """How often this request about this number reached the sandbox."""
+        """Check how often this request about this number reached the sandbox."""
         count = self.lookalike.requests(out_trade_no).count(request)
         self.step(f"the sandbox counted {count} × {request}")
         self.hold(f"{request} at the sandbox", count, wanted)
@@ -239,7 +239,7 @@ class Scene:
         return asked, self._call(self.stage.payments.Refund, request, asked)
 
     def _call(self, method: Any, request: Any, asked: str) -> Any:
-        """The answer, or why there is none."""
+        """The answer, or the trouble if the call failed."""
         try:
             return method(request, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
@@ -250,7 +250,7 @@ class Scene:
 
 
 def _comes(reached: Callable[[], bool]) -> bool:
-    """Whether something that happens by itself is there within PATIENCE_S."""
+    """Wait for something that happens by itself. Returns whether it came within PATIENCE_S."""
     started = time.monotonic()
     while not reached():
         if time.monotonic() - started > PATIENCE_S:

@@ -1,4 +1,4 @@
-"""The stage: keys, and the processes as what they are to be, and how to reach them.
+"""The stage: its keys, its processes with the part that each has, and how to reach them.
 
 payer ─▶ sandbox ──webhooks──▶ gateway ──▶ order service
             ▲                   │  ▲
@@ -38,7 +38,7 @@ class Stage:
 
 @contextmanager
 def put_up(processes: Launched) -> Iterator[Stage]:
-    """Let the processes be what they are to be. Raises Failed if one cannot."""
+    """Give each process its part and start it. Raises Failed if one does not start."""
     merchant = make_keys(processes.keys, "merchant")
     processes.sandbox.run(_sandbox(processes.folder, merchant))
     orders = OrderService(processes)
@@ -74,7 +74,7 @@ def _settings(folder: Path, merchant: KeyFiles) -> dict[str, str]:
 
 
 def _gateway(processes: Launched, public_keys: str, midas: str, orders: str) -> dict[str, Any]:
-    """What the gateway logged while it started, `port` among it."""
+    """Start the gateway. Returns the fields that it logged while it started, such as `port`."""
     settings = {
         "ENV": "development",
         "IP": "127.0.0.1",

@@ -17,9 +17,10 @@ How it keeps them, one file each:
 - `gathering.py`: calls that arrive while a commit is under way share the next one.
 - `order.py`: what the order service knows of an order is a pure function of what it accepted. Each
   payment, closing and refund counts once, also where Midas sends it again under another sequence.
-- `service.py`: the four calls. Repeats are OK like the first time. Only what can never be right is
-  refused, and with SEQUENCE_REUSED what comes under a sequence of something else; when the file
-  cannot be written the answer is UNAVAILABLE, and Midas sends it again.
+- `service.py`: the four calls. A repeat is answered OK like the first time. Only what can never be
+  right is refused. What comes under a sequence that something else has is refused with
+  SEQUENCE_REUSED. When the file cannot be written, the answer is UNAVAILABLE, and Midas sends it
+  again.
 
 A sequence that leaves a gap in its epoch is accepted, as the contract says: Midas sends the next
 one only after the one before was acknowledged, so the gap is this side's own loss (an older copy of

@@ -46,15 +46,15 @@ class Decision(NamedTuple):
     """What became of a notification; durable either way."""
 
     accepted: bool
-    """False: its sequence is not above the highest of its order. It had no effect."""
+    """Whether it had an effect. If not, its sequence is not above the highest of its order."""
     missed: int
-    """Sequences between it and the highest before, which never came."""
+    """How many sequences between it and the highest one before it never came."""
     reused_below: int = 0
     """The highest sequence of the order, if this one had been used for something else; else 0."""
 
 
 class OrderBook:
-    """Safe to use from several threads, and from several processes at once."""
+    """The file. Several threads, and several processes, may use it at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,7 +66,7 @@ class OrderBook:
             raise SandboxError(f"cannot use {path} as the orders' file: {error}") from error
 
     def accept(self, batch: Sequence[Reception]) -> list[Decision]:
-        """All of them in one commit, which is on disk when this returns.
+        """Decide all of them in one commit, which is on disk when this returns.
 
         Raises sqlite3.Error: then nothing is certain, and all have to be sent again.
         """

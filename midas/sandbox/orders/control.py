@@ -8,8 +8,8 @@
 | GET, POST, DELETE /_orders/faults | one fault or a list of them (`midas.sandbox.orders.faults`)  |
 | POST /_orders/down, /_orders/up   | close the gRPC port, and open it again                       |
 
-Answers are JSON; 409 with `{"error": "<sentence>"}` when the control makes no sense, 400 when it
-cannot be read.
+Answers are JSON. The status is 409, with `{"error": "<sentence>"}`, when the control makes no sense,
+and 400 when it cannot be read.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def application(server: Controlled) -> web.Application:
 
 
 def to_json(accepted: Accepted) -> Json:
-    """One accepted notification."""
+    """One accepted notification as JSON."""
     return {
         "position": accepted.position,
         "kind": accepted.kind,

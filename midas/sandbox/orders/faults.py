@@ -55,7 +55,7 @@ class Fault:
         return self.count is not None and self.applied >= self.count
 
     def hits(self, call: Json) -> bool:
-        """Whether this call is one; counts it."""
+        """Whether the fault applies to this call. If so, the call is counted."""
         matches = all(call[name] == wanted for name, wanted in self.match.items())
         if not matches or self.exhausted:
             return False
@@ -63,7 +63,7 @@ class Fault:
         return True
 
     def to_json(self) -> Json:
-        """As the control API shows it."""
+        """The fault as the control API shows it."""
         return {
             "id": self.id,
             "match": self.match,
@@ -95,7 +95,7 @@ class OrderFaults:
         self._faults.clear()
 
     def to_json(self) -> list[Json]:
-        """All of them, those used up included until the next `add`."""
+        """All faults; those that are used up are among them until the next `add`."""
         return [fault.to_json() for fault in self._faults]
 
     def take(self, method: str, order_no: str, sequence: int) -> list[Fault]:

@@ -87,7 +87,7 @@ def paid_without_webhook(scene: Scene) -> str:
 
 
 def _lost(scene: Scene, out_trade_no: str) -> bool:
-    """Whether the one webhook was sent, and not one of its sends arrived."""
+    """Whether the one webhook was sent, and none of its sends arrived."""
     (delivery,) = scene.lookalike.sent(out_trade_no, PAID, 1)
     sends = delivery["sends"]
     lost = all(each["status"] is None and each["fault"] == "webhook_drop" for each in sends)
@@ -96,7 +96,7 @@ def _lost(scene: Scene, out_trade_no: str) -> bool:
 
 
 def cancelled_and_paid(scene: Scene) -> str:
-    """Row 5, both ways."""
+    """Row 5, on the same channel and on another one."""
     same = replace(scene, order_no=f"{scene.order_no}-same")
     other = replace(scene, order_no=f"{scene.order_no}-other")
     return f"{_on_the_same_channel(same)}; other channel: {_on_another_channel(other)}"

@@ -11,7 +11,7 @@ from midas.sandbox.forgery import FORGERIES
 REPLAYS = 20
 REFUSED = 401
 REFUSED_AS = {"two_signatures": 400, "gzipped": 415}
-"""Where it is not the signature that is wrong."""
+"""The answers to forgeries whose mistake is not a wrong signature."""
 
 
 def not_from_pingpp(scene: Scene) -> str:
@@ -60,7 +60,7 @@ def _all_refused(scene: Scene, what: str, event: dict[str, Any]) -> None:
 
 
 def _belongs_to_nobody(scene: Scene, genuine: dict[str, Any]) -> None:
-    """Rightly signed, as what Ping++'s test tool sends is, but nobody's."""
+    """Send a signed event, as Ping++'s test tool does, about a charge that Midas never had."""
     event = _about(genuine, "evt_never2", id="ch_never2", order_no="never2")
     replies = scene.lookalike.post_webhook(event)
     scene.step(f"rightly signed, about a charge that never was → {_counted(replies)}")

@@ -11,8 +11,8 @@ from midas.v1.charge_pb2 import Charge
 ORDERS = 3
 ATTEMPTS = 3
 """How many attempts fail for each order before the order service comes back. The pauses between
-them are 1, 2, 4 … seconds, each cut by up to half: they take about two seconds, and the next one
-two more."""
+attempts are 1, 2, 4 … seconds, and each is shortened by up to half. So these attempts take about
+two seconds, and the next one follows about two seconds later."""
 
 
 def order_service_down(scene: Scene) -> str:

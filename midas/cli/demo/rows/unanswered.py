@@ -12,7 +12,7 @@ LOST = (
 
 
 def create_without_answer(scene: Scene) -> str:
-    """Row 12, with either half of the call lost."""
+    """Row 12, once with a lost answer and once with a lost request."""
     halves = []
     for channel, fault, what in LOST:
         half = replace(scene, order_no=f"{scene.order_no}-{channel}")
@@ -50,7 +50,7 @@ def _ends_by_itself(scene: Scene, channel: str) -> str:
     at_psp = [each["charge"]["id"] for each in scene.lookalike.charges(number)]
     scene.step(f"charges at the sandbox under {number}: {len(at_psp)}")
     scene.hold("charges at the sandbox", at_psp, [found.charge_id])
-    scene.hold_count(number, "POST /v1/charges", 2)  # the lost one, and the same again to find out
+    scene.hold_count(number, "POST /v1/charges", 2)  # the lost call, and its repeat to find out
     scene.hold_ledger()
     scene.hold_received()
     return state(again.charge)

@@ -18,10 +18,10 @@ _Row = TypeVar("_Row", Charge, Refund)
 
 
 def stays_planned(before: Charge, after: Charge, observation: ChargeObservation) -> bool:
-    """Whether the next look at a charge stays when it was.
+    """Whether the time of the next look at a charge stays as it was.
 
-    A caller's question changes nothing of it, unless its answer moved the charge or ended what a
-    person was called for. Nor does the answer about another charge of the same number.
+    A caller's query does not change it, unless the answer moved the charge or ended what a person
+    was called for. An answer about another charge of the same number does not change it either.
     """
     found_again = bool(before.operator_reason) and not after.operator_reason
     moved = after.state is not before.state or found_again
@@ -31,7 +31,7 @@ def stays_planned(before: Charge, after: Charge, observation: ChargeObservation)
 
 
 def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime | None:
-    """By the database's clock. None: nobody looks at it by himself any more."""
+    """When to look at a charge next, by the database's clock. None: Midas plans no look."""
     if charge.operator_reason:
         return charge.due_at
     if charge.state is ChargeState.SUBMITTING or charge.is_being_reversed:
@@ -46,7 +46,7 @@ def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime
 
 
 def next_refund_look(refund: Refund, observation: RefundObservation) -> datetime | None:
-    """As for a charge."""
+    """When to look at a refund next, as for a charge."""
     if refund.operator_reason:
         return refund.due_at
     if refund.state is RefundState.SUBMITTING:
@@ -57,9 +57,10 @@ def next_refund_look(refund: Refund, observation: RefundObservation) -> datetime
 
 
 def planned(row: _Row, due_at: datetime | None) -> _Row:
-    """With this as the next look; the very same row if that was no look of a series.
+    """The row with the next look at this time; the very same row if none was or is planned.
 
-    The pauses grow with `looks`. A look may be planned for the very moment at which its claim ends.
+    `looks` counts, and the pauses grow with it. It also counts if the time stays the same: a look
+    may be planned for the very moment at which its claim ends.
     """
     counts = due_at is not None or row.due_at is not None
     if row.operator_reason:
@@ -73,7 +74,7 @@ def is_overdue(unknown: bool, since: datetime, now: datetime) -> bool:
 
 
 def escalated(row: _Row) -> _Row:
-    """With a reason for a person to look, unless it has one."""
+    """The row with a reason for a person to look, unless it has one already."""
     if row.operator_reason:
         return row
     return replace(row, operator_reason=OUTCOME_STAYS_UNKNOWN, due_at=None)
