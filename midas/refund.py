@@ -193,7 +193,7 @@ CONTRADICTIONS: frozenset[tuple[RefundState, RefundReport]] = frozenset(
 )
 """The pairs that no answer to a question of ours explains: a person has to look."""
 BY_WEBHOOK = "WEBHOOK"
-"""What is observed so may have been overtaken by a newer one (W4)."""
+"""The `by` of observations that a newer one may have overtaken (W4)."""
 
 
 def notice_for(refund: Refund) -> RefundNotice | None:

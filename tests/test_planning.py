@@ -18,7 +18,8 @@ from midas.charge import (
 from midas.draft import Draft
 from midas.immutable import replace
 from midas.refund import Refund, RefundObservation, RefundReport, RefundState
-from tests.orders import LATER, NOON, an_order, bare, charge, charge_facts, refund, written
+from tests.orders import LATER, an_order, bare, charge, charge_facts, refund, written
+from tests.records import NOON
 
 FIRST_LOOKS = (0, 1, 5)
 OTHERS = [each for each in ObservedBy if each is not ObservedBy.QUERY]

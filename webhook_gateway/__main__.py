@@ -1,4 +1,4 @@
-"""`webhook-gateway` and `python -m webhook_gateway`. Needs the gateway extra."""
+"""`webhook-gateway` and `python -m webhook_gateway`. They need the gateway extra."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""Every answer to a sender of webhooks: small, fixed, nothing of what it sent."""
+"""Every answer to a sender of webhooks. It is small, fixed and repeats nothing of the request."""
 
 from enum import Enum
 
 from aiohttp import web
 
 SERVER = "webhook-gateway"
-"""Sent in the place of names and versions of libraries."""
+"""The name that is sent instead of the names and versions of libraries."""
 
 
 class Answer(Enum):
@@ -52,7 +52,7 @@ class Answer(Enum):
             self._headers["Allow"] = "POST"
 
     def response(self, *, last: bool) -> web.Response:
-        """The answer as HTTP. `last`: the connection is closed after it, as after every refusal."""
+        """The answer as HTTP. After `last`, as after every refusal, the connection is closed."""
         response = web.Response(status=self.status, body=self._body, headers=self._headers)
         if last or self.status != web.HTTPOk.status_code:
             response.force_close()

@@ -1,4 +1,4 @@
-"""The composition root: what is wired to what, and how the process starts and ends.
+"""The composition root: how the parts are connected, and how the process starts and ends.
 
 SIGTERM or SIGINT → not ready → webhooks are taken for DRAIN_DELAY_S more, while their
 senders learn of it → no new connections → webhooks and deliveries under way end, for at most
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
 
 MANAGEMENT_BOUNDS = ConnectionBounds(most=32, header_timeout=timedelta(seconds=30))
-"""One more probe closes the connection that is open for longest."""
+"""The bounds of the management port. One connection more closes the one that is open longest."""
 LAST_CONNECTIONS_S = 0.2
 """How long connections may take to end by themselves when the drain is over."""
 RESTART_PAUSE_S = 1.0
@@ -44,9 +44,9 @@ _log = logging.getLogger("midas.gateway")
 
 
 def run() -> int:
-    """Prepare the settings, serve, give the exit status: 0 after an orderly end, 1 after a crash.
+    """Prepare the settings, serve, and return 0 after an orderly end or 1 after a crash.
 
-    Raises SettingsError, with the sentence that says what to set, when a setting keeps it from
+    Raises SettingsError, with a sentence that says what to set, when a setting keeps it from
     starting.
     """
     logs = None
@@ -121,7 +121,7 @@ async def _serve_management(
 async def _relay(
     stack: AsyncExitStack, events: "EventServiceAsyncStub", settings: Settings, metrics: Metrics
 ) -> Relay | None:
-    """The relay, running until the stack is closed; none without an order service."""
+    """The relay, which runs until the stack is closed; None without an order service."""
     if not settings.order_target.strip():
         _log.warning("relay_off", extra={"setting": "ORDER_TARGET"})
         return None
@@ -139,7 +139,7 @@ async def _relay(
 
 
 async def _kept_running(relay: Relay) -> None:
-    """A relay that breaks is logged and begun again: it must not end unnoticed."""
+    """Run the relay. If it breaks, that is logged, and it is started again."""
     while True:
         try:
             await relay.run()
@@ -175,7 +175,7 @@ async def _drain_intake(
     listening: asyncio.Server, connections: Connections, intake: Intake, timeout: timedelta
 ) -> bool:
     listening.close()
-    await asyncio.sleep(0)  # what the kernel had accepted by now is begun
+    await asyncio.sleep(0)  # lets connections begin that the kernel had accepted by now
     connections.close_idle()
     drained = await intake.drain(timeout)
     await connections.shutdown(LAST_CONNECTIONS_S)

@@ -43,7 +43,7 @@ _STATUSES = (
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Do what the command line asks for, and give the exit status."""
+    """Do what the command line asks for, and return the exit status."""
     given = _parsed(arguments)
     if given.help:
         print(_help())
@@ -59,7 +59,7 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _check(as_json: bool) -> int:
-    """Raises SettingsError with all that would keep it from starting."""
+    """Check whether it would start. Raises SettingsError with everything that prevents that."""
     settings = start.prepare()
     if as_json:
         print(one_line_of_json({"ok": True, "env": settings.env}))
@@ -81,7 +81,7 @@ class _Parser(argparse.ArgumentParser):
     as_json = False
 
     def error(self, message: str) -> NoReturn:
-        """A sentence, and where to read more, or one object."""
+        """Print a sentence and where to read more, or with --json one object, and exit."""
         if self.as_json:
             print(troubles.as_json(not_tried("USAGE", message)))
         else:

@@ -28,11 +28,11 @@ from webhook_gateway.heads import (
 from webhook_gateway.metrics import Metrics, Unmetered
 
 READ_BYTES = 16 * 1024
-"""aiohttp reads twice as many ahead of the handler."""
+"""Half of the bytes that aiohttp reads ahead of the handler."""
 LINGERING_S = 2.0
 """How long a refused body is still read and thrown away, so that the refusal itself arrives."""
 BACKLOG = 1024
-"""Connections that the kernel keeps while the process is busy."""
+"""How many connections the kernel keeps while the process is busy."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -41,7 +41,7 @@ _log = logging.getLogger("midas.gateway")
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBounds:
-    """How many, and how long one may take for a head or be idle."""
+    """How many connections there may be, and how long one may take for a head or be idle."""
 
     most: int
     header_timeout: timedelta
@@ -119,7 +119,7 @@ class Connection(web.RequestHandler):
         self.busy = False
         """Whether a request is under way."""
         self.verified = False
-        """Whether that request has shown a valid signature: it is not closed for others."""
+        """Whether that request has a valid signature, so that it is not closed for others."""
 
     def pause_writing(self) -> None:
         """Close it: a sender that lets answers of a few bytes pile up does not read them."""
@@ -134,7 +134,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it quotes the sender
     ) -> web.StreamResponse:
-        """A fixed answer in the place of aiohttp's page."""
+        """A fixed answer instead of aiohttp's page."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already")
         if status >= web.HTTPInternalServerError.status_code:
@@ -148,4 +148,4 @@ class Connection(web.RequestHandler):
         return answer.response(last=True)
 
     def log_exception(self, *_: Any, **__: Any) -> None:
-        """Nothing: what a sender breaks is its own connection, and it is counted."""
+        """Log nothing: a sender breaks only its own connection, and that is counted."""

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from midas.order.v1.order_payment_service_pb2_grpc import OrderPaymentServiceAsyncStub
 
 REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"})
-"""Statuses that mean: the order service will never take the notification."""
+"""The statuses after which the order service will never take the notification."""
 UNIMPLEMENTED = "UNIMPLEMENTED"
-"""The same, but only where it comes from the order service itself: see `_refuses`."""
+"""The same, but only if it comes from the order service itself: see `_refuses`."""
 KIND_UNKNOWN = "KIND_UNKNOWN"
-"""A newer Midas has a notification that this gateway cannot deliver: a newer gateway will."""
+"""The code for a notification of a newer Midas. A newer gateway can deliver it."""
 
 SEQUENCE_REUSED = "SEQUENCE_REUSED"
 """The order service got another notification under this sequence before. A Midas that does not know
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     code: str
     """The name of the gRPC status, or why there was none."""
     receiver_sequence: int = 0
-    """With SEQUENCE_REUSED, the highest sequence that the order service has."""
+    """The highest sequence that the order service has, if it answered SEQUENCE_REUSED; else 0."""
 
 
 class Deliveries:
@@ -68,11 +68,11 @@ class Deliveries:
         return Answer(events.DELIVERY_OUTCOME_DELIVERED, "OK")
 
     def _refuses(self, kind: int, code: str) -> bool:
-        """Whether it will never be taken.
+        """Whether the notification will never be taken.
 
-        UNIMPLEMENTED is also what a wrong address answers, and a server on which the service is not
-        registered yet. It counts once the service has shown that it is there by taking another kind
-        of notification, and this kind never: else one moment of it would park every order.
+        UNIMPLEMENTED is also the answer of a wrong address, and of a server on which the service is
+        not registered yet. So it counts only if the service has taken another kind of notification
+        before, and never this kind. Otherwise one short moment of it would park every order.
         """
         if code == UNIMPLEMENTED:
             return bool(self._acknowledged) and kind not in self._acknowledged

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import orjson
 
 DEPTH = 32
-"""An event of Ping++ nests about eight deep."""
+"""How deep a body may nest. An event of Ping++ nests about eight deep."""
 NUMBER_CHARACTERS = 32
 NAME_CHARACTERS = 64
 """The most characters of an id or a type. Ping++'s ids have 28."""
@@ -37,7 +37,7 @@ KNOWN_TYPES = frozenset(
         "account.summary.available",
     }
 )  # fmt: skip
-"""Types that Ping++ names (pingpp.md 4): what a metric may be labelled with."""
+"""The types that Ping++ names (pingpp.md 4). Only these may be labels of a metric."""
 
 
 class Unreadable(Exception):
@@ -69,9 +69,9 @@ def read(body: bytes) -> Event:
 def _plain(body: bytes) -> dict[str, Any] | None:
     """The object, if orjson would write it just like this; None proves nothing about the body.
 
-    What comes back the same, byte for byte, has one meaning: a duplicate key, a number that was
-    rounded or an escape would not come back. Ping++ writes its events so, and this takes a
-    third of the time.
+    A body that comes back the same, byte for byte, has one meaning: a duplicate key, a rounded
+    number or an escape would not come back. Ping++ writes its events like this, and this way takes
+    a third of the time.
     """
     if body.count(b"{") + body.count(b"[") > DEPTH:
         return None
@@ -114,7 +114,7 @@ def _parse(text: str) -> Any:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets nest outside strings. Of what is no JSON, any number."""
+    """How deep brackets nest outside strings. For a text that is no JSON it can be any number."""
     depth = deepest = 0
     for found in _BRACKETS.finditer(text):
         bracket = found[0]

@@ -19,9 +19,9 @@ LINE_BYTES = 8190
 HEADERS = 100
 HEAD_BYTES = 32 * 1024
 """The most bytes of all headers together, and again of all that stands between and behind the
-chunks of a body. An endless head holds so much on each connection until HEADER_TIMEOUT_S."""
+chunks of a body. An endless head holds that much on each connection until HEADER_TIMEOUT_S."""
 PIECE_BYTES = 8 * 1024
-"""What is parsed before HEAD_BYTES is looked at again: the bound may be passed by so much."""
+"""How many bytes are parsed before HEAD_BYTES is checked again. It may be exceeded by as many."""
 LOG_EVERY_S = 60.0
 
 TOO_LONG = "head_too_long"
@@ -56,7 +56,7 @@ class Parser(Protocol):
 
 
 class HeadTooLong(BadHttpMessage):
-    """All headers together."""
+    """All headers together are too long."""
 
 
 class BoundedParser:
@@ -91,7 +91,7 @@ class BoundedParser:
         if messages:
             self._body, self._beside = messages[-1][1], 0
             return parsed
-        # of what the parser keeps for later this counts a piece too early
+        # bytes that the parser keeps for later are counted one piece too early
         self._beside += len(piece) - (self._body.total_bytes - before)
         if self._beside > HEAD_BYTES:
             self._refuse()
@@ -119,7 +119,7 @@ def reason_of(refusal: BaseException | None) -> str:
 class Refusals:
     """Logs refused heads: each reason at once, and then once a minute how often.
 
-    A proxy in front may be why a head is too large, and nobody would know: that is a warning.
+    A head that is too large is a warning: a proxy in front may cause it, and nobody would know.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -128,7 +128,7 @@ class Refusals:
         self._logged_at: dict[str, float] = {}
 
     def log(self, reason: str) -> None:
-        """One more."""
+        """Count one more, and log how many there were when it is time."""
         count = self._counts[reason] = self._counts.get(reason, 0) + 1
         now, logged_at = self._now(), self._logged_at.get(reason)
         if logged_at is None or now - logged_at >= LOG_EVERY_S:

@@ -1,9 +1,9 @@
-"""From a request on the webhook port to an event on Midas's disk.
+"""Makes a request on the webhook port an event on Midas's disk.
 
     method, path, headers, size, time → signature → reading → RecordEvent → 2xx
 
 Nothing is parsed before its signature was found valid. 2xx is answered only when Midas has the
-event; a body with a valid signature that cannot be read is recorded too, because Ping++ would send
+event. A body with a valid signature that cannot be read is recorded, too, because Ping++ would send
 it again after any other answer.
 """
 
@@ -31,7 +31,7 @@ from webhook_gateway.refusals import RefusalLines
 from webhook_gateway.signature import HEADER, Verifier
 
 Record = Callable[[events.RecordEventRequest], Awaitable[events.RecordEventResponse]]
-"""Has Midas record an event; raises CallFailed."""
+"""Lets Midas record an event; raises CallFailed."""
 
 _log = logging.getLogger("midas.gateway")
 _SIGNATURE = istr(HEADER)
@@ -91,7 +91,7 @@ class Intake:
         return answer.response(last=self._draining)
 
     async def drain(self, timeout: timedelta) -> bool:
-        """Let what is under way end, each with its connection; whether all of it did in time."""
+        """Let requests end, each with its connection. Returns whether all ended in time."""
         self._draining = True
         try:
             async with asyncio.timeout(timeout.total_seconds()):
@@ -115,7 +115,7 @@ class Intake:
         return await self._record(body, webhook)
 
     def _head(self, request: web.BaseRequest) -> str:
-        """The signature, if everything that stands before the body will do."""
+        """The signature, if everything before the body can be accepted. Raises _Refused."""
         if request.version not in _VERSIONS:
             raise _Refused(Answer.BAD_REQUEST)
         if request.method != HTTPMethod.POST:
@@ -178,7 +178,7 @@ class Intake:
             self._recording -= 1
             self._metrics.recorded(time.monotonic() - started)
         if not response.outcome:
-            # OK from something that is not Midas, such as a proxy: nothing is on disk by that
+            # something that is not Midas, such as a proxy, answered OK: nothing is on disk
             webhook.code = NOT_MIDAS
             raise _Refused(Answer.UNAVAILABLE)
         webhook.reason = webhook.unreadable or response.reason
@@ -206,7 +206,7 @@ class Intake:
 
 
 class _Webhook:
-    """What becomes known of one request on its way: for the log, never for a decision."""
+    """What is learnt about one request. The log needs it; nothing is decided by it."""
 
     __slots__ = (
         "code", "connection", "event_id", "key_name", "reason", "started", "type", "unreadable",
@@ -219,7 +219,7 @@ class _Webhook:
         self.unreadable = self.reason = self.code = ""
 
     def read(self, body: bytes, signer: str) -> None:
-        """The signature is valid: the connection is Ping++'s, and the body may be read."""
+        """Take the signature for valid: the connection is Ping++'s, and the body is read."""
         if self.connection is not None:
             self.connection.verified = True
         self.key_name = signer
@@ -231,13 +231,13 @@ class _Webhook:
             self.event_id, self.type = found.event_id, found.label
 
     def end(self) -> None:
-        """The connection is idle again."""
+        """Mark the connection as idle again."""
         if self.connection is not None:
             self.connection.busy = self.connection.verified = False
 
 
 class _Refused(Exception):
-    """Ends the way of a request."""
+    """Ends a request with this answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.outcome)
@@ -245,7 +245,7 @@ class _Refused(Exception):
 
 
 async def _ask_for_body(request: web.BaseRequest) -> None:
-    """Send a client that waits for it 100 Continue (RFC 9110, 10.1.1)."""
+    """Send 100 Continue to a client that waits for it (RFC 9110, 10.1.1)."""
     expected = request.headers.get(hdrs.EXPECT)
     if expected is None or request.version < HttpVersion11:
         return
@@ -265,4 +265,5 @@ _BY_CODE = {
     StatusCode.ALREADY_EXISTS.name: Answer.EVENT_ID_REUSED,
     StatusCode.INVALID_ARGUMENT.name: Answer.REFUSED,
 }
-"""What sending again cannot mend. After every other status nothing may be assumed recorded."""
+"""The statuses after which sending again cannot help. After every other one it may not be recorded,
+so that Ping++ has to send it again."""

@@ -1,8 +1,8 @@
 """The management port: whether the process lives, whether it takes webhooks, and its numbers.
 
-A gateway stays ready while Midas is down: it answers 503 by itself, which means as much to Ping++
-as an error of the load balancer, counts what it could not take, and is back the moment Midas is.
-/readyz also has what Midas answers about itself (`midas_health.py`).
+A gateway stays ready while Midas is down. It answers 503 by itself, which means the same to Ping++
+as an error of the load balancer. It counts what it could not take, and takes webhooks again as soon
+as Midas is back. /readyz also has what Midas answers about itself (`midas_health.py`).
 """
 
 from collections.abc import Awaitable, Callable

@@ -24,7 +24,7 @@ class Unmetered:
     """Connections that nobody counts."""
 
     def connections(self, count: int) -> None:
-        """So many are open."""
+        """The number of open connections is now `count`."""
 
     def evicted(self) -> None:
         """One was closed for another."""
@@ -73,11 +73,11 @@ class Metrics:
         self._events(event_type, key_name).inc()
 
     def recorded(self, seconds: float) -> None:
-        """RecordEvent answered, or did not, after so long."""
+        """RecordEvent took `seconds`, with or without an answer."""
         self._record_event.observe(seconds)
 
     def connections(self, count: int) -> None:
-        """So many connections are open."""
+        """The number of open connections is now `count`."""
         self._connections.set(count)
 
     def evicted(self) -> None:
@@ -101,7 +101,7 @@ class Metrics:
         return Counter(f"webhook_gateway_{name}", text, labels, registry=self._registry)
 
     def _labelled(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
-        """The counter of each set of labels, looked up once: the library takes its time over it."""
+        """The counter of each set of labels, looked up once, because the library is slow at it."""
         return cache(self._counter(name, text, *labels).labels)
 
     def _gauge(self, name: str, text: str) -> Gauge:

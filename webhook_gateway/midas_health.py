@@ -1,7 +1,7 @@
 """Whether Midas serves, by its own answer.
 
-The state of a channel does not show it: it is READY as long as something holds the connection open,
-a Midas whose database is away, one that hangs, or a proxy with nothing behind it.
+The state of a channel does not show that. It is READY as long as something holds the connection
+open: that may be a Midas whose database is away, one that hangs, or a proxy with nothing behind it.
 """
 
 import asyncio

@@ -20,5 +20,5 @@ class Pauses:
         return grown * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
     def reset(self) -> None:
-        """It worked: begin with the shortest again."""
+        """Begin with the shortest pause again, after a success."""
         self.count = 0

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from midas.v1.event_service_pb2_grpc import EventServiceAsyncStub
 
 CALLS = 1
-"""Calls under way at the same time while Midas is quick. The fewer, the more events share one."""
+"""How many calls are under way while Midas is quick. The fewer there are, the more events share
+one."""
 QUICK_S = 0.05
-"""Events that have waited so long do not wait for the calls under way any more."""
+"""How many seconds events wait for the calls under way before another call may begin."""
 CALLS_MOST = 32
-"""Calls under way at the same time when Midas is slow, for example with a locked database."""
+"""How many calls are under way at most when Midas is slow, for example with a locked database."""
 TOGETHER = 64
 """The most events in one call, as the contract says."""
 TOGETHER_BYTES = 192 * 1024
@@ -40,12 +41,12 @@ class Recorder:
     """Records events. The caller bounds how many are under way."""
 
     def __init__(self, stub: "EventServiceAsyncStub", timeout_s: float) -> None:
-        """`timeout_s`: for one call; an event may have to wait for the call before its own."""
+        """`timeout_s` is for one call. An event may have to wait for an earlier call, too."""
         self._one = stub.RecordEvent
         self._several = stub.RecordEvents
         self._timeout_s = timeout_s
         self._calls = 0
-        """Under way, or held back to let the next one gather."""
+        """How many calls are under way, or held back to let the next one gather."""
         self._gathering = Gathering()
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,7 +107,7 @@ class Recorder:
                 self._go_on()
 
     async def _gather(self, last: int) -> None:
-        """Let the next call gather, unless Midas is slow: then calls overlap as it is."""
+        """Let the next call gather, unless Midas is slow: then calls overlap anyhow."""
         if self._calls <= CALLS:
             await self._gathering.wait(last, len(self._waiting))
 

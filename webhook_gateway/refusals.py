@@ -1,8 +1,8 @@
 """How many requests that show no valid signature get a line in the log.
 
-A flood of forged webhooks would otherwise fill the disk, and hide what happens meanwhile: the first
-of a window get a line each, the rest are counted, and the counts are logged when the window is
-over. The metrics count all of them.
+A flood of forged webhooks would otherwise fill the disk, and hide what happens meanwhile. So the
+first ones of a window get a line each, the rest are counted, and the counts are logged when the
+window is over. The metrics count all of them.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ import logging
 from collections import Counter
 
 LINES = 20
-"""For each window."""
+"""How many lines a window has."""
 WINDOW_S = 60.0
 
 _log = logging.getLogger("midas.gateway")
 
 
 class RefusalLines:
-    """Needs a running event loop from the first refusal on."""
+    """Decides which refusals get a line. It needs a running event loop at the first refusal."""
 
     def __init__(self, lines: int = LINES, window_s: float = WINDOW_S) -> None:
         self._lines = lines

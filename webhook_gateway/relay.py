@@ -55,10 +55,10 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """How much at once, and how patiently."""
+    """How much is delivered at once, and how long answers are waited for."""
 
     concurrency: int
-    """Notifications that are under way at the same time, at most."""
+    """How many notifications may be under way at the same time."""
     order_timeout: timedelta
     """How long the order service may take for one answer."""
     wait: timedelta = timedelta(seconds=20)
@@ -67,9 +67,10 @@ class RelayOptions:
 
 class _Lease(NamedTuple):
     send_until: float
-    """Counted from before the call: a process that was paused must not take it for fresh."""
+    """Until when it may be sent, counted from before the call. A process that was paused during the
+    call must not take the lease for a fresh one."""
     over_at: float
-    """Counted from the answer: the latest that it can be."""
+    """When it is over at the latest, counted from the answer."""
 
 
 class Relay:
@@ -105,7 +106,7 @@ class Relay:
             await self._abandon()
 
     async def drain(self, timeout: timedelta) -> bool:
-        """Lease no more, finish and settle what is under way; whether that was done in time.
+        """Lease no more, finish and settle what is under way. Returns whether that was in time.
 
         `run` goes on and has to be cancelled; it then abandons what is left, which Midas hands out
         again when the leases are over.
@@ -151,7 +152,7 @@ class Relay:
                 pauses.reset()
 
     async def _lease(self) -> bool:
-        """Lease and start delivering. True if Midas had nothing and did not wait for it either."""
+        """Lease and start delivering. Returns True if Midas had nothing and did not wait for it."""
         most = min(self._options.concurrency - self._under_way, LEASED_AT_ONCE)
         wait_s = self._wait_s
         request = events.LeaseNotificationsRequest(max=most, wait=_duration(wait_s))
@@ -178,9 +179,9 @@ class Relay:
         self._metrics.backlog(age_s, answer.parked_orders)
 
     async def _end(self, leasing: asyncio.Task[None]) -> None:
-        """Lease no more. A call that is just handing something out brings it.
+        """Lease no more. A call that may be about to be answered is still waited for.
 
-        What a cancelled call had leased would wait until the lease is over.
+        If it were cancelled, what it had leased would wait until the lease is over.
         """
         young_s = self._asked_at + LAST_LEASE_S - time.monotonic()
         await asyncio.wait((leasing,), timeout=max(0.0, young_s))
@@ -198,7 +199,7 @@ class Relay:
     async def _deliver(self, leased: events.LeasedNotification, lease: _Lease) -> None:
         left_s = lease.send_until - time.monotonic()
         if left_s <= 0:
-            # somebody else may have it; unsettled, it is handed out again without having counted
+            # another relay may have it; unsettled, it is leased again without counting an attempt
             _log.warning("lease_over_before_sending", extra=_named(leased))
             self._release(1)
             return

@@ -1,4 +1,4 @@
-"""Reports to Midas what became of deliveries: while one report is on its way the next gather.
+"""Reports to Midas what became of deliveries. While one report is on its way, the next ones gather.
 
 After a report of several the next one waits a moment for more (`midas.runtime.gathering`).
 """
@@ -61,12 +61,12 @@ class Settlements:
                     await asyncio.sleep(pauses.next_s())
 
     async def _gathered(self, last: int) -> bool:
-        """Whether something waits, after a report that held so many."""
+        """Wait for more, after a report that held `last`. Returns whether something waits."""
         await self._gathering.wait(last, len(self._waiting))
         return bool(self._waiting)
 
     def forget(self) -> int:
-        """Report none of what waits; their number."""
+        """Drop what waits, without a report. Returns how many there were."""
         count = len(self._waiting)
         self._waiting.clear()
         return count
@@ -86,7 +86,7 @@ class Settlements:
         return True
 
     def _keep(self, batch: Sequence[_Waiting]) -> None:
-        """Report these first the next time, but for those that somebody else may have by now."""
+        """Report these first the next time, except those that another relay may have by now."""
         now = time.monotonic()
         kept = [each for each in batch if now < each.lease_over_at]
         self._waiting.extendleft(reversed(kept))

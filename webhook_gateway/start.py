@@ -20,7 +20,7 @@ def prepare() -> Settings:
 
 
 def mistakes() -> tuple[str, ...]:
-    """A sentence for everything that keeps the gateway from starting; none: it would start."""
+    """A sentence for everything that keeps the gateway from starting; none if it would start."""
     return _found().mistakes
 
 

@@ -24,12 +24,12 @@ _SENTENCES = {
 @click.command(cls=Taught)
 @click.option(
     "--database",
-    help="In place of DATABASE_URL, which is the better place for a URL with a password.",
+    help="Used instead of DATABASE_URL, which is the better place for a URL with a password.",
 )
 @click.option(
     "--restored",
     is_flag=True,
-    help="It is an older copy (a backup, a snapshot, a copied file); notifications went out since.",
+    help="It is an older copy (a backup, a snapshot, a file); notifications were sent since then.",
 )
 @json_option
 def migrate(database: str | None, restored: bool, as_json: bool) -> None:
@@ -50,7 +50,7 @@ def migrate(database: str | None, restored: bool, as_json: bool) -> None:
     Replicas of the version before go on meanwhile, and can be started again, unless the new schema
     says that they may not. A database that a newer version has migrated is left as it is.
 
-    What it says on the way goes to standard error. When it fails (status 2), the sentence says what
+    Its progress goes to standard error. When it fails (status 2), the sentence says what
     to change. On SQLite the file is as it was; on PostgreSQL each migration is done as a whole or
     not at all, and running it again goes on from there.
 

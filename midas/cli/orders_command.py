@@ -49,7 +49,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 )
 @click.option("--tls-cert", type=_FILE, help="Speak TLS with this certificate chain (PEM).")
 @click.option("--tls-key", type=_FILE, help="Its private key (PEM).")
-@click.option("--tls-client-ca", type=_FILE, help="Serve only callers with a certificate of these.")
+@click.option("--tls-client-ca", type=_FILE, help="Serve only callers whose certificate it signed.")
 @click.option("--show", metavar="ORDER_NO", help="Only print what the file says of this order.")
 @json_option
 def orders(

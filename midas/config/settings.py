@@ -107,20 +107,20 @@ class Settings(Sourced):
     commit_patience_s: Seconds = limits.COMMIT_PATIENCE.total_seconds()
     """How long a write is tried again while the database is locked, restarting or failing over.
 
-    Longer than the cluster's failover, callers only wait for it. Shorter, calls of that time end
-    with STORAGE_UNAVAILABLE, or with OUTCOME_UNKNOWN where Ping++ had been asked: nothing is lost,
-    but charges and refunds stay unknown until Midas has found them out. With Patroni a failover
-    takes up to its `ttl` and two of its `loop_wait`, and the promotion: a minute with its defaults
-    of 30 and 10 seconds, about ten seconds with 6 and 1. Callers must be ready to wait for as long
-    and for Ping++'s answer besides."""
+    If this is longer than the cluster's failover, callers only wait for it. If it is shorter, calls
+    of that time end with STORAGE_UNAVAILABLE, or with OUTCOME_UNKNOWN where Ping++ had been asked.
+    Nothing is lost, but charges and refunds stay unknown until Midas has found them out. With
+    Patroni a failover takes up to its `ttl`, two of its `loop_wait` and the promotion: a minute
+    with its defaults of 30 and 10 seconds, about ten seconds with 6 and 1. Callers must be ready to
+    wait for as long, and for Ping++'s answer besides."""
 
     expiry_grace_s: Seconds = limits.EXPIRY_GRACE.total_seconds()
     """How long after its expiry a charge may still turn out to be paid before it is closed."""
 
     drain_delay_s: Annotated[float, Field(ge=0, le=3600)] | None = None
     """How long calls are served after SIGTERM has turned health to NOT_SERVING, so that their
-    senders have learnt of it before this process stops; 0 in development and 5 elsewhere. Longer
-    than a load balancer, or Kubernetes, takes to notice. A second SIGTERM ends the delay."""
+    senders have learnt of it before this process stops; 0 in development and 5 elsewhere. It must
+    be longer than a load balancer, or Kubernetes, takes to notice. A second SIGTERM ends it."""
 
     drain_timeout_s: Seconds = limits.DRAIN_TIMEOUT.total_seconds()
     """How long calls under way may go on after that. The container's stop time must be longer than
@@ -133,8 +133,8 @@ class Settings(Sourced):
     """File with the private key of that certificate (PEM)."""
 
     tls_client_ca_path: Path | None = None
-    """File with the authorities (PEM) that sign client certificates. Turns on mutual TLS: who shows
-    no certificate of theirs cannot connect."""
+    """File with the authorities (PEM) that sign client certificates. Turns on mutual TLS: a
+    client without a certificate of theirs cannot connect."""
 
     tls_callers: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Who may call what under mutual TLS, as JSON: `{"order-service":

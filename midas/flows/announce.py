@@ -23,13 +23,14 @@ from midas.ports import Clock, Store
 logger = logging.getLogger("midas.flows")
 
 COUNT_WAIT_S = 0.1
-"""How long a call waits for the count of what waits, at most."""
+"""The longest that a call waits for the count of the notifications that wait."""
 RENUMBERINGS_MOST = 3
-"""Of one order."""
+"""How often the notifications of one order are numbered anew at most."""
 RECEIVER_SEQUENCE_MOST = 2**52
-"""Beyond this an order service's own number would use up the numbers that there are."""
+"""The highest number of an order service that Midas accepts: a higher one would use up all numbers.
+"""
 COUNT_RESTS = 20
-"""Between two counts passes so much of what the last one took."""
+"""The pause between two counts: so many times as long as the last count took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ class Announcer:
         self._count_at: float | None = None
 
     async def lease(self, limit: int, wait: timedelta) -> Leased:
-        """Up to `limit` notifications that are due; waits for some for at most `wait`.
+        """Lease up to `limit` notifications that are due; wait for some for at most `wait`.
 
-        What this process writes is found at once, what others write within NOTIFICATION_LOOK_S.
-        Raises StorageUnavailable.
+        Notifications that this process writes are found at once, those of others within
+        NOTIFICATION_LOOK_S. Raises StorageUnavailable.
         """
         until = self._clock.monotonic() + wait.total_seconds()
         found: list[Lease] = []
@@ -82,7 +83,7 @@ class Announcer:
         return applied
 
     async def _refused(self, settlement: Settlement) -> None:
-        """The order is parked; renumber its notifications if that helps. An alarm in any case."""
+        """Renumber the notifications of an order that was parked, if that helps. Raise an alarm."""
         ids = {"order_no": settlement.order_no, "sequence": settlement.sequence}
         if 0 < settlement.receiver_sequence <= RECEIVER_SEQUENCE_MOST:
             try:
@@ -97,8 +98,8 @@ class Announcer:
     async def _renumber(self, order_no: str, above: int) -> bool:
         """Write all notifications of the order once more, under numbers of a new epoch.
 
-        False, and the order stays parked, if that was done too often: then the order service
-        answers so to every notification.
+        Returns False, and the order stays parked, if that was done too often: the order service
+        then gives this answer to every notification.
         """
         for _ in range(limits.CONFLICT_RETRIES):
             order = await self._store.load(order_no)
@@ -118,7 +119,7 @@ class Announcer:
         return False
 
     def stop_waiting(self) -> None:
-        """Let go of those that wait, for good, and lease no more: the process is about to end."""
+        """End all waiting for good, and lease no more: the process is about to end."""
         self._stopping.set()
         if self._counting is not None:
             self._counting.cancel()
@@ -135,10 +136,10 @@ class Announcer:
                 each.cancel()
 
     async def _count(self) -> Backlog | None:
-        """What waits, as counted last; None until it was counted.
+        """What waits, by the last count; None until there was one.
 
-        Counting takes the longer, the more waits, and then the leases must not wait for it: it goes
-        on beside them.
+        The more waits, the longer counting takes. It goes on beside the leases, so that they do not
+        wait for it.
         """
         due = self._count_at is None or self._clock.monotonic() >= self._count_at
         if due and self._counting is None and not self._stopping.is_set():

@@ -5,8 +5,8 @@ read ─┬─ unreadable, another app's, another mode's, another type's, unknow
       └─ ours ─┬─ applied: event, state, journal entry and notification are one commit
                └─ cannot be applied yet ─▶ waiting: applied by `apply_waiting` later
 
-Ping++ is never asked while a webhook waits for its answer. An event is on disk once, by its id; the
-same event again finds it there.
+Ping++ is never asked while a webhook waits for its answer. An event is on disk once, under its id.
+A repetition of the event finds it there.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ class Recorded:
 def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, Subject | None]:
     """The event and what it is about, or why it would be ignored. Raises InvalidRequest.
 
-    `unreadable` says why the gateway could not read the body; it is not looked at then.
+    `unreadable` says why the gateway could not read the body. The body is not read then.
     """
     if not 0 < len(body) <= limits.EVENT_BYTES:
         rule = f"give 1 to {limits.EVENT_BYTES} bytes"
@@ -93,11 +93,12 @@ def read(ports: Ports, body: bytes, unreadable: str) -> tuple[EventRecord, Subje
 
 
 OBJECT_UNREADABLE = "object_unreadable"
-"""Money may have moved, and only a person, or a newer Midas, can say which."""
+"""The reason of an event whose object cannot be read. Money may have moved, and only a person or a
+newer Midas can find out which."""
 
 
 _STRANGE = ("other_mode", "other_app")
-"""What is not this account's, or not in earnest here."""
+"""The reasons of events that belong to the other mode or to another application."""
 
 
 def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
@@ -114,7 +115,7 @@ def _concern(ports: Ports, event: PspEvent) -> tuple[str, bool]:
 
 
 async def record(ports: Ports, event: EventRecord, subject: Subject | None) -> Recorded:
-    """Write the event down, applied where that can be. Raises EventIdReused, StorageUnavailable."""
+    """Write the event down, and apply it if possible. Raises EventIdReused, StorageUnavailable."""
     if subject is None:
         return await _by_itself(ports, event)
     order = await _owner(ports, subject)
@@ -132,11 +133,11 @@ async def record(ports: Ports, event: EventRecord, subject: Subject | None) -> R
 
 
 async def _of_unknown_order(ports: Ports, event: EventRecord, subject: Subject) -> Recorded:
-    """Money under a number of ours is never ignored: the database has lost its order (D3).
+    """Park money under a number of ours, ignore all else: the database has lost its order (D3).
 
     An intent is on disk before anything is sent, so such an event cannot be early. It does not wait
-    to be applied: a process that still has the row puts it back with what Ping++ answered, which is
-    more than the event says; else a person, or a look through Ping++'s lists, adopts the charge.
+    to be applied. A process that still has the row puts it back with Ping++'s answer, which has
+    more in it than the event. Else a person, or a look through Ping++'s lists, adopts the charge.
     """
     if not is_lost_money(subject):
         return await _by_itself(ports, replace(event, reason=UNKNOWN_ORDER))
@@ -147,22 +148,23 @@ async def _of_unknown_order(ports: Ports, event: EventRecord, subject: Subject) 
 
 
 UNKNOWN_ORDER = "unknown_order"
-"""Other systems may use the same app, and Ping++'s dashboard sends samples."""
+"""The reason of an event about no order that is known here. Other systems may use the same app, and
+Ping++'s dashboard sends samples."""
 ORDER_LOST = "order_lost"
-"""The number is one that only Midas makes, and no row here has it."""
+"""The reason of an event whose number only Midas can have made, though no row here has it."""
 
 
 def is_lost_money(subject: Subject) -> bool:
     """Whether an event of an unknown order is about money that was moved by this Midas.
 
-    It is if it is of a payment, or of a refund, under a number that Midas makes at about that time.
+    That is a payment or a refund under a number that Midas makes at about that time.
     """
     made = made_at(subject.out_trade_no)
     return made is not None and handler_of(subject).moved_money_after(subject, made)
 
 
 async def _known(ports: Ports, event: EventRecord) -> Recorded:
-    """The event of this id as it is on disk. Raises EventIdReused if that says something else."""
+    """The event of this id as it is on disk. Raises EventIdReused if that one has another body."""
     stored = await ports.store.event(event.event_id)
     if stored is None:
         raise StorageUnavailable
@@ -174,7 +176,7 @@ async def _known(ports: Ports, event: EventRecord) -> Recorded:
 
 
 def _is_strangers(stored: EventRecord, event: EventRecord) -> bool:
-    """Of another app, or in the other mode, then as now: its body is not kept to be compared."""
+    """Whether both are of another app, or in the other mode: no body is kept then to compare."""
     return event.reason in _STRANGE and event.reason == stored.reason
 
 
@@ -216,7 +218,7 @@ def _why_not(event: EventRecord, error: Exception) -> str:
 
 
 async def _owner(ports: Ports, subject: Subject) -> Order | None:
-    """The order that the event is about."""
+    """The order that the event is about; None if it is not known here."""
     order = None
     if subject.out_trade_no:
         order = await ports.store.find(KeyKind.OUT_TRADE_NO, subject.out_trade_no)
@@ -224,16 +226,16 @@ async def _owner(ports: Ports, subject: Subject) -> Order | None:
 
 
 def _apply(ports: Ports, draft: Draft, subject: Subject, *, charge_queried: bool = False) -> None:
-    """Apply it to the order. Raises NotYet while that cannot be.
+    """Apply the subject to the order. Raises NotYet while that is not possible.
 
-    `charge_queried`: Ping++ was asked about the charge meanwhile, so nothing is waited for.
+    `charge_queried`: Ping++ was asked about the charge meanwhile, so there is nothing to wait for.
     """
     charge = _charge_of(draft.order, subject)
     handler_of(subject).apply(ports, draft, charge, subject, charge_queried)
 
 
 def _charge_of(order: Order, subject: Subject) -> Charge:
-    """By Ping++'s id; by the number while that is not known here. Raises NotYet if it is gone."""
+    """The charge of Ping++'s id, or of the number if no charge has that id. Raises NotYet."""
     for each in order.charges:
         if each.charge_id == subject.charge_id:
             return each
@@ -246,8 +248,8 @@ def _charge_of(order: Order, subject: Subject) -> Charge:
 async def apply_waiting(ports: Ports, event: EventRecord) -> None:
     """Apply an event that waits, after asking Ping++ about the charge of a refund.
 
-    What cannot be applied yet comes up again. It is parked after EVENT_ATTEMPTS, or, while Ping++
-    cannot be asked, after UNKNOWN_PATIENCE. Raises StorageUnavailable.
+    An event that cannot be applied yet comes up again. It is parked after EVENT_ATTEMPTS attempts
+    or, while Ping++ cannot be asked, after UNKNOWN_PATIENCE. Raises StorageUnavailable.
     """
     try:
         await _apply_late(ports, event)
@@ -285,7 +287,7 @@ async def _apply_late(ports: Ports, event: EventRecord) -> None:
 
 
 async def _order_of(ports: Ports, event: EventRecord) -> Order:
-    """Of an event that waits: it has one."""
+    """The order of an event that waits. Such an event always has one."""
     return await ports.store.load(event.order_no or "")
 
 
@@ -310,9 +312,9 @@ async def _ask_about_charge(ports: Ports, order: Order, subject: Subject) -> Ord
 
 
 async def _park(ports: Ports, event: EventRecord) -> None:
-    """For a person, unless another process has applied it meanwhile.
+    """Park the event for a person, unless another process has applied it meanwhile.
 
-    The order is read first: whoever applies the event after that makes the commit here fail.
+    The order is read first: a process that applies the event after that makes the commit here fail.
     """
     parked = replace(event, standing=EventStanding.PARKED, due_at=None)
     for _ in range(limits.CONFLICT_RETRIES):

@@ -2,9 +2,9 @@
 
     ask → reverse, where the channel allows it → ask again → record
 
-Between any two steps the payer may pay: what Ping++ says last is what counts. A charge that cannot
-be closed stays PENDING and is watched; it is only `superseded`. If its money still comes, that is
-announced as a duplicate payment. Where a reversal gives back what is paid, `reversal.py` does it.
+The payer may pay between any two steps: Ping++'s last answer counts. A charge that cannot be closed
+stays PENDING and is watched; it is only `superseded`. If its money still comes, that is announced
+as a duplicate payment. On channels where a reversal gives a payment back, `reversal.py` does it.
 """
 
 from midas.charge import (
@@ -30,9 +30,9 @@ from midas.ports import Done, NotDone, Refusal, Verdict
 async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
     """The order with this charge paid, closed or superseded.
 
-    Raises PspUnavailable, Throttled or PspRejectsMidas when Ping++ could not be asked and
-    ChargeStillOpen when it could not be asked a second time, or does not show the charge: nothing
-    was decided then. A charge that is confirmed absent is left to a person.
+    Raises PspUnavailable, Throttled or PspRejectsMidas when Ping++ could not be asked. Raises
+    ChargeStillOpen when Ping++ could not be asked a second time, or does not show the charge.
+    Nothing was decided in these cases. A charge that is confirmed absent is left to a person.
     """
     charge = order.charge(out_trade_no)
     if charge.charge_id is None:
@@ -54,7 +54,7 @@ async def close(ports: Ports, order: Order, out_trade_no: str) -> Order:
 
 
 async def _missing(ports: Ports, order: Order, out_trade_no: str) -> Order:
-    """Ping++ does not show it: once it is confirmed absent, a person has been called for it."""
+    """Record that Ping++ does not show it. Raises ChargeStillOpen until it is confirmed absent."""
     missed = not_shown(ports, out_trade_no, ObservedBy.QUERY, "not_shown")
     order = await commit(ports, order, missed)
     if not order.charge(out_trade_no).operator_reason:
@@ -63,7 +63,7 @@ async def _missing(ports: Ports, order: Order, out_trade_no: str) -> Order:
 
 
 def _not_handed_out_again(ports: Ports, out_trade_no: str) -> Decision:
-    """Before the reversal leaves: its answer may be lost, and nobody can pay this charge then."""
+    """Withdraw it before the reversal leaves: if its answer is lost, nobody can pay this charge."""
 
     def decide(draft: Draft) -> None:
         charge = draft.charge(out_trade_no)

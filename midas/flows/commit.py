@@ -24,7 +24,7 @@ from midas.runtime.logs import log_event
 logger = logging.getLogger("midas.flows")
 
 Decision = Callable[[Draft], object]
-"""What a flow does to an order. It may be asked again, on another draft: it holds no state."""
+"""What a flow does to an order. It may be called again, on another draft: it keeps no state."""
 
 EVENT_ID = "event_id"
 """The column that `KeyTaken` names for an event that is on disk already."""
@@ -38,18 +38,18 @@ class Ports:
     psp: Psp
     clock: Clock
     new_out_trade_no: Callable[[datetime], str]
-    """For a charge that is made at this time, which the number tells for ever."""
+    """Makes the number of a charge that is made at this time. The time can be read from it."""
     settle_window: timedelta = limits.SETTLE_WINDOW
     expiry_grace: timedelta = limits.EXPIRY_GRACE
     skew: Skew = field(default_factory=Skew)
     declined_settle: timedelta = limits.DECLINED_SETTLE
     started: float | None = None
-    """When this process started, by `clock.monotonic()`. None: that is not looked at."""
+    """When this process started, by `clock.monotonic()`. None: nobody asks for that."""
     commits: KeyedLocks = field(default_factory=lambda: KeyedLocks(broken_by=StorageUnavailable))
-    """Commits of one order go one after the other: of n that are made at once on the same reading
-    one would win, and n - 1 would be written in vain. Ping++ is never called within such a turn, so
-    a webhook waits for commits, never for a flow that waits for Ping++. The turns only save work:
-    the order's version decides, as it does between processes."""
+    """Commits of one order take turns. If n are made at once on the same reading, one wins, and
+    n - 1 are written in vain. Nobody calls Ping++ within such a turn, so a webhook waits for
+    commits, never for a flow that waits for Ping++. The turns only save work: the order's version
+    decides, as it does between processes."""
 
     in_doubt: Callable[[Charge | Refund], None] = lambda _: None
     """Called with a row that was not sent, because the commit that must come first is in doubt."""
@@ -71,7 +71,8 @@ class Ports:
         return SecondClocks(self.psp.latest_now(), self.uptime())
 
     def elapsed(self, since: datetime, now: datetime) -> timedelta:
-        """How much time has certainly passed: what a clock stepped while nobody ran is not."""
+        """How much time has certainly passed: at most the uptime, since the clock may have stepped.
+        """
         uptime = self.uptime()
         return now - since if uptime is None else min(now - since, uptime)
 
@@ -79,9 +80,9 @@ class Ports:
 async def commit(ports: Ports, order: Order, decide: Decision) -> Order:
     """Let `decide` work on the order and commit the result; if somebody was faster, decide anew.
 
-    What `decide` raises ends it with nothing written. Raises KeyTaken for an event that is on disk
-    already, and for the key of an intent that another order has. Raises StorageUnavailable; the
-    change may then be on disk if its `may_have_written` says so.
+    If `decide` raises, nothing is written. Raises KeyTaken for an event that is on disk already,
+    and for the key of an intent that another order has. Raises StorageUnavailable; the change may
+    then be on disk if its `may_have_written` says so.
     """
     async with ports.commits.of(order.order_no) as others_came_first:
         if others_came_first:
@@ -113,9 +114,9 @@ async def _commit(ports: Ports, order: Order, decide: Decision) -> Order:
 
 
 async def _pause_after_conflict(ports: Ports, conflicts: int) -> None:
-    """Pause for a random moment after a second commit in a row that another process overtook.
+    """Pause for a random moment after the second commit in a row that another process overtook.
 
-    Two processes with many commits of one order would keep step, and one of them always lose.
+    Two processes with many commits of one order would keep step, and one would always lose.
     """
     if conflicts:
         longest_ms = min(conflicts, limits.CONFLICT_PAUSE_MAX_MS)
@@ -125,9 +126,9 @@ async def _pause_after_conflict(ports: Ports, conflicts: int) -> None:
 async def load_again(ports: Ports, known: Order) -> Order:
     """The order as it is on disk now, with all that `known` had when it was read or written.
 
-    What is gone was lost in a failover, and is written again before anything is decided: a charge
-    that nobody remembers may be paid all the same. A row whose key another order has got since
-    stays away, with an alarm. Raises StorageUnavailable.
+    Rows that are gone were lost in a failover. They are written again before anything is decided: a
+    charge that nobody remembers may still be paid. A row whose key another order has by now is left
+    out, with an alarm. Raises StorageUnavailable.
     """
     foreign: frozenset[str] = frozenset()
     for _ in range(limits.CONFLICT_RETRIES):
@@ -149,7 +150,7 @@ async def load_again(ports: Ports, known: Order) -> Order:
 
 
 def _raise_alarms(written: Change) -> None:
-    """A person has to look: that must not stand in the journal alone."""
+    """Log what calls for a person: it must not stand in the journal alone."""
     for entry in written.journal:
         if entry.event.endswith(ALARMS):
             ids = {"order_no": entry.order_no, "kind": entry.event, "state": entry.state_after}
@@ -157,7 +158,7 @@ def _raise_alarms(written: Change) -> None:
 
 
 def _log_payments(written: Change) -> None:
-    """A line for each charge that is paid from now on, however that was learnt."""
+    """Log a line for each charge that is paid from now on, however that was learnt."""
     for notice in written.notifications:
         if notice.kind == ChargeNotice.SUCCESS:
             charge = written.after.charge(notice.out_trade_no)
@@ -183,7 +184,7 @@ ALARMS = (
     "_doubled",
     "_restored",
 )
-"""How the journal names what calls for a person."""
+"""How the names of the journal's events end that call for a person."""
 
 
 async def _foreign(ports: Ports, wanted: Change, taken: KeyTaken) -> frozenset[str]:

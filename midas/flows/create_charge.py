@@ -107,7 +107,7 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
 def _error_after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
     """The error for a failure that by itself means that nothing was sent.
 
-    If the same call has dealt with an earlier charge, reversed it perhaps, that would be a lie.
+    That is not true if the same call has dealt with an earlier charge, and perhaps reversed it.
     """
     if dealt_with is None:
         return failed
@@ -119,7 +119,7 @@ def _error_after(dealt_with: Charge | None, failed: MidasError) -> MidasError:
 async def answer_from_storage(
     ports: Ports, terms: ChargeTerms, error: PspUnavailable | Overloaded
 ) -> ChargeResult:
-    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `error`.
+    """Answer from what is on disk while Ping++ cannot be asked. Raises `error` if that has none.
 
     `error` means that nothing was sent. It must not hide that the outcome of an earlier call is
     unknown.
@@ -155,7 +155,7 @@ async def _settle_blocking_charge(
             posted = blocking.answer is None
         return await close(ports, order, blocking.out_trade_no)
     except (StorageUnavailable, Overloaded, PspUnavailable) as failed:
-        # Something may have been sent by now, so UNAVAILABLE would be a lie.
+        # Something may have been sent by now, so UNAVAILABLE would be wrong.
         if isinstance(failed, PspUnavailable) and not posted:
             raise  # that was a question, and the first thing to be sent
         if blocking.state is ChargeState.SUBMITTING:
@@ -166,7 +166,7 @@ async def _settle_blocking_charge(
 async def _intend(
     ports: Ports, order: Order, terms: ChargeTerms, digest: str
 ) -> tuple[Charge | None, Order]:
-    """Write SUBMITTING. Without a charge in the answer, another one stands in the way by now."""
+    """Write the charge down as SUBMITTING. Returns no charge if another one is in the way by now."""
     charge = _new_charge(ports, terms, digest)
 
     def decide(draft: Draft) -> None:
@@ -197,7 +197,7 @@ class _InTheWay(Exception):
 async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     verdict = await ports.psp.create_charge(charge, time_to_post(ports, charge))
     if isinstance(verdict, NotDone) and ports.store.now() >= lease_end(ports, charge):
-        # Others may have posted it by now, of which a refusal says nothing.
+        # Others may have posted it by now. This refusal says nothing about their posts.
         verdict = Unknown("lease_over")
     observation = charge_observation(ports, charge, verdict, ObservedBy.CREATE)
     try:
@@ -223,7 +223,7 @@ def _can_be_handed_out(charge: Charge) -> bool:
 
 
 def _closing_began(charge: Charge) -> bool:
-    """Whether another process has begun to close it: it is handed out no more."""
+    """Whether another process has begun to close it: it is not handed out again."""
     return charge.superseded or charge.is_withdrawn
 
 
@@ -277,9 +277,9 @@ async def _resolve_unknown(ports: Ports, order: Order, charge: Charge) -> Order:
 async def _can_be_paid(ports: Ports, charge: Charge) -> bool:
     """Whether the payer still has time. If not, this charge is of no use to anybody.
 
-    Where our own clock says no, Ping++ is asked: each charge that is given up too early could be
-    paid beside the next one. How long this process has run does not count here: it would have
-    expired charges handed out for as long again after every restart.
+    Where our own clock says no, Ping++ is asked: a charge that is given up too early could be paid
+    beside the next one. The uptime of this process does not count here. Otherwise expired charges
+    would be handed out for as long again after every restart.
     """
     if not _seems_expired(ports, charge):
         return True
@@ -300,7 +300,7 @@ async def _can_be_paid(ports: Ports, charge: Charge) -> bool:
 
 
 def _seems_expired(ports: Ports, charge: Charge) -> bool:
-    """By our own clock, which may be ahead of Ping++'s."""
+    """Whether it has expired by our own clock, which may be ahead of Ping++'s."""
     return charge.expires_at is not None and ports.store.now() >= charge.expires_at
 
 
@@ -329,9 +329,10 @@ async def _hand_out_again(ports: Ports, order: Order, charge: Charge) -> ChargeR
 
 
 async def _fresh_answer(ports: Ports, charge: Charge) -> Verdict[ChargeFacts] | None:
-    """Ping++'s JSON of a charge that we know of without it, such as one found in a list.
+    """Ping++'s JSON of a charge that is known here without it, such as one found in a list.
 
-    It is posted again only where Ping++ refuses that if another process is just reversing it.
+    The charge is posted again only where Ping++ would refuse that after a reversal: another process
+    may be reversing it at this moment.
     """
     if charge.charge_id is not None and ports.psp.pays_at_create(charge.channel):
         return await ports.psp.retrieve_charge(charge.charge_id)
@@ -365,11 +366,11 @@ def _new_charge(ports: Ports, terms: ChargeTerms, digest: str) -> Charge:
 
 
 def _expiry(now: datetime, expires_in: timedelta) -> datetime:
-    """Whole seconds, and never under Ping++'s one minute by the time the request arrives there."""
+    """The expiry in whole seconds. It is at least Ping++'s minute after the request arrives there."""
     least = SHORTEST_EXPIRY + ON_THE_WAY
     return (now + max(expires_in, least)).replace(microsecond=0)
 
 
 SHORTEST_EXPIRY = timedelta(minutes=1)
-"""pingpp.md section 2."""
+"""The shortest expiry that Ping++ takes (pingpp.md section 2)."""
 ON_THE_WAY = timedelta(seconds=5)

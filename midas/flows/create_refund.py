@@ -79,7 +79,7 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
     charge = _target(order, terms)
     order, charge = await _fetch(ports, order, charge)
     if any(each.refund_no == terms.refund_no for each in order.refunds):
-        # Ping++ knows this key although the database did not: it lost its last commits.
+        # Ping++ has this key, and the database did not: the database lost its last commits.
         return await _same_again(ports, order, terms)
     would_be = _plan(ports, order, charge, terms)
     violations = ports.psp.check_refund(charge.channel, would_be)
@@ -105,7 +105,7 @@ async def refund(ports: Ports, order: Order, terms: RefundTerms) -> RefundResult
 async def answer_from_storage(
     ports: Ports, terms: RefundTerms, error: PspUnavailable | Overloaded
 ) -> RefundResult:
-    """Answer from what is on disk, while Ping++ cannot be asked. Else raises `error`.
+    """Answer from what is on disk while Ping++ cannot be asked. Raises `error` if that has none.
 
     `error` means that nothing was sent. It must not hide that this very refund is queued, or that
     its outcome is unknown.
@@ -165,7 +165,7 @@ async def _same_again(ports: Ports, order: Order, terms: RefundTerms) -> RefundR
 
 
 def _check_content(order: Order, terms: RefundTerms) -> None:
-    """Raise RefundNoReused if the refund of this key is another one than is asked for."""
+    """Raise RefundNoReused if the refund of this key has other content than is asked for."""
     refund = order.refund(terms.refund_no)
     names_another = terms.order_no not in ("", order.order_no)
     names_another = names_another or terms.charge_id not in ("", refund.charge_id)
@@ -174,7 +174,7 @@ def _check_content(order: Order, terms: RefundTerms) -> None:
 
 
 def _same_content(refund: Refund, terms: RefundTerms) -> bool:
-    """A refund that was learnt from Ping++ has no digest; of that one the amount decides."""
+    """Whether the content is the same. Only the amount counts for a refund learnt from Ping++."""
     if not refund.content_digest:
         return terms.amount in (0, refund.amount)
     return refund.content_digest == refund_digest(terms, refund.out_trade_no)
@@ -210,7 +210,7 @@ async def _fetch(ports: Ports, order: Order, charge: Charge) -> tuple[Order, Cha
         if order.charge(charge.out_trade_no).operator_reason:
             reason = "CHARGE_NOT_FOUND_AT_PSP"
             raise RefundNotAllowed(reason, order.order_no, charge.out_trade_no)
-        raise PspUnavailable  # a list that lags, or a wrong key: this may well be done later
+        raise PspUnavailable  # a list lags, or the key is wrong: it may be possible later
     if not isinstance(verdict, Done):
         raise failed_read(verdict)
     facts = verdict.answer
@@ -268,10 +268,10 @@ class _Planned:
         self._out_trade_no = out_trade_no
         self._terms = terms
         self.refund: Refund | None = None
-        """As it was drafted last."""
+        """The refund as it was drafted last."""
 
     def reserve(self, draft: Draft) -> None:
-        """Check and reserve on what the commit will find: a refund that was faster counts too."""
+        """Check and reserve on the order as it is read last: a refund that was faster counts too."""
         order = draft.base
         if any(each.refund_no == self._terms.refund_no for each in order.refunds):
             raise KeyTaken("refund_no")

@@ -21,13 +21,13 @@ class Deadline:
         return timedelta(seconds=max(0.0, self.at - self.clock.monotonic()))
 
     def at_most(self, longest: timedelta) -> timedelta:
-        """The same, and never more than this."""
+        """What a call may still take, and never more than `longest`."""
         left = self.left()
         return longest if left is None else min(left, longest)
 
 
 def within(clock: Clock, timeout: timedelta | None) -> Deadline:
-    """The deadline of somebody who waits so long from now on; None: for as long as it takes."""
+    """The deadline of a caller who waits this long from now on; None: as long as it takes."""
     if timeout is None:
         return NO_DEADLINE
     return Deadline(clock, clock.monotonic() + timeout.total_seconds())

@@ -7,13 +7,14 @@
     listed, paid ───▶ paid after all
     not listed ─────▶ two complete lists, and DECLINED_SETTLE between them ─▶ failed
 
-The payer may confirm on his phone at any moment of this, and as long as that is possible no other
-charge is made. Money that still comes is late, and a duplicate payment if the next bar code was
-paid. The row's `failure_code` says that it was declined, so that whoever finds it goes on here.
+The payer may confirm on his phone at any moment of this. While that is possible, no other charge is
+made. Money that still comes is late; it is a duplicate payment if the next bar code was paid. The
+row's `failure_code` shows that it was declined, so that the process that finds it goes on here.
 
 The mark is committed before the reversal leaves, and only while nothing is known to be paid. From
-then on no payment is announced that a reversal on its way may take back: the charge is reversed
-again, and given back, or believed once no reversal can be on its way any more (`reversal.py`).
+then on, no payment is announced that a reversal on its way may take back. Either the charge is
+reversed again and the payment given back, or the payment is believed once no reversal can be on its
+way any more (`reversal.py`).
 """
 
 from datetime import datetime, timedelta
@@ -73,11 +74,11 @@ async def settle_declined(
 
 
 def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts, by: ObservedBy) -> bool:
-    """One that is paid is reversed only if a reversal of it may be on its way already.
+    """Whether to reverse it; a paid one only if a reversal of it may be on its way already.
 
-    The shop waits, and another reversal tells at once what became of it. It does so for the settle
-    window: what is never answered must be believed some day. Whoever only asks how it stands adds
-    none to one that may be on its way.
+    The shop waits, and another reversal shows at once what became of the charge. That is done for
+    the settle window only: the payment must be believed one day, even if no reversal is answered. A
+    caller's query adds no reversal to one that may be on its way.
     """
     if found.reversed or charge.operator_reason:
         return False
@@ -93,7 +94,7 @@ def _is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts, by: Obs
 
 
 def settles_in(ports: Ports, charge: Charge) -> timedelta | None:
-    """When a declined bar code that is not listed is given up; None if that is not its case."""
+    """How long until a declined bar code that is not listed is given up; None for other charges."""
     if not charge.is_declined or charge.absent_since is None:
         return None
     left = charge.absent_since + ports.settles_after(charge) - ports.store.now()
@@ -106,7 +107,7 @@ _A_SECOND = timedelta(seconds=1)
 def _listed(
     ports: Ports, charge: Charge, found: tuple[ChargeFacts, ...], by: ObservedBy
 ) -> Decision:
-    """All that was found, so that a second charge of the number is loud."""
+    """Record all that was found, so that a second charge of the number raises an alarm."""
     observations = [charge_observation(ports, charge, each, by) for each in found]
 
     def decide(draft: Draft) -> None:

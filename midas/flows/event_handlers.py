@@ -25,7 +25,7 @@ class NotYet(Exception):
 
 
 class NotAsked(NotYet):
-    """Because Ping++ could not be asked, or its answer is not believed yet: that may last."""
+    """Ping++ could not be asked, or its answer is not believed yet. That may last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Handler(Generic[_Subject]):
     """What Midas does with events of one kind of subject."""
 
     apply: Callable[[Ports, Draft, Charge, _Subject, bool], None]
-    """To the order's draft and the charge that it is about. The last argument: Ping++ was asked
-    about that charge meanwhile. Raises NotYet."""
+    """Applies the subject to the order's draft and to the charge that it is about. The last
+    argument: whether Ping++ was asked about that charge meanwhile. Raises NotYet."""
 
     moved_money_after: Callable[[_Subject, datetime], bool]
     """Whether it moved money under a number that Midas made at this time."""
@@ -63,7 +63,7 @@ def _charge_moved_money(subject: ChargeInEvent, made: datetime) -> bool:
 def _apply_refund(
     ports: Ports, draft: Draft, charge: Charge, subject: RefundInEvent, charge_queried: bool
 ) -> None:
-    """Not before its charge is known and paid: the order service would hear of it first."""
+    """Apply a refund once its charge is known and paid: the order service learns of that first."""
     is_it, now = charge.charge_id in (None, subject.charge_id), ports.store.now()
     if not charge_queried and not (is_it and charge.state in _PAID):
         raise NotYet("charge_not_paid_yet" if is_it else "charge_not_known_yet")

@@ -19,7 +19,7 @@ logger = logging.getLogger("midas.flows")
 WAITING_PAUSE_S = 1.0
 """How often each process looks for events that could not be applied at once."""
 WAITING_PAUSE_MAX_S = 30.0
-"""The same while the database cannot be used."""
+"""The longest pause between two such looks, while the database cannot be used."""
 
 
 class Inbox:
@@ -53,9 +53,10 @@ class Inbox:
         return recorded
 
     def _remembered(self, event: EventRecord) -> EventRecord | None:
-        """The very same, if it was written a moment ago.
+        """The event as it was written, if the very same one was written a moment ago.
 
-        Not for long: a failover may lose what was on disk, and it has to be written again then.
+        That holds for a short time only: a failover may lose the event, and then it has to be
+        written again.
         """
         known, at = self._recent.get(event.event_id, (None, 0.0))
         if known is None or known.body_digest != event.body_digest:
@@ -87,7 +88,7 @@ class Inbox:
         return len(due)
 
     async def _apply(self, event: EventRecord) -> None:
-        """One event; its trouble must not keep the others waiting."""
+        """Apply one event. If it fails, the others must not wait for it."""
         try:
             await apply_event.apply_waiting(self._ports, event)
         except Exception as error:
@@ -112,12 +113,12 @@ class _Count:
         self._logged_at: float | None = None
 
     def add(self, now: float) -> None:
-        """One more."""
+        """Count one more."""
         self._count += 1
         self.log(now)
 
     def log(self, now: float) -> None:
-        """How many there were since the last line, if there were any and it is time."""
+        """Log how many there were since the last line, if there were any and it is time."""
         if self._count and (self._logged_at is None or now - self._logged_at >= self._period_s):
             logger.info(self._event, extra={"count": self._count})
             self._count, self._logged_at = 0, now

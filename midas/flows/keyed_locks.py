@@ -9,8 +9,8 @@ class KeyedLocks:
     """`async with locks.of(key)` holds the lock of this key; those who wait get it in their order.
 
     `broken_by`: a holder that ends with this exception lets all who wait for the key go on at once,
-    each without the lock. That is for locks that only save work: while the database is away, many
-    patiences must not follow one after the other.
+    each without the lock. That is for locks that only save work: while the database is away, those
+    who wait must not lose their patience one after the other.
     """
 
     def __init__(self, broken_by: type[BaseException] | None = None) -> None:
@@ -23,7 +23,7 @@ class KeyedLocks:
 
 
 class _Lock:
-    """A class of its own: this is on every charge's way."""
+    """One holder's use of a lock. It is a class of its own for speed: every charge needs some."""
 
     __slots__ = ("_broken_by", "_key", "_mine", "_waiting")
 

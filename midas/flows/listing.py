@@ -1,4 +1,4 @@
-"""Looking through Ping++'s lists: only a complete one can say that something is not there."""
+"""Looks through Ping++'s lists: only a complete list can show that something is not there."""
 
 import asyncio
 from collections import defaultdict
@@ -18,7 +18,7 @@ FindCharge = Callable[[Ports, Charge, Deadline], Awaitable[Found]]
 
 
 async def find_charge(ports: Ports, charge: Charge, deadline: Deadline = NO_DEADLINE) -> Found:
-    """The charge as Ping++ lists it, every one of its number that is shown; `()` if it is absent.
+    """Every charge of this number that Ping++ lists; `()` if the charge is absent.
 
     Absent means that complete lists of the time in which it can have been made do not show it.
     """
@@ -28,10 +28,11 @@ async def find_charge(ports: Ports, charge: Charge, deadline: Deadline = NO_DEAD
 
 
 class SharedLooks:
-    """Looks for many charges at once: those of a channel that wait are answered by one sweep.
+    """Looks for many charges at once: one sweep answers all looks of a channel that wait.
 
-    Who comes while a sweep is under way waits for the next one: what a list showed before a look
-    began proves nothing to it. `places` bounds the work beside it: whoever waits gives his back.
+    A look that comes while a sweep is under way waits for the next one: what a list showed before
+    the look began proves nothing to it. `places` bounds the work beside it: a look that waits gives
+    its place back.
     """
 
     def __init__(self, places: asyncio.Semaphore) -> None:
@@ -42,7 +43,7 @@ class SharedLooks:
     async def find_charge(
         self, ports: Ports, charge: Charge, _deadline: Deadline = NO_DEADLINE
     ) -> Found:
-        """As `find_charge`, with the pages and the time of a sweep: nobody else waits for it."""
+        """What `find_charge` does, within the pages and the time of a sweep: no caller waits."""
         one = wanted(ports, charge)
         self._places.release()
         try:

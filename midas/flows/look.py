@@ -33,7 +33,7 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport, R
 def decision_on(
     ports: Ports, charge: Charge, verdict: Verdict[ChargeFacts], by: ObservedBy
 ) -> Decision | None:
-    """What to write down of this answer; None where there is none."""
+    """What to write down of this verdict; None if Ping++ gave no answer."""
     if is_missing(charge, verdict):
         return not_shown(ports, charge.out_trade_no, by, "not_shown")
     if not isinstance(verdict, Done):
@@ -50,7 +50,7 @@ def is_missing(charge: Charge, verdict: Verdict[ChargeFacts]) -> bool:
 
 
 def is_blind(charge: Charge, verdict: Verdict[ChargeFacts]) -> bool:
-    """The same, or Ping++ refused Midas itself: that is what a wrong key or app leads to."""
+    """Whether it is missing, or Ping++ refused Midas itself: a wrong key or app leads to that."""
     rejected = isinstance(verdict, NotDone) and verdict.refusal is Refusal.MIDAS_REJECTED
     return rejected or is_missing(charge, verdict)
 
@@ -62,9 +62,10 @@ def not_shown(
     code: str,
     began_at: datetime | None = None,
 ) -> Decision:
-    """A complete look did not show it. It counts as absent after two, and the settle window.
+    """Record that a complete look did not show the charge.
 
-    `began_at`: when the look was begun, where it may take minutes; the second one counts from then.
+    The charge counts as absent after two such looks, the second one after the settle window.
+    `began_at`: when the look began, if it may take minutes; the second look counts from then.
     """
 
     def decide(draft: Draft) -> None:
@@ -81,7 +82,7 @@ def not_shown(
             if charge.absent_since is None:
                 missed = replace(charge, absent_since=first)
                 draft.put(missed, ("charge_not_shown", now, by))
-            return  # else it is nothing new; and whoever asked plans no look
+            return  # else it is nothing new; and a caller's query plans no look
         else:
             observation = ChargeObservation(ChargeReport.NO_ANSWER, by, now, code=code)
             draft.put(replace(charge, absent_since=first))
@@ -97,7 +98,7 @@ def _can_be_missed(charge: Charge) -> bool:
 def refund_decision_on(
     ports: Ports, refund: Refund, verdict: Verdict[RefundFacts], by: ObservedBy
 ) -> Decision | None:
-    """The same for a refund that Ping++ has reported."""
+    """What `decision_on` does, for a refund that Ping++ has reported."""
     if isinstance(verdict, NotDone) and verdict.refusal is Refusal.NOT_FOUND:
         return _refund_not_shown(ports, refund.refund_no, by)
     if not isinstance(verdict, Done):

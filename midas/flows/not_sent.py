@@ -1,10 +1,10 @@
-"""not sent: a commit is in doubt, and with it whether anything will be sent.
+"""not_sent: the commit of an intent is in doubt, and so nothing was sent.
 
-It was to be on disk before Ping++ is called, so nothing was sent; but if it landed all the same,
-whoever reads the row must take it for sent. Only the flow that would have sent it knows better, and
-while its process lives it records that: a charge has failed, a refund is queued.
+The row must be on disk before Ping++ is called. If the commit was written all the same, everybody
+who reads the row must take it for sent. Only the flow that would have sent it knows better. While
+its process lives, it records that: a charge has failed, a refund is queued.
 
-    not there ───────────────▶ it may land yet: look again, for a bounded time
+    not there ───────────────▶ it may still be written: look again, for a bounded time
     as that commit left it ──▶ record that it was not sent
     any other way ───────────▶ others have acted on it, and nothing is recorded
 """
@@ -55,7 +55,7 @@ def _find(order: Order, row: Charge | Refund) -> Charge | Refund | None:
 
 
 def not_sent(ports: Ports, row: Charge | Refund) -> Decision:
-    """The decision to record that, for as long as the row is as its sender has written it."""
+    """The decision to record that it was not sent, while the row is as its sender wrote it."""
 
     def decide(draft: Draft) -> None:
         now, by, code = ports.store.now(), ObservedBy.CREATE, "not_sent"
@@ -71,7 +71,7 @@ def not_sent(ports: Ports, row: Charge | Refund) -> Decision:
 
 
 def _is_untouched(now: Charge | Refund | None, row: Refund) -> bool:
-    """Whether nothing but looks in vain became of it. Nobody sends a refund because of those."""
+    """Whether nothing but looks in vain has changed it. Nobody sends a refund because of those."""
     if not isinstance(now, Refund):
         return False
     return replace(now, due_at=row.due_at, looks=row.looks, absent_since=row.absent_since) == row

@@ -29,8 +29,8 @@ def charge_observation(
 ) -> ChargeObservation:
     """What Ping++ answered about this charge, as an observation made now.
 
-    NotDone counts here for the answer to its create call: a question that is refused says nothing
-    of a charge, and is not to be brought here.
+    NotDone is taken for the answer to the create call. A question that is refused says nothing
+    about a charge: do not pass it here.
     """
     if isinstance(answer, Done):
         answer = answer.answer
@@ -46,7 +46,7 @@ def charge_observation(
         code, message = answer.declined.code, answer.declined.message
         return ChargeObservation(ChargeReport.DECLINED, by, at, code=code, message=message)
     code = answer.code or answer.refusal.lower()
-    # What Ping++ says of our own key is for nobody else to read.
+    # Nobody else may read what Ping++ says about our own key.
     message = answer.message if answer.refusal is Refusal.REFUSED else ""
     return ChargeObservation(ChargeReport.REFUSED, by, at, code=code, message=message)
 
@@ -57,10 +57,14 @@ def observing(out_trade_no: str, observation: ChargeObservation) -> Decision:
 
 
 def _settled_before(ports: Ports, at: datetime) -> datetime | None:
-    """The settle window before this question was asked, which may have taken its time."""
+    """A reversal that left before this time has arrived by now, or never will.
+
+    The time is the settle window before the question was asked. That may have taken the whole
+    timeout of a call.
+    """
     window, psp_now = ports.settle_window + ports.psp.total_timeout, ports.psp.latest_now()
     if psp_now is not None:
-        return min(at, psp_now) - window  # whichever clock is ahead, that only delays it
+        return min(at, psp_now) - window  # the clock that is behind only delays it
     return at - window if ports.elapsed(at - window, at) >= window else None
 
 

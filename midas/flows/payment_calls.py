@@ -1,8 +1,8 @@
 """The entrance to the flows: what the gRPC services call.
 
-Whatever may move money runs in a task of its own, which a caller that goes away does not stop
-(reliability.md F1). Within a process the flows of one order go one after the other; between
-processes the order's version decides.
+What may move money runs in a task of its own. A caller that goes away does not stop it
+(reliability.md F1). Within a process, the flows of one order go one after the other. Between
+processes, the order's version decides.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ logger = logging.getLogger("midas.flows")
 RESOLVE_PAUSE_S = 1.0
 """How often each process looks for outcomes that are due to be found out."""
 RESOLVE_PAUSE_MAX_S = 30.0
-"""The same while the database cannot be used."""
+"""The longest pause between two such looks, while the database cannot be used."""
 
 
 class Payments:
@@ -137,7 +137,7 @@ class Payments:
     async def resolve_due(self) -> int:
         """Look once at the outcomes that are due. Returns how many orders were looked at.
 
-        First what the database may have lost is put back.
+        It first puts back what the database may have lost.
         """
         self._perhaps_lost += await self.ports.store.perhaps_lost()
         if self._perhaps_lost:
@@ -169,7 +169,7 @@ class Payments:
         await asyncio.gather(*(self._run_to_completion(work) for work in each))
 
     def _is_blind(self, run: Run) -> None:
-        """One alarm, not one for every run, that Ping++ knows nothing of what Midas asks for."""
+        """Raise one alarm, not one for every run, if Ping++ knows nothing that Midas asks for."""
         if run.is_blind and not self._blind:
             logger.error("operator_needed", extra={"kind": "psp_knows_none_of_our_charges"})
         self._blind = run.is_blind
@@ -177,7 +177,7 @@ class Payments:
     async def drain(self, timeout: timedelta) -> bool:
         """Wait for what is under way. False if some of it did not end in time.
 
-        That is SUBMITTING on disk then, and will be found out after the next start.
+        The rest is SUBMITTING on disk then, and its outcome is found out after the next start.
         """
         if not self._tasks:
             return True
@@ -212,7 +212,7 @@ class Payments:
     async def _resolve(
         self, order_no: str, run: Run, places: asyncio.Semaphore, looks: SharedLooks
     ) -> None:
-        """One order's turn; its trouble must not keep the others from theirs."""
+        """Take one order's turn. If it fails, the others must still get theirs."""
         try:
             async with places, self._locks.of(order_no):
                 if not run.is_blind:
@@ -234,7 +234,7 @@ class Payments:
         return await asyncio.shield(task)
 
     def _record_not_sent(self, row: Charge | Refund) -> None:
-        """Beside the caller, who is answered at once; where too much is under way, not at all."""
+        """Record it beside the caller, who is answered at once. Do not if too much is under way."""
         if len(self._tasks) >= limits.FLOWS_UNDER_WAY:
             return
         task = asyncio.create_task(record_not_sent(self.ports, row))
@@ -260,20 +260,20 @@ class SystemClock:
 
 
 def new_out_trade_no(made: datetime) -> str:
-    """Never used twice; `midas/out_trade_no.py` says what it is made of.
+    """A number that is never used twice; `midas/out_trade_no.py` says what it is made of.
 
-    Of those that one process makes at one moment the later is the greater, so that an order's
-    charges stand in the order in which they were made.
+    If one process makes several at one moment, each is greater than those before. So an order's
+    charges are sorted as they were made.
     """
     return out_trade_no(made, _chance.bits(made))
 
 
 class _Chance:
-    """What keeps two numbers of one millisecond apart."""
+    """The random bits that distinguish two numbers of one millisecond."""
 
     def __init__(self) -> None:
         self._random = random.Random()  # noqa: S311 - nobody gains by guessing one
-        """Seeded by the operating system, which is not asked each time: that costs a change of
+        """The operating system seeds it, and is not asked each time: that would cost a change of
         threads."""
         os.register_at_fork(after_in_child=self._random.seed)
         self._made: datetime | None = None

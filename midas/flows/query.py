@@ -57,9 +57,9 @@ async def refresh(
 ) -> Order:
     """Ask Ping++ about these charges and their unfinished refunds, and record the answers.
 
-    Raises PspUnavailable, Throttled or PspRejectsMidas as soon as one of them could not be asked
-    about, or when the deadline is over; what was learnt before that is recorded. What Ping++ does
-    not show stays as it is (`look.py`).
+    Raises PspUnavailable, Throttled or PspRejectsMidas as soon as Ping++ could not be asked about
+    one of them, or when the deadline is over. What was learnt before that is recorded. What Ping++
+    does not show stays as it is (`look.py`).
     """
     for each in charges:
         charge = order.charge(each.out_trade_no)

@@ -1,7 +1,7 @@
 """resolve: end the uncertainty about an order's charges and refunds, one after the other.
 
-`resolve_charge.py` and `resolve_refund.py` have how each is found out. A row whose call may still
-be under way is nobody's but its sender's, also when something else of its order is due.
+`resolve_charge.py` and `resolve_refund.py` say how each is found out. A row whose call may still be
+under way belongs to its sender alone, even if something else of its order is due.
 """
 
 from midas.charge import ChargeState, ObservedBy
@@ -24,7 +24,7 @@ async def resolve_order(
 ) -> Order:
     """Look at everything in the order whose outcome is unknown, and at superseded charges.
 
-    `run`: the run over many orders that this look belongs to, if it does; `find`: how that run
+    `run`: the run over many orders that this look belongs to, if there is one. `find`: how that run
     looks for charges. Raises StorageUnavailable, Overloaded and OutcomeUnknown.
     """
     run = run or Run(many=False)

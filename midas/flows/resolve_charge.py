@@ -2,13 +2,13 @@
 
     look ─▶ not there, and Ping++ would take the same terms for the same charge ─▶ post ─▶ look
 
-The first look is left out where Ping++ refuses repetitions, so that a post can make no second
-charge; the post wherever a look failed or found something. A post that is answered ends it; after
-any other the look tells.
+The first look is left out where Ping++ refuses repetitions: a post can make no second charge there.
+The post is left out if the look failed or found something. A post that is answered ends it; after
+any other post, the second look decides.
 
-What is not there may still be on its way, so absence counts only when two complete lists do not
-show it and the later one was begun after the settle window. An absent charge has then failed: its
-number is never used again, and money that comes all the same is announced as late.
+A charge that is not there may still be on its way. So absence counts only when two complete lists
+do not show it, and the later one was begun after the settle window. The absent charge has failed
+then: its number is never used again, and money that still comes is announced as late.
 """
 
 from datetime import datetime, timedelta
@@ -77,7 +77,7 @@ async def resolve_charge(
 def may_post_again(ports: Ports, charge: Charge) -> bool:
     """Whether Ping++ would certainly take the identical terms for the same charge.
 
-    Never where the create call itself takes the money: those are only looked up (P5).
+    It never would where the create call itself takes the money: those are only looked up (P5).
     """
     if ports.psp.pays_at_create(charge.channel):
         return False
@@ -88,7 +88,7 @@ def may_post_again(ports: Ports, charge: Charge) -> bool:
 def refuses_repetitions(ports: Ports, charge: Charge) -> bool:
     """Whether Ping++ refuses to post a charge again that is paid or reversed.
 
-    Where the window is a minute it makes another charge of the same number (pingpp.md section 8).
+    Where the window is a minute, Ping++ makes a second charge of the number (pingpp.md section 8).
     """
     return ports.psp.repost_window(charge.channel) > A_MINUTE
 
@@ -128,7 +128,7 @@ def _learnt(
     *,
     repost_unanswered: bool,
 ) -> Decision:
-    """What to write down: all that was found, so that a second charge of the number is loud."""
+    """Record all that was found, so that a second charge of the number raises an alarm."""
     number = charge.out_trade_no
     missed = not_shown(ports, number, by, "not_listed", began_at)
     if isinstance(found, Unknown):
@@ -139,7 +139,7 @@ def _learnt(
     def decide(draft: Draft) -> None:
         is_unknown = draft.charge(number).state is ChargeState.SUBMITTING
         if repost_unanswered and is_unknown:
-            # What may be on its way again is not absent because it was not listed before.
+            # It may be on its way again: that it was not listed before proves nothing.
             draft.put(replace(draft.charge(number), absent_since=None))
         for observation in observations:
             draft.observe_charge(number, observation)

@@ -1,14 +1,14 @@
 """Find out what became of a refund by listing the refunds of its charge, never by guessing.
 
-Only what certainly never went out, and is not there, is sent. A refund that is absent from two
-complete lists, the later one made after the settle window, goes to an operator, because Ping++
+A refund is sent only if it certainly never went out and is not there. A refund that is absent from
+two complete lists, the later one made after the settle window, goes to an operator, because Ping++
 cannot de-duplicate refunds (reliability.md section 3).
 
-A database that lost its last commits may call a refund queued whose post is on its way. So after a
-change of the database's server a queued refund waits until such a post has arrived or never will,
-and is looked for then. What nothing here can hinder: where the intent itself was lost and the same
-key comes again, at another process, before the first post has arrived, Ping++ gets it twice. Both
-are booked then (`Draft.observe_refund`), both are announced, and a person is called.
+A database that lost its last commits may have a refund as queued whose post is on its way. So after
+a change of the database's server, a queued refund waits until such a post has arrived or never
+will. Only then is it looked for. One case cannot be prevented here: the intent itself was lost, and
+the same key comes again at another process before the first post has arrived. Ping++ gets it twice
+then. Both are booked (`Draft.observe_refund`), both are announced, and a person is called.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from midas.refund import Refund, RefundFacts, RefundObservation, RefundReport, R
 logger = logging.getLogger("midas.flows")
 
 Posted = Verdict[RefundFacts] | None
-"""What came of a POST; None if there was none."""
+"""The verdict on a POST; None if there was none."""
 
 
 async def resolve_refund(
@@ -50,7 +50,7 @@ async def resolve_refund(
 async def resolve_and_answer(
     ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline = NO_DEADLINE
 ) -> tuple[Order, Posted]:
-    """The same, with the verdict on the POST if it was sent, for the answer to the caller."""
+    """What `resolve_refund` does, with the verdict on the POST, for the answer to the caller."""
     refund = order.refund(refund_no)
     if refund.unsent:
         return await _send_unsent(ports, order, refund_no, by, deadline)
@@ -66,12 +66,12 @@ async def resolve_and_answer(
 async def _send_unsent(
     ports: Ports, order: Order, refund_no: str, by: ObservedBy, deadline: Deadline
 ) -> tuple[Order, Posted]:
-    """Send a refund that never went out. The deadline is for the look before.
+    """Send a refund that never went out. The deadline is for the look before it.
 
-    It is never given up, but after UNKNOWN_PATIENCE a person is called, once.
+    The refund is never given up, but after UNKNOWN_PATIENCE a person is called once.
     """
     before, verdict = order.refund(refund_no), None
-    waits = await _may_be_on_its_way(ports)  # asked first: what the look then misses never comes
+    waits = await _may_be_on_its_way(ports)  # asked first: what the look misses never comes then
     order, settled = await _found_before_sending(ports, order, before, by, deadline)
     if not settled and waits:
         order = await _leave_queued(ports, order, refund_no, by, "database_changed")
@@ -87,7 +87,7 @@ async def _send_unsent(
 async def _claim_and_send(
     ports: Ports, order: Order, refund_no: str, by: ObservedBy
 ) -> tuple[Order, Posted]:
-    """Whoever wins the commit before it is the one to send, unless it was made on a new server."""
+    """Claim the refund by a commit, then send it, unless the commit was made on a new server."""
     taken: Refund | None = None
 
     def claim(draft: Draft) -> None:
@@ -117,7 +117,7 @@ async def _claim_and_send(
 
 
 async def _may_be_on_its_way(ports: Ports) -> bool:
-    """Whether a commit that took a queued refund to send it may be lost, and its post not there."""
+    """Whether a commit that claimed a queued refund may be lost, and its post still on its way."""
     posting = schedule.while_in_flight(ports.store.now(), ports.psp.total_timeout)
     longest = posting - ports.store.now() + ports.settle_window
     return await ports.store.since_possible_loss() < longest
@@ -132,7 +132,7 @@ async def _found_before_sending(
 ) -> tuple[Order, bool]:
     """Look whether Ping++ has it all the same: a failover may have lost that it was sent (D3).
 
-    True also where that cannot be found out now: then it stays queued.
+    Returns True also if that cannot be found out now: the refund stays queued then.
     """
     listed = await list_all_refunds(ports, refund.charge_id, deadline)
     if isinstance(listed, Unknown):
@@ -146,7 +146,7 @@ async def _leave_queued(
     ports: Ports, order: Order, refund_no: str, by: ObservedBy, code: str
 ) -> Order:
     def decide(draft: Draft) -> None:
-        """Only if nobody has sent it meanwhile: that must not be forgotten."""
+        """Leave it queued, unless somebody has sent it meanwhile: that must not be forgotten."""
         refund = draft.refund(refund_no)
         if refund.unsent and refund.state is RefundState.SUBMITTING:
             draft.observe_refund(refund_no, _unsent(ports, by, code))
@@ -161,7 +161,7 @@ def _shows(listed: tuple[RefundFacts, ...], refund: Refund) -> bool:
 def _booked_from_list(
     ports: Ports, refund: Refund, listed: tuple[RefundFacts, ...], by: ObservedBy
 ) -> Decision:
-    """All that the list shows, a second refund under one key among it."""
+    """Book all that the list shows, a second refund under one key included."""
     number = refund.out_trade_no
     return lambda draft: draft.observe_refund_list(number, listed, by, ports.store.now())
 
@@ -191,25 +191,25 @@ async def submit_refund(
 
 
 def _answered(ports: Ports, refund: Refund, facts: RefundFacts, by: ObservedBy) -> Decision:
-    """Book what our own POST was answered, also if the row has changed meanwhile."""
+    """Book the answer to our own POST, even if the row has changed meanwhile."""
     ours = dataclasses.replace(facts, refund_no=facts.refund_no or refund.refund_no)
 
     def decide(draft: Draft) -> None:
         if any(each.refund_no == refund.refund_no for each in draft.base.refunds):
             draft.observe_refund(refund.refund_no, refund_observation(ports, ours, by))
-        else:  # lost, and its key is another order's by now
+        else:  # the row is lost, and another order has its key by now
             _booked_from_list(ports, refund, (ours,), by)(draft)
 
     return decide
 
 
 def _not_answered(ports: Ports, refund: Refund, observation: RefundObservation) -> Decision:
-    """Book that our own POST came to nothing, or that nobody knows what it came to."""
+    """Book that our own POST did nothing, or that its outcome is unknown."""
 
     def decide(draft: Draft) -> None:
         row, learnt = draft.refund(refund.refund_no), observation
         if row.unsent and observation.report is RefundReport.NO_ANSWER:
-            # A failover lost that it was taken to be sent; by now it may be there.
+            # A failover lost that the refund was claimed to be sent. Ping++ may have it by now.
             row = replace(row, unsent=False, updated_at=ports.store.now())
             draft.put(row, ("refund_sent_again", row.updated_at, observation.by))
         elif _is_sent_by_another(row, refund):
@@ -222,7 +222,7 @@ def _not_answered(ports: Ports, refund: Refund, observation: RefundObservation) 
 def _is_sent_by_another(row: Refund, sent: Refund) -> bool:
     """Whether the row that was sent is lost, and stands there again for another POST.
 
-    What came of the one says nothing of the other.
+    The outcome of the one POST says nothing about the other.
     """
     sendings = [(each.created_at, each.updated_at) for each in (row, sent)]
     return row.state is RefundState.SUBMITTING and not row.unsent and len(set(sendings)) > 1

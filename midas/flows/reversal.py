@@ -6,9 +6,9 @@
                            └─ not known ────────▶ reversed again, soon
     marked, and paid ─▶ believed once no reversal can be on its way any more
 
-The mark is committed before the reversal leaves, a new one for each. From then on neither a payment
-is believed nor that it failed or its time is over: no payment may be announced that a reversal on
-its way takes back without an event of Ping++ (pingpp.md section 4). That ends when
+The mark is committed before the reversal leaves, a new one for each. From then on, Midas does not
+believe that the charge is paid, has failed or has lapsed. No payment may be announced that a
+reversal on its way takes back: Ping++ sends no event for that (pingpp.md section 4). That ends when
 the only reversal is answered, when the settle window is over since the last one left, or when a
 person is called.
 """
@@ -38,12 +38,12 @@ from midas.ports import Done, NotDone, Unknown
 
 
 def new_mark(ports: Ports) -> str:
-    """What a charge has in place of its answer while this one reversal may be on its way."""
+    """A new mark. A charge has it in place of its answer while this reversal may be on its way."""
     return REVERSING + ports.store.new_change_id()
 
 
 def mark_of(charge: Charge, only: str) -> str:
-    """The mark as this charge gets it: on a marked one an earlier reversal may arrive yet."""
+    """The mark for this charge. It shows if the charge had one: an earlier reversal may come."""
     return only + _AGAIN if charge.is_being_reversed else only
 
 
@@ -56,31 +56,32 @@ _AGAIN = " again"
 
 
 def lease(ports: Ports, now: datetime) -> datetime:
-    """Until when a marked row is left to whoever reverses it."""
+    """The time until which a marked row is left to the process that reverses it."""
     return schedule.while_in_flight(now, ports.psp.total_timeout)
 
 
 def can_be_taken_back(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
-    """Whether a reversal of what Ping++ shows would be one of our charge, and might succeed."""
+    """Whether a reversal of what Ping++ shows would be of our charge, and might succeed."""
     return not mismatches(charge, found) and ports.psp.can_reverse(charge.channel)
 
 
 def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
-    """Whether a pending charge that makes way, and stands so at Ping++, is to be reversed."""
+    """Whether to reverse a pending charge that makes way and that Ping++ shows like this."""
     if charge.operator_reason or not can_be_taken_back(ports, charge, found):
         return False
     return charge_observation(ports, charge, found, ObservedBy.QUERY).report in _PAYABLE
 
 
 _PAYABLE = (ChargeReport.WAITING, ChargeReport.PAYMENT_FAILED)
-"""After a payment that failed the payer may try another one."""
+"""The reports of a charge that can still be paid: after a failed payment the payer may try again."""
 
 
 async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:
     """Reverse a pending charge that makes way for another one, and record what came of it.
 
-    It stays PENDING where that is not known or was refused; the resolver comes back to it. Raises
-    StorageUnavailable or Overloaded: it may have been reversed all the same.
+    The charge stays PENDING if the outcome is unknown or the reversal was refused; the resolver
+    comes back to it. Raises StorageUnavailable or Overloaded: it may have been reversed all the
+    same.
     """
     number, only = charge.out_trade_no, new_mark(ports)
     order = await commit(ports, order, _marked(ports, number, only, by))
@@ -91,7 +92,7 @@ async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) 
 
 
 def _marked(ports: Ports, out_trade_no: str, only: str, by: ObservedBy) -> Decision:
-    """Superseded with it: so the resolver takes over should this process end here."""
+    """Mark and supersede it: the resolver takes over if this process ends here."""
 
     def decide(draft: Draft) -> None:
         charge, now = draft.charge(out_trade_no), ports.store.now()
@@ -129,7 +130,7 @@ NotDone: this one certainly was not carried out. Unknown: it may be on its way."
 
 
 async def _sent(ports: Ports, marked: Charge, charge_id: str, deadline: Deadline) -> Answered:
-    """It leaves only while the row is ours: after that somebody may have believed a payment."""
+    """Send it only while the row is ours: after that, somebody may have believed a payment."""
     now = ports.store.now()
     left = schedule.time_for_call(now, marked.due_at or now, ports.psp.total_timeout)
     verdict = await ports.psp.reverse_charge(charge_id, deadline.at_most(left))
@@ -147,7 +148,7 @@ async def _sent(ports: Ports, marked: Charge, charge_id: str, deadline: Deadline
 def reversal_answered(
     ports: Ports, charge: Charge, only: str, answer: Answered, by: ObservedBy
 ) -> Decision:
-    """`only`: the mark of a charge that no other reversal than this one can be on its way to."""
+    """The decision about this answer. `only`: the mark if no other reversal can be on its way."""
     if isinstance(answer, ChargeFacts):
         observation = charge_observation(ports, charge, answer, by)
     else:
@@ -165,7 +166,7 @@ def reversal_answered(
 
 
 def _doubt(draft: Draft, out_trade_no: str, only: str, now: datetime, by: ObservedBy) -> None:
-    """Doubt a charge although it has not the mark `only` any more: the database lost that, say.
+    """Doubt a charge that no longer has the mark `only`, for example because it was lost on disk.
 
     A person is called for a payment that was believed meanwhile: Ping++ sends no event when
     this reversal takes it back (pingpp.md section 4).

@@ -1,8 +1,8 @@
 """How far Ping++'s clock is from the database's: how early or late it may date what we asked for.
 
-A reading is Ping++'s clock less the database's at one moment. As long as the readings agree, what
-is written down meanwhile is dated by Ping++ within them, with a minute kept on each side. After a
-step of more than five minutes nobody knows which clock is right, nor since when: what was written
+A reading is Ping++'s clock less the database's at one moment. While the readings agree, Ping++
+dates what is written down meanwhile within them, with a minute kept on each side. After a step of
+more than five minutes, nobody knows which clock is right, nor since when. So what was written
 before is looked for in a window that is wide enough for both.
 """
 
@@ -21,14 +21,14 @@ class Skew:
         self._now: timedelta | None = None
         self._far = False
         self._since: datetime | None = None
-        """By the database's clock: all later readings are within the two below."""
+        """A time by the database's clock: all later readings are within the two below."""
         self._latest: datetime | None = None
         self._least = self._most = timedelta(0)
 
     def note(self, psp_now: datetime | None, store_now: datetime) -> None:
-        """Take a reading; without Ping++'s clock there is none.
+        """Take a reading, if Ping++'s clock is known.
 
-        One that is more than five minutes from the others, or from zero, is an alarm.
+        A reading that is more than five minutes from the others, or from zero, raises an alarm.
         """
         self._latest = store_now if self._latest is None else max(self._latest, store_now)
         self._now = None if psp_now is None else psp_now - store_now
@@ -46,7 +46,7 @@ class Skew:
         self._least, self._most = least, most
 
     def dated(self, written_at: datetime) -> tuple[datetime, datetime]:
-        """The earliest and latest by Ping++'s clock of what the database's dates like this."""
+        """When something written at this time was, by Ping++'s clock: at the earliest and latest."""
         if self._now is None or self._far or self._since is None or written_at < self._since:
             now = self._now or timedelta(0)
             kept, least, most = limits.CLOCK_SKEW, min(now, timedelta(0)), max(now, timedelta(0))

@@ -3,12 +3,12 @@
     all that may hold them, in one page ── complete: a quiet channel ─▶ answered
     else the seconds around each call, and then ever more of its window, every second once
 
-A charge that is not there is answered for only when its whole window was read. A page has 100
-charges, so a channel with R charges a second costs R / 100 pages for each second that some window
-covers: about 18.5 minutes for a charge that is looked for until its settle window is over (2 h more
-where Ping++ takes repetitions for so long), and 46.5 while the clocks are not known to agree. With
-`limits.SWEEP_PAGES` that proves absence up to 27 charges a second on one channel, or 10; above that
-it stays unknown, and a person is called after a day.
+That a charge is not there is proven only when its whole window was read. A page has 100 charges, so
+a channel with R charges a second costs R / 100 pages for each second that some window covers. A
+window is about 18.5 minutes for a charge that is looked for until its settle window is over (2 h
+more where Ping++ takes repetitions for so long), and 46.5 minutes while the clocks are not known to
+agree. So `limits.SWEEP_PAGES` proves absence up to 27 charges a second on one channel, or 10. Above
+that the outcome stays unknown, and a person is called after a day.
 """
 
 import math
@@ -26,13 +26,13 @@ Found = tuple[ChargeFacts, ...] | Unknown
 """All charges of one number that lists show, a paid one first; none if complete lists show none."""
 
 Seconds = tuple[int, int]
-"""A stretch of Ping++'s clock in whole seconds, both ends in: what its lists can be cut by."""
+"""A stretch of Ping++'s clock in whole seconds, both ends included, as its lists can be asked for."""
 
 DISTANCES_S = (15, 60, 300, 10**9)
-"""From the moment of a call: so far a busy channel is searched before anything further away."""
+"""How far from the moment of a call a busy channel is searched: one distance after the other."""
 
 INCOMPLETE = Unknown("incomplete_list")
-"""A page that promises more and gives nothing to go on from: it proves the absence of nothing."""
+"""A page promises more and gives nothing to go on from: it proves no absence."""
 TOO_LONG = Unknown("list_too_long")
 
 
@@ -60,7 +60,7 @@ class Wanted:
 def wanted(ports: Ports, charge: Charge) -> Wanted:
     """Where a charge would be listed, by Ping++'s clock.
 
-    That reaches to the last moment at which a post, or its repetition, can have arrived.
+    The window reaches to the last moment at which a post, or its repetition, can have arrived.
     """
     now = ports.store.now()
     ports.skew.note(ports.psp.now(), now)
@@ -76,9 +76,9 @@ def wanted(ports: Ports, charge: Charge) -> Wanted:
 async def sweep(
     ports: Ports, channel: str, all_wanted: Sequence[Wanted], deadline: Deadline, pages: int
 ) -> None:
-    """Answer for every one of them, with at most so many pages.
+    """Answer for every one of them, and read at most `pages` pages.
 
-    What ends it early leaves unknown only what was not searched to the end until then.
+    If something ends it early, only those stay unknown that were not searched to the end by then.
     """
     search = _Sweep(ports, channel, all_wanted, deadline, pages)
     why_not = await search.run()
@@ -107,7 +107,7 @@ class _Sweep:
         self.covered: list[Seconds] = []
 
     async def run(self) -> Unknown | None:
-        """None once all is found or searched; else what ended it."""
+        """Search; None once all is found or searched, else what ended it."""
         for stretch in merged(each.window for each in self._wanted.values()):
             failed = await self._read(stretch, pages=1)
             if failed not in (None, TOO_LONG):

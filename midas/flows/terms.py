@@ -13,7 +13,7 @@ from midas.immutable import record
 from midas.refund import FundingSource
 
 TEXT_CHARACTERS = 1000
-"""Of a text for which the channels have a narrower limit of their own."""
+"""The longest text. The channels have narrower limits of their own."""
 
 _KEY = re.compile(r"[!-~]+")
 _CHANNEL = re.compile(r"[a-z][a-z0-9_]*")
@@ -92,9 +92,10 @@ def key_violations(name: str, key: str) -> list[FieldViolation]:
 def charge_digest(terms: ChargeTerms) -> str:
     """The identity of the terms: equal digests mean the same charge.
 
-    `expires_in` is left out, because a caller that computes the time left would otherwise make
-    a new charge with every retry; so is `client_ip`, which changes with the payer's network,
-    except on wx_wap, where WeChat compares it with the payer's real one (pingpp.md section 7).
+    `expires_in` is left out: a caller that computes the time left would otherwise make a new charge
+    with every retry. `client_ip` is left out, too, because it changes with the payer's network. It
+    counts on wx_wap alone, where WeChat compares it with the payer's real one (pingpp.md
+    section 7).
     """
     address = terms.client_ip if terms.channel == "wx_wap" else ""
     return _digest(
@@ -158,7 +159,7 @@ def _is_clean(value: str) -> bool:
 
 
 def _is_plain(value: str) -> bool:
-    """Nothing that the rules for a text could find wrong; on the way of every charge."""
+    """Whether no rule for a text can be broken. Most texts of a charge need no other check."""
     return value.isprintable() and 0 < len(value) <= TEXT_CHARACTERS and not value.isspace()
 
 
@@ -189,7 +190,7 @@ def _extra(extra: Mapping[str, Any]) -> Iterator[FieldViolation]:
 
 
 def _texts(value: Any, level: int = 0) -> Iterator[tuple[int, str]]:
-    """Every name and scalar with its depth, and no deeper than one level too deep."""
+    """Every name and scalar with its depth, down to one level beyond the bound."""
     if isinstance(value, dict) and level <= limits.EXTRA_DEPTH:
         for name, each in value.items():
             yield level + 1, name

@@ -1,4 +1,4 @@
-"""Whose turn it is with a row whose outcome is unknown, and when absence counts."""
+"""Who may touch a row whose outcome is unknown, and when absence counts."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -18,9 +18,9 @@ LONGEST_PAUSE_S = 0.5
 def in_flight(ports: Ports, row: Charge | Refund) -> bool:
     """Whether some process may still be waiting for the answer to the call that makes this row.
 
-    Nobody else touches it until then, so a look says that its sender has got the answer. A due_at
-    beyond the call's own time is the claim of a resolver, which may itself be waiting for the turn
-    of whoever asks here: it keeps nobody.
+    Nobody else touches the row until then, so a look at it proves that its sender waits no more. A
+    due_at beyond the call's own time is the claim of a resolver. That resolver may itself be
+    waiting for the flow that asks here, so its claim does not count.
     """
     unanswered = row.state in (ChargeState.SUBMITTING, RefundState.SUBMITTING) and row.looks == 0
     if isinstance(row, Refund) and row.unsent:
@@ -31,7 +31,7 @@ def in_flight(ports: Ports, row: Charge | Refund) -> bool:
 
 
 def lease_end(ports: Ports, row: Charge | Refund) -> datetime:
-    """Until when the row is its sender's alone."""
+    """The time until which the row is its sender's alone."""
     drafted_at = row.updated_at if isinstance(row, Refund) else row.created_at
     return schedule.while_in_flight(drafted_at, ports.psp.total_timeout)
 
@@ -67,14 +67,14 @@ def long_absent(
 
 
 def as_unknown(verdict: Verdict[Any]) -> Unknown:
-    """No answer to a question, for any reason."""
+    """A verdict without an answer as Unknown, for any reason."""
     if isinstance(verdict, NotDone):
         return Unknown(verdict.refusal.lower())
     return verdict if isinstance(verdict, Unknown) else Unknown("unexpected_answer")
 
 
 def is_refused(verdict: Verdict[Any]) -> bool:
-    """Whether Ping++ read the request and said no."""
+    """Whether Ping++ read the request and refused it."""
     return isinstance(verdict, NotDone) and verdict.refusal in (
         Refusal.REFUSED,
         Refusal.NOT_FOUND,

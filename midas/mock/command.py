@@ -210,7 +210,7 @@ def _notify_options(group: Any) -> None:
     add("--order-no", default="MOCK-1", help="[MOCK-1]")
     add("--amount", type=_number(1), default=AMOUNT, help=f"In minor units. [{AMOUNT}]")
     add("--channel", choices=CHANNELS, default=CHANNEL, metavar="NAME", help=f"[{CHANNEL}]")
-    add("--refund-no", default="", help="Of RefundSuccess and RefundFailed.")
+    add("--refund-no", default="", help="The refund_no in RefundSuccess and RefundFailed.")
     add("--refund-amount", type=_number(1), default=0, help="In minor units. [all of it]")
     add("--external", action="store_true", help="A refund made in Ping++'s dashboard: re_...")
     add("--late", action="store_true", help="The charge was paid after it had been closed.")

@@ -36,7 +36,7 @@ def credential(terms: Terms) -> Json:
 
 
 def _filled(shape: Any, terms: Terms) -> Any:
-    """The shape with the charge's own values in the place of `<names>`."""
+    """The shape with the charge's own values instead of `<names>`."""
     if isinstance(shape, dict):
         return {name: _filled(each, terms) for name, each in shape.items()}
     if shape == "<created>":

@@ -24,7 +24,7 @@ _PLAIN = {
 
 
 class SteadyStream:
-    """A text stream whose writes do not raise. `lost` says why something is missing, else nothing."""
+    """A text stream whose writes do not raise. `lost` says why something is missing, if it is."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream

@@ -100,7 +100,10 @@ class Ledger:
         return self._reversed[charge_id]
 
     def append(self, batch: Sequence[Entry], *, durable: bool = True) -> None:
-        """Add all or none. With a path, they are written, and with `durable` fsynced, before it ends."""
+        """Add all or none. With a path they are written before it returns.
+
+        If `durable`, they are fsynced, too.
+        """
         if not batch:
             return
         if self._file is not None:

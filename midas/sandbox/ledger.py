@@ -184,7 +184,7 @@ class Lookalike:
     # Controls -----------------------------------------------------------------------------
 
     def pay(self, charge_id: str) -> Json:
-        """The payer confirms in time. A charge is paid only once, never when expired or reversed."""
+        """The payer confirms in time. It pays once, and is refused when expired or reversed."""
         return self._pay(charge_id, late=False)
 
     def pay_late(self, charge_id: str) -> Json:

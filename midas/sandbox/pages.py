@@ -192,7 +192,7 @@ def _refunded(charge: Json) -> list[tuple[str, str]]:
 
 
 def _money(shown: Json) -> str:
-    """Its digits stay together, however narrow the screen is; the currency may go below them."""
+    """The amount. Its digits stay together on a narrow screen; the currency may go below them."""
     whole, cents = divmod(shown["amount"], 100)
     currency = escape(shown["currency"].upper())
     return f'<span class="money">{whole}.{cents:02d}</span> {currency}'

@@ -33,7 +33,7 @@ class Planner:
         return [one for url in urls for one in self._to_url(event, url, message)]
 
     def plain(self, event: Json, url: str, message: Message | None = None) -> Delivery:
-        """The right event, once, now."""
+        """A delivery of the right event, once and now."""
         about = event["data"]["object"]
         charge = self._find(about.get("charge", about["id"])) or {}
         return Delivery(
@@ -93,7 +93,7 @@ class Planner:
 
 
 def target_of(delivery: Delivery, moment: Moment) -> Target:
-    """What faults compare with, when the event is new or when it is sent."""
+    """What a fault is compared with, when the event is new or when it is sent."""
     return Target(
         method="POST",
         path=delivery.url,

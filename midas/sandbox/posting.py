@@ -11,7 +11,8 @@ from midas.sandbox.forgery import Post
 
 BODY_TYPE = "application/json;charset=utf-8"
 TIMEOUT_LEAST_S = 1.0
-"""Scaled time must not turn a machine that is slow for a moment into lost webhooks."""
+"""How many real seconds a timeout has at least. With scaled time, a machine that is slow for a
+moment must not lose webhooks."""
 ANSWER_BYTES_MOST = 64 * 1024
 
 
@@ -24,7 +25,7 @@ class Reply:
 
 
 class Poster:
-    """POSTs to merchants; `open` before, `close` after."""
+    """POSTs to merchants. Call `open` before that and `close` after it."""
 
     def __init__(self, timeout_s: float, connections: int) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)

@@ -55,7 +55,7 @@ class Charge:
         return (self.order_no, self.channel, self.amount, self.subject, self.body, self.app)
 
     def expired(self, now: float) -> bool:
-        """Unpaid and past `time_expire`: the payer can no longer pay in the ordinary way."""
+        """Whether it is unpaid and past `time_expire`, so that the payer cannot pay as usual."""
         return not self.paid and now >= self.time_expire
 
 

@@ -26,7 +26,7 @@ REFUSED_BY_CHANNEL = "refund_refused_msg"
 
 @dataclass(slots=True)
 class RefundPlan:
-    """What shall become of the next refunds that match; `times` None means of every one."""
+    """What becomes of the next `times` refunds that match, or of every one if `times` is None."""
 
     outcome: RefundOutcome
     times: int | None = 1
@@ -121,7 +121,7 @@ def fail_refund(books: Books, refund: Refund, code: str | None, msg: str | None)
 
 
 def refundable(books: Books, charge: Charge) -> int:
-    """What is left, counting pending refunds as gone; in minor units."""
+    """How much may still be refunded, in minor units. Pending refunds count as gone."""
     held = sum(refund.amount for refund in books.refunds_of(charge.id) if refund.holds_money)
     return charge.amount - held
 

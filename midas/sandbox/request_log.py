@@ -62,7 +62,7 @@ class RequestLog:
     def matching(
         self, method: str | None = None, path: str | None = None, order_no: str | None = None
     ) -> list[LoggedRequest]:
-        """Those with this method, with a path that the whole regular expression matches, ..."""
+        """Those with this method and order_no, whose whole path the regular expression matches."""
         pattern = re.compile(path) if path is not None else None
         return [
             logged
@@ -85,5 +85,5 @@ class RequestLog:
 
 
 def request_json(logged: LoggedRequest) -> Json:
-    """As the control API shows it."""
+    """The request as the control API shows it."""
     return asdict(logged)

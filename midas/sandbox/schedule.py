@@ -12,7 +12,7 @@ from midas.sandbox.webhook_sends import Delivery
 
 
 class Schedule:
-    """Deliveries by `due`. It never waits for real time that the clock was moved over."""
+    """Deliveries by `due`. Time that the clock was moved over is not waited for."""
 
     def __init__(self, clock: SandboxClock) -> None:
         self._clock = clock
@@ -28,13 +28,13 @@ class Schedule:
         self._on_time()
 
     def stop(self) -> None:
-        """Nothing becomes ready any more; what waits goes on waiting."""
+        """Let nothing become ready any more. What waits goes on waiting."""
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
 
     def add(self, delivery: Delivery) -> None:
-        """Hand it out when its `due` comes. Added again, the earlier `due` counts."""
+        """Hand it out when its `due` comes. If it is added again, only its new `due` counts."""
         if self._loop is not None and delivery.due <= self._clock.now():
             self._hand_out(delivery)
             return
@@ -62,7 +62,7 @@ class Schedule:
             self._ready.get_nowait()
 
     def _catch_up(self) -> None:
-        """The clock was moved: what fell due meanwhile keeps its moment, and so do its repeats."""
+        """Hand out what a moved clock made due. It keeps its `due`, from which repeats count."""
         if self._loop is None:
             return
         for delivery in self._due():
@@ -70,7 +70,7 @@ class Schedule:
         self._set_timer()
 
     def _on_time(self) -> None:
-        """The timer rang, a little late: the pauses to come begin now, not at the plan."""
+        """Hand out what is due. The timer is a little late, so the next pauses count from now."""
         for delivery in self._due():
             delivery.due = self._clock.now()
             self._hand_out(delivery)

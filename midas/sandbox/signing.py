@@ -74,7 +74,7 @@ class Keyring:
         return self._next.public_pem, self._write(self._next, len(self._used) + 1)
 
     def rotate(self) -> tuple[str, Path | None]:
-        """From now on sign with the key to come; its public half and file."""
+        """Sign with the key to come from now on. Returns its public half and its file."""
         prepared = self.prepare()
         if self._next is not None:
             self._used.append(self._next)

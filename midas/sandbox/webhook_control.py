@@ -2,7 +2,7 @@
 
 | request                        | body or query                                                   |
 |--------------------------------|-----------------------------------------------------------------|
-| GET, POST /_sandbox/webhooks   | urls: [...], in place of those before                           |
+| GET, POST /_sandbox/webhooks   | urls: [...], instead of those before                            |
 | GET  /_sandbox/deliveries      | ?event_id=&type=&order_no=&url=&outcome=&sends=                 |
 |                                | &count=&wait_s=: first wait until so many fit                   |
 | POST /_sandbox/webhooks/resend | event_id; how, times                                            |
@@ -11,11 +11,11 @@
 | POST /_sandbox/next-key        | the public half of the key to come, and its file                |
 | POST /_sandbox/rotate-key      | sign with it from now on                                        |
 
-A merchant's key change: `next-key`, give the receiver both public keys, then `rotate-key`. `send`
-and `resend` send at once, to every URL, and are never repeated; `how` forges them
-(`midas.sandbox.forgery`), `times` sends copies at once, `object` replaces members of the sample's
-charge or refund. They answer what the receivers did. Faults of webhooks are added at
-/_sandbox/faults (`midas.sandbox.webhook_faults`).
+To change the key, call `next-key`, give the receiver both public keys, and call `rotate-key`.
+`send` and `resend` send at once, to every URL, and never repeat it. `how` forges it
+(`midas.sandbox.forgery`), `times` sends copies at once, and `object` replaces members of the
+sample's charge or refund. Both answer with what the receivers answered. Faults of webhooks are
+added at /_sandbox/faults (`midas.sandbox.webhook_faults`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults on demand, of webhooks: what goes wrong between Ping++ and the merchant.
+"""Faults of webhooks on demand: what goes wrong between Ping++ and the merchant.
 
 They are added like those of `midas.sandbox.faults`, and counted and removed with them:
 
@@ -7,8 +7,8 @@ They are added like those of `midas.sandbox.faults`, and counted and removed wit
      "action": {"kind": "webhook_drop"}}
 
 `path` is searched in the whole URL. The first four kinds are decided once for each URL, when the
-event comes into being; the others at each send, so `count` 1 spoils one send and the repeats are
-right again. At each of these moments every matching delay and the first other matching fault apply.
+event is new. The others are decided at each send, so `count` 1 spoils one send, and its repeats are
+right again. Each time every matching delay and the first other matching fault apply.
 
 | kind                | parameters                | what happens                                   |
 |---------------------|---------------------------|------------------------------------------------|

@@ -49,7 +49,7 @@ class Send:
 
     @property
     def accepted(self) -> bool:
-        """Any 2xx ends a webhook."""
+        """Whether this send ended the webhook: any 2xx does."""
         return self.status is not None and 200 <= self.status <= 299
 
 
@@ -68,11 +68,11 @@ class Delivery:
     outcome: Outcome = "pending"
     sends: list[Send] = field(default_factory=list)
     behind: Literal["order", "any"] | None = None
-    """Held back until a later event of the order, or any, was received."""
+    """If set, it is held back until a later event of the order, or any later one, was received."""
     then: list[Delivery] = field(default_factory=list)
-    """Those that begin when this one has ended."""
+    """The deliveries that begin when this one has ended."""
     ready_at: float = 0.0
-    """Monotonic seconds: since when it could have been sent."""
+    """The moment since which it could have been sent, in monotonic seconds."""
 
     def waits_behind(self, other: Delivery) -> bool:
         """Whether the receipt of the other one lets this one go."""
@@ -81,7 +81,7 @@ class Delivery:
         return self.behind == "any" or other.order_no == self.order_no
 
     def to_json(self) -> Json:
-        """As the control API shows it."""
+        """The delivery as the control API shows it."""
         return {
             "seq": self.seq,
             "event_id": self.event_id,
@@ -129,13 +129,13 @@ class DeliveryLog:
         self._totals: Counter[Outcome] = Counter()
 
     def add(self, delivery: Delivery) -> None:
-        """A new one."""
+        """Add a new delivery."""
         self._kept.append(delivery)
         self._totals["pending"] += 1
         self._offer(delivery)
 
     def changed(self, delivery: Delivery, outcome: Outcome = "pending") -> None:
-        """It was sent once more and now stands at this outcome."""
+        """Note that it was sent once more, and what its outcome is now."""
         self._totals[delivery.outcome] -= 1
         self._totals[outcome] += 1
         delivery.outcome = outcome
@@ -151,14 +151,14 @@ class DeliveryLog:
         return {outcome: self._totals[outcome] for outcome in outcomes}
 
     def clear(self) -> None:
-        """Forget them; those who wait go on waiting."""
+        """Forget all deliveries. Whoever waits for some goes on waiting."""
         self._kept.clear()
         self._totals.clear()
 
     async def until(self, match: Match, count: int = 1) -> list[Delivery]:
-        """Return once `count` deliveries fit; those that did, in the order in which they did.
+        """Wait until `count` deliveries fit. Returns them, in the order in which each came to fit.
 
-        Waits for ever if need be: put a timeout around it.
+        This may wait for ever, so put a timeout around it.
         """
         waiter = _Waiter(match.fits, count)
         for delivery in self._kept:

@@ -72,7 +72,7 @@ class Webhooks:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where new events go. What is under way still goes where it was to go."""
+        """Where new events go. Deliveries that have begun keep their URL."""
         return self._lookalike.webhook_urls
 
     @urls.setter

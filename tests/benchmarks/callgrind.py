@@ -19,7 +19,7 @@ class Callgrind:
 
     def __init__(self, folder: Path) -> None:
         if not shutil.which("valgrind"):
-            raise BenchmarkFailed("Instructions are counted by valgrind, which is not installed.")
+            raise BenchmarkFailed("Counting instructions needs valgrind, which is not installed.")
         self._folder = folder
         self._vgdb = f"--vgdb-prefix={folder}/vgdb"
 

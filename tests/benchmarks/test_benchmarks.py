@@ -1,10 +1,14 @@
 """The benchmarks run and measure something; how fast anything is, no test judges."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.benchmarks.processes import ROOT
@@ -25,16 +29,27 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(SMOKE_TIMEOUT_S + 60)]
 @pytest.fixture(scope="module")
 def printed() -> dict[str, Any]:
     """What the command prints when it is asked for as little as possible."""
-    command = [sys.executable, "-m", "tests.benchmarks", "--smoke", "--json"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe) as running:
+    answer: dict[str, Any] = json.loads(_output("tests.benchmarks", "--smoke", "--json"))
+    return answer
+
+
+def _output(*command: str, environment: Mapping[str, str] = os.environ) -> str:
+    """What a module of Python prints."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with running:
         try:
             output, errors = running.communicate(timeout=SMOKE_TIMEOUT_S)
         finally:
             running.terminate()  # not killed: it has children to end
-    assert running.returncode == 0, output.decode() + errors.decode()
-    answer: dict[str, Any] = json.loads(output)
-    return answer
+    assert running.returncode == 0, output + errors
+    return output
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
@@ -60,3 +75,27 @@ def test_a_charge_is_compared_with_both_ends(printed: dict[str, Any], benchmark:
         "midas : bare",
         "SDK : midas",
     } <= whats
+
+
+def test_a_checkout_beside_itself(tmp_path: Path) -> None:
+    """Each process has a line with numbers above 0, and nothing is left over."""
+    output = _output(
+        *("tests.benchmarks.side_by_side", str(ROOT), "--rounds", "1", "--count", "200"),
+        environment={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    lines = [line.split() for line in output.splitlines()]
+    measured = {(line[0], line[1]): line[2:4] for line in lines if len(line) > 4}
+    for process in (("charge", "midas"), *(("event", n) for n in ("gateway", "midas", "sum"))):
+        assert all(float(each.replace(",", "")) > 0 for each in measured[process])
+    assert not list(tmp_path.iterdir())
+    assert not list(_running_with(tmp_path))
+
+
+def _running_with(temporary: Path) -> Iterator[list[str]]:
+    """The commands of all processes that have their temporary files in this folder."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TMPDIR") == str(temporary):
+                yield process.cmdline()
+        except psutil.Error:
+            continue  # another user's, or it has ended

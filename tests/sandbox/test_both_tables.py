@@ -42,7 +42,7 @@ def test_both_tables_have_the_same_rules(name: str) -> None:
         assert shortest <= least <= most <= longest
     differing = {rule: each for rule, each in compared.items() if each[0] != each[1]}
     assert differing == {}, (
-        "one of the tables is wrong; where no length of order_no is documented, leave both defaults "
+        "one of the tables is wrong; without a documented length of order_no leave both defaults "
         "and add the channel to UNDOCUMENTED_NUMBERS"
     )
 

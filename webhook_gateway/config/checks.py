@@ -1,4 +1,4 @@
-"""What the gateway's settings must hold together, beyond the type of each, as sentences.
+"""The rules for the gateway's settings, beyond the type of each. A mistake becomes a sentence.
 
 Each sentence names the settings that it is about, says what to do, and repeats no value.
 """

@@ -9,7 +9,7 @@ from webhook_gateway.config.settings import Settings
 def read() -> Found:
     """The settings of this process, and a sentence for every mistake that they show.
 
-    `webhook_gateway.start.prepare` finds what only the world shows, too. Raises nothing.
+    `webhook_gateway.start.prepare` also finds what the settings alone do not show. Raises nothing.
     """
     return config_sources.read(Settings, checks.mistakes)
 

@@ -17,7 +17,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 RECORD_EVENT_BYTES = 256 * 1024
-"""What RecordEvent takes, less a few bytes (protos/midas/v1/event_service.proto)."""
+"""How large RecordEvent's request may be, but for a few bytes (see event_service.proto)."""
 
 
 class Settings(Sourced):
@@ -111,7 +111,7 @@ class Settings(Sourced):
 
     @property
     def drain_delay(self) -> timedelta:
-        """DRAIN_DELAY_S as a length of time, or what it is where it is not set."""
+        """DRAIN_DELAY_S as a length of time, or its default if it is not set."""
         if self.drain_delay_s is not None:
             return timedelta(seconds=self.drain_delay_s)
         return timedelta(seconds=0 if self.env == "development" else 5)

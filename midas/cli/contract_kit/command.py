@@ -54,9 +54,9 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     type=Amount(1, 100_000_000),
     default=AMOUNT,
     show_default=True,
-    help="Of the made-up charges, in minor units.",
+    help="The amount of each made-up charge, in minor units.",
 )
-@click.option("--prefix", default=PREFIX, show_default=True, help="Of the made-up orders' numbers.")
+@click.option("--prefix", default=PREFIX, show_default=True, help="How the orders' numbers begin.")
 @click.option("--tls", is_flag=True, help="Speak TLS.")
 @click.option("--tls-ca", type=_FILE, help="Who signed its certificate (PEM).")
 @click.option("--tls-cert", type=_FILE, help="Your client certificate (PEM), if it wants one.")

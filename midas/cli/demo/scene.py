@@ -172,7 +172,7 @@ class Scene:
     # What comes of it ----------------------------------------------------------------------
 
     def webhooks(self, out_trade_no: str, kind: str, count: int = 1) -> list[str]:
-        """Check that Ping++ sends `count` webhooks and the gateway takes each. Returns their ids."""
+        """Check that Ping++ sends `count` webhooks and the gateway takes all. Returns their ids."""
         found = self.lookalike.sent(out_trade_no, kind, count)
         ids = [each["event_id"] for each in found]
         answers = [each["sends"][-1]["status"] for each in found]

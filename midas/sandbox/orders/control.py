@@ -8,8 +8,8 @@
 | GET, POST, DELETE /_orders/faults | one fault or a list of them (`midas.sandbox.orders.faults`)  |
 | POST /_orders/down, /_orders/up   | close the gRPC port, and open it again                       |
 
-Answers are JSON. The status is 409, with `{"error": "<sentence>"}`, when the control makes no sense,
-and 400 when it cannot be read.
+Answers are JSON. The status is 409, with `{"error": "<sentence>"}`, when the control makes no
+sense, and 400 when it cannot be read.
 """
 
 from __future__ import annotations

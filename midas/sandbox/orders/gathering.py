@@ -10,7 +10,7 @@ BATCH_MOST = 256
 
 
 class Gathering:
-    """Accepts into the book; one commit at a time, in a thread."""
+    """Accepts notifications into the book, with one commit at a time, in a thread."""
 
     def __init__(self, book: OrderBook) -> None:
         self._book = book
@@ -18,7 +18,7 @@ class Gathering:
         self._committing: asyncio.Task[None] | None = None
 
     async def accept(self, reception: Reception) -> Decision:
-        """Durable when this returns. A caller that goes away does not undo it."""
+        """Decide it, durably when this returns. A caller that goes away does not undo it."""
         decision: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._waiting.append((reception, decision))
         if self._committing is None:

@@ -10,7 +10,7 @@ from midas.order.v1 import order_payment_service_pb2 as pb
 from midas.v1 import charge_pb2
 
 EPOCH = 1 << 20
-"""The numbers of an epoch of sequences, as midas.order.v1 has it."""
+"""How many numbers an epoch of sequences has, as midas.order.v1 says."""
 
 REQUESTS: dict[str, type[Any]] = {
     "pay_order_success": pb.PayOrderSuccessRequest,
@@ -46,23 +46,23 @@ class Order:
     refund_failed: int = 0
     last_sequence: int = 0
     missed: int = 0
-    """Sequences of its epochs below the last one that never came."""
+    """How many sequences of its epochs, below the last sequence, never came."""
     state: str = "NEW"
     """NEW, PAID, CLOSED (the last charge ended without money) or REVERSED."""
     paid_by: str = ""
     """The charge that paid the order."""
     amount_paid: int = 0
-    """What the order was paid with, without what is to be given back."""
+    """The amount of the charge that paid the order, without money that is to be given back."""
     late: bool = False
-    """Paid after the charge had been closed or had failed."""
+    """Whether it was paid after the charge had been closed or had failed."""
     money_to_give_back: list[tuple[str, int]] = field(default_factory=list)
-    """Charges, and what they took, that paid the order once more."""
+    """The charges that paid the order once more, each with its amount."""
     amount_refunded: int = 0
     refunds: dict[str, str] = field(default_factory=dict)
     """SUCCEEDED or FAILED by refund_no."""
 
     def to_json(self) -> dict[str, Any]:
-        """As `midas orders --show` prints it."""
+        """The order as `midas orders --show` prints it."""
         return asdict(self)
 
 
@@ -85,7 +85,7 @@ def order_of(order_no: str, accepted: Iterable[Accepted]) -> Order:
 
 
 def missed_between(last: int, sequence: int) -> int:
-    """How many never came: a change of epoch is no gap, a gap inside of one is."""
+    """How many sequences between these never came. A change of epoch alone is no gap."""
     return sequence - max(last, sequence // EPOCH * EPOCH) - 1
 
 

@@ -31,16 +31,16 @@ class OrderOptions:
     port: int = 0
     """0 takes a free one."""
     control_port: int | None = None
-    """Of the control API; 0 takes a free one, None serves none. It speaks no TLS."""
+    """The port of the control API; 0 takes a free one, None serves none. It speaks no TLS."""
     tls: OrderTls | None = None
     """None speaks gRPC without TLS."""
 
 
 class OrderServer:
-    """Its parts may be used directly from the same event loop: `book` and `faults`."""
+    """The service. Its `book` and `faults` may be used directly from the same event loop."""
 
     def __init__(self, options: OrderOptions) -> None:
-        """Open the file; `SandboxError` when it or one of those for TLS cannot be used."""
+        """Open the file. Raises SandboxError when it, or a file for TLS, cannot be used."""
         self.options = options
         self._credentials = None if options.tls is None else credentials(options.tls)
         self.book = OrderBook(options.file)

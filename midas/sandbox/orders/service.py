@@ -102,7 +102,7 @@ _DETAILS = "grpc-status-details-bin"
 
 
 def _sequence_reused(highest: int) -> Any:
-    """What Midas needs, to send it again with a higher sequence."""
+    """The status that shows Midas the highest sequence, so that it sends again above that."""
     info = error_details_pb2.ErrorInfo(
         reason="SEQUENCE_REUSED", domain="midas", metadata={"sequence": str(highest)}
     )

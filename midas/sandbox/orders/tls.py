@@ -24,7 +24,7 @@ class OrderTls:
 
 
 def credentials(tls: OrderTls) -> grpc.ServerCredentials:
-    """For the gRPC server. `SandboxError` when a file is not what it should be.
+    """The credentials of the gRPC server. Raises SandboxError when a file cannot be used.
 
     gRPC itself would start with such files, and refuse every caller.
     """
