@@ -48,7 +48,7 @@ class ConnectionBounds:
 
 
 class Connections(web.Server):
-    """Makes a Connection of each that is accepted; closes the oldest when there are too many."""
+    """Makes a Connection of each accepted one, and closes the oldest when there are too many."""
 
     def __init__(
         self, handler: Handler, bounds: ConnectionBounds, metrics: Metrics | Unmetered

@@ -1,4 +1,4 @@
-"""Makes a request on the webhook port an event on Midas's disk.
+"""The way of a webhook from its request to an event on Midas's disk.
 
     method, path, headers, size, time → signature → reading → RecordEvent → 2xx
 

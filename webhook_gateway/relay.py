@@ -67,8 +67,8 @@ class RelayOptions:
 
 class _Lease(NamedTuple):
     send_until: float
-    """Until when it may be sent, counted from before the call. A process that was paused during the
-    call must not take the lease for a fresh one."""
+    """The end of the time to send it, counted from before the call. A process that was paused
+    during the call must not take the lease for a fresh one."""
     over_at: float
     """When it is over at the latest, counted from the answer."""
 

@@ -16,7 +16,7 @@ from midas.runtime.command_errors import Trouble
 
 TARGET = "127.0.0.1:6011"
 TIMEOUT_S = 60.0
-"""Longer than Midas takes for one call of Ping++ (30 s), so that its answer arrives."""
+"""How long a call may take: longer than one call of Ping++ (30 s), so that the answer arrives."""
 CONNECT_TIMEOUT_S = 5.0
 CAUSE_TIMEOUT_S = 0.5
 CAUSE_CHARACTERS = 300

@@ -27,8 +27,7 @@ COUNT_WAIT_S = 0.1
 RENUMBERINGS_MOST = 3
 """How often the notifications of one order are numbered anew at most."""
 RECEIVER_SEQUENCE_MOST = 2**52
-"""The highest number of an order service that Midas accepts: a higher one would use up all numbers.
-"""
+"""The highest number that Midas takes from an order service: a higher one would use up them all."""
 COUNT_RESTS = 20
 """The pause between two counts: so many times as long as the last count took."""
 

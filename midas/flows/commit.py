@@ -71,8 +71,7 @@ class Ports:
         return SecondClocks(self.psp.latest_now(), self.uptime())
 
     def elapsed(self, since: datetime, now: datetime) -> timedelta:
-        """How much time has certainly passed: at most the uptime, since the clock may have stepped.
-        """
+        """How much time has certainly passed: at most the uptime, as the clock may have stepped."""
         uptime = self.uptime()
         return now - since if uptime is None else min(now - since, uptime)
 

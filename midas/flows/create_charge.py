@@ -166,7 +166,7 @@ async def _settle_blocking_charge(
 async def _intend(
     ports: Ports, order: Order, terms: ChargeTerms, digest: str
 ) -> tuple[Charge | None, Order]:
-    """Write the charge down as SUBMITTING. Returns no charge if another one is in the way by now."""
+    """Write the charge down as SUBMITTING. Returns none if another one is in the way by now."""
     charge = _new_charge(ports, terms, digest)
 
     def decide(draft: Draft) -> None:
@@ -366,7 +366,7 @@ def _new_charge(ports: Ports, terms: ChargeTerms, digest: str) -> Charge:
 
 
 def _expiry(now: datetime, expires_in: timedelta) -> datetime:
-    """The expiry in whole seconds. It is at least Ping++'s minute after the request arrives there."""
+    """The expiry in whole seconds, at least Ping++'s one minute after the request arrives there."""
     least = SHORTEST_EXPIRY + ON_THE_WAY
     return (now + max(expires_in, least)).replace(microsecond=0)
 

@@ -271,7 +271,7 @@ class _Planned:
         """The refund as it was drafted last."""
 
     def reserve(self, draft: Draft) -> None:
-        """Check and reserve on the order as it is read last: a refund that was faster counts too."""
+        """Check and reserve on the order as it was read last. A refund that was faster counts."""
         order = draft.base
         if any(each.refund_no == self._terms.refund_no for each in order.refunds):
             raise KeyTaken("refund_no")

@@ -51,7 +51,7 @@ async def settle_declined(
     """Bring a declined bar code to its end, as far as that can be done now.
 
     Raises StorageUnavailable or Overloaded: nothing was sent. Raises OutcomeUnknown: it may have
-    been reversed, and that could not be written down; whoever looks next finds it out.
+    been reversed, and that could not be written down; the next look finds it out.
     """
     charge, began_at = order.charge(out_trade_no), ports.store.now()
     found = await find(ports, charge, deadline)

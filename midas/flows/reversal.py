@@ -43,7 +43,7 @@ def new_mark(ports: Ports) -> str:
 
 
 def mark_of(charge: Charge, only: str) -> str:
-    """The mark for this charge. It shows if the charge had one: an earlier reversal may come."""
+    """The mark for this charge. It shows whether an earlier reversal may still arrive."""
     return only + _AGAIN if charge.is_being_reversed else only
 
 
@@ -73,7 +73,7 @@ def is_to_be_reversed(ports: Ports, charge: Charge, found: ChargeFacts) -> bool:
 
 
 _PAYABLE = (ChargeReport.WAITING, ChargeReport.PAYMENT_FAILED)
-"""The reports of a charge that can still be paid: after a failed payment the payer may try again."""
+"""The reports of charges that can still be paid. After a failed payment, a payer may try again."""
 
 
 async def take_back(ports: Ports, order: Order, charge: Charge, by: ObservedBy) -> Order:

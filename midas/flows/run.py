@@ -13,7 +13,7 @@ class Run:
     """What one run has found so far. A row that is looked at by itself has a run of its own."""
 
     def __init__(self, *, many: bool = True, first_looks: int = limits.RUN_FIRST_LOOKS) -> None:
-        """`many`: the run looks at many rows. It writes no missing row before it finds something."""
+        """`many`: the run looks at many rows. It records no missing row before it finds one."""
         self._many = many
         self._first_looks = first_looks
         self._found = False

@@ -46,7 +46,7 @@ class Skew:
         self._least, self._most = least, most
 
     def dated(self, written_at: datetime) -> tuple[datetime, datetime]:
-        """When something written at this time was, by Ping++'s clock: at the earliest and latest."""
+        """The earliest and the latest time by Ping++'s clock for this time of the database's."""
         if self._now is None or self._far or self._since is None or written_at < self._since:
             now = self._now or timedelta(0)
             kept, least, most = limits.CLOCK_SKEW, min(now, timedelta(0)), max(now, timedelta(0))

@@ -26,7 +26,7 @@ Found = tuple[ChargeFacts, ...] | Unknown
 """All charges of one number that lists show, a paid one first; none if complete lists show none."""
 
 Seconds = tuple[int, int]
-"""A stretch of Ping++'s clock in whole seconds, both ends included, as its lists can be asked for."""
+"""A stretch of Ping++'s clock in whole seconds, both ends included. Lists are read by stretches."""
 
 DISTANCES_S = (15, 60, 300, 10**9)
 """How far from the moment of a call a busy channel is searched: one distance after the other."""

@@ -21,7 +21,7 @@ LogCall = Callable[[str, str, str], None]
 
 HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
-"""grpc.health.v1.HealthCheckResponse with SERVING; its package is not in the base install."""
+"""The bytes of HealthCheckResponse with SERVING. Its package is not in the base install."""
 NAMES = {
     **failures.NAMES,
     **{name: amount for name, (amount, _) in magic.STATES.items()},
