@@ -64,8 +64,7 @@ REPOST_MARGIN = timedelta(seconds=15)
 """A charge is posted again only while the window in which Ping++ takes it for the same one stays
 open at least this long."""
 RUN_FIRST_LOOKS = 20
-"""How many first looks of a run must all find nothing to prove that Midas uses a wrong key or app.
-"""
+"""How many first looks of a run must find nothing at all to prove a wrong key or app."""
 RESOLVE_BATCH = 200
 """How many orders are looked at together: one look through Ping++'s lists answers for many."""
 RESOLVE_AT_ONCE = 8

@@ -38,7 +38,7 @@ def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime
         soon = schedule.next_resolve(observation.at, charge.looks)
         known = observation.facts is not None
         if charge.is_being_reversed and known and charge.due_at is not None:
-            return max(soon, charge.due_at)  # whoever reverses it has the row until then
+            return max(soon, charge.due_at)  # the process that reverses it has the row until then
         return soon
     if charge.state is ChargeState.PENDING:
         return schedule.next_poll(observation.at, charge.looks)
@@ -59,8 +59,8 @@ def next_refund_look(refund: Refund, observation: RefundObservation) -> datetime
 def planned(row: _Row, due_at: datetime | None) -> _Row:
     """The row with the next look at this time; the very same row if none was or is planned.
 
-    `looks` counts, and the pauses grow with it. It also counts if the time stays the same: a look
-    may be planned for the very moment at which its claim ends.
+    The look counts in `looks`, which makes the pauses grow. It also counts if the time stays the
+    same: a look may be planned for the very moment at which its claim ends.
     """
     counts = due_at is not None or row.due_at is not None
     if row.operator_reason:

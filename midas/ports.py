@@ -119,7 +119,7 @@ class Psp(Protocol):
         """
 
     def latest_now(self) -> datetime | None:
-        """Ping++'s clock by its last answer alone. That may be wrong, so it may only delay."""
+        """Ping++'s clock by its last answer alone. It may be wrong, so it may only delay an end."""
 
     def admit(self) -> AbstractAsyncContextManager[None]:
         """Reserve a place for one flow's calls, before anything is written.

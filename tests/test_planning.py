@@ -173,3 +173,18 @@ def test_a_callers_question_plans_no_look_at_a_refund(by: str) -> None:
     draft = Draft(an_order(charge("T1", ChargeState.SUCCEEDED), row))
     pending = RefundObservation(RefundReport.NO_ANSWER, by, LATER)
     assert draft.observe_refund("R1", pending).looks == (by == "POLL")
+
+
+def test_a_callers_question_gets_the_row_as_it_stands() -> None:
+    """Also where it plans nothing."""
+    pending = charge("T1", due_at=NOON)
+    draft = Draft(an_order(pending))
+    assert draft.observe_charge("T1", bare(ChargeReport.NO_ANSWER, ObservedBy.QUERY)) == pending
+
+
+def test_a_callers_question_that_moves_a_refund_plans_the_next_look() -> None:
+    """It was unknown, and Ping++ works on it."""
+    row = refund("R1", RefundState.SUBMITTING, due_at=NOON)
+    draft = Draft(an_order(charge("T1", ChargeState.SUCCEEDED), row))
+    after = draft.observe_refund("R1", RefundObservation(RefundReport.WORKING, "QUERY", LATER))
+    assert (after.state, after.due_at) == (RefundState.PENDING, schedule.next_poll(LATER, 0))

@@ -1,8 +1,9 @@
 """One vocabulary: private words are no names, and every term of the trade stands in the glossary.
 
-Prose is judged by its readers; what a machine can judge are names.
+Prose is judged by its readers. A machine can judge names, and how a docstring begins.
 """
 
+import ast
 import io
 import re
 import tokenize
@@ -20,6 +21,18 @@ GENERATED = re.compile(r"_pb2(_grpc)?\.py$")
 
 PRIVATE_WORDS = frozenset({"told", "said", "seen", "silent", "whatever", "meet", "met"})
 """Each of them stood for many things; docs/glossary.md has a term for each of those."""
+
+PRODUCT = ("midas", "webhook_gateway")
+MIGRATION = re.compile(r"/migrations/versions/")
+
+SUBJECTLESS = frozenset(
+    {
+        *("Of", "As", "In", "By", "For", "From", "With", "Without", "To", "Until", "Beyond"),
+        *("Above", "Below", "Since", "Because", "After", "Before", "Between", "Under", "Over"),
+        *("Among", "And", "But", "Or", "So", "Not", "Only", "Also", "Else", "Then"),
+    }
+)
+"""A docstring that begins with one of them leaves its reader to guess what it is about."""
 
 TERMS = (
     *("order", "charge", "attempt", "refund", "observation", "report", "verdict", "transition"),
@@ -61,7 +74,7 @@ def private_words_in(source: str) -> Iterator[tuple[int, str]]:
 
 
 def test_no_name_has_a_private_word() -> None:
-    """In the product and in its tests, their modules' names included."""
+    """The rule holds for the product and its tests, and for the names of their modules."""
     found = [
         f"{path.relative_to(ROOT)}:{line} {name}"
         for path in _sources()
@@ -88,6 +101,53 @@ def test_no_name_has_a_private_word() -> None:
 def test_what_counts_as_a_private_word(source: str, names: list[str]) -> None:
     """A whole part of a name does. Texts, comments and the contract's fields do not."""
     assert [name for _, name in private_words_in(source)] == names
+
+
+def subjectless_openings(source: str) -> Iterator[tuple[int, str]]:
+    """Line and first line of every docstring that begins with one of the words, followed by space.
+
+    Docstrings are the first text of a module, class or function, and the text after an assignment.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            if isinstance(text, str) and text.partition(" ")[0] in SUBJECTLESS and " " in text:
+                yield node.lineno, text.partition("\n")[0]
+
+
+def test_a_docstring_begins_with_what_it_is_about() -> None:
+    """The rule holds for the product, except for migrations and generated files."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line} {opening}"
+        for path in _sources()
+        if path.relative_to(ROOT).parts[0] in PRODUCT and not MIGRATION.search(path.as_posix())
+        for line, opening in subjectless_openings(path.read_text())
+    ]
+    assert not found, (
+        "begin a docstring with a verb or with the thing that it describes, such as 'Return …' or"
+        " 'The longest …': " + "; ".join(found)
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "openings"),
+    [
+        ('"""With a mark."""', ["With a mark."]),
+        ('class A:\n    """Of one order.\n\n    More.\n    """', ["Of one order."]),
+        ('def f():\n    """As it is."""', ["As it is."]),
+        ('async def f():\n    """So many."""', ["So many."]),
+        ('A = 1\n"""In minor units."""', ["In minor units."]),
+        ('class A:\n    b: int = 1\n    """For a call."""', ["For a call."]),
+        ('"""Forget it."""', []),
+        ('"""Without"""', []),
+        ('"""The amount. In minor units."""', []),
+        ('a = "With a mark."  # Of one order', []),
+        ('f("With a mark.")', []),
+    ],
+)
+def test_what_counts_as_a_subjectless_opening(source: str, openings: list[str]) -> None:
+    """A docstring's first word does, if it is one of the list. Other texts do not."""
+    assert [opening for _, opening in subjectless_openings(source)] == openings
 
 
 def test_the_glossary_has_every_term_once() -> None:

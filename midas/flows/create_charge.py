@@ -81,7 +81,7 @@ async def charge(ports: Ports, terms: ChargeTerms) -> ChargeResult:
     other one is made until that is known.
     """
     digest = charge_digest(terms)
-    # Most orders are new: the commit tells if this one is not.
+    # Most orders are new: the commit shows if this one is not.
     order = ports.store.unread(terms.order_no)
     dealt_with: Charge | None = None
     try:

@@ -2,7 +2,7 @@
 
 A new type of event about a charge or a refund is one line in `psp/event_reader.py`. A new kind of
 subject is a class in `midas/event.py`, its reader, and its handler in `HANDLERS` here: nothing else
-tells the kinds apart.
+distinguishes the kinds.
 """
 
 from collections.abc import Callable, Mapping

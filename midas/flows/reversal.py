@@ -180,7 +180,7 @@ def _doubt(draft: Draft, out_trade_no: str, only: str, now: datetime, by: Observ
         draft.put(called, ("charge_needs_operator", now, by))
     elif charge.is_declined or charge.state is ChargeState.PENDING:
         marked = {"answer": only + _AGAIN, "due_at": now}
-        if charge.is_being_reversed:  # by another process, which has the row
+        if charge.is_being_reversed:  # another process reverses it and has the row
             marked = {"answer": str(charge.answer).removesuffix(_AGAIN) + _AGAIN}
         made_way = charge.superseded or charge.state is ChargeState.PENDING
         marked |= {"superseded": made_way, "updated_at": now}

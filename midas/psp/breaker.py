@@ -19,16 +19,16 @@ class BreakerLimits:
     """The bounds of the circuit breaker."""
 
     failures: int = 5
-    """So many in a row open it, ..."""
+    """How many failures in a row open the breaker."""
     window: timedelta = timedelta(minutes=2)
-    """... if the last comes so soon after the first."""
+    """The longest time from the first of them to the last."""
     pause: timedelta = timedelta(seconds=1)
     """The first pause; each further one is twice as long."""
     pause_max: timedelta = timedelta(seconds=30)
 
 
 class State(Enum):
-    """Of the circuit, in the words of electricians: closed lets through."""
+    """The states of the circuit, in the words of electricians: a closed one lets calls through."""
 
     CLOSED = "CLOSED"
     OPEN = "OPEN"
@@ -36,7 +36,7 @@ class State(Enum):
 
 
 class Breaker:
-    """Pure but for its clock and its dice. A pause is cut to between half of it and all of it."""
+    """Pure, except for its clock and its dice. The dice cut a pause by up to half."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """As it is now."""
+        """The state at this moment."""
         if not self._openings:
             return State.CLOSED
         return State.OPEN if self._clock() < self._resumes_at else State.HALF_OPEN
 
     def enter(self) -> bool:
-        """Ask to begin a flow; True: it is the probe and has to `leave`.
+        """Ask to begin a flow. True: the flow is the probe and has to `leave`.
 
         Raises PspUnavailable while the pause lasts, and while another probe is under way.
         """
@@ -76,17 +76,17 @@ class Breaker:
         return True
 
     def leave(self) -> None:
-        """The probe has ended. If no call of it was counted, the next flow is the probe."""
+        """End the probe. If no call of it was counted, the next flow is the probe."""
         self._probing = False
 
     def succeeded(self) -> None:
-        """Ping++ answered."""
+        """Record that Ping++ answered."""
         self._run = self._openings = 0
 
     def failed(self, began: float) -> None:
-        """A call that began at this time did not reach Ping++, or got no sensible answer.
+        """Record that a call did not reach Ping++, or got no sensible answer.
 
-        A call that began before the breaker opened does not count.
+        `began`: when the call began. One that began before the breaker opened does not count.
         """
         state = self.state
         if state is State.CLOSED:
@@ -128,7 +128,7 @@ class Gate:
 
 
 class Place:
-    """A flow's place while it is under way. A class of its own: this is on every charge's way."""
+    """A flow's place while it is under way. It is a class for speed: every charge takes one."""
 
     __slots__ = ("_gate", "_probing")
 

@@ -1,6 +1,6 @@
 """Ping++'s own rules for a charge and a refund, applied before anything is sent.
 
-What no channel accepts, such as an amount of 0, is refused by `flows/terms.py` before; here are the
+What no channel accepts, such as an amount of 0, is refused by `flows/terms.py` before. Here are the
 rules that need the channel, the mode, or what Midas adds to a request. All violations are listed at
 once, each with the path of its field. The rules and their numbers are those of pingpp.md sections
 2, 3 and 7, as far as they are documented there.
@@ -65,7 +65,7 @@ def _charge_rules(channel: Channel, terms: ChargeTerms, live: bool) -> list[Fiel
 
 
 def _is_short_ascii(text: str, most: int) -> bool:
-    """ASCII, where characters are bytes, and neither empty nor too long."""
+    """Whether the text is ASCII (its characters are bytes), and neither empty nor too long."""
     return 0 < len(text) <= most and text.isascii()
 
 

@@ -40,12 +40,12 @@ class Channel:
     name: str
     extra: tuple[Extra, ...] = ()
     order_no_characters: tuple[int, int] = (8, 20)
-    """The recommendation, which fits everywhere, where nothing else is documented."""
+    """The fewest and the most. The default is Ping++'s recommendation, which fits everywhere."""
     subject_bytes: bool = False
-    """UnionPay counts bytes where the others count characters."""
+    """Whether bytes of the subject are counted, as UnionPay does. Others count characters."""
     body_characters: int = 128
     currencies: tuple[str, ...] = ("cny",)
-    """Empty: any."""
+    """The currencies that it takes. Empty: any."""
     expiry_max: timedelta = timedelta(days=15)
     repost_window: timedelta = timedelta(minutes=1)
     """How long identical terms give back the same charge. 0: a repetition could pay twice."""
@@ -54,7 +54,7 @@ class Channel:
     funding_source: bool = False
     """Whether a refund may name the balance that pays."""
     bmp_only: bool = False
-    """WeChat refuses characters outside of the basic plane, such as emoji."""
+    """Whether it refuses characters outside of the basic plane, such as emoji, as WeChat does."""
     payer_ip: bool = False
     """Whether `client_ip` must be the payer's real one."""
 
@@ -141,7 +141,7 @@ _BFB = Channel("bfb", order_no_characters=(1, 20))
 
 
 def _scan(channel: Channel, name: str, *extra: Extra, reversible: bool = True) -> Channel:
-    """Paid by the create call: it is never repeated."""
+    """A channel whose create call takes the money. That call is never repeated."""
     return replace(
         channel,
         name=name,

@@ -35,10 +35,10 @@ _log = logging.getLogger(__name__)
 class PingppClient:
     """One Ping++ account. Use it as an async context manager, or `open` and `close` it.
 
-    `transport` stands in for the connections, for example in tests, and `monotonic` for the clock
-    that Ping++'s one is measured by.
+    `transport` stands in for the connections, for example in tests. `monotonic` stands in for the
+    clock by which Ping++'s clock is measured.
 
-    Raises SettingsError if a key of the options is none.
+    Raises SettingsError if a key of the options cannot be read as one.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class PingppClient:
 
     @property
     def breaker(self) -> Breaker:
-        """For readiness and metrics."""
+        """The circuit breaker, for readiness and metrics."""
         return self._breaker
 
     def now(self) -> datetime | None:
@@ -109,7 +109,7 @@ class PingppClient:
         return self._clock.now()
 
     def latest_now(self) -> datetime | None:
-        """The same by the last answer alone."""
+        """Ping++'s clock by its last answer alone."""
         return self._clock.latest()
 
     def admit(self) -> AbstractAsyncContextManager[None]:
@@ -186,7 +186,7 @@ class PingppClient:
         after: str | None = None,
         timeout: timedelta | None = None,
     ) -> Verdict[ChargePage]:
-        """GET one page of at most 100 charges made between two times, both ends in."""
+        """GET one page of at most 100 charges made between two times, both ends included."""
         query = {
             "app": {"id": self.app_id},
             "created": {"gte": int(created_from.timestamp()), "lte": int(created_to.timestamp())},
@@ -209,7 +209,7 @@ class PingppClient:
     async def create_refund(
         self, refund: Refund, timeout: timedelta | None = None
     ) -> Verdict[RefundFacts]:
-        """POST the refund. Unknown: it may be there; never send it again on that."""
+        """POST the refund. Unknown: it may be there; never send it again because of that."""
         if not _is_id(refund.charge_id):
             return _NO_SUCH_ID
         path = sdk.refunds_path(refund.charge_id)

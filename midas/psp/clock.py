@@ -1,11 +1,11 @@
-"""Ping++'s clock, from the `Date` of its answers. Pure, but for the clock that it is given.
+"""Ping++'s clock, from the `Date` of its answers. Pure, except for the clock that it is given.
 
     the answer's Date - our monotonic clock half-way through the call = one offset
     the median of the offsets of the last minutes + our monotonic clock = Ping++'s clock now
 
-With a median, single answers that were slow, or made by a machine whose clock is wrong, do not
-count. An answer that is far from the others means that some clock has stepped, and nobody knows
-which: the offsets before it are forgotten.
+In a median, single answers that were slow, or made by a machine whose clock is wrong, do not count.
+An answer that is far from the others means that some clock has stepped, and nobody knows which. The
+offsets before it are forgotten.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from functools import lru_cache
 from statistics import median
 
 ANSWERS_LEAST = 5
-"""With fewer answers the clock is unknown."""
+"""How many answers are needed. The clock is unknown while there are fewer."""
 MEMORY_S = 600.0
 """How long an answer counts."""
 JUMP_S = 300.0
@@ -25,7 +25,7 @@ ANSWERS_KEPT = 100
 SPACING_S = MEMORY_S / ANSWERS_KEPT
 """Once all places are taken, answers are kept at this distance: they cover the whole memory."""
 ALARM_PAUSE_S = MEMORY_S
-"""Two machines of Ping++ that disagree are one alarm, not one for each answer."""
+"""How long no other alarm follows: two machines of Ping++ that disagree are one alarm."""
 
 
 class PspClock:
@@ -34,7 +34,7 @@ class PspClock:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._offsets: deque[tuple[float, float]] = deque(maxlen=ANSWERS_KEPT)
-        """When, and the offset then; oldest first."""
+        """The moment of each answer and its offset, oldest first."""
         self._usual = 0.0
         self._last: tuple[float, float] | None = None
         self._alarmed_at: float | None = None
@@ -69,7 +69,7 @@ class PspClock:
         return datetime.fromtimestamp(at + self._usual, UTC)
 
     def latest(self) -> datetime | None:
-        """The same by the last answer alone, if that is not older; one answer may be wrong."""
+        """Ping++'s clock by the last answer alone, which may be wrong; None if that is older."""
         at = self._monotonic()
         if self._last is None or self._last[0] < at - MEMORY_S:
             return None

@@ -21,11 +21,11 @@ _UNKNOWN = Meaning.UNKNOWN
 MEANINGS: Mapping[str, Meaning] = {
     # The order is over: this call changed nothing about it.
     "charge_closed": _NOT_DONE,
-    # Made through the Order API; refused before the channel is asked (observed in real traffic).
+    # The Order API made this charge. Ping++ refuses before it asks the channel (in real traffic).
     "charge_request_invalid": _NOT_DONE,
     # "Query later": Ping++ itself does not know.
     "charge_unexpected_status": _UNKNOWN,
-    # The number is taken, so something may exist under it; after a re-post quite likely ours.
+    # The number is taken, so something may exist under it. After a re-post that is likely ours.
     "charge_order_no_used": _UNKNOWN,
     # The channel refused the refund.
     "refund_refused": _NOT_DONE,
@@ -37,9 +37,9 @@ MEANINGS: Mapping[str, Meaning] = {
     "refund_unexpected_status": _UNKNOWN,
     # "Ask again": the effect of the first request is unknown.
     "refund_retry": _UNKNOWN,
-    # To be paid back offline: the channel may have tried, and a person has to look.
+    # The refund is to be paid offline. The channel may have tried, and a person has to look.
     "refund_manual_intervention": _UNKNOWN,
-    # Words of the channel, to be read by people.
+    # The channel's own words, for people.
     "refund_info_from_channel": _UNKNOWN,
     "channel_request_info": _UNKNOWN,
     # The channel does not show it yet, or never will.
@@ -56,15 +56,15 @@ MEANINGS: Mapping[str, Meaning] = {
     "channel_sign_error": _UNKNOWN,
     "channel_unexpected_error": _UNKNOWN,
     "channel_response_code_fail": _UNKNOWN,
-    # Differs from something that the channel has already.
+    # The request differs from something that the channel has already.
     "channel_parameters_consistency_error": _UNKNOWN,
-    # About a notification or a query, not about the money that was asked for.
+    # These are about a notification or a query, not about the money that was asked for.
     "channel_notify_id_error": _UNKNOWN,
     "query_right_error": _UNKNOWN,
-    # Of other products; "busy" ones are to be repeated with the same number.
+    # Codes of other products. The "busy" ones ask for a repetition with the same number.
     "transfer_wait_operation": _UNKNOWN,
     "red_system_busy": _UNKNOWN,
     "transfer_system_busy": _UNKNOWN,
-    # Made by a client library about its own arguments.
+    # A client library makes it about its own arguments.
     "request_param_error": _NOT_DONE,
 }

@@ -17,9 +17,9 @@ TYPE_CHARACTERS = 64
 
 
 def read_event(body: bytes) -> PspEvent:
-    """The event. Raises Unreadable if the body is none.
+    """The event in this body. Raises Unreadable if it is no event.
 
-    Where the event can be read, but not the object inside, it has no subject.
+    If the event can be read, but not the object inside, it has no subject.
     """
     data = strict_json.parse_object(strict_json.decode(body))
     if data.get("object") != "event":
@@ -48,7 +48,7 @@ def is_same_event(one: bytes, other: bytes) -> bool:
 
 
 def _charge(data: Json) -> ChargeInEvent:
-    # The charge's own text is not at hand here, so it is nothing to give to a client SDK.
+    # The charge's own text is not at hand here, so there is nothing to give to a client SDK.
     return ChargeInEvent(charge_facts(data, raw=""))
 
 
@@ -84,7 +84,7 @@ READERS: Mapping[str, Callable[[Json], Subject | None]] = {
 }
 """The types that Midas handles, and how their object is read.
 
-A reader may raise Unreadable. None: such an event is about nothing that Midas knows."""
+A reader may raise Unreadable. It returns None for an event about nothing that Midas knows."""
 
 
 def _object(data: Json) -> Json:

@@ -1,7 +1,8 @@
 """Ping++'s JSON → facts of charges and refunds (pingpp.md sections 2 and 3).
 
-Lenient about fields that may come and go, strict about those that decide over money: a missing or
-misshapen one makes the whole object Unreadable, which never counts as an answer.
+The reading is lenient about fields that may come and go, and strict about those that decide over
+money. If one of the latter is missing or misshapen, the whole object is Unreadable, which never
+counts as an answer.
 """
 
 import re
@@ -17,22 +18,22 @@ from midas.psp.strict_json import Json, Unreadable, parse_list, parse_object
 from midas.refund import REFUND_NO_KEY, RefundFacts, RefundReport
 
 _ID_CHARACTERS = REFUND_NO_CHARACTERS
-"""A refund that was made elsewhere is booked under its id, so that no id may be longer than a key.
-Ping++'s have 27 (pingpp.md sections 2 and 3)."""
+"""The longest id. A refund that was made elsewhere is booked under its id, so no id may be longer
+than a key. Ping++'s ids have 27 (pingpp.md sections 2 and 3)."""
 _MESSAGE_CHARACTERS = 1000
 _LINK_CHARACTERS = 4096
 _AMOUNT_END = 2**63
 _TIME_END = 4_102_444_800
-"""Unix seconds of the year 2100: no later time is taken seriously, and none overflows a sum."""
+"""Unix seconds of the year 2100. A later time cannot be read, so no sum of times overflows."""
 
 
 def read_charge(text: str) -> ChargeFacts:
-    """A charge answer. Raises Unreadable."""
+    """The charge in an answer. Raises Unreadable."""
     return charge_facts(parse_object(text), text)
 
 
 def read_refund(text: str) -> RefundFacts:
-    """A refund answer. Raises Unreadable."""
+    """The refund in an answer. Raises Unreadable."""
     return refund_facts(parse_object(text))
 
 
@@ -143,9 +144,8 @@ _STATUSES = {
 def _nested_refunds(listed: Any) -> tuple[tuple[RefundFacts, ...], bool]:
     """The newest refunds of a charge, and whether they are all there are.
 
-    Nothing is known of them when the charge came inside an order (None), or in another shape; that
-    must not keep anybody from learning that the charge is paid. What stands in the list must be
-    readable.
+    Nothing is known of them when the charge came inside an order (None), or in another shape. Even
+    then, Midas must learn that the charge is paid. What stands in the list must be readable.
     """
     if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
         return (), False
@@ -177,7 +177,7 @@ def _id(data: Mapping[str, Any], name: str) -> str:
 
 
 def _app(value: Any) -> str:
-    """An id, or with `expand[]=app` the object."""
+    """The app's id. With `expand[]=app` there is the whole object instead."""
     return _id(value if isinstance(value, dict) else {"id": value}, "id")
 
 
@@ -205,7 +205,7 @@ def _time(value: Any) -> datetime:
 
 
 def _lenient_time(value: Any) -> datetime | None:
-    """A time without which nothing is decided wrongly."""
+    """A time that may be missing or unreadable: nothing is decided wrongly without it."""
     if value is None:
         return None
     try:
@@ -257,4 +257,4 @@ def _has_credential(credential: Any, channel: str) -> bool:
 
 _Read = TypeVar("_Read")
 Reader = Callable[[str], _Read]
-"""From the text of an answer to its facts; raises Unreadable."""
+"""Reads the text of an answer as its facts; raises Unreadable."""

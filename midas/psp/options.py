@@ -32,13 +32,13 @@ class PspOptions:
     """PEM texts. With one or more, an answer that none of them signed is not believed."""
     api_base: str = DEFAULT_API_BASE
     connect_timeout: timedelta = PSP_CONNECT_TIMEOUT
-    """For a place in the pool, DNS, TCP and TLS together."""
+    """The longest time for a place in the pool, DNS, TCP and TLS together."""
     total_timeout: timedelta = PSP_TOTAL_TIMEOUT
-    """For a whole call."""
+    """The longest time for a whole call."""
     concurrent_calls: int = PSP_CONCURRENT_CALLS
-    """Connections at once."""
+    """The most connections at once."""
     concurrent_flows: int = PSP_CONCURRENT_CALLS
-    """Places that `admit` gives at once."""
+    """The most places that `admit` gives at once."""
     answer_bytes: int = PSP_ANSWER_BYTES
     breaker: BreakerLimits = field(default_factory=BreakerLimits)
 

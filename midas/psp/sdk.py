@@ -15,7 +15,7 @@ from midas.psp import strict_json
 
 
 def _use_maintained_six() -> None:
-    """The six 1.11 inside pingpp 2.7.2 cannot be imported on Python 3.12 and later."""
+    """Replace the six 1.11 inside pingpp 2.7.2: Python 3.12 and later cannot import it."""
     if "pingpp" in sys.modules:
         return
     for name in ("", ".moves", ".moves.urllib", ".moves.urllib.parse"):
@@ -23,7 +23,10 @@ def _use_maintained_six() -> None:
 
 
 def _stop_logging(sdk_util: Any, sdk_logger: logging.Logger) -> None:
-    """It logs bodies and the string to sign, and can print them (pingpp.md section 11, item 14)."""
+    """Stop the SDK's logging and printing: it shows bodies and the string to sign.
+
+    See pingpp.md section 11, item 14.
+    """
     sdk_util.log_debug = sdk_util.log_info = lambda _message, **_fields: None
     sdk_logger.disabled = True
 
@@ -35,7 +38,7 @@ from pingpp import util as _util  # noqa: E402
 from pingpp.six.moves.urllib.parse import quote_plus  # noqa: E402
 
 _stop_logging(_util, logging.getLogger("pingpp"))
-# Both switch the SDK's own repetition of a POST after a 502 off (pingpp.md section 11, item 6).
+# Switch off the SDK's own repetition of a POST after a 502 (pingpp.md section 11, item 6).
 pingpp.bad_gateway_match = False
 pingpp.max_network_retries = 0
 
@@ -45,7 +48,7 @@ errors = pingpp.error
 DEFAULT_API_BASE: str = pingpp.api_base
 
 Sign = Callable[[bytes], bytes]
-"""From the string to sign to its base64 signature."""
+"""Makes the base64 signature of the string to sign."""
 
 
 @record(frozen=True, slots=True)
@@ -90,17 +93,17 @@ class Requestor(pingpp.APIRequestor):  # type: ignore[misc]
         return text
 
     def request_headers(self, _api_key: str, _method: str) -> dict[str, str]:
-        """Constant for an account: the SDK asks the operating system for them on each call."""
+        """The account's headers. They are kept: the SDK asks the operating system each time."""
         return self._constant_headers.copy()
 
     def execute_request_with_retry(
         self, method: str, abs_url: str, headers: Mapping[str, str], post_data: bytes | None
     ) -> tuple[Prepared, int, dict[str, str]]:
-        """Where the SDK would send: hand the request back instead."""
+        """Hand the request back instead of sending it, as the SDK would here."""
         return Prepared(method.upper(), abs_url, headers, post_data), 0, {}
 
     def get_private_key(self) -> Sign | None:
-        """Not the SDK's module-global key: the account's own."""
+        """The account's own key, not the SDK's module-global one."""
         return self._sign
 
     def rsa_sign(self, private_key: Sign, data: str) -> str:
@@ -115,27 +118,27 @@ class Requestor(pingpp.APIRequestor):  # type: ignore[misc]
 
 
 def charges_path() -> str:
-    """Create and list charges."""
+    """The path to create and list charges."""
     return str(pingpp.Charge.class_url())
 
 
 def charge_path(charge_id: str) -> str:
-    """Retrieve a charge."""
+    """The path to retrieve a charge."""
     return f"{_CHARGES}/{quote_plus(charge_id)}"
 
 
 def reverse_path(charge_id: str) -> str:
-    """Close a charge."""
+    """The path to close a charge."""
     return f"{charge_path(charge_id)}/reverse"
 
 
 def refunds_path(charge_id: str) -> str:
-    """Create and list the refunds of a charge."""
+    """The path to create and list the refunds of a charge."""
     return f"{charge_path(charge_id)}/refunds"
 
 
 def refund_path(charge_id: str, refund_id: str) -> str:
-    """Retrieve a refund."""
+    """The path to retrieve a refund."""
     return f"{refunds_path(charge_id)}/{quote_plus(refund_id)}"
 
 
@@ -158,9 +161,9 @@ def _lower_case_booleans(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_envelope(envelope: Mapping[str, Any]) -> None:
-    """`message`, and at least one of `type`, `code`, `param`, all of them texts.
+    """Require `message`, and at least one of `type`, `code`, `param`, all of them texts.
 
-    A proxy's own JSON error, such as a numeric code, must not pass for an answer of Ping++.
+    The JSON error of a proxy, with a numeric code for example, must not pass for Ping++'s answer.
     """
     error = envelope.get("error")
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):

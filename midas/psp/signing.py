@@ -20,7 +20,7 @@ from midas.runtime.signature import Key
 class Signer:
     """Signs with the merchant's private key, PEM in PKCS#1 or PKCS#8.
 
-    Raises SettingsError, which never repeats anything of the key, if the text is none.
+    Raises SettingsError if the text is no such key. The error never repeats anything of the key.
     """
 
     def __init__(self, pem: str, setting: str = "PINGPP_PRIVATE_KEY") -> None:

@@ -63,8 +63,8 @@ def _parse_canonical(text: str) -> Json | None:
     """The object, if orjson would write it byte for byte like this; None proves nothing.
 
     Such a text has one meaning: a duplicate key, a rounded number or an escape would not come back.
-    Ping++ writes its events and charges like this (all recorded ones are), and this takes a third
-    of the time.
+    Ping++ writes its events and charges like this (all recorded ones are), and reading them so
+    takes a third of the time.
     """
     try:
         value = orjson.loads(text)
@@ -102,7 +102,7 @@ def _expect(text: str, at: int, character: str) -> int:
 
 
 def _next(text: str, at: int, end: str) -> int:
-    """Behind the comma, or at the closing bracket. A comma before the bracket is no JSON."""
+    """The place behind the comma, or of the closing bracket. A comma before that is no JSON."""
     at = _skip(text, at)
     if text[at : at + 1] == end:
         return at

@@ -20,7 +20,7 @@ from midas.immutable import record
 from midas.psp.sdk import Prepared
 
 KEEPALIVE_S = 15.0
-"""How long an idle connection is kept. Short, so that Ping++ seldom closes one that we then use."""
+"""How long an idle connection is kept: not long, so that Ping++ seldom closes it before its use."""
 
 TIMEOUT = "timeout"
 NO_TIME_LEFT = "no_time_left"
@@ -65,7 +65,7 @@ class Wire(Protocol):
         """Get ready."""
 
     async def close(self) -> None:
-        """Be done."""
+        """End all connections."""
 
     async def send(self, request: Prepared, limit: timedelta) -> Sent:
         """Send once, within the limit. Raises only cancellation."""
@@ -74,8 +74,8 @@ class Wire(Protocol):
 class Transport:
     """A pool of connections to one place. Redirects, cookies and proxy variables are ignored.
 
-    A POST leaves at most once in any case. A GET on a kept connection which the other side has just
-    closed is sent once more on a fresh one: it changes nothing there.
+    A POST leaves at most once in any case. A GET changes nothing at Ping++: if its kept connection
+    turns out to be closed, it is sent once more on a fresh one.
     """
 
     def __init__(
@@ -225,4 +225,4 @@ _REASONS: dict[type[Exception], str] = {
     _SecondAttempt: "connection_lost",
     OSError: "connection_lost",
 }
-"""The first that fits: special ones stand before their bases."""
+"""The reason by the kind of failure. The first that fits counts: special ones come before bases."""

@@ -1,4 +1,4 @@
-"""From an answer to the verdict that it proves: done, not done, or unknown.
+"""Judges an answer: it proves that the call was done, that it was not done, or nothing (unknown).
 
 One table over the SDK's error classes (reliability.md P10). HTTP 200 is not success by itself: the
 answer must be readable, of the right kind and, where keys are configured, signed.
@@ -90,7 +90,7 @@ def _judge_answer(
 
 
 _BELIEVED = frozenset({200, 201, 400, 401, 402, 403, 404})
-"""Of these statuses the content decides; any other proves nothing (429 and all 5xx among them)."""
+"""The statuses whose content decides. Any other proves nothing (429 and all 5xx among them)."""
 
 
 def _judge_error(error: errors.PingppError, pays_at_create: bool) -> NotDone | Unknown:
@@ -107,7 +107,7 @@ def _invalid_request(status: int, details: Mapping[str, Any], _pays: bool) -> No
 
 
 def _channel_error(_status: int, details: Mapping[str, Any], pays: bool) -> NotDone | Unknown:
-    """With a bar code or a balance, the payment may be under way though the channel declined."""
+    """The verdict on a 402. If the create call pays, a declined payment may still be under way."""
     code = details.get("code")
     meaning = MEANINGS.get(code) if isinstance(code, str) else None
     if meaning is None:
@@ -136,8 +136,8 @@ VERDICTS: Mapping[type, Callable[[int, Mapping[str, Any], bool], NotDone | Unkno
     errors.ChannelError: _channel_error,  # 402: decided by its code
     errors.RateLimitError: _throttled,  # 403
     errors.APIError: _unknown,  # every other answer
-    errors.APIConnectionError: _unknown,  # of the SDK's own transport, which is not used
-    errors.PingppError: _unknown,  # the root of them
+    errors.APIConnectionError: _unknown,  # only the SDK's own transport raises it; it is not used
+    errors.PingppError: _unknown,  # the root of all
 }
 """Every class in `pingpp.error`; a test walks that namespace."""
 
@@ -156,6 +156,6 @@ def _word(value: Any) -> str:
 
 
 def _clean(value: Any) -> str:
-    """Without what no database or terminal takes: control characters and lone surrogates."""
+    """The text without what no database or terminal takes: control characters, lone surrogates."""
     text = value if isinstance(value, str) else ""
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

@@ -20,8 +20,8 @@ _OUR_OWN = frozenset({"alembic_version", "schema_compatibility", "sequence_epoch
 def back_up(path: Path, revision: str) -> Path | None:
     """Copy the file, which its caller has locked for writing; None if it has no rows to keep.
 
-    `midas.sqlite3` with schema 0004 becomes `midas.sqlite3.schema-0004.20261128T120000Z.backup`; a
-    file that is there already stays as it is. Raises SettingsError; no copy is there then.
+    `midas.sqlite3` with schema 0004 becomes `midas.sqlite3.schema-0004.20261128T120000Z.backup`. A
+    file that is there already stays as it is. Raises SettingsError; there is no copy then.
     """
     unfinished = path.with_name(f"{path.name}.backup-unfinished")
     try:

@@ -1,7 +1,7 @@
 """Group commit: while one commit is under way, the next changes gather and go together.
 
-After a commit of several, the next one waits a moment for more (`midas.runtime.gathering`): those
-whose changes it answered are about to make the next.
+After a commit of several, the next one waits a moment for more (`midas.runtime.gathering`): the
+callers that were answered are about to make their next changes.
 
 A change is answered only after the commit that holds it. It is written once, even if the connection
 breaks. After a lost answer Midas searches for the change by its `change_id`. If it is not there, it
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE = timedelta(milliseconds=10)
 LONGEST_PAUSE = timedelta(seconds=1)
 LAST_ATTEMPT = timedelta(seconds=2)
-"""The least time of an attempt: none is cut short, which would leave a doubt of its own."""
+"""The least time of an attempt. None is cut shorter: that would leave a doubt of its own."""
 RECHECK_TIMEOUT = timedelta(seconds=2)
 """The longest that the last search for a lost commit takes, beyond the patience."""
 
@@ -73,15 +73,15 @@ class Commits:
         self._patience = patience.total_seconds()
         self._waiting: list[_Waiting] = []
         self._retrying: dict[str, asyncio.Task[None]] = {}
-        """By order_no: changes that are retried by themselves. Later ones of the order wait."""
+        """The changes that are retried by themselves, by order_no. Later ones of the order wait."""
         self._retry_turn = asyncio.Lock()
-        """One of them is retried at a time, which leaves connections to all others."""
+        """One of them is retried at a time: so connections are left to all other changes."""
         self._gathering = Gathering(delay)
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
 
     async def commit(self, change: Change) -> bool:
-        """`Store.commit`.
+        """See `Store.commit`.
 
         A caller that is cancelled stops nobody's commit, not even its own once the batch is under
         way. Raises Overloaded when too many changes wait already.
@@ -107,7 +107,7 @@ class Commits:
             await asyncio.wait({*writer, *self._retrying.values()})
 
     def _start_writer(self) -> None:
-        """Have a writer at work."""
+        """Start the writer, unless it is at work."""
         if self._writer is None:
             writing = self._write_all()
             self._writer = asyncio.get_running_loop().create_task(writing, name="midas-commits")
@@ -117,7 +117,7 @@ class Commits:
         taken: list[_Waiting] = []
         try:
             while True:
-                # Callers that were answered just now get to submit what follows.
+                # Callers that were answered just now can submit their next changes.
                 await asyncio.sleep(0)
                 if not self._closed:
                     await self._gathering.wait(len(taken), len(self._waiting))
@@ -134,7 +134,7 @@ class Commits:
             self._writer = None
 
     def _take(self) -> list[_Waiting]:
-        """The next batch: one change of an order at most, the others stay in line."""
+        """The next batch: at most one change of each order. The others stay in line."""
         taken: dict[str, _Waiting] = {}
         left: list[_Waiting] = []
         for each in self._waiting:
@@ -202,20 +202,20 @@ def _answer(waiting: _Waiting, outcome: Outcome) -> None:
 
 
 class _Attempts:
-    """Writing one batch, as often as it takes and the patience allows."""
+    """Writes one batch, as often as needed, while the patience lasts."""
 
     def __init__(self, database: Database, batch: Sequence[_Waiting], *, in_doubt: bool) -> None:
         self._database = database
         self._batch = batch
         self._deadline = min(each.deadline for each in batch)
         self.in_doubt = in_doubt
-        """Whether an attempt was lost on the way, so that it may be on disk or get there yet."""
+        """Whether an attempt was lost on the way: it may be on disk, or still get there."""
 
     async def run(self, retry_turn: asyncio.Lock | None = None) -> list[Outcome]:
         """One outcome per change. Raises RowsRefused if nothing was written because of a row.
 
         Raises StatementRefused if the same must not be sent again. A change that is being retried
-        has a `retry_turn` and is sent again all the same, each time with that lock.
+        has a `retry_turn`: it is sent again all the same, each time with that lock.
         """
         pause = FIRST_PAUSE.total_seconds()
         while (left := self._deadline - time.monotonic()) > 0:

@@ -10,19 +10,19 @@ from midas.storage.rows import Codec, Row
 
 @dataclass(slots=True)
 class OrderVersion:
-    """An order's row of versions in a change: what the row must have, and what is set then."""
+    """The order's own row in a change: what the row must have, and what is set then."""
 
     order_no: str
     expected: int
-    """The version; 0 for an order that is not there yet."""
+    """The version that the row must have; 0 for an order that is not there yet."""
     expected_change: str
     last_sequence: int
     change_id: str
     floor: int | None = None
-    """Of a change with notifications, the floor above which they are numbered."""
+    """The floor above which this change's notifications are numbered; None if it has none."""
     renumbers: bool = False
-    """This change's notifications are all that the order service must still get of the order, and
-    the order is parked no more."""
+    """Whether this change's notifications are all that the order service must still get of the
+    order. The order is no longer parked then."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Batch:
 
     versions: list[OrderVersion]
     rows: dict[str, list[Row]] = field(default_factory=dict)
-    """By the name of the write (`rows.TABLE_WRITES`)."""
+    """The rows, by the name of their write (`rows.TABLE_WRITES`)."""
 
 
 Settling = tuple[str, str, int, str, str, float]
@@ -43,11 +43,11 @@ class Database(Protocol):
 
     codec: Codec
     is_sqlite: bool
-    """SQLite has neither moments nor truth values of its own."""
+    """Whether it is SQLite, which has neither moments nor truth values of its own."""
 
     @property
     def sequence_floor(self) -> int:
-        """Above which notifications are numbered, as this process knows it: see `epochs.py`."""
+        """The floor under new notifications, as this process knows it: see `epochs.py`."""
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -59,7 +59,7 @@ class Database(Protocol):
         """SQL that compares with a list of keys, as the first parameter: ` IN …` or ` = ANY …`."""
 
     def parameter(self, position: int) -> str:
-        """SQL of the parameter at this position, from 1."""
+        """SQL of the parameter at this position, counted from 1."""
 
     async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Row]:
         """The rows of one statement, all from one snapshot."""
@@ -77,29 +77,29 @@ class Database(Protocol):
         """Insert an event that concerns no order; False if its id is there already."""
 
     async def claim_events(self, limit: int, hold: timedelta) -> Sequence[Row]:
-        """`Store.claim_events`, as rows of the table."""
+        """See `Store.claim_events`; gives rows of the table."""
 
     async def lease(self, limit: int, hold: timedelta, token: str) -> Sequence[Row]:
-        """`Store.lease_notifications`: the longest due first, each row of another order.
+        """See `Store.lease_notifications`; gives rows, the longest due first, one for each order.
 
         A row is attempts, the id of the order's last change, its order_no, and the notification's
         columns. These are None where the order has no notification to deliver, which is an error.
         """
 
     async def settle(self, settlings: list[Settling]) -> set[str]:
-        """`Store.settle_notifications`: the orders in which the lease still held."""
+        """See `Store.settle_notifications`; gives the orders in which the lease still held."""
 
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
-        """`Store.claim_due_orders`."""
+        """See `Store.claim_due_orders`."""
 
     async def learn_floor(self) -> None:
-        """Read `sequence_floor`; raise it first if the server's history is not the one it is of."""
+        """Read `sequence_floor`; raise it first if it is of another history than the server's."""
 
     async def raise_floor(self) -> int:
         """Raise `sequence_floor` in any case: somebody knows that commits may be gone."""
 
     async def since_possible_loss(self) -> timedelta:
-        """`Store.since_possible_loss`."""
+        """See `Store.since_possible_loss`."""
 
     async def ping(self) -> None:
         """One trip to the database, which sets the clock."""

@@ -1,4 +1,4 @@
-"""From `DATABASE_URL` to an engine, with sentences for what is wrong with the URL or the place."""
+"""Makes an engine of `DATABASE_URL`; its errors say what is wrong with the URL or the place."""
 
 import glob
 import os
@@ -21,7 +21,7 @@ from midas.storage.sqlite import READERS
 
 CONNECT_TIMEOUT = timedelta(seconds=3)
 STATEMENT_TIMEOUT = timedelta(seconds=10)
-"""PostgreSQL ends a statement that takes longer: one that was given up must not run for ever."""
+"""PostgreSQL ends a statement that takes longer. One that was given up must not run for ever."""
 POOL_TIMEOUT = timedelta(seconds=3)
 POSTGRES_CONNECTIONS = 10
 BUSY_TIMEOUT = timedelta(seconds=2)
@@ -56,7 +56,7 @@ def parse(url: str) -> URL:
 
 
 def _with_asyncpg_names(url: URL) -> URL:
-    """`sslmode`, as everybody else calls it, is `ssl` to asyncpg."""
+    """The URL with `ssl` for `sslmode`: asyncpg alone calls the option so."""
     if "sslmode" not in url.query:
         return url
     query = dict(url.query)
@@ -66,7 +66,7 @@ def _with_asyncpg_names(url: URL) -> URL:
 
 
 def _connectable(url: URL) -> URL:
-    """The same, if its hosts and ports go together."""
+    """The URL, if its hosts and ports go together. Raises SettingsError if they do not."""
     try:
         url.get_dialect()().create_connect_args(url)
     except (ArgumentError, ValueError):
@@ -83,7 +83,7 @@ def is_in_the_clear(url: URL) -> bool:
     """Whether what is sent to the database may leave this machine unencrypted."""
     if is_sqlite(url) or url.query.get("ssl") in _ENCRYPTING:
         return False
-    named = url.query.get("host") or url.host or ""  # in this order, as SQLAlchemy
+    named = url.query.get("host") or url.host or ""  # in SQLAlchemy's order
     hosts = (named,) if isinstance(named, str) else named
     return not all(_is_local(each) for each in hosts)
 
@@ -138,10 +138,10 @@ _PRAGMAS = (
 
 
 def check_file(url: URL, *, make: bool = True) -> None:
-    """Raises SettingsError, with what to do, unless the file can be written, or made.
+    """Raise SettingsError, with what to do, unless the file can be written, or made.
 
-    A file that is not there is made, if `make`, for nobody's eyes but its owner's: SQLite gives the
-    files beside it the same rights.
+    If `make`, a missing file is made, and only its owner may read it. SQLite gives the files beside
+    it the same rights.
     """
     path = Path(url.database or "").absolute()
     if sqlite3.sqlite_version_info < SQLITE_OLDEST:
@@ -173,9 +173,9 @@ def _from_here(url: URL) -> str:
 
 
 def close_to_others(url: URL) -> bool:
-    """Take the rights of everybody else from the files of this database; whether there were any.
+    """Take the rights of all others from the files of this database. True: there were any.
 
-    A group keeps what it was given. Files that another user owns stay as they are.
+    A group keeps its rights. Files that another user owns stay as they are.
     """
     path = Path(url.database or "").absolute()
     file = path.resolve()  # SQLite keeps the others beside it
@@ -205,7 +205,7 @@ def _try_to_write(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT.total_seconds())) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            # beginning succeeds also on a file that is opened for reading only: write something
+            # To begin succeeds even on a file that is open for reading only, so write something.
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute(f"PRAGMA user_version = {version}")
             connection.rollback()

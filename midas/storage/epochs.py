@@ -1,7 +1,7 @@
 """SQL of the floor above which notifications are numbered: see `midas/sequences.py`.
 
 One row keeps it, with the name of the server's history in which it holds. PostgreSQL's history is
-its system identifier and its timeline: a standby that becomes the primary begins a new timeline,
+its system identifier and its timeline. A standby that becomes the primary begins a new timeline,
 and so does a restore to a point in time; a dump is restored into another system. A copy of files
 keeps both, and SQLite has neither: there `midas migrate --restored` raises the floor by hand.
 """
@@ -14,8 +14,9 @@ POSTGRES_HISTORY = (
     "(SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)"
     " FROM pg_control_system())"
 )
-"""The name of the WAL file has the timeline from the moment of the promotion on; what
-pg_control_checkpoint() shows of it waits for the next checkpoint. Every role may read both."""
+"""SQL of the name of the server's history. The name of the WAL file has the new timeline from the
+promotion on; pg_control_checkpoint() has it only after the next checkpoint. Every role may read
+both."""
 
 POSTGRES_FLOOR = f"SELECT floor, history = {POSTGRES_HISTORY} AS current FROM sequence_epochs"  # noqa: S608
 
@@ -35,8 +36,8 @@ ON CONFLICT (id) DO UPDATE SET history = excluded.history, raised_at = excluded.
 WHERE e.history <> excluded.history OR e.floor < $1::bigint OR $2::boolean
 RETURNING floor
 """  # noqa: S608
-"""Raise the floor, if the history is another one, if a process knows a higher floor, or in any
-case. Of several processes one does."""
+"""SQL that raises the floor: if the history is another one, if a process ($1) knows a higher floor,
+or in any case ($2). If several processes run it, one raises the floor."""
 
 SQLITE_FLOOR = "SELECT floor FROM sequence_epochs"
 SQLITE_RAISE = f"""
@@ -44,7 +45,7 @@ UPDATE sequence_epochs SET raised_at = ?, floor = max((floor / {EPOCH} + 1) * {E
     (? - {CLOCK_FROM}) * {EPOCH})
 RETURNING floor
 """  # noqa: S608
-"""With the time, as text and in Unix seconds."""
+"""SQL that raises the floor. Its parameters are the time as text, and the time in Unix seconds."""
 
 
 def since(raised_at: datetime | None, now: datetime) -> timedelta:

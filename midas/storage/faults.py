@@ -1,4 +1,4 @@
-"""What can go wrong with a database, by what it means for a write.
+"""The faults of a database, by what they mean for a write.
 
     StorageFault
     ├── NotWritten         certainly not written, and the same may succeed a moment later
@@ -19,7 +19,7 @@ class StorageFault(Exception):
 
 
 class NotWritten(StorageFault):
-    """Locked, restarting, read-only, full: nothing was written. It may be tried again."""
+    """Nothing was written: locked, restarting, read-only or full. It may be tried again."""
 
 
 class InDoubt(StorageFault):

@@ -1,4 +1,4 @@
-"""Building an index while everybody goes on writing, for migrations."""
+"""Builds an index for a migration while everybody goes on writing."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +16,9 @@ def build_index(
 ) -> None:
     """Make an index; on PostgreSQL concurrently, outside a transaction.
 
-    It comes first in its migration: what was done before could not be taken back. It may be run
-    again. A complete index stays as it is. An interrupted run leaves an index that is kept up but
-    serves no query; that one is made anew.
+    Call it first in a migration: what was done before could not be taken back. It may be run again.
+    A complete index stays as it is. An interrupted run leaves an index that is kept up but serves
+    no query; that one is made anew.
     """
     condition = sa.text(where) if where else None
     context = op.get_context()

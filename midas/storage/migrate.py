@@ -1,4 +1,4 @@
-"""Bringing a database up to this Midas's schema (`migrations/env.py` has the migrations' rules).
+"""Brings a database up to this Midas's schema (`migrations/env.py` has the migrations' rules).
 
 SQLite is brought up when it is opened. PostgreSQL is brought up by `midas migrate`, since several
 replicas of different versions may be running on it.
@@ -31,20 +31,20 @@ from midas.storage.schema import DatabaseSchema, schema_of
 from midas.storage.unreachable import unreachable
 
 MIGRATION_LOCK = 6_011_000_001
-"""Of PostgreSQL's advisory locks, the one that has one migration run at a time."""
+"""The number of the advisory lock that lets one migration run at a time on PostgreSQL."""
 TURN_PAUSE_S = 0.5
 """How often a migration looks whether the one before it is over."""
 LOCK_TIMEOUT = "1s"
 """How long a migration waits for a lock on a table. Everybody who comes later waits behind it."""
 LOCK_ATTEMPTS = 60
 LOCK_PAUSE_S = 2.0
-"""Between two attempts, so that those who waited behind the first one get their turn."""
+"""The longest pause between two attempts: those who waited behind the first one get their turn."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _log = logging.getLogger(__name__)
 
 LogEvent = Callable[[str, Mapping[str, str | int]], None]
-"""Takes an event of the migration as a line of the log has it: its name and its fields."""
+"""Takes an event of the migration, as for a line of the log: its name and its fields."""
 
 
 def _to_log(name: str, fields: Mapping[str, str | int]) -> None:
@@ -112,7 +112,7 @@ def _upgrade_sqlite(connection: Connection, path: Path, revision: str, log_event
     try:
         _upgrade(connection)
     except Exception:
-        # The file is as it was; and who is started again and again must not fill the disk.
+        # The file is as it was. A process that is started again and again must not fill the disk.
         if backup is not None:
             backup.unlink()
         raise
@@ -142,8 +142,8 @@ async def _migrate_postgres(url: URL, log_event: LogEvent) -> tuple[str, str]:
 async def _take_turn(connection: AsyncConnection, log_event: LogEvent) -> None:
     """Wait until no other migration runs. The connection keeps the turn until it is closed.
 
-    It does not wait for the lock inside PostgreSQL: an index that the other one builds waits for
-    every transaction that is older than it, and so would wait for this one.
+    It does not wait for the lock inside PostgreSQL: an index that the other migration builds waits
+    for every older transaction, and so would wait for this one.
     """
     waiting = False
     lock = text("SELECT pg_try_advisory_lock(:lock)")
@@ -176,13 +176,13 @@ async def _upgrade_patiently(connection: AsyncConnection, log_event: LogEvent) -
 
 
 _LOCKED = frozenset({"55P03", "40P01"})
-"""lock_not_available and deadlock_detected."""
+"""The SQLSTATEs lock_not_available and deadlock_detected."""
 
 
 def _is_older(found: DatabaseSchema) -> bool:
     """Whether migrations are to be run.
 
-    Raises SchemaRefused for a schema that is too new, SettingsError for one of no Midas.
+    Raises SchemaRefused for a schema that is too new, SettingsError for one that no Midas has made.
     """
     if found.fits:
         return False

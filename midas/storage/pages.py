@@ -1,9 +1,9 @@
 """One page of charges or refunds, newest first, as one piece of an index.
 
 PostgreSQL plans a statement once, for all values that it may get. It cannot know then that a state
-is rare, or that all of its rows are old, and would filter the newest rows of all states until it
-has found enough. So nothing is filtered here: a page lies between two bounds of the very columns
-that it is sorted by, and only the index that has them in this order will do.
+is rare, or that all of its rows are old. It would filter the newest rows of all states until it has
+found enough. So nothing is filtered here: a page lies between two bounds of the very columns that
+it is sorted by. Only the index that has them in this order serves such a page.
 """
 
 from typing import Any

@@ -41,11 +41,11 @@ class PostgresDatabase:
         self._clock_read = False
 
     def now(self) -> datetime:
-        """The server's clock, carried on by ours that never steps since the last write or ping."""
+        """The server's clock at the last write or ping, carried on by a clock that never steps."""
         return datetime.fromtimestamp(time.monotonic() + self._clock_offset_s, UTC)
 
     def keys(self, keys: Sequence[str]) -> list[str]:
-        """An array: one parameter however many keys, so the statement stays prepared."""
+        """An array: one parameter for any number of keys, so the statement stays prepared."""
         return list(keys)
 
     def in_keys(self) -> str:
@@ -142,7 +142,7 @@ class PostgresDatabase:
         """See `Database`."""
         rows = await self.fetch(epochs.POSTGRES_LOSS)
         if not rows or not rows[0][0]:
-            await self.learn_floor()  # which notes the moment
+            await self.learn_floor()  # that notes the moment
             rows = await self.fetch(epochs.POSTGRES_LOSS)
         return epochs.since(*rows[0][1:])
 
@@ -157,7 +157,7 @@ class PostgresDatabase:
         await self._engine.dispose()
 
     def _set_clock(self, server_time: datetime, began: float) -> None:
-        """Read the server's clock, unless the statement waited: its moment is too vague then."""
+        """Set the clock by the server's, unless the statement waited: that time is too vague."""
         ended = time.monotonic()
         if ended - began <= CLOCK_READING_MAX_S or not self._clock_read:
             self._clock_read = True
@@ -174,7 +174,7 @@ class PostgresDatabase:
         except DRIVER_ERRORS as error:
             fault = fault_of(error)
             if isinstance(fault, NotWritten | InDoubt):
-                # A server that turned read-only or away stays so: ask for a new connection.
+                # A server that turned read-only or went away stays so: take a new connection.
                 await connection.invalidate()
             raise fault from error
         finally:
@@ -211,8 +211,8 @@ def _version_ctes(*, numbered: bool) -> str:
     """The CTEs that compare the versions of the orders with what is expected, then set them.
 
     `numbered`: some changes have notifications. A change that numbers them above another floor than
-    the current one is not written, and on a server whose history is not the floor's none is. If its
-    notifications are all that the order service must still get, delivery begins with them.
+    the current one is not written. None is written on a server whose history is not the floor's. If
+    its notifications are all that the order service must still get, delivery begins with them.
     """
     arrays = ", $6::bigint[], $7::boolean[]" if numbered else ""
     columns = ", floor, renumbers" if numbered else ""

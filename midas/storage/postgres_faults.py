@@ -1,10 +1,10 @@
 """What PostgreSQL's errors mean for a write: every class of SQLSTATEs by a table.
 
 The classes are those of PostgreSQL's manual, appendix A. A statement of Midas is a transaction of
-its own. PostgreSQL answers ERROR only after it has rolled the transaction back, so most classes are
-certainly not written. Others that answer in its name (a pooler, a proxy) use the classes that are
-in doubt. A class that is not in the table is in doubt: that costs one more search for the change,
-whereas a doubt that is taken for "not written" costs money.
+its own. PostgreSQL answers ERROR only after it has rolled the transaction back, so most classes
+mean that nothing was written. Others that answer in its name (a pooler, a proxy) use the classes
+that are in doubt. A class that is not in the table is in doubt: that costs one more search for the
+change, whereas a doubt that is taken for "not written" costs money.
 """
 
 from enum import Enum, auto
@@ -29,15 +29,15 @@ class Meaning(Enum):
     """What one SQLSTATE means for the statement that it answers."""
 
     NOT_WRITTEN = auto()
-    """The server or the session is the reason, so the same may succeed soon."""
+    """Nothing was written; the server or the session is the reason. The same may succeed soon."""
     ROWS_REFUSED = auto()
-    """Not written; a constraint or a value stands in the way."""
+    """Nothing was written; a constraint or a value stands in the way."""
     STATEMENT_REFUSED = auto()
-    """Not written; the statement itself is the reason."""
+    """Nothing was written; the statement itself is the reason."""
     STATEMENT_IN_DOUBT = auto()
     """The statement itself is the reason; it may have been written all the same."""
     IN_DOUBT = auto()
-    """Written or not."""
+    """It may have been written or not."""
 
 
 NOT_WRITTEN, ROWS_REFUSED, STATEMENT_REFUSED = (
@@ -52,7 +52,7 @@ CLASSES = {
     **dict.fromkeys(("01", "02", "03"), IN_DOUBT),
     # The connection broke on the way.
     "08": IN_DOUBT,
-    # A trigger, a rule, a function or a foreign key of somebody else's refuses.
+    # A trigger, a rule, a function or a foreign key refuses that is not Midas's.
     **dict.fromkeys(("09", "27", "2F", "38", "39", "44", "P0"), STATEMENT_REFUSED),
     # The SQL is not what this server understands, or names what is not there or not allowed.
     **dict.fromkeys(
@@ -60,7 +60,7 @@ CLASSES = {
     ),
     # The session is not as it must be; the next attempt asks for another one.
     **dict.fromkeys(("0B", "24", "25", "26", "34", "3B"), NOT_WRITTEN),
-    # The end of a transaction went wrong, which may be after it.
+    # Something went wrong at the end of a transaction, perhaps after it.
     "2D": IN_DOUBT,
     "22": ROWS_REFUSED,
     "23": ROWS_REFUSED,
@@ -76,42 +76,43 @@ CLASSES = {
     "55": STATEMENT_REFUSED,
     # An administrator, or a crash, ended something at a moment that nobody knows.
     "57": IN_DOUBT,
-    # A file of the server cannot be read or written, which may be the one of these rows.
+    # A file of the server cannot be read or written. It may be the file of these rows.
     "58": STATEMENT_IN_DOUBT,
     # The rows that were read are too old by now.
     "72": NOT_WRITTEN,
     # The server's own files are wrong, which proves nothing about a statement.
     "F0": IN_DOUBT,
-    # Another server has a part in it, with a transaction of its own.
+    # Another server takes part, with a transaction of its own.
     "HV": STATEMENT_IN_DOUBT,
     # A defect of PostgreSQL, or damaged rows or indexes: most likely these rows alone.
     "XX": STATEMENT_IN_DOUBT,
 }
-"""By the first two characters of the SQLSTATE."""
+"""The meaning of each class: of the first two characters of the SQLSTATE."""
 
 STATES = {
-    # Ends the session.
+    # These end the session.
     **dict.fromkeys(("25P03", "25P04"), IN_DOUBT),
-    # Rolled back for the sake of another transaction.
+    # The server rolled the transaction back in favour of another one.
     **dict.fromkeys(("40000", "40001", "40P01"), NOT_WRITTEN),
     # A constraint refused the commit.
     "40002": STATEMENT_REFUSED,
     # "Statement completion unknown".
     "40003": IN_DOUBT,
-    # PgBouncer gave the session of somebody else, who had the same name for a statement.
+    # PgBouncer gave another client's session, which has a statement of the same name.
     "42P05": NOT_WRITTEN,
     # Somebody else uses or locks it at this moment.
     **dict.fromkeys(("55006", "55P03"), NOT_WRITTEN),
-    # Cancelled, or longer than statement_timeout. A commit that has begun is not cancelled: it only
-    # stops waiting for a standby, and is answered as done.
+    # It was cancelled, or took longer than statement_timeout. A commit that has begun is not
+    # cancelled: it only stops waiting for a standby, and is answered as done.
     "57014": NOT_WRITTEN,
-    # Starting up or shutting down: the session was never begun.
+    # The server is starting up or shutting down: the session never began.
     "57P03": NOT_WRITTEN,
 }
 """The states that mean something else than their class."""
 
 _ENDED = frozenset({"FATAL", "PANIC"})
-"""The session or the server ended: a full disk, for one, may do that in the middle of a commit."""
+"""The severities of an error that ends the session or the server: a full disk, for one, may do that
+in the middle of a commit."""
 
 
 def meaning_of(error: BaseException) -> Meaning:
@@ -141,7 +142,7 @@ def fault_of(error: BaseException) -> StorageFault:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The driver's error under SQLAlchemy's wrappings."""
+    """The driver's error inside those of SQLAlchemy."""
     while isinstance(error, DBAPIError) and error.orig is not None:
         error = error.orig
     adapted = isinstance(error, AsyncAdapt_asyncpg_dbapi.Error)

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 def readable(
     rows: Iterable[_Raw], read: Callable[[_Raw], _Result], ids: Callable[[_Raw], dict[str, object]]
 ) -> list[_Result]:
-    """The rows that can be read; each of the rest is an error line."""
+    """The rows that can be read. Each other row is a line with an error."""
     found: list[_Result] = []
     for row in rows:
         try:
@@ -34,10 +34,10 @@ async def readable_page(
     key: str,
     place: Callable[[_Raw], tuple[datetime | str, str]],
 ) -> list[_Result]:
-    """As many rows as the page asks for; later ones take the places of those that cannot be read.
+    """The rows of the page; later ones take the places of those that cannot be read.
 
-    A shorter list would seem to be at its end. `place` is where a row stands in the list: its time
-    of creation and its key, which is called `key`.
+    A shorter page would seem to be the last one. `place` is where a row stands in the list: its
+    time of creation and its key, which is called `key`.
     """
     found: list[_Result] = []
     while True:

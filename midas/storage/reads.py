@@ -1,4 +1,4 @@
-"""Reading orders.
+"""Reads orders.
 
 Calls share statements: reads that come while one is under way go together in the next one. An order
 is read with one statement, so that its charges and refunds are of one moment.
@@ -116,7 +116,7 @@ class Orders:
     def _assembled(self, rows: Sequence[Row]) -> dict[str | None, Order | None]:
         """The orders by their keys; None for one that cannot be read.
 
-        A newer Midas has written that one, or a person. The others are read.
+        A newer Midas, or a person, has written that one. The others are read.
         """
         found: dict[str | None, Order | None] = {}
         for each in grouped(rows, 0):

@@ -1,7 +1,7 @@
 """Orders that this process has committed: for leases of notifications, and for lost commits.
 
-Most often this process leases an order's notification a moment after the commit. It need not read
-then what it has written.
+Most often, this process leases an order's notification a moment after the commit. Then it need not
+read what it has written.
 """
 
 from collections import OrderedDict, deque
@@ -10,7 +10,7 @@ from midas.payment import Order
 
 MOST = 1024
 COMMITTED_MOST = 2048
-"""A few kilobytes each. Replication that lags by more than these is far behind."""
+"""The most orders kept, of a few kilobytes each. Replication that lags by more is far behind."""
 
 
 class RecentOrders:
@@ -41,7 +41,7 @@ class CommittedOrders:
     """Orders as this process has committed them last, in case a failover has lost that (D3)."""
 
     def __init__(self, epoch: int, most: int = COMMITTED_MOST) -> None:
-        """`epoch`: the one of their commits. A database of another epoch may not have them."""
+        """`epoch`: that of their commits. A database of another epoch may not have them."""
         self._epoch = epoch
         self._most = most
         self._orders: OrderedDict[str, Order] = OrderedDict()

@@ -1,10 +1,10 @@
 """Warns where a failover of PostgreSQL may lose commits that were answered.
 
-An ordinary role can read enough: how many processes send the log to replicas (but not what they
-are: a backup or an archive that is being written counts, too), the slots of replicas that are away
-for a moment, and the settings that decide. While `synchronous_standby_names` is not empty a commit
-waits for the replicas that it names, and with Patroni's `synchronous_mode` it names those that may
-become the primary.
+An ordinary role can read enough: how many processes send the log to replicas, the slots of replicas
+that are away for a moment, and the settings that decide. It cannot read what those processes are: a
+backup or an archive that is being written counts, too. While `synchronous_standby_names` is not
+empty, a commit waits for the replicas that it names. With Patroni's `synchronous_mode` it names
+those that may become the primary.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class ReplicationWatch:
         self._warned_at = 0.0
 
     async def run(self) -> None:
-        """Look, from now on, until cancelled."""
+        """Look once a minute until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""Between the domain's records and rows. A row is a tuple in the order of the table's columns.
+"""Turns the domain's records into rows and back. A row is a tuple in the order of its columns.
 
 The values are Python's own. The databases differ in moments, truth values and JSON only, so a
 `Codec` is one expression per column.
@@ -47,8 +47,8 @@ class TableWrite:
     name: str
     table: Table
     columns: tuple[str, ...]
-    """In an update the first one is the key by which a row is found, the second one the
-    order_no."""
+    """The columns of a row. In an update, the first one is the key by which a row is found, and the
+    second one is the order_no."""
     is_update: bool = False
 
     @property
@@ -89,7 +89,7 @@ TABLE_WRITES = (
     *(NEW_EVENTS, CHANGED_EVENTS, CHANGED_CHARGES, CHANGED_REFUNDS),
     *(NEW_CHARGES, NEW_REFUNDS, JOURNAL, NOTIFICATIONS),
 )
-"""In the order of writing: an old charge stops being open before a new one is inserted, and an
+"""All writes in their order: an old charge stops being open before a new one is inserted, and an
 event that is recorded already refuses the batch before anything else."""
 
 
@@ -163,9 +163,9 @@ class Codec:
 
 
 def _encoder(write: TableWrite, *, is_sqlite: bool) -> Callable[..., Row]:
-    """From a record to its row, as one expression that is written here, column by column.
+    """Makes a record's row by one expression, which is written here column by column.
 
-    This runs for every row of every charge: a loop over the columns takes twice as long.
+    The encoder runs for every row of every charge: a loop over the columns takes twice as long.
     """
     values = ", ".join(
         _expression(write.table.columns[name], is_sqlite=is_sqlite) for name in write.columns
@@ -192,7 +192,7 @@ def _expression(column: Column[Any], *, is_sqlite: bool) -> str:
     if is_sqlite and isinstance(column.type, Boolean):
         return f"1 if {field} else 0"
     if is_sqlite and name in _CHOICES:
-        # sqlite3 searches long for an adapter of any value that is not exactly a str.
+        # sqlite3 searches long for an adapter if a value is not exactly a str.
         return f"{field} and str({field})"
     return field
 
@@ -213,10 +213,10 @@ _SOURCES = {each.value: each for each in FundingSource}
 
 
 class Decoder:
-    """Rows of one table back to records. The values come as the driver gives them."""
+    """Turns rows of one table into values for records. The rows are as the driver gives them."""
 
     def __init__(self, write: TableWrite, *, is_sqlite: bool) -> None:
-        # asyncpg reads JSON by itself.
+        # asyncpg decodes JSON by itself.
         self._documents = _positions(write, JSON) if is_sqlite else ()
         self._moments = _positions(write, DateTime) if is_sqlite else ()
         self._flags = _positions(write, Boolean) if is_sqlite else ()

@@ -1,8 +1,8 @@
 """Which schema a database has, and whether this Midas may work on it.
 
-Several versions of Midas work on one database: during a deployment, and after one is taken back. So
+Several versions of Midas work on one database during a deployment, and after one is taken back. So
 each migration writes down the oldest schema whose code may go on (`migrations/env.py` has the
-rules), and code that is at least that old works on a database that is newer than it.
+rules). Code of that schema or a later one works on a database that is newer than the code.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +29,8 @@ class DatabaseSchema:
 
     revision: str = NO_SCHEMA
     oldest: str = ""
-    """Read only from a database that is newer than this Midas. Empty: it states none."""
+    """The oldest schema whose code may work on it. It is read only if the database is newer than
+    this Midas. Empty: the database states none."""
 
     @property
     def is_newer(self) -> bool:
@@ -72,9 +73,9 @@ Fetch = Callable[[str], Awaitable[Sequence[Sequence[Any]]]]
 
 
 async def schema_by(fetch: Fetch) -> DatabaseSchema:
-    """The same for a database that has a schema, by statements that `fetch` executes.
+    """The schema of a database that has one, read by statements that `fetch` executes.
 
-    It is one statement on a database that is not newer than this Midas.
+    One statement is enough on a database that is not newer than this Midas.
     """
     rows = await fetch(_REVISION)
     revision = str(rows[0][0]) if rows else NO_SCHEMA

@@ -40,7 +40,7 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(READERS, "midas-sqlite-reader")
         self._writing: PoolProxiedConnection | None = None
         self._reading: list[PoolProxiedConnection] = []
-        """Idle ones. Taken and given back without a lock: each is one operation of the list."""
+        """The idle connections. They need no lock: to take or give back is one list operation."""
         self._released = False
         """Whether `release_far_ahead` was done."""
 
@@ -49,7 +49,7 @@ class SqliteDatabase:
         return steady.CLOCK.now()
 
     def keys(self, keys: Sequence[str]) -> str:
-        """A JSON array: one parameter however many keys, so the statement stays prepared."""
+        """A JSON array: one parameter for any number of keys, so the statement stays prepared."""
         return json.dumps(keys)
 
     def in_keys(self) -> str:
@@ -119,7 +119,7 @@ class SqliteDatabase:
     async def _in_turn(
         self, work: Callable[[sqlite3.Connection, Any, datetime], _Result], argument: Any
     ) -> _Result:
-        """One transaction in the writer's thread."""
+        """Run one transaction in the writer's thread."""
         return await self._run(self._writer, lambda: self._transaction(work, argument))
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
@@ -206,7 +206,7 @@ def _write(connection: sqlite3.Connection, batch: Batch, now: datetime) -> tuple
 def _set_versions(
     connection: sqlite3.Connection, versions: list[OrderVersion], at: str
 ) -> tuple[set[str], int]:
-    """Set the versions of the orders that are still as expected; these orders, and the floor."""
+    """Set the versions of the orders that are as expected. Returns these orders and the floor."""
     known = json.dumps([version.order_no for version in versions])
     (_, floor, _), *found = connection.execute(_VERSIONS, (known,)).fetchall()
     stored = {order_no: stands for order_no, *stands in found}
@@ -260,7 +260,7 @@ _RENUMBERED_ORDER = (
 
 
 def _statement(write: TableWrite) -> str:
-    """SQL for one row. An update takes the first two columns, key and order_no, last."""
+    """SQL for one row. An update takes its first two columns, key and order_no, at the end."""
     if not write.is_update:
         placeholders = ", ".join("?" for _ in write.columns)
         return (

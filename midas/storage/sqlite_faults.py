@@ -1,8 +1,8 @@
 """What SQLite's errors mean for a write: every result code by a table.
 
-A write is a transaction that Midas begins and commits itself. A write that fails before its COMMIT
-is certainly not written. COMMIT is another matter: once its pages are in the log they are valid,
-even if the device fails at the very next step.
+A write is a transaction that Midas begins and commits itself. If it fails before its COMMIT,
+certainly nothing was written. COMMIT is another matter: once its pages are in the log they are
+valid, even if the device fails at the very next step.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from midas.storage.faults import InDoubt, NotWritten, RowsRefused, StatementRefu
 
 NOT_WRITTEN = frozenset(
     {
-        # Somebody else holds the file, or ended what we did.
+        # Another process holds the file, or something ended the statement.
         *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
         *(sqlite3.SQLITE_ABORT, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_SCHEMA),
         # The file, its folder or its disk cannot be used as it is.
@@ -22,27 +22,27 @@ NOT_WRITTEN = frozenset(
         *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_EMPTY, sqlite3.SQLITE_FORMAT),
     }
 )
-"""The file or the machine is the reason: the same may succeed soon."""
+"""The codes with the file or the machine as the reason: the same may succeed soon."""
 
 ROWS_REFUSED = frozenset(
     {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
 )
-"""A constraint or a value stands in the way."""
+"""The codes with a constraint or a value as the reason."""
 
 STATEMENT_REFUSED = frozenset(
     {
         # "SQL logic error": among others, a table or column that is not there.
         *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_RANGE),
         *(sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_NOTFOUND),
-        # Most likely the pages of these rows alone.
+        # Most likely only the pages of these rows are damaged.
         *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_INTERNAL),
     }
 )
-"""The statement itself is the reason."""
+"""The codes with the statement itself as the reason."""
 
 SAME_AT_COMMIT = frozenset(
     {
-        # Refused before the first page is written.
+        # SQLite refuses before it writes the first page.
         *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CONSTRAINT),
         # There was no transaction any more.
         sqlite3.SQLITE_ERROR,
@@ -85,6 +85,6 @@ _CONSTRAINTS = {
 
 
 def _constraint(text: str) -> str:
-    """SQLite names columns (`UNIQUE constraint failed: charges.charge_id`), not constraints."""
+    """The constraint. SQLite names columns: `UNIQUE constraint failed: charges.charge_id`."""
     kind, _, named = text.partition(" constraint failed: ")
     return _CONSTRAINTS.get(named, named) if kind == "UNIQUE" else named

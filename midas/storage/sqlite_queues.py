@@ -1,7 +1,7 @@
 """SQLite's queues: orders that are due, events to be applied, notifications to be delivered.
 
 Each function is one transaction of the writer's thread, and gets the time at which that began. SQL
-has this time as a parameter: SQLite's own is the machine's clock, which may step.
+gets this time as a parameter: SQLite's own clock is the machine's, which may step.
 """
 
 import json
@@ -14,7 +14,7 @@ from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row, utc_text
 from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED, next_sequence
 
 LONGEST_HOLD = timedelta(hours=1)
-"""No pause, lease or claim is longer. What is due later was planned by a clock that was ahead."""
+"""No pause, lease or claim is longer. A clock that was ahead planned what is due later."""
 _RELEASE = (
     f"UPDATE charges SET due_at = ? WHERE {CLAIMABLE_CHARGE} AND due_at > ?",  # noqa: S608
     f"UPDATE refunds SET due_at = ? WHERE {CLAIMABLE_REFUND} AND due_at > ?",  # noqa: S608
@@ -24,7 +24,7 @@ _RELEASE = (
 
 
 def release_far_ahead(connection: sqlite3.Connection, now: datetime) -> None:
-    """Make due what is planned far ahead: the clock was set back since and does not get there."""
+    """Make due what is planned far ahead: the clock was set back since, and that is too far off."""
     for statement in _RELEASE:
         connection.execute(statement, (utc_text(now), utc_text(now + LONGEST_HOLD)))
 
@@ -48,7 +48,7 @@ _HOLD = tuple(
 def claim_orders(
     connection: sqlite3.Connection, wanted: tuple[int, timedelta], now: datetime
 ) -> list[str]:
-    """`Store.claim_due_orders`."""
+    """See `Store.claim_due_orders`."""
     limit, hold = wanted
     at, later = utc_text(now), utc_text(now + hold)
     found = [row[0] for row in connection.execute(_DUE, (at, limit, at, limit, limit))]
@@ -66,7 +66,7 @@ _ADD_EVENT = (
 
 
 def add_event(connection: sqlite3.Connection, row: Row, _now: datetime) -> bool:
-    """`Store.record_event`."""
+    """See `Store.record_event`."""
     return bool(connection.execute(_ADD_EVENT, row).fetchall())
 
 
@@ -80,7 +80,7 @@ _CLAIM_EVENTS = (
 def claim_events(
     connection: sqlite3.Connection, wanted: tuple[int, timedelta], now: datetime
 ) -> list[Row]:
-    """`Store.claim_events`, as rows."""
+    """See `Store.claim_events`; gives rows."""
     limit, hold = wanted
     times = utc_text(now + hold), utc_text(now)
     return connection.execute(_CLAIM_EVENTS, (*times, limit)).fetchall()
@@ -107,7 +107,7 @@ _LEASED = (
 def lease(
     connection: sqlite3.Connection, wanted: tuple[int, timedelta, str], now: datetime
 ) -> list[Row]:
-    """`Store.lease_notifications`, as rows of `Database.lease`."""
+    """See `Store.lease_notifications`; gives rows as `Database.lease` describes them."""
     limit, hold, token = wanted
     found = [row[0] for row in connection.execute(_UNDELIVERED, (utc_text(now), limit))]
     if not found:
@@ -141,7 +141,7 @@ _DELIVERED = "UPDATE notifications SET delivered_at = ? WHERE order_no = ? AND s
 
 
 def settle(connection: sqlite3.Connection, settlings: list[Settling], now: datetime) -> set[str]:
-    """`Store.settle_notifications`: the orders in which the lease still held."""
+    """See `Store.settle_notifications`; gives the orders in which the lease still held."""
     at = utc_text(now)
     settled = connection.execute(_SETTLE, (at, at, json.dumps(settlings))).fetchall()
     wanted = {(each[0], each[2]) for each in settlings if each[3] == "DELIVERED"}

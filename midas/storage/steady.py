@@ -1,6 +1,6 @@
-"""The machine's clock without its steps. SQLite uses it, which has no clock of its own.
+"""The machine's clock without its steps. It serves SQLite, which has no clock of its own.
 
-A clock that is set forward would end what lasts (a payer's time, a settle window, a lease). A clock
+A clock that is set forward would end a payer's time, a settle window or a lease too early. A clock
 that is set back would keep what is due waiting.
 """
 
@@ -15,7 +15,7 @@ from math import copysign
 _log = logging.getLogger(__name__)
 
 SLEW = 1 / 20
-"""By how much it runs faster or slower while it differs from the machine's clock."""
+"""How much faster or slower it runs while it differs from the machine's clock."""
 APART_S = 60.0
 """A larger difference of the two clocks is logged."""
 
@@ -45,7 +45,7 @@ class SteadyClock:
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        """What time it is. From any thread."""
+        """The time. Any thread may ask for it."""
         return datetime.fromtimestamp(self._seconds(), UTC)
 
     def _seconds(self) -> float:
@@ -66,4 +66,4 @@ class SteadyClock:
 
 
 CLOCK = SteadyClock()
-"""The one of this process."""
+"""The clock of this process."""

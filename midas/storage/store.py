@@ -62,7 +62,8 @@ _log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = timedelta(seconds=2)
 ONCE_TIMEOUT = timedelta(seconds=15)
-"""Beyond the time that PostgreSQL gives a statement, and what SQLite waits for its lock."""
+"""The longest time of work that is not repeated. It is longer than PostgreSQL's statement timeout
+and than SQLite's wait for its lock."""
 BACKLOG_COUNTED = 100_000
 """The most orders that `backlog` reads: so many take about a third of a second."""
 
@@ -109,7 +110,7 @@ class SqlStore:
         return self._database.now()
 
     def new_change_id(self) -> str:
-        """See `Store`. A name of this store and a count: cheaper than a random number for each."""
+        """See `Store`. This store's name and a count are cheaper than a new random number."""
         return f"{self._name}{next(self._count):012x}"
 
     def unread(self, order_no: str) -> Order:
@@ -121,7 +122,7 @@ class SqlStore:
         return await with_retries(self._database.since_possible_loss, self._patience)
 
     async def perhaps_lost(self) -> list[Order]:
-        """See `Store`. Commits are gone at most where the floor of the sequences was raised."""
+        """See `Store`. Commits can be gone only if the floor of the sequences was raised."""
         await with_retries(self._database.learn_floor, self._patience)
         return self._committed.perhaps_lost(self._database.sequence_floor)
 
@@ -191,9 +192,10 @@ class SqlStore:
     async def _read_missing(
         self, rows: Sequence[Row], orders: list[Order | None]
     ) -> list[Order | None]:
-        """The orders, read where they are not known. The lease of one that cannot be read runs out.
+        """The orders; those that are not known are read.
 
-        It comes up again then. Raises StorageUnavailable or Overloaded if there is none at all.
+        The lease of an order that cannot be read runs out, and the order comes up again then.
+        Raises StorageUnavailable or Overloaded if there is no order at all.
         """
         missing = [n for n, order in enumerate(orders) if order is None]
         found = await asyncio.gather(
@@ -241,7 +243,7 @@ class SqlStore:
         return Backlog(oldest, parked)
 
     async def _without_retry(self, work: Awaitable[_Result]) -> _Result:
-        """Do the work once, in bounded time: a dead connection need not raise an error.
+        """Do the work once, in bounded time: a dead connection may raise no error.
 
         Raises StorageUnavailable; the work may have been done.
         """
@@ -326,7 +328,7 @@ def _with_notification(leased: Sequence[Row]) -> list[Row]:
     """The leased orders that have a notification to deliver.
 
     The others have an undelivered sequence and no notification: rows were changed by hand, or a
-    file is damaged. They come up again with each lease, and an operator has to look.
+    file is damaged. These orders come up again with each lease, and an operator has to look.
     """
     found: list[Row] = []
     for row in leased:

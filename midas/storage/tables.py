@@ -1,7 +1,7 @@
 """What is on disk. The columns of `charges` and `refunds` are the fields of the domain's records.
 
 Constraints are the last line of defence, not the logic: a row that they refuse was decided wrongly
-before. Everything that an investigation asks for is a column of its own.
+before. Everything that a person may have to search for is a column of its own.
 """
 
 from datetime import datetime
@@ -210,8 +210,8 @@ journal = Table(
     Column("detail", JSON, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Append-only. `version` is the order's version that the commit made: the key itself refuses to
-write one commit twice."""
+"""The journal, to which rows are only added. `version` is the order's version that the commit made:
+the key itself refuses to write one commit twice."""
 
 notifications = Table(
     "notifications",

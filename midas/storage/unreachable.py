@@ -1,7 +1,7 @@
 """Why PostgreSQL could not be used, as a sentence for the person who starts Midas.
 
-The server's answer is repeated in its own words, without those that it has from the URL: a password
-at a wrong place of the URL is a user or a database to the server.
+The server's answer is repeated in its own words, without the parts of the URL: a password at a
+wrong place of the URL is a user or a database to the server.
 """
 
 import errno
@@ -77,7 +77,7 @@ def unreachable(error: BaseException, url: URL) -> str:
 
 
 def _answered(error: asyncpg.PostgresError, url: URL) -> str:
-    """The server was reached, and answered why not."""
+    """The sentence if the server was reached, and answered why not."""
     sentence, state = _printable(_redacted(str(error.message), url)), error.sqlstate or ""
     todo = _STATES.get(state, _ANYTHING)
     if "startup parameter" in sentence:  # PgBouncer has no SQLSTATE of its own for it
@@ -97,12 +97,12 @@ def _url_parts(url: URL) -> Iterator[str]:
     for part in (url.username, url.password, url.host, url.database, *options):
         if part:
             yield part
-            # PostgreSQL cuts names
+            # PostgreSQL cuts long names.
             yield part.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def _not_answered(cause: BaseException) -> str:
-    """No PostgreSQL answered there."""
+    """The sentence if no PostgreSQL answered there."""
     for kinds, words, what, todo in _NO_ANSWERS:
         if isinstance(cause, kinds) or (words and words in str(cause)):
             return f"PostgreSQL cannot be reached at the address in DATABASE_URL: {what}. {todo}"
@@ -116,7 +116,7 @@ _Kinds = tuple[type[BaseException], ...]
 _NO_ANSWERS: tuple[tuple[_Kinds, str, str, str], ...] = (
     (
         (ConnectionRefusedError,),
-        f"[Errno {errno.ECONNREFUSED}]",  # of several addresses that were tried
+        f"[Errno {errno.ECONNREFUSED}]",  # in the error about several addresses
         "nobody listens at that host and port",
         "Start it, or correct the host and port.",
     ),
@@ -145,10 +145,10 @@ _NO_ANSWERS: tuple[tuple[_Kinds, str, str, str], ...] = (
         "Correct the host and port, or see the server's log.",
     ),
 )
-"""The driver's errors, or words of them; what happened, and what to do."""
+"""Each row: the driver's errors, or words in them; what happened, and what to do."""
 
 
 def _printable(sentence: str) -> str:
-    """On one line, and not too long."""
+    """The sentence on one line, and not too long."""
     words = " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
     return words[:SENTENCE_CHARACTERS]

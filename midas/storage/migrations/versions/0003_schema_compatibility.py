@@ -1,11 +1,11 @@
 """The oldest schema whose code may go on: each migration writes it down from here on.
 
-The next one states it beside its `revision`, as `oldest = "…"`, and `env.py` writes it in the
-migration's own transaction: the number of the oldest schema that code must know to work on the
-database after it. An additive migration repeats the `oldest` of the one before; one after which
-older code would do wrong gives its own number.
+The next migration states it beside its `revision`, as `oldest = "…"`. It is the number of the
+oldest schema that code must know to work on the database after the migration. `env.py` writes it in
+the migration's own transaction. An additive migration repeats the `oldest` of the one before. One
+after which older code would do wrong gives its own number.
 
-Code before this one does not read it and works on its own schema alone, so it may not go on.
+Code before this migration does not read it and works on its own schema alone, so it may not go on.
 
 Locks nothing that is there: it makes a table of one row.
 """

@@ -1,8 +1,7 @@
 """A floor under the numbers of notifications, and the change_id of each.
 
-The change_id distinguishes two notifications of one number. Code before this one looks for the
-number after the last one delivered: behind a gap it would deliver nothing any more. So it may not
-go on.
+The change_id distinguishes two notifications of one number. Code before this migration looks for
+the number after the last one delivered: it would deliver nothing behind a gap. So it may not go on.
 
 Locks `notifications` for all, for milliseconds at any size: columns with constant defaults.
 """
@@ -22,7 +21,7 @@ _MOMENT = sa.DateTime(timezone=True).with_variant(sa.String(length=32), "sqlite"
 
 
 def upgrade() -> None:
-    """Two columns with defaults and a table of one row; no table is written anew."""
+    """Add two columns with defaults and a table of one row; no table is written anew."""
     op.add_column(
         "notifications",
         sa.Column("change_id", sa.String(length=32), nullable=False, server_default=""),
