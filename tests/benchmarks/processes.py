@@ -3,11 +3,12 @@
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,8 +83,15 @@ class Child:
 
     def await_ready(self, url: str, sign: bytes) -> None:
         """Return once the page is answered with 200 and holds this. Raises BenchmarkFailed."""
+        self._await(lambda: sign in _page(url))
+
+    def await_listening(self, port: int) -> None:
+        """Return once something accepts connections there. Raises BenchmarkFailed."""
+        self._await(lambda: _listens(port))
+
+    def _await(self, is_ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while sign not in _page(url):
+        while not is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise BenchmarkFailed(f"a process did not get ready: {self.last_words()}")
             time.sleep(LOOK_S)
@@ -193,6 +201,14 @@ def _page(url: str) -> bytes:
             return page
     except OSError:
         return b""
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _inherited() -> Mapping[str, str]:

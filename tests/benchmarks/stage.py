@@ -115,13 +115,14 @@ class Stage:
         profile: Path | None = None,
         checkout: Checkout = THIS,
     ) -> tuple[Child, str]:
-        """Midas as it is started in earnest, and its address.
+        """Midas as it is started in earnest, once it listens, and its address.
 
         With `profile` it writes one at its end, once `begin_profile` has been called.
         """
         port = _free_port()
         environment = self._settings(database_url, stub, port)
         server = self._server(checkout, "midas", ("midas", "serve"), environment, profile)
+        server.await_listening(port)
         return server, f"127.0.0.1:{port}"
 
     def run(self, module: str, *arguments: str, **environment: str) -> None:
