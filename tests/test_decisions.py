@@ -41,7 +41,7 @@ from midas.flows.deadline import NO_DEADLINE
 from midas.flows.event_handlers import NotYet
 from midas.flows.look import refund_decision_on
 from midas.flows.not_sent import not_sent
-from midas.flows.observe import charge_observation
+from midas.flows.observe import charge_observation, create_observation
 from midas.flows.payment_calls import Payments, SystemClock
 from midas.flows.resolve_charge import finish_superseded
 from midas.flows.run import Run
@@ -618,7 +618,7 @@ def test_why_there_is_no_charge(
 )
 def test_a_refusal_has_a_code(ports: Ports, verdict: NotDone, code: str, message: str) -> None:
     """Ping++'s own, or what kind of refusal it was; its words, unless they are of our key."""
-    observation = charge_observation(ports, one(ChargeState.SUBMITTING), verdict, ObservedBy.CREATE)
+    observation = create_observation(ports, one(ChargeState.SUBMITTING), verdict)
     assert (observation.report, observation.code, observation.message) == (
         ChargeReport.REFUSED,
         code,

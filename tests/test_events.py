@@ -136,24 +136,51 @@ async def test_the_event_of_an_order_counts_as_that_of_its_charge(stage: Stage) 
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason", "standing"),
+    "fields",
     [
-        ({"charge": None}, "type_not_handled", EventStanding.IGNORED),
-        ({"charge": "ch_other"}, "object_unreadable", EventStanding.PARKED),
-        ({"charges": None}, "object_unreadable", EventStanding.PARKED),
-        ({"object": "coupon"}, "object_unreadable", EventStanding.PARKED),
+        {"charge": None},
+        {"charge": ""},
+        {"charge": "ch_other"},
+        {"charge": {"id": "ch_1"}},
+        {"charges": None},
+        {"charges": {"object": "list", "has_more": True, "data": []}},
     ],
-    ids=["paid without a charge", "its charge is not listed", "no list", "another object"],
+    ids=["no charge", "empty", "not listed", "expanded", "no list", "more pages"],
 )
-async def test_an_order_that_does_not_show_its_charge_changes_nothing(
-    stage: Stage, fields: Event, reason: str, standing: EventStanding
+async def test_an_order_that_does_not_show_its_charge_is_ignored(
+    stage: Stage, fields: Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where money came by a charge that cannot be read, a person is called."""
+    """Midas makes no orders of Ping++'s own: it is another system's, and nobody is called (W9)."""
     charge_id = await stage.charge()
     stage.world.lookalike.pay(charge_id)
     paid = stage.world.lookalike.charge(charge_id)
     recorded = await stage.record(_order_event(paid, **fields))
-    assert (recorded.event.reason, recorded.event.standing) == (reason, standing)
+    standing = EventStanding.IGNORED
+    assert (recorded.event.reason, recorded.event.standing) == ("type_not_handled", standing)
+    assert await stage.notices() == []
+    assert logged(caplog, "event_parked") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "standing"),
+    [
+        ({"paid": False, "failure_code": "balance"}, EventStanding.IGNORED),
+        ({"amount": "100", "order_no": "20171526560045673"}, EventStanding.IGNORED),
+        ({"amount": "100"}, EventStanding.PARKED),
+    ],
+    ids=["unpaid", "unreadable, and another system's", "unreadable, and ours"],
+)
+async def test_an_order_counts_only_by_a_paid_charge_that_can_be_read(
+    stage: Stage, changes: Event, standing: EventStanding
+) -> None:
+    """An order that was paid says nothing of a charge that was not, and closes none."""
+    charge_id = await stage.charge()
+    stage.world.lookalike.pay(charge_id)
+    paid = stage.world.lookalike.charge(charge_id)
+    recorded = await stage.record(_order_event(paid | changes))
+    assert recorded.event.standing is standing
+    (charge,) = (await stage.order()).charges
+    assert charge.state is ChargeState.PENDING
     assert await stage.notices() == []
 
 
@@ -733,7 +760,7 @@ async def _run_once(stage: Stage) -> None:
     stage.inbox._ports = ports
 
 
-@pytest.mark.parametrize("kind", ["order.succeeded", "summary.daily.available", "a.new.type"])
+@pytest.mark.parametrize("kind", ["order.refunded", "summary.daily.available", "a.new.type"])
 async def test_w19_unknown_type(stage: Stage, kind: str) -> None:
     """Recorded with its body, ignored, and nothing else happens."""
     event = sample_event(kind, livemode=False)

@@ -183,7 +183,7 @@ def _tls_in_production(settings: Settings) -> Iterator[str]:
     if not settings.tls_callers:
         yield (
             "TLS_CALLERS is not set: production needs to know who may call what; a caller of "
-            "midas.v1.EventService can report to Midas that an order is paid"
+            "midas.v1.EventService can make Midas believe that an order is paid"
         )
 
 

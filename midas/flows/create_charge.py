@@ -41,7 +41,7 @@ from midas.flows.commit import Ports, commit
 from midas.flows.deadline import within
 from midas.flows.declined import settle_declined, settles_in
 from midas.flows.look import is_missing
-from midas.flows.observe import charge_observation, failed_read, observing
+from midas.flows.observe import charge_observation, create_observation, failed_read, observing
 from midas.flows.resolve_charge import may_post_again, refuses_repetitions, resolve_charge
 from midas.flows.terms import charge_digest, charge_violations
 from midas.flows.unknown import is_refused, lease_end, time_to_post, wait_while_in_flight
@@ -199,7 +199,7 @@ async def _submit(ports: Ports, order: Order, charge: Charge) -> ChargeResult:
     if isinstance(verdict, NotDone) and ports.store.now() >= lease_end(ports, charge):
         # Others may have posted it by now. This refusal says nothing about their posts.
         verdict = Unknown("lease_over")
-    observation = charge_observation(ports, charge, verdict, ObservedBy.CREATE)
+    observation = create_observation(ports, charge, verdict)
     try:
         order = await commit(ports, order, observing(charge.out_trade_no, observation))
         if order.charge(charge.out_trade_no).is_declined:

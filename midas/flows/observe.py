@@ -1,7 +1,7 @@
 """The funnel: the one way that Ping++'s answers about a charge or a refund take.
 
     an answer of Ping++, no answer, a refusal
-        │  charge_observation, refund_observation     what was learnt, how, and when (here)
+        │  create_observation, charge_observation     what was learnt, how, and when (here)
         ▼
     commit                      the order is read, decided on, and written (commit.py)
         ▼
@@ -24,31 +24,38 @@ from midas.ports import Done, NotDone, Refusal, Unknown, Verdict
 from midas.refund import RefundFacts, RefundObservation, RefundReport
 
 
+def create_observation(
+    ports: Ports, charge: Charge, verdict: Verdict[ChargeFacts]
+) -> ChargeObservation:
+    """What the create call of this charge came to. Here alone NotDone is a report: REFUSED."""
+    by, at = ObservedBy.CREATE, ports.store.now()
+    if isinstance(verdict, Done):
+        return charge_observation(ports, charge, verdict.answer, by)
+    if isinstance(verdict, Unknown) and verdict.declined is not None:
+        no = verdict.declined
+        return ChargeObservation(ChargeReport.DECLINED, by, at, code=no.code, message=no.message)
+    if isinstance(verdict, Unknown):
+        return charge_observation(ports, charge, verdict, by)
+    code = verdict.code or verdict.refusal.lower()
+    # What Ping++ says of our own key is for nobody else to read.
+    message = verdict.message if verdict.refusal is Refusal.REFUSED else ""
+    return ChargeObservation(ChargeReport.REFUSED, by, at, code=code, message=message)
+
+
 def charge_observation(
-    ports: Ports, charge: Charge, answer: ChargeFacts | Verdict[ChargeFacts], by: ObservedBy
+    ports: Ports, charge: Charge, answer: ChargeFacts | Unknown, by: ObservedBy
 ) -> ChargeObservation:
     """What Ping++ answered about this charge, as an observation made now.
 
-    NotDone is taken for the answer to the create call. A question that is refused says nothing
-    about a charge: do not pass it here.
+    A question that Ping++ refuses is no report about a charge: its type keeps it out.
     """
-    if isinstance(answer, Done):
-        answer = answer.answer
     at = ports.store.now()
-    if isinstance(answer, ChargeFacts):
-        clocks = ports.second_clocks
-        report = report_of(answer, at, charge.created_at, ports.expiry_grace, clocks)
-        settled = _settled_before(ports, at) if charge.is_being_reversed else None
-        return ChargeObservation(report, by, at, answer, settled_before=settled)
     if isinstance(answer, Unknown):
-        if answer.declined is None:
-            return ChargeObservation(ChargeReport.NO_ANSWER, by, at, code=answer.reason)
-        code, message = answer.declined.code, answer.declined.message
-        return ChargeObservation(ChargeReport.DECLINED, by, at, code=code, message=message)
-    code = answer.code or answer.refusal.lower()
-    # Nobody else may read what Ping++ says about our own key.
-    message = answer.message if answer.refusal is Refusal.REFUSED else ""
-    return ChargeObservation(ChargeReport.REFUSED, by, at, code=code, message=message)
+        return ChargeObservation(ChargeReport.NO_ANSWER, by, at, code=answer.reason)
+    clocks = ports.second_clocks
+    report = report_of(answer, at, charge.created_at, ports.expiry_grace, clocks)
+    settled = _settled_before(ports, at) if charge.is_being_reversed else None
+    return ChargeObservation(report, by, at, answer, settled_before=settled)
 
 
 def observing(out_trade_no: str, observation: ChargeObservation) -> Decision:

@@ -28,7 +28,7 @@ from midas.flows import create_charge as charge_flow
 from midas.flows import resolve_refund as resolve_flow
 from midas.flows.commit import Ports, commit
 from midas.flows.create_charge import ChargeResult
-from midas.flows.observe import charge_observation, refund_observation
+from midas.flows.observe import create_observation, refund_observation
 from midas.flows.payment_calls import Payments
 from midas.flows.terms import charge_digest
 from midas.payment import Change, Order
@@ -55,9 +55,7 @@ def m1_call_before_intent(patch: pytest.MonkeyPatch) -> None:
         verdict = await ports.psp.create_charge(made)
         draft = Draft(Order(terms.order_no))
         draft.add_charge(made, ObservedBy.CREATE)
-        draft.observe_charge(
-            made.out_trade_no, charge_observation(ports, made, verdict, ObservedBy.CREATE)
-        )
+        draft.observe_charge(made.out_trade_no, create_observation(ports, made, verdict))
         wanted = draft.change(ports.store.new_change_id())
         if wanted is None or not await ports.store.commit(wanted):
             raise OutcomeUnknown(terms.order_no)
@@ -72,14 +70,12 @@ def m1_call_before_intent(patch: pytest.MonkeyPatch) -> None:
 def m2_timeout_is_failure(patch: pytest.MonkeyPatch) -> None:
     """M2: no answer is taken for a refusal of the charge."""
 
-    def refused(
-        ports: Ports, charge: Charge, answer: Verdict[ChargeFacts], by: ObservedBy
-    ) -> ChargeObservation:
-        if isinstance(answer, Unknown):
-            return ChargeObservation(ChargeReport.REFUSED, by, ports.store.now())
-        return charge_observation(ports, charge, answer, by)
+    def refused(ports: Ports, charge: Charge, verdict: Verdict[ChargeFacts]) -> ChargeObservation:
+        if isinstance(verdict, Unknown):
+            return ChargeObservation(ChargeReport.REFUSED, ObservedBy.CREATE, ports.store.now())
+        return create_observation(ports, charge, verdict)
 
-    patch.setattr(charge_flow, "charge_observation", refused)
+    patch.setattr(charge_flow, "create_observation", refused)
 
 
 def m2_timeout_is_failed_refund(patch: pytest.MonkeyPatch) -> None:
