@@ -58,7 +58,7 @@ def _tls(settings: Settings) -> Iterator[str]:
     if settings.tls_ca_path is not None:
         yield from setting_rules.authorities(settings.tls_ca_path, "TLS_CA_PATH")
     elif settings.tls_cert_path is not None:
-        yield "TLS_CERT_PATH needs TLS_CA_PATH: the certificate is shown only to servers that it certifies"
+        yield "TLS_CERT_PATH needs TLS_CA_PATH: only servers that it certifies get the certificate"
     elif settings.env == "production" and not settings.tls_by_mesh:
         yield (
             "TLS_CA_PATH is not set: production calls Midas and the order service over TLS, "
