@@ -78,9 +78,17 @@ class Caller:
 
         await asyncio.gather(*(one_after_the_other() for _ in range(CALLS_EACH)))
 
-    async def burst(self) -> None:
-        """Many at once."""
-        await asyncio.gather(*(self._ends.call(self.channel) for _ in range(BURST)))
+    async def burst(self, count: int) -> None:
+        """Make many calls at once."""
+        await asyncio.gather(*(self._ends.call(self.channel) for _ in range(count)))
+
+
+def _burst(served_per_s: float, delay_s: float) -> int:
+    """How many calls of each burst this machine can carry in a quarter of the delay.
+
+    What the callers themselves have not sent by its end is no concern of Midas.
+    """
+    return max(1, min(BURST, int(served_per_s * delay_s / 4 / (CHANNELS / 2))))
 
 
 async def drained(delay_s: float) -> Ends:
@@ -93,7 +101,8 @@ async def drained(delay_s: float) -> Ends:
             heeding = [asyncio.create_task(each.heed()) for each in callers]
             calling = [asyncio.create_task(each.call()) for each in callers]
             await asyncio.sleep(BEFORE_S)
-            bursts = [asyncio.create_task(each.burst()) for each in callers[::2]]
+            count = _burst(ends.served / BEFORE_S, delay_s)
+            bursts = [asyncio.create_task(each.burst(count)) for each in callers[::2]]
             await asyncio.sleep(0)
             midas.process.send_signal(signal.SIGTERM)
             await asyncio.gather(*heeding, *calling, *bursts)
