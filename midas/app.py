@@ -121,6 +121,7 @@ async def serve(
             settle_window=timedelta(seconds=settings.settle_window_s),
             expiry_grace=timedelta(seconds=settings.expiry_grace_s),
             declined_settle=timedelta(seconds=settings.declined_settle_s),
+            poll_overdue=timedelta(seconds=settings.poll_overdue_s),
         )
         if settings.livemode and settings.env != "production":
             _log.warning("live_key_outside_production", extra={"env": settings.env})

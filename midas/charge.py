@@ -36,7 +36,7 @@ class ObservedBy(StrEnum):
     CREATE = "CREATE"  # the answer to the call that made it
     WEBHOOK = "WEBHOOK"
     QUERY = "QUERY"  # a caller asked
-    POLL = "POLL"  # PollPending asked; not built yet
+    POLL = "POLL"  # PollPending asked
     RESOLVE = "RESOLVE"  # Midas asked by itself about an unknown outcome
     RECONCILE = "RECONCILE"  # a comparison with Ping++'s lists; not built yet
 

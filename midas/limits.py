@@ -70,6 +70,23 @@ RESOLVE_BATCH = 200
 RESOLVE_AT_ONCE = 8
 """How many of these orders are worked on at a time. Others wait for their turn or for that look."""
 RESOLVE_CLAIM = timedelta(seconds=60)
+POLL_ROWS_DEFAULT = 10_000
+"""The most rows that one run of PollPending looks at, where the caller names no number."""
+POLL_ROWS_MAX = 100_000
+POLL_TIME = timedelta(seconds=60)
+"""How long a run takes at most, where the caller sets no deadline."""
+POLL_MARGIN = timedelta(seconds=1)
+"""A run starts no look when less than this is left of its time."""
+POLL_BATCH = 64
+"""Rows that are claimed together."""
+POLL_AT_ONCE = 16
+"""Orders that one run asks about at a time."""
+POLL_CLAIM = timedelta(minutes=2)
+"""How long claimed rows are left to the run: longer than the looks at one batch take."""
+POLL_DAILY = timedelta(days=1)
+"""How long a row rests whose look was answered and planned no other one."""
+POLL_OVERDUE = timedelta(minutes=10)
+"""A look that is due for longer is a warning: nobody calls PollPending, or Ping++ is away."""
 CONFLICT_RETRIES = 200
 """How often a change is decided anew because another process was faster. With four processes that
 each have many commits of one order, most succeed within ten and all within fifty."""

@@ -41,7 +41,9 @@ def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime
             return max(soon, charge.due_at)  # the process that reverses it has the row until then
         return soon
     if charge.state is ChargeState.PENDING:
-        return schedule.next_poll(observation.at, charge.looks)
+        expires_at = charge.expires_at
+        ends_at = None if expires_at is None else expires_at + limits.EXPIRY_GRACE
+        return schedule.next_poll(observation.at, charge.looks, ends_at)
     return None
 
 

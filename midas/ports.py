@@ -5,7 +5,7 @@ and the fake ones pass the same contract tests.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -225,6 +225,36 @@ class Listing:
     after: tuple[datetime, str] | None = None
 
 
+class RowKind(StrEnum):
+    """What PollPending looks at."""
+
+    CHARGE = "CHARGE"
+    REFUND = "REFUND"
+
+
+@record(frozen=True, slots=True)
+class ClaimedRow:
+    """A charge or refund whose look was due, and that is this claimant's until `held_until`."""
+
+    kind: RowKind
+    order_no: str
+    key: str
+    """The out_trade_no of a charge, the refund_no of a refund."""
+    due_at: datetime
+    """When its look was due, before the claim."""
+    held_until: datetime
+
+
+@record(frozen=True, slots=True)
+class DueTimes:
+    """When the looks that are planned fall due. None: there are none of that kind."""
+
+    oldest_due_at: datetime | None
+    """The one that is due for the longest time."""
+    next_due_at: datetime | None
+    """The first one that is not due yet."""
+
+
 class KeyTaken(Exception):
     """A key that must be unique belongs to another row: read that row and answer from it."""
 
@@ -288,6 +318,26 @@ class Store(Protocol):
         those rows becomes now + `hold` in the same statement, so that of several processes one gets
         them (`FOR UPDATE SKIP LOCKED` on PostgreSQL). The order's version does not change.
         """
+
+    async def claim_due_rows(
+        self, kinds: Collection[RowKind], limit: int, hold: timedelta
+    ) -> list[ClaimedRow]:
+        """Take charges and refunds whose `due_at` has passed, in any state, earliest first.
+
+        `limit` counts rows of all `kinds` together. Their due_at becomes now + `hold` in the same
+        statement, so that of several processes one gets each. Nothing else of them changes, nor
+        does the order's version.
+        """
+
+    async def release_rows(self, rows: Sequence[ClaimedRow]) -> None:
+        """Give rows back that were not looked at: they are due again as they were before.
+
+        A row whose due_at was moved since its claim stays as it is. So does a row that somebody
+        changes at this very moment: a release waits for nobody.
+        """
+
+    async def due_times(self, kinds: Collection[RowKind]) -> DueTimes:
+        """When looks are due, by the database's clock."""
 
     async def record_event(self, event: EventRecord) -> bool:
         """Write down an event by itself, durably; False if its event_id is there already."""

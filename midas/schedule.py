@@ -4,8 +4,10 @@ from datetime import datetime, timedelta
 
 RESOLVE_FIRST = timedelta(seconds=1)
 RESOLVE_LONGEST = timedelta(minutes=5)
-POLL_FIRST = timedelta(seconds=30)
+POLL_FIRST = timedelta(seconds=15)
 POLL_LONGEST = timedelta(minutes=30)
+AFTER_END = timedelta(seconds=5)
+"""How long after the end of a charge Ping++ is asked whether it is over."""
 IN_FLIGHT_MARGIN = timedelta(seconds=2)
 LEASE_KEPT = timedelta(seconds=1)
 """How much of a row's lease is left when the time of its call is over."""
@@ -33,9 +35,16 @@ def next_resolve(now: datetime, looks: int) -> datetime:
     return now + _growing(RESOLVE_FIRST, looks, RESOLVE_LONGEST)
 
 
-def next_poll(now: datetime, looks: int) -> datetime:
-    """The next look at something that Ping++ works on or the payer has not paid yet."""
-    return now + _growing(POLL_FIRST, looks, POLL_LONGEST)
+def next_poll(now: datetime, looks: int, ends_at: datetime | None = None) -> datetime:
+    """The next look at something that Ping++ works on or the payer has not paid yet.
+
+    `ends_at`: when a charge is over, its grace included. One look comes just after that, so that
+    its end is known soon.
+    """
+    due_at = now + _growing(POLL_FIRST, looks, POLL_LONGEST)
+    if ends_at is None or ends_at + AFTER_END <= now:
+        return due_at
+    return min(due_at, ends_at + AFTER_END)
 
 
 def _growing(first: timedelta, looks: int, longest: timedelta) -> timedelta:

@@ -83,6 +83,24 @@ def test_whoever_reverses_a_charge_has_it_until_his_lease_ends() -> None:
     assert planning.next_charge_look(unknown, shown) == soon
 
 
+@pytest.mark.parametrize(
+    ("ends_in", "wanted"),
+    [
+        (None, timedelta(minutes=30)),
+        (timedelta(hours=1), timedelta(minutes=30)),
+        (timedelta(minutes=10), timedelta(minutes=10) + schedule.AFTER_END),
+        (timedelta(0), schedule.AFTER_END),
+        (-schedule.AFTER_END, timedelta(minutes=30)),
+        (timedelta(hours=-1), timedelta(minutes=30)),
+    ],
+)
+def test_one_look_comes_just_after_the_end(ends_in: timedelta | None, wanted: timedelta) -> None:
+    """Of a pending charge: its expiry and the grace. Before and after that the pauses grow."""
+    expires_at = None if ends_in is None else LATER + ends_in - limits.EXPIRY_GRACE
+    row = charge("T1", looks=9, expires_at=expires_at)
+    assert planning.next_charge_look(row, bare(ChargeReport.WAITING)) == LATER + wanted
+
+
 @pytest.mark.parametrize("looks", FIRST_LOOKS)
 def test_the_pauses_between_the_looks_at_a_refund(looks: int) -> None:
     """As for a charge."""

@@ -22,6 +22,8 @@ COMMANDS = {
     "charge": "midas.cli.charge_command:charge",
     "refund": "midas.cli.refund_command:refund",
     "query": "midas.cli.query_command:query",
+    "poll": "midas.cli.poll_command:poll",
+    "timer": "midas.cli.timer_command:timer",
     "migrate": "midas.cli.migrate_command:migrate",
     "demo": "midas.cli.demo.command:demo",
 }
@@ -113,6 +115,7 @@ def cli() -> None:
       Only its answers:   midas mock           (canned, to begin your integration with)
       Without Ping++:     midas sandbox        (a local look-alike, no real money)
       By hand:            midas charge | refund | query
+      Without webhooks:   midas timer          (asks Ping++ about what is due; once: midas poll)
 
     Amounts are in minor units: 1234 means 12.34 CNY. Every command takes --json for one JSON
     object on standard output, also when it fails.

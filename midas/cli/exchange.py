@@ -10,7 +10,7 @@
 | output that is closed, full or cannot be encoded | – | – | the status of the answer |
 | a defect of this program | 1 | 3 | the status of the answer |
 
-"3" is for calls that move money. Other calls (`query`) move none; they end with 1, 130, 143 or 129.
+"3" is for calls that may move money. `query` moves none; it ends with 1, 130, 143 or 129.
 A second signal ends the process at once, with the status that the table says.
 `tests/cli/test_ends.py` goes through all of it.
 """
@@ -19,8 +19,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -52,6 +52,8 @@ class Exchange:
     show: Callable[[Any], None]
     judge: Callable[[Any], Trouble | None] = lambda _: None
     """Returns what is wrong although Midas answered OK, or None."""
+    advice: Callable[[Trouble], str] = lambda _: ""
+    """What to do about a failure of a call that has no key, as a sentence."""
 
 
 def exchange(wire: Wire, asked: Exchange, as_json: bool) -> ExitStatus:
@@ -62,7 +64,7 @@ def exchange(wire: Wire, asked: Exchange, as_json: bool) -> ExitStatus:
     progress = _Progress(asked)
     try:
         try:
-            _take_signals(progress.on_signal)
+            take_signals(progress.on_signal)
             _go_through(wire, asked, as_json, progress)
         finally:
             progress.over = True
@@ -125,6 +127,8 @@ class _Progress:
             error = Failed(self._unknown("BROKEN", f"this command broke ({_word(error)})"))
         if isinstance(error, Failed):
             self.status = error.trouble.status
+            advice = error.trouble.advice or self._asked.advice(error.trouble)
+            error = Failed(replace(error.trouble, advice=advice))
         raise error
 
     @property
@@ -169,9 +173,12 @@ class _Stopped(BaseException):
         self.number = number
 
 
-def _take_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+def take_signals(
+    handler: Callable[[int, FrameType | None], None], numbers: Iterable[int] = tuple(_SIGNALS)
+) -> None:
+    """Let the handler have these signals, but not those that the process was started to ignore."""
     if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
+        for number in numbers:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, handler)
 

@@ -34,6 +34,7 @@ class Length(click.ParamType[timedelta]):
     """A length of time such as `30m`, `90s` or `1h30m`."""
 
     name = "duration"
+    advice = "write a length of time such as 30m, 90s or 1h30m"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -43,9 +44,26 @@ class Length(click.ParamType[timedelta]):
             return value
         found = _LENGTH.fullmatch(str(value)) if value else None
         if found is None:
-            self.fail("write a length of time such as 30m, 90s or 1h30m", param, ctx)
+            self.fail(self.advice, param, ctx)
         pairs = zip(_UNITS.values(), found.groups(), strict=True)
         return timedelta(seconds=sum(unit * int(count or 0) for unit, count in pairs))
+
+
+class Period(Length):
+    """How often something is done: a length of time, or a number of seconds such as `90`."""
+
+    advice = "write how often, from 1s to 10m, such as 30s, 1m or 90 (seconds)"
+    least, most = timedelta(seconds=1), timedelta(minutes=10)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it."""
+        in_seconds = re.fullmatch("[0-9]{1,9}", str(value)) is not None
+        length = super().convert(f"{value}s" if in_seconds else value, param, ctx)
+        if not self.least <= length <= self.most:
+            self.fail(self.advice, param, ctx)
+        return length
 
 
 class Pair(click.ParamType[tuple[str, str]]):

@@ -67,6 +67,14 @@ def show_refund(refund: Refund) -> None:
     _print(title, _rows(refund, _REFUND_FIELDS))
 
 
+def local_time(time: Timestamp) -> str:
+    """The time on this machine's clock and in its zone, to the second."""
+    try:
+        return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return _time(time)
+
+
 def _rows(message: Charge | Refund, names: tuple[str, ...]) -> list[tuple[str, str]]:
     values = data(message)
     rows = [(name, _for_people(message, name, values[name])) for name in names if values[name]]
@@ -78,10 +86,7 @@ def _for_people(message: Charge | Refund, name: str, plain: Any) -> str:
     value = getattr(message, name)
     if not isinstance(value, Timestamp):
         return str(plain)
-    try:
-        return f"{value.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError):
-        return str(plain)
+    return local_time(value)
 
 
 def _print(title: str, rows: list[tuple[str, str]]) -> None:

@@ -1,10 +1,10 @@
-"""The connection to Midas that `charge`, `refund` and `query` use, and its options."""
+"""The connection to Midas of the commands that call it, and its options."""
 
 import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,27 +89,48 @@ def wire_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_wire(**given: Any) -> Any:
-        named = {name: given.pop(name) for name in Wire.__dataclass_fields__}
-        wire = Wire(**named)
-        if (wire.tls_cert is None) != (wire.tls_key is None):
-            raise click.UsageError("--tls-cert and --tls-key belong together: give both or none")
-        return command(wire=wire, **given)
+        return command(wire=_wire(given.pop("target"), given), **given)
 
-    for option in reversed(_OPTIONS):
-        with_wire = option(with_wire)
-    return with_wire  # type: ignore[return-value]
+    target = _target(default=TARGET, help="Where Midas listens.")
+    return _with_options(with_wire, target)  # type: ignore[no-any-return]
+
+
+def wires_options(command: Command) -> Command:
+    """Add the options for one or several Midas; the command gets a Wire to each as `wires`."""
+
+    @functools.wraps(command)
+    def with_wires(**given: Any) -> Any:
+        targets = given.pop("target")
+        wire = _wire(targets[0], given)
+        return command(wires=[replace(wire, target=each) for each in targets], **given)
+
+    text = "Where Midas listens. May be repeated: if one gives no answer, the next one is called."
+    target = _target(default=(TARGET,), multiple=True, help=text)
+    return _with_options(with_wires, target)  # type: ignore[no-any-return]
+
+
+def _wire(target: str, given: dict[str, Any]) -> Wire:
+    """The connection to this target, with the options that are taken out of `given`."""
+    names = [name for name in Wire.__dataclass_fields__ if name != "target"]
+    wire = Wire(target, **{name: given.pop(name) for name in names})
+    if (wire.tls_cert is None) != (wire.tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key belong together: give both or none")
+    return wire
+
+
+def _with_options(command: Callable[..., Any], target: Callable[..., Any]) -> Any:
+    for option in reversed((target, *_OPTIONS)):
+        command = option(command)
+    return command
+
+
+def _target(**details: Any) -> Callable[..., Any]:
+    envvar = "MIDAS_TARGET"
+    return click.option("--target", envvar=envvar, show_default=True, show_envvar=True, **details)
 
 
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 _OPTIONS = (
-    click.option(
-        "--target",
-        envvar="MIDAS_TARGET",
-        default=TARGET,
-        show_default=True,
-        show_envvar=True,
-        help="Where Midas listens.",
-    ),
     click.option(
         "--timeout",
         "timeout_s",

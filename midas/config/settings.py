@@ -104,6 +104,10 @@ class Settings(Sourced):
     """How long a payer may still confirm a bar code that the channel declined, where Ping++ does
     not list it. The order takes no other code meanwhile. One that is listed is reversed at once."""
 
+    poll_overdue_s: Seconds = limits.POLL_OVERDUE.total_seconds()
+    """A look at Ping++ that is due for longer than this is a warning in the log, `poll_overdue`:
+    nobody calls PollPending, or Ping++ is away. It is checked once in as long."""
+
     commit_patience_s: Seconds = limits.COMMIT_PATIENCE.total_seconds()
     """How long a write is tried again while the database is locked, restarting or failing over.
 

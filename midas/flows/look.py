@@ -117,11 +117,12 @@ def _refund_not_shown(ports: Ports, refund_no: str, by: ObservedBy) -> Decision:
         now = ports.store.now()
         if long_absent(ports, refund.absent_since, refund.absent_since or now, now):
             draft.observe_refund(refund_no, RefundObservation(RefundReport.ABSENT, by, now))
-        elif refund.absent_since is None and by is ObservedBy.QUERY:
-            missed = replace(refund, absent_since=now)
-            draft.put(missed, ("refund_not_shown", now, by))
-        elif refund.absent_since is None:
-            draft.put(replace(refund, absent_since=now))
+        elif by is ObservedBy.QUERY:
+            if refund.absent_since is None:
+                missed = replace(refund, absent_since=now)
+                draft.put(missed, ("refund_not_shown", now, by))
+        else:
+            draft.put(replace(refund, absent_since=refund.absent_since or now))
             unanswered = RefundObservation(RefundReport.NO_ANSWER, by, now, code="not_shown")
             draft.observe_refund(refund_no, unanswered)
 

@@ -10,7 +10,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -28,13 +29,15 @@ from midas.flows.keyed_locks import KeyedLocks
 from midas.flows.listing import SharedLooks
 from midas.flows.lost import put_back
 from midas.flows.not_sent import record_not_sent
+from midas.flows.poll import BOTH, Poll, PollResult
 from midas.flows.resolve import resolve_order
 from midas.flows.run import Run
 from midas.flows.terms import RefundTerms
 from midas.out_trade_no import CHANCE_BITS, out_trade_no
 from midas.payment import Order
-from midas.ports import Clock, KeyKind, Listing, Psp, Store
+from midas.ports import Clock, KeyKind, Listing, Psp, RowKind, Store
 from midas.refund import Refund, RefundState
+from midas.runtime.logs import log_event
 
 Result = TypeVar("Result")
 
@@ -58,6 +61,7 @@ class Payments:
         settle_window: timedelta = limits.SETTLE_WINDOW,
         expiry_grace: timedelta = limits.EXPIRY_GRACE,
         declined_settle: timedelta = limits.DECLINED_SETTLE,
+        poll_overdue: timedelta = limits.POLL_OVERDUE,
     ) -> None:
         self.ports = Ports(
             store,
@@ -74,6 +78,9 @@ class Payments:
         self._locks = KeyedLocks()
         self._blind = False
         self._perhaps_lost: list[Order] = []
+        self._poll_overdue = poll_overdue
+        self._is_draining = False
+        self._overdue_checked = clock.monotonic()
 
     async def charge(self, terms: ChargeTerms) -> ChargeResult:
         """Open the order's charge; `protos/midas/v1/payment_service.proto` states the promise.
@@ -112,6 +119,23 @@ class Payments:
             order = await self._run_to_completion(self._refresh(order, charges, deadline))
         return order, query_flow.named(order, kind, key)
 
+    async def poll(
+        self, kinds: Collection[RowKind], limit: int, timeout: timedelta | None = None
+    ) -> PollResult:
+        """Look at what is due; `protos/midas/v1/payment_service.proto` states the promise.
+
+        No kinds mean both, a limit of 0 the default. Raises StorageUnavailable, PspUnavailable,
+        Overloaded: no money moved by this call.
+        """
+        deadline = within(self.ports.clock, limits.POLL_TIME if timeout is None else timeout)
+        poll = Poll(self.ports, self._locks, deadline, stopping=lambda: self._is_draining)
+        wanted = limit or limits.POLL_ROWS_DEFAULT
+        result = await self._run_to_completion(poll.poll(kinds or BOTH, wanted))
+        if poll.run.is_blind:
+            logger.error("operator_needed", extra={"kind": "psp_knows_none_of_our_charges"})
+        log_event("poll_done", _log_fields(result))
+        return result
+
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each matching charge, newest first. Raises StorageUnavailable."""
         return await self.ports.store.list_charges(state, page)
@@ -143,6 +167,7 @@ class Payments:
         if self._perhaps_lost:
             await self._run_to_completion(self._put_back(self._perhaps_lost))
             self._perhaps_lost = []
+        await self._warn_if_overdue()
         self.ports.skew.note(self.ports.psp.now(), self.ports.store.now())
         claim = limits.RESOLVE_CLAIM
         due = await self.ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
@@ -152,6 +177,17 @@ class Payments:
         if not run.is_blind:
             await self._resolve_all(run.put_off, Run(many=False))
         return len(due)
+
+    async def _warn_if_overdue(self) -> None:
+        """Warn, now and then, that looks are due for long: nobody calls PollPending, say."""
+        now = self.ports.clock.monotonic()
+        period_s = self._poll_overdue.total_seconds()
+        if now - self._overdue_checked < period_s:
+            return
+        self._overdue_checked = now
+        oldest = (await self.ports.store.due_times(BOTH)).oldest_due_at
+        if oldest is not None and oldest < self.ports.store.now() - self._poll_overdue:
+            logger.warning("poll_overdue", extra={"oldest_due_at": oldest.isoformat()})
 
     async def _put_back(self, perhaps_lost: list[Order]) -> None:
         places = asyncio.Semaphore(limits.RESOLVE_AT_ONCE)
@@ -179,6 +215,7 @@ class Payments:
 
         The rest is SUBMITTING on disk then, and its outcome is found out after the next start.
         """
+        self._is_draining = True
         if not self._tasks:
             return True
         _, unfinished = await asyncio.wait(self._tasks, timeout=timeout.total_seconds())
@@ -245,6 +282,13 @@ class Payments:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may be gone: its outcome is on disk
+
+
+def _log_fields(result: PollResult) -> dict[str, object]:
+    """What a person wants to know of a run the next morning."""
+    fields = asdict(result)
+    times = {name: fields.pop(name) for name in ("oldest_due_at", "next_due_at")}
+    return fields | {name: at.isoformat() for name, at in times.items() if at is not None}
 
 
 class SystemClock:

@@ -136,6 +136,21 @@ def list_refunds(request: payments.ListRefundsRequest, _: str) -> payments.ListR
     return payments.ListRefundsResponse(refunds=shown, next_page_token=token)
 
 
+def poll_pending(request: payments.PollPendingRequest, _: str) -> payments.PollPendingResponse:
+    """Two rows of each kind were due; of each kind one has ended, which no webhook had brought."""
+    kinds, limit = conversion.poll_wanted(request)
+    rows = min(2 * (len(kinds) or 2), limit or limits.POLL_ROWS_DEFAULT)
+    ended = rows // 2
+    return payments.PollPendingResponse(
+        examined=rows,
+        changed=ended,
+        still_pending=rows - ended,
+        found_by_poll=ended,
+        psp_calls=rows,
+        next_due_at=conversion.timestamp(datetime.now(UTC) + timedelta(seconds=30)),
+    )
+
+
 def record_event(request: events.RecordEventRequest, name: str) -> events.RecordEventResponse:
     """Accepted, if it is an event of a type that Midas handles."""
     if not 0 < len(request.body) <= limits.EVENT_BYTES:
@@ -282,6 +297,7 @@ METHODS_ANSWERED: Mapping[str, Answer] = {
     f"{_PAYMENTS}/Query": Answer(payments.QueryRequest, query),
     f"{_PAYMENTS}/ListCharges": Answer(payments.ListChargesRequest, list_charges),
     f"{_PAYMENTS}/ListRefunds": Answer(payments.ListRefundsRequest, list_refunds),
+    f"{_PAYMENTS}/PollPending": Answer(payments.PollPendingRequest, poll_pending),
     f"{_EVENTS}/RecordEvent": Answer(events.RecordEventRequest, record_event),
     f"{_EVENTS}/RecordEvents": Answer(events.RecordEventsRequest, record_events),
     f"{_EVENTS}/LeaseNotifications": Answer(events.LeaseNotificationsRequest, lease),

@@ -6,7 +6,7 @@ the flows'.
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
@@ -17,10 +17,14 @@ from midas import refund as refunds
 from midas.charge import ChargeTerms
 from midas.errors import FieldViolation, InvalidRequest
 from midas.flows.terms import RefundTerms
+from midas.limits import POLL_ROWS_MAX
 from midas.payment import Order
-from midas.ports import KeyKind
+from midas.ports import KeyKind, RowKind
 from midas.refund import FundingSource
 from midas.v1 import charge_pb2, payment_service_pb2, refund_pb2
+
+if TYPE_CHECKING:
+    from midas.flows.poll import PollResult  # the mock, which uses this file, has not all it needs
 
 EXACT_INTEGER_MAX = 2**53
 """The largest number that is taken. Struct numbers are doubles, which do not hold every integer
@@ -126,6 +130,37 @@ def asked_refund_state(number: int) -> refunds.RefundState | None:
     if state is None:
         raise InvalidRequest((_unknown_number("state", number),))
     return state
+
+
+def poll_wanted(request: payment_service_pb2.PollPendingRequest) -> tuple[set[RowKind], int]:
+    """What to look at, and how many rows at most. Raises InvalidRequest."""
+    wrong = [_unknown_number("kinds", each) for each in request.kinds if each not in _POLL_KINDS]
+    if not 0 <= request.limit <= POLL_ROWS_MAX:
+        wrong.append(FieldViolation("limit", f"give 0 to {POLL_ROWS_MAX}"))
+    refuse(wrong)
+    return {_POLL_KINDS[each] for each in request.kinds}, request.limit
+
+
+_POLL_KINDS = {
+    payment_service_pb2.POLL_KIND_CHARGES: RowKind.CHARGE,
+    payment_service_pb2.POLL_KIND_REFUNDS: RowKind.REFUND,
+}
+
+
+def poll_message(result: "PollResult") -> payment_service_pb2.PollPendingResponse:
+    """What a run did."""
+    return payment_service_pb2.PollPendingResponse(
+        examined=result.examined,
+        changed=result.changed,
+        still_pending=result.still_pending,
+        unknown=result.unknown,
+        failed=result.failed,
+        found_by_poll=result.found_by_poll,
+        psp_calls=result.psp_calls,
+        more_due=result.more_due,
+        next_due_at=_maybe(result.next_due_at),
+        oldest_due_at=_maybe(result.oldest_due_at),
+    )
 
 
 def observed_by(by: str) -> charge_pb2.ObservedBy.ValueType:

@@ -1,5 +1,6 @@
 """midas.v1.PaymentService: each method hands its request to the flows and gives the result."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -8,7 +9,7 @@ from google.protobuf.message import Message
 from midas.charge import Charge, ChargeState, ChargeTerms
 from midas.flows.terms import RefundTerms
 from midas.payment import Order
-from midas.ports import KeyKind, Listing
+from midas.ports import KeyKind, Listing, RowKind
 from midas.refund import Refund, RefundState
 from midas.rpc import conversion
 from midas.rpc.interceptor import Call, Method
@@ -18,6 +19,7 @@ from midas.v1 import payment_service_pb2 as pb
 if TYPE_CHECKING:
     from midas.flows.create_charge import ChargeResult
     from midas.flows.create_refund import RefundResult
+    from midas.flows.poll import PollResult
 
 SERVICE = "midas.v1.PaymentService"
 
@@ -42,6 +44,11 @@ class Flows(Protocol):
     async def list_refunds(self, state: RefundState | None, page: Listing) -> list[Refund]:
         """The refunds of the page."""
 
+    async def poll(
+        self, kinds: Collection[RowKind], limit: int, timeout: timedelta | None
+    ) -> "PollResult":
+        """Look at what is due."""
+
 
 class PaymentService:
     """The methods of the service over the flows."""
@@ -58,6 +65,7 @@ class PaymentService:
             Method(f"{SERVICE}/Query", pb.QueryRequest, self.query),
             Method(f"{SERVICE}/ListCharges", pb.ListChargesRequest, self.list_charges),
             Method(f"{SERVICE}/ListRefunds", pb.ListRefundsRequest, self.list_refunds),
+            Method(f"{SERVICE}/PollPending", pb.PollPendingRequest, self.poll_pending),
         ]
 
     async def charge(self, request: pb.ChargeRequest, call: Call) -> pb.ChargeResponse:
@@ -118,6 +126,14 @@ class PaymentService:
             last = rows[len(fitting) - 1]
             token = wanted.token(last.created_at, last.refund_no)
         return pb.ListRefundsResponse(refunds=fitting, next_page_token=token)
+
+    async def poll_pending(
+        self, request: pb.PollPendingRequest, call: Call
+    ) -> pb.PollPendingResponse:
+        """Ask Ping++ about what is due."""
+        kinds, limit = conversion.poll_wanted(request)
+        result = await self._flows.poll(kinds, limit, call.timeout)
+        return conversion.poll_message(result)
 
 
 _Row = TypeVar("_Row", bound=Message)

@@ -92,6 +92,15 @@ class Database(Protocol):
     async def claim(self, limit: int, hold: timedelta) -> list[str]:
         """See `Store.claim_due_orders`."""
 
+    async def claim_rows(self, tables: Sequence[str], limit: int, hold: timedelta) -> Sequence[Row]:
+        """`Store.claim_due_rows`; `tables`: `charges`, `refunds` or both, in this order.
+
+        A row is table, order_no, key, due_at before, due_at now; in any order.
+        """
+
+    async def release_rows(self, table: str, rows: Sequence[Row]) -> None:
+        """`Store.release_rows`, at least one; a row is key, due_at before, due_at since."""
+
     async def learn_floor(self) -> None:
         """Read `sequence_floor`; raise it first if it is of another history than the server's."""
 

@@ -121,6 +121,14 @@ class PostgresDatabase:
         """See `Database`."""
         return [row[0] for row in await self.fetch(queues.CLAIM_ORDERS, (limit, hold))]
 
+    async def claim_rows(self, tables: Sequence[str], limit: int, hold: timedelta) -> Sequence[Row]:
+        """See `Database`."""
+        return await self.fetch(queues.claim_rows(tuple(tables)), (limit, hold))
+
+    async def release_rows(self, table: str, rows: Sequence[Row]) -> None:
+        """See `Database`."""
+        await self.fetch(queues.RELEASE_ROWS[table], tuple(zip(*rows, strict=True)))
+
     async def add_event(self, row: Row) -> bool:
         """See `Database`."""
         return bool(await self.fetch(queues.ADD_EVENT, row))

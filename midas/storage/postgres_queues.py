@@ -3,9 +3,17 @@
 Each is one statement, and so one transaction.
 """
 
+from functools import cache
+
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS
-from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED, next_sequence
+from midas.storage.tables import (
+    CLAIMABLE_CHARGE,
+    CLAIMABLE_REFUND,
+    KEYS,
+    UNDELIVERED,
+    next_sequence,
+)
 
 CLAIM_ORDERS = f"""
 WITH due AS (
@@ -36,6 +44,58 @@ SELECT order_no FROM earliest
 WHERE order_no IN (SELECT order_no FROM held_charges UNION SELECT order_no FROM held_refunds)
 ORDER BY due_at
 """  # noqa: S608
+
+
+@cache
+def claim_rows(tables: tuple[str, ...]) -> str:
+    """SQL that takes the rows of these tables whose look is due, the earliest of all of them.
+
+    A row that anybody has locked is passed over, so this waits for nobody, and nobody for long.
+    """
+    due = ",\n".join(_due_rows(table) for table in tables)
+    both = " UNION ALL ".join(f"SELECT * FROM due_{table}" for table in tables)  # noqa: S608
+    held = ",\n".join(_held_rows(table) for table in tables)
+    answer = " UNION ALL ".join(f"SELECT * FROM held_{table}" for table in tables)  # noqa: S608
+    return f"""
+WITH {due},
+earliest AS MATERIALIZED ({both} ORDER BY due_at LIMIT $1::int),
+{held}
+{answer}
+"""
+
+
+def _due_rows(table: str) -> str:
+    return f"""
+due_{table} AS MATERIALIZED (
+    SELECT '{table}' AS source, order_no, {KEYS[table]} AS key, due_at FROM {table}
+    WHERE due_at <= now() ORDER BY due_at LIMIT $1::int FOR NO KEY UPDATE SKIP LOCKED
+)"""  # noqa: S608
+
+
+def _held_rows(table: str) -> str:
+    return f"""
+held_{table} AS (
+    UPDATE {table} t SET due_at = now() + $2::interval
+    FROM earliest e WHERE e.source = '{table}' AND t.{KEYS[table]} = e.key
+    RETURNING e.source, e.order_no, e.key, e.due_at AS due_at, t.due_at AS held_until
+)"""  # noqa: S608
+
+
+RELEASE_ROWS = {
+    table: f"""
+WITH released AS MATERIALIZED (
+    SELECT w.key, w.due_at
+    FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS w(key, due_at, held_until)
+    JOIN {table} t ON t.{key} = w.key AND (t.due_at = w.held_until) IS TRUE
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+)
+UPDATE {table} t SET due_at = r.due_at FROM released r WHERE t.{key} = r.key
+RETURNING t.{key}
+"""  # noqa: S608
+    for table, key in KEYS.items()
+}
+"""It passes over what is locked: if it held one row and waited for another one, it might wait for a
+commit that waits for it. "IS TRUE" has it look for keys: all rows of a claim have one due_at."""
 
 _EVENT_MARKS = ", ".join(f"${n}" for n, _ in enumerate(NEW_EVENTS.columns, 1))
 ADD_EVENT = (

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from midas.errors import SchemaRefused
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The revision that this Midas reads and writes: the newest file in `migrations/versions`."""
 
 NO_SCHEMA = ""

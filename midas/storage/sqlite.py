@@ -77,6 +77,14 @@ class SqliteDatabase:
         """See `Database`."""
         return await self._in_turn(queues.add_event, row)
 
+    async def claim_rows(self, tables: Sequence[str], limit: int, hold: timedelta) -> Sequence[Row]:
+        """See `Database`."""
+        return await self._in_turn(queues.claim_rows, (tables, limit, hold))
+
+    async def release_rows(self, table: str, rows: Sequence[Row]) -> None:
+        """See `Database`."""
+        await self._in_turn(queues.release_rows, (table, rows))
+
     async def claim_events(self, limit: int, hold: timedelta) -> Sequence[Row]:
         """See `Database`."""
         return await self._in_turn(queues.claim_events, (limit, hold))

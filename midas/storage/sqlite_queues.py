@@ -6,18 +6,26 @@ gets this time as a parameter: SQLite's own clock is the machine's, which may st
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.storage.database import Settling
 from midas.storage.rows import NEW_EVENTS, NOTIFICATIONS, Row, utc_text
-from midas.storage.tables import CLAIMABLE_CHARGE, CLAIMABLE_REFUND, UNDELIVERED, next_sequence
+from midas.storage.tables import (
+    CLAIMABLE_CHARGE,
+    CLAIMABLE_REFUND,
+    KEYS,
+    UNDELIVERED,
+    next_sequence,
+)
 
 LONGEST_HOLD = timedelta(hours=1)
-"""No pause, lease or claim is longer. A clock that was ahead planned what is due later."""
+"""No pause, lease or claim is longer, and no look is planned later (`schedule.POLL_LONGEST`). What
+is due later was planned by a clock that was ahead."""
 _RELEASE = (
-    f"UPDATE charges SET due_at = ? WHERE {CLAIMABLE_CHARGE} AND due_at > ?",  # noqa: S608
-    f"UPDATE refunds SET due_at = ? WHERE {CLAIMABLE_REFUND} AND due_at > ?",  # noqa: S608
+    "UPDATE charges SET due_at = ? WHERE due_at > ?",
+    "UPDATE refunds SET due_at = ? WHERE due_at > ?",
     "UPDATE events SET due_at = ? WHERE due_at > ?",
     f"UPDATE orders SET announce_at = ? WHERE {UNDELIVERED} AND announce_at > ?",  # noqa: S608
 )
@@ -56,6 +64,51 @@ def claim_orders(
         for statement in _HOLD:
             connection.execute(statement, (later, at, json.dumps(found)))
     return found
+
+
+DUE_ROWS = {
+    table: f"SELECT '{table}', order_no, {key}, due_at FROM {table}"  # noqa: S608
+    " WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+    for table, key in KEYS.items()
+}
+_HOLD_ROWS = {
+    table: f"UPDATE {table} SET due_at = ?"  # noqa: S608
+    f" WHERE {key} IN (SELECT value FROM json_each(?))"
+    for table, key in KEYS.items()
+}
+_RELEASE_ROW = {
+    table: f"UPDATE {table} SET due_at = ? WHERE {key} = ? AND due_at = ?"  # noqa: S608
+    for table, key in KEYS.items()
+}
+
+
+def claim_rows(
+    connection: sqlite3.Connection, wanted: tuple[Sequence[str], int, timedelta], now: datetime
+) -> list[Row]:
+    """`Database.claim_rows`."""
+    tables, limit, hold = wanted
+    at, held_until = utc_text(now), utc_text(now + hold)
+    found: list[Row] = []
+    for table in tables:
+        found += connection.execute(DUE_ROWS[table], (at, limit))
+    earliest = sorted(found, key=lambda row: str(row[_DUE_AT]))[:limit]
+    for table in tables:
+        keys = [row[_KEY] for row in earliest if row[_TABLE] == table]
+        if keys:
+            connection.execute(_HOLD_ROWS[table], (held_until, json.dumps(keys)))
+    return [(*row, held_until) for row in earliest]
+
+
+_TABLE, _KEY, _DUE_AT = 0, 2, 3
+
+
+def release_rows(
+    connection: sqlite3.Connection, wanted: tuple[str, Sequence[Row]], _now: datetime
+) -> None:
+    """`Database.release_rows`."""
+    table, rows = wanted
+    released = [(utc_text(due_at), key, utc_text(held_until)) for key, due_at, held_until in rows]
+    connection.executemany(_RELEASE_ROW[table], released)
 
 
 _EVENT_PLACEHOLDERS = ", ".join("?" for _ in NEW_EVENTS.columns)

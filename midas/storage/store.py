@@ -5,7 +5,7 @@ import itertools
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -19,7 +19,7 @@ from midas.errors import SettingsError, StorageUnavailable
 from midas.event import EventRecord
 from midas.lease import Backlog, DeliveryOutcome, Lease, Settlement
 from midas.payment import Change, JournalEntry, Notification, Order
-from midas.ports import KeyKind, Listing
+from midas.ports import ClaimedRow, DueTimes, KeyKind, Listing, RowKind
 from midas.refund import Refund, RefundState
 from midas.storage.commits import Commits
 from midas.storage.database import Database, Settling
@@ -242,6 +242,41 @@ class SqlStore:
             oldest = datetime.fromisoformat(oldest)
         return Backlog(oldest, parked)
 
+    async def claim_due_rows(
+        self, kinds: Collection[RowKind], limit: int, hold: timedelta
+    ) -> list[ClaimedRow]:
+        """See `Store`. A claim whose answer is lost is not repeated: see `claim_due_orders`."""
+        tables = [table for kind, table in _DUE_TABLES.items() if kind in kinds]
+        if not tables:
+            return []
+        rows = await self._without_retry(self._database.claim_rows(tables, limit, hold))
+        claimed = [
+            ClaimedRow(_DUE_KINDS[table], order_no, key, *map(_moment, moments))
+            for table, order_no, key, *moments in rows
+        ]
+        return sorted(claimed, key=lambda each: each.due_at)
+
+    async def release_rows(self, rows: Sequence[ClaimedRow]) -> None:
+        """See `Store`. A release that fails is not repeated: the rows come up after their hold."""
+        for kind, table in _DUE_TABLES.items():
+            released = [
+                (each.key, each.due_at, each.held_until) for each in rows if each.kind is kind
+            ]
+            if released:
+                await self._without_retry(self._database.release_rows(table, released))
+
+    async def due_times(self, kinds: Collection[RowKind]) -> DueTimes:
+        """See `Store`."""
+        is_sqlite = self._database.is_sqlite
+        parameters = (self._database.codec.moment(self.now()),) * 2 if is_sqlite else ()
+        times: list[Row] = []
+        for kind in kinds:
+            sql = _DUE_TIMES.format(table=_DUE_TABLES[kind], now="?" if is_sqlite else "now()")
+            times += await self._fetch(sql, parameters)
+        oldest = [_moment(row[0]) for row in times if row[0]]
+        coming = [_moment(row[1]) for row in times if row[1]]
+        return DueTimes(min(oldest, default=None), min(coming, default=None))
+
     async def _without_retry(self, work: Awaitable[_Result]) -> _Result:
         """Do the work once, in bounded time: a dead connection may raise no error.
 
@@ -322,6 +357,18 @@ class SqlStore:
             f"SELECT {', '.join(columns)} FROM {table} WHERE {of_order} ORDER BY {age}",  # noqa: S608
             (order_no,),
         )
+
+
+_DUE_TABLES = {RowKind.CHARGE: "charges", RowKind.REFUND: "refunds"}
+_DUE_KINDS = {table: kind for kind, table in _DUE_TABLES.items()}
+_DUE_TIMES = (
+    "SELECT (SELECT min(due_at) FROM {table} WHERE due_at <= {now}),"
+    " (SELECT min(due_at) FROM {table} WHERE due_at > {now})"
+)
+
+
+def _moment(stored: datetime | str) -> datetime:
+    return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
 
 
 def _with_notification(leased: Sequence[Row]) -> list[Row]:

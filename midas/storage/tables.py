@@ -132,6 +132,10 @@ CLAIMABLE_CHARGE = (
     "due_at IS NOT NULL AND (state = 'SUBMITTING' OR (state = 'PENDING' AND superseded))"
 )
 CLAIMABLE_REFUND = "due_at IS NOT NULL AND state = 'SUBMITTING'"
+KEYS = {"charges": "out_trade_no", "refunds": "refund_no"}
+"""The primary keys of the tables whose rows fall due."""
+DUE = "due_at IS NOT NULL"
+"""The rows that have a look planned, whatever their state."""
 
 
 def _partial(name: str, column: Column[Any], where: str, *, unique: bool = False) -> Index:
@@ -143,6 +147,7 @@ _partial("orders_undelivered", orders.c.announce_at, UNDELIVERED)
 _partial("orders_parked", orders.c.announce_at, PARKED)
 _partial("charges_one_open", charges.c.order_no, OPEN_CHARGE, unique=True)
 _partial("charges_claimable", charges.c.due_at, CLAIMABLE_CHARGE)
+_partial("charges_due", charges.c.due_at, DUE)
 _partial("charges_charge_id", charges.c.charge_id, "charge_id IS NOT NULL", unique=True)
 Index("charges_order_no", charges.c.order_no)
 Index("charges_newest", charges.c.created_at, charges.c.out_trade_no)
@@ -188,6 +193,7 @@ refunds = Table(
     CheckConstraint(_one_of("funding_source", FundingSource), name="refunds_funding_source_known"),
 )
 _partial("refunds_claimable", refunds.c.due_at, CLAIMABLE_REFUND)
+_partial("refunds_due", refunds.c.due_at, DUE)
 _partial("refunds_refund_id", refunds.c.refund_id, "refund_id IS NOT NULL", unique=True)
 Index("refunds_order_no", refunds.c.order_no)
 Index("refunds_out_trade_no", refunds.c.out_trade_no)

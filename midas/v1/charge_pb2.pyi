@@ -89,7 +89,7 @@ class _ObservedByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObservedBy
     OBSERVED_BY_QUERY: _ObservedBy.ValueType  # 3
     """A caller asked Midas to look (Query with refresh, or the check before a refund)."""
     OBSERVED_BY_POLL: _ObservedBy.ValueType  # 4
-    """The timer's PollPending (not produced yet)."""
+    """The timer's PollPending."""
     OBSERVED_BY_RESOLVE: _ObservedBy.ValueType  # 5
     """Midas finished an unknown outcome by itself."""
     OBSERVED_BY_RECONCILE: _ObservedBy.ValueType  # 6
@@ -107,7 +107,7 @@ OBSERVED_BY_WEBHOOK: ObservedBy.ValueType  # 2
 OBSERVED_BY_QUERY: ObservedBy.ValueType  # 3
 """A caller asked Midas to look (Query with refresh, or the check before a refund)."""
 OBSERVED_BY_POLL: ObservedBy.ValueType  # 4
-"""The timer's PollPending (not produced yet)."""
+"""The timer's PollPending."""
 OBSERVED_BY_RESOLVE: ObservedBy.ValueType  # 5
 """Midas finished an unknown outcome by itself."""
 OBSERVED_BY_RECONCILE: ObservedBy.ValueType  # 6

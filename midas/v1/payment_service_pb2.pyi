@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from midas.v1 import charge_pb2 as _charge_pb2
 from midas.v1 import refund_pb2 as _refund_pb2
 import builtins as _builtins
@@ -22,6 +23,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PollKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PollKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PollKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLL_KIND_UNSPECIFIED: _PollKind.ValueType  # 0
+    """Not a kind: name one, or none at all."""
+    POLL_KIND_CHARGES: _PollKind.ValueType  # 1
+    """Charges that are pending, unknown, or being closed."""
+    POLL_KIND_REFUNDS: _PollKind.ValueType  # 2
+    """Refunds that are pending or unknown."""
+
+class PollKind(_PollKind, metaclass=_PollKindEnumTypeWrapper):
+    """What PollPending looks at."""
+
+POLL_KIND_UNSPECIFIED: PollKind.ValueType  # 0
+"""Not a kind: name one, or none at all."""
+POLL_KIND_CHARGES: PollKind.ValueType  # 1
+"""Charges that are pending, unknown, or being closed."""
+POLL_KIND_REFUNDS: PollKind.ValueType  # 2
+"""Refunds that are pending or unknown."""
+Global___PollKind: _TypeAlias = PollKind  # noqa: Y015
 
 @_typing.final
 class ChargeRequest(_message.Message):
@@ -456,3 +481,93 @@ class ListRefundsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRefundsResponse: _TypeAlias = ListRefundsResponse  # noqa: Y015
+
+@_typing.final
+class PollPendingRequest(_message.Message):
+    """What to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """How many rows to look at, at most 100,000. 0 means 10,000."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___PollKind.ValueType]:
+        """Empty means both."""
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[Global___PollKind.ValueType] | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollPendingRequest: _TypeAlias = PollPendingRequest  # noqa: Y015
+
+@_typing.final
+class PollPendingResponse(_message.Message):
+    """What a run did. The numbers are of charges and refunds, but for `psp_calls`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMINED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    STILL_PENDING_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    FOUND_BY_POLL_FIELD_NUMBER: _builtins.int
+    PSP_CALLS_FIELD_NUMBER: _builtins.int
+    MORE_DUE_FIELD_NUMBER: _builtins.int
+    NEXT_DUE_AT_FIELD_NUMBER: _builtins.int
+    OLDEST_DUE_AT_FIELD_NUMBER: _builtins.int
+    examined: _builtins.int
+    """How many were looked at."""
+    changed: _builtins.int
+    """How many of them have another state now."""
+    still_pending: _builtins.int
+    """How many of them are still pending."""
+    unknown: _builtins.int
+    """How many of them are still unknown (SUBMITTING)."""
+    failed: _builtins.int
+    """How many looks Ping++ did not answer, or ended in an error of Midas's own."""
+    found_by_poll: _builtins.int
+    """How many changes a webhook should have brought before, and did not."""
+    psp_calls: _builtins.int
+    """How many calls were made to Ping++."""
+    more_due: _builtins.bool
+    """Whether more looks are due now: call again at once."""
+    @_builtins.property
+    def next_due_at(self) -> _timestamp_pb2.Timestamp:
+        """When the next look falls due; unset where none is planned."""
+
+    @_builtins.property
+    def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when the oldest look is due; unset where none is due."""
+
+    def __init__(
+        self,
+        *,
+        examined: _builtins.int = ...,
+        changed: _builtins.int = ...,
+        still_pending: _builtins.int = ...,
+        unknown: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        found_by_poll: _builtins.int = ...,
+        psp_calls: _builtins.int = ...,
+        more_due: _builtins.bool = ...,
+        next_due_at: _timestamp_pb2.Timestamp | None = ...,
+        oldest_due_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_due_at", b"next_due_at", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "examined", b"examined", "failed", b"failed", "found_by_poll", b"found_by_poll", "more_due", b"more_due", "next_due_at", b"next_due_at", "oldest_due_at", b"oldest_due_at", "psp_calls", b"psp_calls", "still_pending", b"still_pending", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollPendingResponse: _TypeAlias = PollPendingResponse  # noqa: Y015

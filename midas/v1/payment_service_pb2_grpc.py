@@ -84,6 +84,11 @@ class PaymentServiceStub:
                 request_serializer=midas_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
                 response_deserializer=midas_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
                 _registered_method=True)
+        self.PollPending = channel.unary_unary(
+                '/midas.v1.PaymentService/PollPending',
+                request_serializer=midas_dot_v1_dot_payment__service__pb2.PollPendingRequest.SerializeToString,
+                response_deserializer=midas_dot_v1_dot_payment__service__pb2.PollPendingResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -198,6 +203,24 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PollPending(self, request, context):
+        """Asks Ping++ about charges and refunds whose look is due, for the timer service: webhooks are not
+        certain.
+
+        Promise: what a look finds is recorded, and queued for the order service, as if a webhook had
+        brought it. Any number of calls may run at once, on any number of replicas: each row is looked at
+        by one of them. Call it every 30 seconds, and again at once while `more_due` is true and not every
+        look has failed.
+        Limit: it stops before the caller's deadline, after 60 seconds where there is none, and after
+        `limit` rows. A row that Ping++ does not answer for counts as failed and comes up again later.
+        Effect: no money moves, except that what is unknown may be sent to Ping++ once more where that is
+        certainly safe, as Midas does by itself. UNAVAILABLE (PSP_UNAVAILABLE): Ping++ answered nothing
+        at all. What it was asked about comes up again within two minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -225,6 +248,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListRefunds,
                     request_deserializer=midas_dot_v1_dot_payment__service__pb2.ListRefundsRequest.FromString,
                     response_serializer=midas_dot_v1_dot_payment__service__pb2.ListRefundsResponse.SerializeToString,
+            ),
+            'PollPending': grpc.unary_unary_rpc_method_handler(
+                    servicer.PollPending,
+                    request_deserializer=midas_dot_v1_dot_payment__service__pb2.PollPendingRequest.FromString,
+                    response_serializer=midas_dot_v1_dot_payment__service__pb2.PollPendingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -387,6 +415,33 @@ class PaymentService:
             '/midas.v1.PaymentService/ListRefunds',
             midas_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
             midas_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PollPending(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/midas.v1.PaymentService/PollPending',
+            midas_dot_v1_dot_payment__service__pb2.PollPendingRequest.SerializeToString,
+            midas_dot_v1_dot_payment__service__pb2.PollPendingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -122,6 +122,20 @@ class PaymentServiceStub:
     learns of it after the first page, a later page may hold it, or none.
     Effect: none. No money moves and nothing is written.
     """
+    PollPending: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.PollPendingRequest, _payment_service_pb2.PollPendingResponse]
+    """Asks Ping++ about charges and refunds whose look is due, for the timer service: webhooks are not
+    certain.
+
+    Promise: what a look finds is recorded, and queued for the order service, as if a webhook had
+    brought it. Any number of calls may run at once, on any number of replicas: each row is looked at
+    by one of them. Call it every 30 seconds, and again at once while `more_due` is true and not every
+    look has failed.
+    Limit: it stops before the caller's deadline, after 60 seconds where there is none, and after
+    `limit` rows. A row that Ping++ does not answer for counts as failed and comes up again later.
+    Effect: no money moves, except that what is unknown may be sent to Ping++ once more where that is
+    certainly safe, as Midas does by itself. UNAVAILABLE (PSP_UNAVAILABLE): Ping++ answered nothing
+    at all. What it was asked about comes up again within two minutes.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -216,6 +230,20 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Limit: as for ListCharges. A refund made elsewhere has Ping++'s time of creation: if Midas
     learns of it after the first page, a later page may hold it, or none.
     Effect: none. No money moves and nothing is written.
+    """
+    PollPending: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.PollPendingRequest, _payment_service_pb2.PollPendingResponse]  # type: ignore[assignment]
+    """Asks Ping++ about charges and refunds whose look is due, for the timer service: webhooks are not
+    certain.
+
+    Promise: what a look finds is recorded, and queued for the order service, as if a webhook had
+    brought it. Any number of calls may run at once, on any number of replicas: each row is looked at
+    by one of them. Call it every 30 seconds, and again at once while `more_due` is true and not every
+    look has failed.
+    Limit: it stops before the caller's deadline, after 60 seconds where there is none, and after
+    `limit` rows. A row that Ping++ does not answer for counts as failed and comes up again later.
+    Effect: no money moves, except that what is unknown may be sent to Ping++ once more where that is
+    certainly safe, as Midas does by itself. UNAVAILABLE (PSP_UNAVAILABLE): Ping++ answered nothing
+    at all. What it was asked about comes up again within two minutes.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -338,6 +366,26 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Limit: as for ListCharges. A refund made elsewhere has Ping++'s time of creation: if Midas
         learns of it after the first page, a later page may hold it, or none.
         Effect: none. No money moves and nothing is written.
+        """
+
+    @_abc_1.abstractmethod
+    def PollPending(
+        self,
+        request: _payment_service_pb2.PollPendingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.PollPendingResponse, _abc.Awaitable[_payment_service_pb2.PollPendingResponse]]:
+        """Asks Ping++ about charges and refunds whose look is due, for the timer service: webhooks are not
+        certain.
+
+        Promise: what a look finds is recorded, and queued for the order service, as if a webhook had
+        brought it. Any number of calls may run at once, on any number of replicas: each row is looked at
+        by one of them. Call it every 30 seconds, and again at once while `more_due` is true and not every
+        look has failed.
+        Limit: it stops before the caller's deadline, after 60 seconds where there is none, and after
+        `limit` rows. A row that Ping++ does not answer for counts as failed and comes up again later.
+        Effect: no money moves, except that what is unknown may be sent to Ping++ once more where that is
+        certainly safe, as Midas does by itself. UNAVAILABLE (PSP_UNAVAILABLE): Ping++ answered nothing
+        at all. What it was asked about comes up again within two minutes.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

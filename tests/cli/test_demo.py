@@ -15,7 +15,7 @@ from tests.cli.double import run_alone
 
 TIMEOUT_S = 300
 ENDS_WITHIN_S = 120
-ROWS = [1, 2, 3, 5, 7, 9, 10, 11, 12, 13, 14, 15]
+ROWS = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 PROCESSES = 4
 SETTINGS = {
     "ENV": "production",
@@ -157,6 +157,32 @@ def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:
     logs = {f"{name}.log" for name in ("midas", "sandbox", "gateway", "orders")}
     assert logs | {"ledger.jsonl", "midas.sqlite3", "orders.sqlite3"} <= kept
     assert "keys" not in kept
+
+
+LOST_CHARGE = json.dumps(
+    {
+        "match": {"method": "POST", "path": "/v1/charges$"},
+        "action": {"kind": "lose_response"},
+    }
+)
+
+
+def test_a_row_whose_beginning_does_not_hold_does_not_go_on(tmp_path: Path) -> None:
+    """Row 4 begins before the others: it has the fault, and the others are played without it."""
+    options = ["--row", "2", "--row", "4", "--fault", LOST_CHARGE]
+    status, printed = play(tmp_path, *options)
+    assert (status, printed["error"]["message"]) == (1, "not held: row 4")
+    assert [(row["row"], row["held"]) for row in printed["rows"]] == [(2, True), (4, False)]
+    assert "was refused: OUTCOME_UNKNOWN" in printed["rows"][1]["seen"]
+    assert len(printed["rows"][1]["steps"]) == 1
+
+
+@pytest.mark.long  # it waits for the look
+def test_a_run_that_finds_nothing_is_noticed(tmp_path: Path) -> None:
+    """Ping++ answers with another amount: PollPending reports no change, and row 4 is not held."""
+    status, printed = play(tmp_path, "--row", "4", "--fault", WRONG_AMOUNTS)
+    assert (status, printed["rows"][0]["held"]) == (1, False)
+    assert "changes that PollPending reports: saw 0 instead of 1" in printed["rows"][0]["seen"]
 
 
 def test_an_interrupted_demo_takes_everything_down(tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ from midas.cli.app import COMMANDS, cli
 from midas.rpc.errors import DETAILS_KEY
 from midas.v1 import charge_pb2, errors_pb2, refund_pb2
 from midas.v1.charge_pb2 import Charge
-from midas.v1.payment_service_pb2 import ChargeResponse, QueryResponse, RefundResponse
+from midas.v1.payment_service_pb2 import (
+    ChargeResponse,
+    PollPendingResponse,
+    QueryResponse,
+    RefundResponse,
+)
 from midas.v1.payment_service_pb2_grpc import (
     PaymentServiceServicer,
     add_PaymentServiceServicer_to_server,
@@ -40,6 +45,7 @@ CHARGE += ["--subject", TEA]
 REFUND = ["refund", "--refund-no", "R1", "--order-no", "A1", "--description", "cold"]
 CHECK = [*REFUND, "--validate-only"]
 QUERY = ["query", "--order-no", "A1"]
+POLL = ["poll"]
 
 MADE = ChargeResponse(
     charge=Charge(order_no="A1", state=charge_pb2.CHARGE_STATE_PENDING, subject=TEA)
@@ -113,8 +119,21 @@ def test_sent_and_not_answered(end: str, method: str, arguments: list[str]) -> N
         assert f"midas query {key} --refresh" in person.result.stderr
 
 
+@pytest.mark.parametrize("end", UNANSWERED)
+def test_a_run_that_is_sent_and_not_answered(end: str) -> None:
+    """Status 3: Midas may go on with it. There is no order or refund to ask about."""
+    person = run("PollPending", POLL, UNANSWERED[end])
+    assert person.status == 3
+    assert "Running the same command again is safe." in person.result.stderr
+    assert "midas query" not in person.result.stderr
+    assert "No money moved" not in person.result.output
+    program = run("PollPending", [*POLL, "--json"], UNANSWERED[end])
+    error = program.data["error"]
+    assert (program.status, error["money_moved"], error["retry"]) == (3, "UNKNOWN", "SAME_KEY")
+
+
 @pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.parametrize("arguments", [CHARGE, REFUND, QUERY])
+@pytest.mark.parametrize("arguments", [CHARGE, REFUND, QUERY, POLL])
 def test_stopped_before_anything_was_sent(name: str, arguments: list[str]) -> None:
     """The signal's own status, and certainly no money."""
 
@@ -203,6 +222,7 @@ ANSWERS = [
     ("Refund", REFUND, GIVEN_BACK["FAILED"], 1),
     ("Refund", REFUND, GIVEN_BACK["SUBMITTING"], 3),
     ("Query", QUERY, FOUND, 0),
+    ("PollPending", POLL, PollPendingResponse(examined=1, more_due=True), 0),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -13,7 +13,7 @@ import pytest
 from midas.charge import ChargeState
 from midas.draft import Draft
 from midas.payment import JournalEntry, Order
-from midas.ports import KeyKind, KeyTaken, Listing, Store
+from midas.ports import ClaimedRow, DueTimes, KeyKind, KeyTaken, Listing, RowKind, Store
 from midas.refund import RefundState
 from midas.storage import open_store
 from tests.fakes.store import MemoryStore
@@ -30,6 +30,7 @@ from tests.records import (
 )
 
 HOLD = timedelta(seconds=60)
+BOTH = tuple(RowKind)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -360,6 +361,262 @@ async def test_claims_at_once_share_the_work(store: Store) -> None:
     assert len(claimed) == len(set(claimed))
     rest = await store.claim_due_orders(40, HOLD)
     assert sorted(claimed + rest) == sorted(f"o{n}" for n in range(40))
+
+
+async def put_refund(store: Store, order_no: str, refund_no: str, **fields: Any) -> Order:
+    """The order with one more refund, on disk."""
+    order = await store.load(order_no)
+    assert await store.commit(refund_intent(order, refund_no=refund_no, **fields))
+    return await store.load(order_no)
+
+
+async def put_due(store: Store, minutes: int) -> None:
+    """A charge that is due for so many minutes, and a refund that is due for half a minute more."""
+    due_at = store.now() - timedelta(minutes=minutes)
+    await put(store, f"o{minutes}", out_trade_no=f"c{minutes}", due_at=due_at)
+    due_at -= timedelta(seconds=30)
+    await put_refund(store, f"o{minutes}", f"r{minutes}", due_at=due_at)
+
+
+def keys(claimed: Sequence[ClaimedRow]) -> list[str]:
+    """The rows that were claimed."""
+    return [each.key for each in claimed]
+
+
+async def test_due_rows_are_claimed_earliest_first(store: Store) -> None:
+    """The limit counts charges and refunds together; whose look is due first comes first."""
+    for minutes in (7, 9, 8):
+        await put_due(store, minutes)
+    later = store.now() + timedelta(hours=1)
+    await put(store, "later", due_at=later)
+    await put(store, "never")
+    await put_refund(store, "never", "later", due_at=later)
+    await put_refund(store, "never", "never")
+    assert await store.claim_due_rows(BOTH, 0, HOLD) == []
+    assert keys(await store.claim_due_rows(BOTH, 1, HOLD)) == ["r9"]
+    assert keys(await store.claim_due_rows(BOTH, 3, HOLD)) == ["c9", "r8", "c8"]
+    assert keys(await store.claim_due_rows(BOTH, 9, HOLD)) == ["r7", "c7"]
+    assert await store.claim_due_rows(BOTH, 9, HOLD) == []
+
+
+async def test_only_rows_of_the_kinds_that_are_named_are_claimed(store: Store) -> None:
+    """The others stay due, however long they are."""
+    for minutes in (9, 8):
+        await put_due(store, minutes)
+    assert await store.claim_due_rows((), 9, HOLD) == []
+    assert keys(await store.claim_due_rows((RowKind.CHARGE,), 9, HOLD)) == ["c9", "c8"]
+    assert keys(await store.claim_due_rows({RowKind.REFUND}, 1, HOLD)) == ["r9"]
+    assert keys(await store.claim_due_rows(BOTH, 9, HOLD)) == ["r8"]
+
+
+async def test_a_due_row_is_claimed_in_any_state(store: Store) -> None:
+    """Whatever became of a charge or refund: a look that is planned is due."""
+    due_at = store.now() - HOLD
+    wanted = set()
+    for superseded, state in itertools.product((False, True), ChargeState):
+        number = f"{state}{superseded}"
+        order = await put(
+            store, number, out_trade_no=number, state=state, superseded=superseded, due_at=due_at
+        )
+        wanted.add(number)
+    for refund_state in RefundState:
+        number = f"r{refund_state}"
+        await put_refund(store, order.order_no, number, state=refund_state, due_at=due_at)
+        wanted.add(number)
+    assert set(keys(await store.claim_due_rows(BOTH, 100, HOLD))) == wanted
+    assert await store.claim_due_rows(BOTH, 100, HOLD) == []
+
+
+async def test_a_claim_moves_due_at_and_nothing_else(store: Store) -> None:
+    """Neither the version nor `looks`: a change that was decided before the claim is written."""
+    now = store.now()
+    due_at = now - HOLD
+    await put(store, out_trade_no="c1", state=ChargeState.PENDING, looks=3, due_at=due_at)
+    await put_refund(store, "o1", "r1", looks=2, absent_since=NOON, due_at=due_at - HOLD)
+    before = await put_refund(store, "o1", "r2", due_at=now + timedelta(hours=1))
+    refund, charge = await store.claim_due_rows(BOTH, 9, HOLD)
+    assert charge == ClaimedRow(RowKind.CHARGE, "o1", "c1", due_at, charge.held_until)
+    assert refund == ClaimedRow(RowKind.REFUND, "o1", "r1", due_at - HOLD, refund.held_until)
+    for each in (charge, refund):
+        assert abs(each.held_until - (now + HOLD)) < timedelta(seconds=30)
+    held = await store.load("o1")
+    rows = (
+        replace(before.charge("c1"), due_at=charge.held_until),
+        replace(before.refund("r1"), due_at=refund.held_until),
+        before.refund("r2"),
+    )
+    assert (held.charge("c1"), held.refund("r1"), held.refund("r2")) == rows
+    assert replace(held, charges=before.charges, refunds=before.refunds) == before
+    assert len(await store.journal("o1")) == 3
+    assert await store.commit(touched(before, operator_reason="decided before the claim"))
+
+
+async def test_a_row_whose_hold_is_over_is_claimed_again(store: Store) -> None:
+    """A claimant that did nothing, or never got its answer, keeps nobody from the row."""
+    await put_due(store, 9)
+    first = await store.claim_due_rows(BOTH, 9, timedelta(seconds=-1))
+    again = await store.claim_due_rows(BOTH, 9, HOLD)
+    assert {(each.key, each.held_until) for each in first} == {
+        (each.key, each.due_at) for each in again
+    }
+    assert await store.claim_due_rows(BOTH, 9, HOLD) == []
+
+
+async def test_a_row_that_is_released_is_due_as_before(store: Store) -> None:
+    """The order is as if it had never been claimed, and only what is given back is due again."""
+    for minutes in (7, 8, 9):
+        await put_due(store, minutes)
+    orders = [await store.load(f"o{minutes}") for minutes in (7, 8, 9)]
+    claimed = await store.claim_due_rows(BOTH, 9, HOLD)
+    assert len(claimed) == 6
+    await store.release_rows(claimed[:4])
+    assert [await store.load(f"o{minutes}") for minutes in (8, 9)] == orders[1:]
+    assert await store.load("o7") != orders[0]
+    again = await store.claim_due_rows(BOTH, 9, 2 * HOLD)
+    assert [(each.key, each.due_at) for each in again] == [
+        (each.key, each.due_at) for each in claimed[:4]
+    ]
+    await store.release_rows(claimed)  # somebody else's by now, but for the last two
+    assert keys(await store.claim_due_rows(BOTH, 9, HOLD)) == ["r7", "c7"]
+    await store.release_rows(again)
+    assert [await store.load(f"o{minutes}") for minutes in (8, 9)] == orders[1:]
+
+
+async def test_a_release_of_nothing_does_nothing(store: Store) -> None:
+    """No row, and rows that are not there."""
+    order = await put(store, due_at=store.now() - HOLD)
+    await store.release_rows([])
+    gone = ClaimedRow(RowKind.CHARGE, "o2", "c2", NOON, NOON + HOLD)
+    await store.release_rows([gone, replace(gone, kind=RowKind.REFUND, order_no="o1")])
+    assert await store.load("o1") == order
+
+
+@pytest.mark.parametrize("planned", ["later", "before", "never"])
+async def test_a_row_that_is_planned_anew_stays_so(store: Store, planned: str) -> None:
+    """A release does not take back what was committed since the claim, on any day and hour."""
+    await put_due(store, 9)
+    at = {"later": store.now() + 2 * HOLD, "before": store.now() - HOLD, "never": None}[planned]
+    claimed = await store.claim_due_rows(BOTH, 9, HOLD)
+    order = await store.load("o9")
+    draft = Draft(order)
+    draft.put(replace(order.charges[0], due_at=at, looks=1))
+    draft.put(replace(order.refunds[0], due_at=at, looks=1))
+    change = changed(draft)
+    assert await store.commit(change)
+    await store.release_rows(claimed)
+    assert await store.load("o9") == change.after
+
+
+async def test_a_release_moves_due_at_and_nothing_else(store: Store) -> None:
+    """A commit that left the look where it was is kept, and the look is due as before."""
+    await put_due(store, 9)
+    before = await store.load("o9")
+    claimed = await store.claim_due_rows(BOTH, 9, HOLD)
+    change = touched(await store.load("o9"), absent_since=NOON, looks=5)
+    assert await store.commit(change)
+    await store.release_rows(claimed)
+    charge = replace(change.after.charges[0], due_at=before.charges[0].due_at)
+    assert await store.load("o9") == replace(
+        change.after, charges=(charge,), refunds=before.refunds
+    )
+
+
+async def test_when_looks_are_due(store: Store) -> None:
+    """The longest due one and the first one that is to come, of the kinds that are named."""
+    now = store.now()
+    charge, refund = (RowKind.CHARGE,), (RowKind.REFUND,)
+    order = await put(store, out_trade_no="c1")
+    assert await store.due_times(BOTH) == await store.due_times(()) == DueTimes(None, None)
+    times = [now + sign * timedelta(hours=hours) for sign in (-1, 1) for hours in (1, 2, 3)]
+    (due, _, longest_due, first, _, _) = times
+    await put_refund(store, "o1", "r1", due_at=due)
+    assert await store.due_times(BOTH) == DueTimes(due, None)
+    assert await store.due_times(charge) == DueTimes(None, None)
+    order = await store.load("o1")
+    assert await store.commit(touched(order, due_at=first))
+    assert await store.due_times(charge) == DueTimes(None, first)
+    assert await store.due_times(refund) == DueTimes(due, None)
+    assert await store.due_times(BOTH) == DueTimes(due, first)
+    for n, due_at in enumerate(times):
+        await put(store, f"more{n}", due_at=due_at)
+        await put_refund(store, "o1", f"more{n}", due_at=due_at)
+    for kinds in (charge, refund, BOTH):
+        assert await store.due_times(kinds) == DueTimes(longest_due, first)
+    await store.claim_due_rows(BOTH, 100, HOLD)
+    after = await store.due_times(BOTH)
+    assert after.oldest_due_at is None
+    assert after.next_due_at is not None
+    assert now < after.next_due_at < first
+
+
+async def test_due_times_are_exact_to_the_microsecond(store: Store) -> None:
+    """They are neither rounded nor sorted as numbers without zeros at their ends."""
+    second = store.now().replace(microsecond=0) - HOLD
+    steps = (10, 0, -1, 1, 100_000, 9)
+    times = [second + timedelta(microseconds=step) for step in steps]
+    for n, due_at in enumerate(times):
+        zone = timezone(timedelta(hours=n))
+        await put(store, f"o{n}", out_trade_no=f"c{n}", due_at=due_at.astimezone(zone))
+    assert (await store.due_times(BOTH)).oldest_due_at == second - timedelta(microseconds=1)
+    claimed = await store.claim_due_rows(BOTH, 9, HOLD)
+    assert keys(claimed) == ["c2", "c1", "c3", "c5", "c0", "c4"]
+    assert [each.due_at for each in claimed] == sorted(times)
+    first = min(each.held_until for each in claimed)
+    assert await store.due_times(BOTH) == DueTimes(None, first)
+    assert (await store.load(claimed[0].order_no)).charges[0].due_at == claimed[0].held_until
+    await store.release_rows(claimed)
+    for n, due_at in enumerate(times):
+        assert (await store.load(f"o{n}")).charges[0].due_at == due_at
+
+
+async def test_claims_of_rows_at_once_share_the_work(store: Store) -> None:
+    """No row is given to two claimants, and none is lost."""
+    due_at = store.now() - HOLD
+    names = [f"{n}" for n in range(40)]
+    await asyncio.gather(*(put(store, n, out_trade_no=f"c{n}", due_at=due_at) for n in names))
+    await asyncio.gather(*(put_refund(store, n, f"r{n}", due_at=due_at) for n in names))
+    claims = await asyncio.gather(*(store.claim_due_rows(BOTH, 10, HOLD) for _ in range(12)))
+    assert max(map(len, claims)) == 10
+    claimed = [key for each in claims for key in keys(each)]
+    assert len(claimed) == len(set(claimed))
+    claimed += keys(await store.claim_due_rows(BOTH, 80, HOLD))
+    assert sorted(claimed) == sorted(kind + n for kind in "cr" for n in names)
+
+
+async def test_claims_and_commits_at_once_lose_nothing(store: Store) -> None:
+    """Every commit is written though the rows are claimed and given back meanwhile; none waits."""
+    names = [f"{n}" for n in range(8)]
+    due_at = store.now() - HOLD
+    for n in names:
+        await put(store, n, out_trade_no=f"c{n}", due_at=due_at)
+        await put_refund(store, n, f"r{n}", due_at=due_at)
+    over = asyncio.Event()
+
+    async def commit_ten(name: str) -> None:
+        for n in range(1, 11):
+            order = await store.load(name)
+            draft = Draft(order)
+            draft.put(replace(order.charges[0], looks=n))
+            draft.put(replace(order.refunds[0], looks=n))
+            assert await store.commit(changed(draft))
+
+    async def claim_and_release() -> int:
+        claims = 0
+        while not over.is_set():
+            claimed = await store.claim_due_rows(BOTH, 5, HOLD)
+            await store.claim_due_orders(1, timedelta(seconds=-1))
+            await store.release_rows(claimed[::-1])
+            claims += len(claimed)
+            await asyncio.sleep(0)
+        return claims
+
+    claiming = [asyncio.create_task(claim_and_release()) for _ in range(3)]
+    await asyncio.gather(*map(commit_ten, names))
+    over.set()
+    assert sum(await asyncio.gather(*claiming)) > 0
+    for name in names:
+        order = await store.load(name)
+        assert (order.version, order.charges[0].looks, order.refunds[0].looks) == (12, 10, 10)
 
 
 async def test_charges_are_listed_newest_first_page_by_page(store: Store) -> None:

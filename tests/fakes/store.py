@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -20,7 +20,7 @@ from midas.payment import (
     charges_by_age,
     refunds_by_age,
 )
-from midas.ports import KeyKind, KeyTaken, Listing
+from midas.ports import ClaimedRow, DueTimes, KeyKind, KeyTaken, Listing, RowKind
 from midas.refund import Refund, RefundState
 from midas.sequences import raised_floor
 from midas.storage.recent import CommittedOrders
@@ -288,6 +288,62 @@ class MemoryStore:
                 ),
             )
         return claimed
+
+    async def claim_due_rows(
+        self, kinds: Collection[RowKind], limit: int, hold: timedelta
+    ) -> list[ClaimedRow]:
+        """See `Store`."""
+        due = sorted(
+            (row.due_at, kind, order_no, key)
+            for kind, order_no, key, row in self._planned()
+            if kind in kinds and row.due_at is not None and row.due_at <= self.clock
+        )
+        held_until = self.clock + hold
+        claimed = [
+            ClaimedRow(kind, order_no, key, due_at, held_until)
+            for due_at, kind, order_no, key in due[:limit]
+        ]
+        for each in claimed:
+            self._set_due(each, each.due_at, held_until)
+        return claimed
+
+    async def release_rows(self, rows: Sequence[ClaimedRow]) -> None:
+        """See `Store`."""
+        for each in rows:
+            self._set_due(each, each.held_until, each.due_at)
+
+    async def due_times(self, kinds: Collection[RowKind]) -> DueTimes:
+        """See `Store`."""
+        times = [row.due_at for kind, _, _, row in self._planned() if kind in kinds and row.due_at]
+        return DueTimes(
+            min((each for each in times if each <= self.clock), default=None),
+            min((each for each in times if each > self.clock), default=None),
+        )
+
+    def _planned(self) -> Iterator[tuple[RowKind, str, str, Charge | Refund]]:
+        for order in self.disk.orders.values():
+            for charge in order.charges:
+                yield RowKind.CHARGE, order.order_no, charge.out_trade_no, charge
+            for refund in order.refunds:
+                yield RowKind.REFUND, order.order_no, refund.refund_no, refund
+
+    def _set_due(self, row: ClaimedRow, was: datetime, due_at: datetime) -> None:
+        order = self.disk.orders.get(row.order_no)
+        if order is None:
+            return
+        charges = tuple(
+            replace(c, due_at=due_at)
+            if (row.kind, row.key, was) == (RowKind.CHARGE, c.out_trade_no, c.due_at)
+            else c
+            for c in order.charges
+        )
+        refunds = tuple(
+            replace(r, due_at=due_at)
+            if (row.kind, row.key, was) == (RowKind.REFUND, r.refund_no, r.due_at)
+            else r
+            for r in order.refunds
+        )
+        self.disk.orders[row.order_no] = replace(order, charges=charges, refunds=refunds)
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """See `Store`."""

@@ -1,7 +1,7 @@
 """The ports of a process that is to fail: every call waits for its turn, then goes as planned."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from midas.errors import StorageUnavailable
 from midas.payment import Change, Order
-from midas.ports import KeyKind
+from midas.ports import ClaimedRow, DueTimes, KeyKind, RowKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import NO_TIME_LEFT, Answer, Lost, NotSent, Sent
 from midas.storage.database import Batch, Database
 from midas.storage.faults import InDoubt, NotWritten
 from midas.storage.store import SqlStore
 from tests.fakes.psp import deliver
+from tests.faults.crash import written
 from tests.faults.machine_queues import MachineQueues
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "commit": COMMIT_WAYS,
     "read": READ_WAYS,
     "claim": READ_WAYS,
+    "claim_rows": QUEUE_WAYS,
+    "release": QUEUE_WAYS,
     "POST": POST_WAYS,
     "GET": GET_WAYS,
     "event": QUEUE_WAYS,
@@ -168,6 +171,28 @@ class MachineStore(MachineQueues):
             await self._world.set_time()
             return sorted(await self._store.claim_due_orders(limit, hold))
 
+    async def claim_due_rows(
+        self, kinds: Collection[RowKind], limit: int, hold: timedelta
+    ) -> list[ClaimedRow]:
+        """Claimed or not, answered or not; sorted as `claim_due_orders` is."""
+        async with self._call("claim_rows") as way:
+            await self._world.set_time()
+            found = await written(
+                self._process, way, lambda: self._store.claim_due_rows(kinds, limit, hold)
+            )
+            return sorted(found, key=lambda each: (each.due_at, each.kind, each.key))
+
+    async def release_rows(self, rows: Sequence[ClaimedRow]) -> None:
+        """Released or not, answered or not."""
+        async with self._call("release") as way:
+            await written(self._process, way, lambda: self._store.release_rows(rows))
+
+    async def due_times(self, kinds: Collection[RowKind]) -> DueTimes:
+        """Readable or not."""
+        async with self._call("read"):
+            await self._world.set_time()
+            return await self._store.due_times(kinds)
+
     async def commit(self, change: Change) -> bool:
         """Written or not, answered or not."""
         async with self._call("commit") as way:
@@ -175,14 +200,14 @@ class MachineStore(MachineQueues):
                 raise StorageUnavailable(may_have_written=True)
             if way in DOUBTS:
                 self._database.doubt = way
-            written = await self._store.commit(change)
-            if written:
+            is_written = await self._store.commit(change)
+            if is_written:
                 self._world.committed(change)
             else:
                 self._world.reached[f"{self._process.name} lost by version"] += 1
             if way == "lost_written":
                 raise StorageUnavailable(may_have_written=True)
-            return written
+            return is_written
 
     @asynccontextmanager
     async def _call(self, kind: str) -> AsyncIterator[str]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from midas.errors import MidasError
@@ -65,7 +66,8 @@ def started(world: "World", name: str, database: Database) -> Replica:
     )
     store = MachineStore(world, process, database)
     clock = _Waiting(world, process)
-    payments = Payments(store, psp, clock)
+    # A process asks how long looks are due now and then: one run of a schedule asks, another not.
+    payments = Payments(store, psp, clock, poll_overdue=timedelta.max)
     return Replica(process, payments, Inbox(payments.ports), Announcer(store, clock))
 
 

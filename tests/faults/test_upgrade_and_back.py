@@ -14,7 +14,8 @@ from tests.faults.books import books_agree
 from tests.faults.logged import LoggedProcess
 from tests.faults.processes import NOT_SERVING, SERVING, Harness, Midas, eventually
 from tests.storage.faulty import database_at
-from tests.storage.newer import Newer
+from tests.storage.newer import Newer, Older
+from tests.storage.test_schema import OLDEST
 
 COLUMN_EVERYWHERE = "\n".join(
     f'op.add_column("{table}", sa.Column("of_later", sa.Text(), nullable=True))'
@@ -49,6 +50,29 @@ async def test_old_code_goes_on_after_an_additive_migration_and_starts_again(
     await again.logged("ready")
     await everything(harness, again, "back")
     await books_agree(url, ["before", "after", "back"], harness.sandbox.lookalike)
+
+
+async def test_code_of_the_oldest_schema_goes_on_after_the_newest_migration(
+    harness: Harness, blank_postgres_url: str, tmp_path: Path
+) -> None:
+    """It works beside this Midas, is stopped, and starts again: the way back is open (D10)."""
+    url, older = blank_postgres_url, Older(tmp_path, OLDEST)
+    await migrated(harness, older, url)
+    old = await harness.serve(url, *older.program("serve"), name="old")
+    await everything(harness, old, "before")
+    assert await migrate(url) == (OLDEST, SCHEMA)
+    await looked_at_the_newer_schema(url)
+    await old.health(SERVING)
+    new = await harness.serve(url, name="new")
+    await everything(harness, old, "after")
+    await everything(harness, new, "beside")
+    assert await old.stop() == 0
+    assert not old.lines("not_ready")
+    assert await new.stop() == 0
+    again = await harness.serve(url, *older.program("serve"), name="old again")
+    await again.logged("ready")
+    await everything(harness, again, "back")
+    await books_agree(url, ["before", "after", "beside", "back"], harness.sandbox.lookalike)
 
 
 async def test_old_code_ends_where_it_may_not_go_on_and_logs_why(
@@ -88,6 +112,8 @@ async def everything(harness: Harness, midas: Midas, order_no: str) -> None:
     assert order_no in [each.order_no for each in charges.charges]
     refunds = await midas.stub.ListRefunds(pb.ListRefundsRequest())
     assert f"r-{order_no}" in [each.refund_no for each in refunds.refunds]
+    polled = await midas.stub.PollPending(pb.PollPendingRequest())
+    assert (polled.examined, polled.more_due) == (0, False)
     events = EventServiceStub(midas.channel)
     body = f"of {order_no}".encode()
     for outcome in (

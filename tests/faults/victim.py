@@ -10,6 +10,7 @@ replaces (JSON, in seconds): a test need not wait for half a minute to see the e
     event                                     the commit of an event with all that it changes
     waiting                                   writing down an event that is to be applied later
     claim, claim_events                       taking the orders, or such events, that are due
+    claim_rows, release                       taking rows for PollPending, and giving them back
     lease, settle                             handing out a notification, and its end
     create_charge, retrieve_charge, list_charges, create_refund, list_refunds
 """
@@ -19,7 +20,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from midas.config.settings import Settings
 from midas.event import EventRecord, EventStanding
 from midas.lease import Lease, Settlement
 from midas.payment import Change
+from midas.ports import ClaimedRow, RowKind
 
 Result = TypeVar("Result")
 
@@ -150,6 +152,27 @@ class MortalStore:
         if found and self._fate.step == "claim":
             die()
         return found
+
+    async def claim_due_rows(
+        self, kinds: Collection[RowKind], limit: int, hold: timedelta
+    ) -> list[ClaimedRow]:
+        """See `Store`. Dies only over a claim of a row of the order."""
+        claim = self._inner.claim_due_rows
+        found: list[ClaimedRow] = await claim(kinds, limit, min(hold, HOLD_LONGEST))
+        if self._fate.step == "claim_rows" and self._order_of(found):
+            die()
+        return found
+
+    async def release_rows(self, rows: Sequence[ClaimedRow]) -> None:
+        """See `Store`. Inside is PostgreSQL's alone."""
+        await self._fate.around(
+            {"release"}, self._order_of(rows), lambda: self._inner.release_rows(rows)
+        )
+
+    def _order_of(self, rows: Sequence[ClaimedRow]) -> str:
+        """The order that counts, if one of the rows is of it."""
+        order_no = self._fate.order_no
+        return order_no if order_no in {each.order_no for each in rows} else ""
 
     async def record_event(self, event: EventRecord) -> bool:
         """See `Store`."""

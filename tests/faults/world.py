@@ -5,7 +5,7 @@ crash ends the process; the disk and Ping++ outlive it, and the caller tries aga
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -20,7 +20,7 @@ from midas.flows.inbox import Inbox
 from midas.flows.not_sent import record_not_sent
 from midas.flows.payment_calls import Payments
 from midas.payment import Change, Order
-from midas.ports import KeyKind
+from midas.ports import ClaimedRow, DueTimes, KeyKind, RowKind
 from midas.psp.sdk import Prepared
 from midas.psp.transport import NO_TIME_LEFT, Answer, Lost, NotSent, Sent
 from midas.refund import Refund, RefundState
@@ -302,6 +302,26 @@ class FaultyStore(FaultyQueues):
         if self._world.chooser.choose("find", READ_WAYS) == "refused":
             raise StorageUnavailable
         return await self._disk.find(kind, key)
+
+    async def claim_due_rows(
+        self, kinds: Collection[RowKind], limit: int, hold: timedelta
+    ) -> list[ClaimedRow]:
+        """Claimed or not, answered or not."""
+        way = self._way("claim_due_rows", COMMIT_WAYS)
+        return await written(
+            self._process, way, lambda: self._disk.claim_due_rows(kinds, limit, hold)
+        )
+
+    async def release_rows(self, rows: Sequence[ClaimedRow]) -> None:
+        """Released or not, answered or not."""
+        way = self._way("release_rows", COMMIT_WAYS)
+        await written(self._process, way, lambda: self._disk.release_rows(rows))
+
+    async def due_times(self, kinds: Collection[RowKind]) -> DueTimes:
+        """Readable or not."""
+        if self._way("due_times", READ_WAYS) == "refused":
+            raise StorageUnavailable
+        return await self._disk.due_times(kinds)
 
 
 def _what(change: Change) -> str:

@@ -40,6 +40,7 @@ REQUESTS: dict[str, Message] = {
     "Query": payments.QueryRequest(order_no="A1001", refresh=True),
     "ListCharges": payments.ListChargesRequest(page_size=2),
     "ListRefunds": payments.ListRefundsRequest(page_size=2),
+    "PollPending": payments.PollPendingRequest(limit=3),
     "RecordEvent": events.RecordEventRequest(body=EVENT),
     "RecordEvents": events.RecordEventsRequest(events=[events.RecordEventRequest(body=EVENT)]),
     "LeaseNotifications": events.LeaseNotificationsRequest(max=4),

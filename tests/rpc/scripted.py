@@ -1,7 +1,7 @@
 """Flows that a test scripts, and the server over them on a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,9 +13,10 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc import aio
 
 from midas.charge import Charge, ChargeState, ChargeTerms, ObservedBy
+from midas.flows.poll import PollResult
 from midas.flows.terms import RefundTerms
 from midas.payment import Order
-from midas.ports import KeyKind, Listing
+from midas.ports import KeyKind, Listing, RowKind
 from midas.refund import Refund, RefundState
 from midas.rpc.payment_service import SERVICE, PaymentService
 from midas.rpc.server import Binding, Server
@@ -128,6 +129,14 @@ class ScriptedFlows:
         self.asked.append((kind, key, refresh, timeout))
         await self.before()
         return self.order, self.order.charges
+
+    async def poll(
+        self, kinds: Collection[RowKind], limit: int, timeout: timedelta | None
+    ) -> PollResult:
+        """Two rows, one of which has changed."""
+        self.asked.append((kinds, limit, timeout))
+        await self.before()
+        return PollResult(2, 1, 1, 0, 0, 1, 2, more_due=True, oldest_due_at=NOW)
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """As many of the orders as asked for, after the place given."""

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from midas.charge import ChargeState, ChargeTerms
 from midas.flows.terms import RefundTerms
 from midas.payment import Order
-from midas.ports import KeyKind
+from midas.ports import KeyKind, RowKind
 from midas.refund import FundingSource, RefundState
 from midas.rpc import payment_service
 from midas.v1 import charge_pb2, refund_pb2
@@ -169,6 +169,10 @@ _NOT_OF_THE_DOMAIN = {
     "unknown refund state": (pb.ListRefundsRequest(state=99), "state"),  # type: ignore[arg-type]
     "page below zero": (pb.ListChargesRequest(page_size=-1), "page_size"),
     "page too large": (pb.ListRefundsRequest(page_size=1001), "page_size"),
+    "unknown kind": (pb.PollPendingRequest(kinds=[1, 99]), "kinds"),  # type: ignore[list-item]
+    "no kind": (pb.PollPendingRequest(kinds=[pb.POLL_KIND_UNSPECIFIED]), "kinds"),
+    "limit below 0": (pb.PollPendingRequest(limit=-1), "limit"),
+    "limit too large": (pb.PollPendingRequest(limit=100_001), "limit"),
     "page token": (pb.ListChargesRequest(page_token="AQ"), "page_token"),
     "time before all": (
         pb.ListChargesRequest(created_from=Timestamp(seconds=-(2**60))),
@@ -274,3 +278,43 @@ async def test_a_page_ends_before_it_is_too_large(monkeypatch: pytest.MonkeyPatc
         second = await midas.stub.ListCharges(pb.ListChargesRequest(page_token=token))
     assert [each.order_no for each in first.charges] == ["o-0", "o-1"]
     assert [each.order_no for each in second.charges] == ["o-2", "o-3"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "kinds", "limit"),
+    [
+        (pb.PollPendingRequest(), set(), 0),
+        (pb.PollPendingRequest(kinds=[pb.POLL_KIND_CHARGES], limit=7), {RowKind.CHARGE}, 7),
+        (
+            pb.PollPendingRequest(
+                kinds=[pb.POLL_KIND_REFUNDS, pb.POLL_KIND_CHARGES, pb.POLL_KIND_REFUNDS],
+                limit=100_000,
+            ),
+            {RowKind.REFUND, RowKind.CHARGE},
+            100_000,
+        ),
+    ],
+)
+async def test_a_run_over_what_is_due(
+    request_: pb.PollPendingRequest, kinds: set[RowKind], limit: int
+) -> None:
+    """What to look at reaches the flows with the caller's time, and every number comes back."""
+    async with served() as midas:
+        answer = await midas.stub.PollPending(request_, timeout=20)
+        ((asked_kinds, asked_limit, timeout),) = midas.flows.asked
+    assert (asked_kinds, asked_limit) == (kinds, limit)
+    assert timeout is not None
+    assert timedelta(seconds=10) < timeout <= timedelta(seconds=20)
+    assert answer == pb.PollPendingResponse(
+        examined=2,
+        changed=1,
+        still_pending=1,
+        unknown=0,
+        failed=0,
+        found_by_poll=1,
+        psp_calls=2,
+        more_due=True,
+        oldest_due_at=answer.oldest_due_at,
+    )
+    assert answer.oldest_due_at.ToDatetime(NOW.tzinfo) == NOW
+    assert not answer.HasField("next_due_at")

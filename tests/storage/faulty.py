@@ -50,6 +50,7 @@ class Scripted:
         self.codec, self.is_sqlite = real.codec, real.is_sqlite
         self.now, self.keys, self.in_keys = real.now, real.keys, real.in_keys
         self.parameter, self.claim, self.ping = real.parameter, real.claim, real.ping
+        self.claim_rows, self.release_rows = real.claim_rows, real.release_rows
         self.close, self.add_event, self.claim_events = (
             real.close,
             real.add_event,

@@ -23,6 +23,9 @@ def key(prefix: str, n: int) -> str:
 
 _CREATED = f"{OLDEST} + n * interval '30 s'"
 _OVERDUE = "timestamptz '2020-01-01' + n * interval '1 s'"
+_DUE_AT = f"""CASE WHEN n % 20000 IN (7, 11) THEN {_OVERDUE}
+    WHEN n % 50 = 5 THEN timestamptz '2130-01-01' + n * interval '1 s' END"""
+"""Few looks are due, and many are planned for later."""
 _CHARGE_STATE = f"""CASE WHEN n % 40000 = 7 THEN 'PENDING' WHEN n % 20000 = 11 THEN 'SUBMITTING'
     WHEN n < {ROWS // 100} THEN 'REVERSED' WHEN n % 10 = 3 THEN 'CLOSED'
     WHEN n % 100 = 4 THEN 'FAILED' ELSE 'SUCCEEDED' END"""
@@ -47,7 +50,7 @@ _VALUES = {
         "charge_id": number("ch_"),
         "state": _CHARGE_STATE,
         "created_at": _CREATED,
-        "due_at": f"CASE WHEN n % 20000 IN (7, 11) THEN {_OVERDUE} END",
+        "due_at": _DUE_AT,
     },
     "refunds": {
         "refund_no": number("r"),
@@ -57,7 +60,7 @@ _VALUES = {
         "refund_id": number("re_"),
         "state": _REFUND_STATE,
         "created_at": _CREATED,
-        "due_at": f"CASE WHEN n % 20000 IN (7, 11) THEN {_OVERDUE} END",
+        "due_at": _DUE_AT,
     },
     "journal": {"order_no": number("o"), "version": "1", "position": "1", "change_id": number("c")},
     "notifications": {"order_no": number("o"), "sequence": "1", "out_trade_no": number("n")},

@@ -1,6 +1,7 @@
-"""A Midas with migrations that are not there yet: `python -m tests.storage.newer FOLDER migrate`.
+"""A Midas with other migrations than this one: `python -m tests.storage.newer FOLDER migrate`.
 
-`Newer` writes the migrations; as a program this runs the command line of the Midas that has them.
+`Newer` writes some that are not there yet, and `Older` leaves the last ones out. As a program this
+runs the command line of the Midas that has those of the folder.
 """
 
 import importlib
@@ -53,8 +54,19 @@ class Newer:
         return revision
 
     def program(self, *command: str) -> list[str]:
-        """What runs a command of the newer Midas with this interpreter."""
+        """What runs a command of that Midas with this interpreter."""
         return ["-m", "tests.storage.newer", str(self.folder), *command]
+
+
+class Older(Newer):
+    """The folder of an older Midas: this one's, without the migrations after `revision`."""
+
+    def __init__(self, folder: Path, revision: str) -> None:
+        super().__init__(folder)
+        self.revision = revision
+        for each in (self.folder / "versions").glob("*.py"):
+            if each.name.partition("_")[0] > revision:
+                each.unlink()
 
 
 MIGRATING = importlib.import_module("midas.storage.migrate")
@@ -62,7 +74,7 @@ MIGRATING = importlib.import_module("midas.storage.migrate")
 
 
 def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Make this process one of the newer Midas."""
+    """Make this process one of that Midas."""
     newest = max(each.name for each in (folder / "versions").glob("*.py"))
     patch.setattr(MIGRATING, "_MIGRATIONS", folder)
     patch.setattr(schema, "SCHEMA", newest.partition("_")[0])

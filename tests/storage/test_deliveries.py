@@ -18,6 +18,7 @@ from midas.event import EventRecord, EventStanding
 from midas.lease import DeliveryOutcome, Lease, Settlement
 from midas.limits import NOTIFICATION_PAUSE_MAX_S
 from midas.payment import Order
+from midas.ports import ClaimedRow, RowKind
 from midas.storage import open_store
 from midas.storage import store as product
 from midas.storage.sqlite_queues import _CLAIM_EVENTS, _UNDELIVERED
@@ -345,10 +346,14 @@ async def test_a_connection_that_is_dead_without_a_word_keeps_nobody(
 
     monkeypatch.setattr(product, "ONCE_TIMEOUT", timedelta(milliseconds=10))
     async with await open_store(database_url) as store:
-        for name in ("claim", "claim_events", "lease", "settle"):
+        for name in ("claim", "claim_rows", "release_rows", "claim_events", "lease", "settle"):
             monkeypatch.setattr(store._database, name, never)
         with pytest.raises(StorageUnavailable):
             await store.claim_due_orders(1, HOLD)
+        with pytest.raises(StorageUnavailable):
+            await store.claim_due_rows(tuple(RowKind), 1, HOLD)
+        with pytest.raises(StorageUnavailable):
+            await store.release_rows([ClaimedRow(RowKind.REFUND, "o1", "r1", NOON, NOON)])
         with pytest.raises(StorageUnavailable):
             await store.claim_events(1, HOLD)
         with pytest.raises(StorageUnavailable):

@@ -12,7 +12,7 @@ import pytest
 from midas.errors import SettingsError
 from midas.storage import migrate
 from midas.storage.schema import SCHEMA
-from tests.storage.newer import MIGRATING, Newer, install
+from tests.storage.newer import MIGRATING, Newer, Older, install
 
 COLUMN = 'op.add_column("charges", sa.Column("of_later", sa.Text(), nullable=True))'
 INDEX = 'build_index("charges_of_later", "charges", ["subject"], where="amount > 100")'
@@ -49,11 +49,14 @@ class Stage:
 
     async def index(self) -> list[bool]:
         """Whether the index is there, and whether it serves queries."""
+        return list((await self.indexes("charges_of_later")).values())
+
+    async def indexes(self, *names: str) -> dict[str, bool]:
+        """Which of these indexes are there, and which of those serve queries."""
         rows = await self.sql(
-            "SELECT indisvalid FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
-            " WHERE relname = 'charges_of_later'"
+            "SELECT relname, indisvalid FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
         )
-        return [each[0] for each in rows]
+        return {name: is_valid for name, is_valid in rows if name in names}
 
     async def columns(self) -> int:
         """How many columns of the migrations are there."""
@@ -219,3 +222,28 @@ async def test_migrations_that_are_done_stay_done(stage: Stage) -> None:
     values = "VALUES ('o', 1, 0, 'c')"
     await stage.sql(f"INSERT INTO orders (order_no, version, last_sequence, last_change) {values}")
     assert await migrate(stage.url) == (first, stage.newer.revision)
+
+
+async def test_0005_goes_on_where_it_was_interrupted(
+    blank_postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first index is there and stays; the second one is made anew, and nobody waits for it."""
+    stage = Stage(blank_postgres_url, tmp_path / "newer", monkeypatch)
+    with monkeypatch.context() as older:
+        install(Older(tmp_path / "older", "0004").folder, older)
+        assert await migrate(stage.url) == ("", "0004")
+    async with stage.session() as writer, writer.transaction():
+        await writer.execute("DELETE FROM refunds")
+        migrating = asyncio.ensure_future(migrate(stage.url))
+        session = await stage.until_waiting()
+        assert await stage.indexes("charges_due", "refunds_due") == {
+            "charges_due": True,
+            "refunds_due": False,
+        }
+        await stage.sql("DELETE FROM charges")
+        await stage.sql("DELETE FROM refunds")
+        await stage.sql(f"SELECT pg_terminate_backend({session})")
+        with pytest.raises(SettingsError):
+            await migrating
+    assert await migrate(stage.url) == ("0004", SCHEMA)
+    assert all((await stage.indexes("charges_due", "refunds_due")).values())

@@ -16,7 +16,7 @@ from midas.charge import ChargeState
 from midas.event import EventRecord, EventStanding
 from midas.lease import DeliveryOutcome, Settlement
 from midas.payment import Order
-from midas.ports import KeyKind, Listing
+from midas.ports import ClaimedRow, KeyKind, Listing, RowKind
 from midas.refund import RefundState
 from midas.storage.engine import parse, sqlite_engine
 from midas.storage.faults import InDoubt
@@ -32,6 +32,7 @@ from tests.storage.test_table_writes import an_event
 
 LIMIT = 10
 HOLD = timedelta(seconds=60)
+BOTH = (RowKind.CHARGE, RowKind.REFUND)
 MOST_BLOCKS = 1000
 """Of 8 KiB each, for one statement. The tables have thousands."""
 
@@ -56,6 +57,18 @@ async def _settle(store: SqlStore, n: int) -> None:
     outcomes = (DeliveryOutcome.DELIVERED, DeliveryOutcome.RETRY, DeliveryOutcome.REFUSED)
     await store.settle_notifications(
         [Settlement("t", key("o", n + k), 1, outcome) for k, outcome in enumerate(outcomes)]
+    )
+
+
+async def _release(store: SqlStore, n: int) -> None:
+    at, claim = datetime(2020, 1, 1, tzinfo=UTC), datetime(2130, 1, 1, tzinfo=UTC)
+    wanted = [(RowKind.CHARGE, "n"), (RowKind.REFUND, "r")]
+    await store.release_rows(
+        [
+            ClaimedRow(kind, key("o", n + k), key(prefix, n + k), at, claim)
+            for kind, prefix in wanted
+            for k in range(LIMIT)
+        ]
     )
 
 
@@ -104,6 +117,20 @@ USES: dict[str, tuple[Use, set[str]]] = {
         {"charges_claimable", "refunds_claimable", "charges_order_no", "refunds_order_no"}
         | {"orders_pkey"},
     ),
+    "claim rows": (
+        lambda store, _: store.claim_due_rows(BOTH, LIMIT, HOLD),
+        {"charges_due", "refunds_due", "charges_pkey", "refunds_pkey"},
+    ),
+    "claim charges": (
+        lambda store, _: store.claim_due_rows(BOTH[:1], LIMIT, HOLD),
+        {"charges_due", "charges_pkey"},
+    ),
+    "claim refunds": (
+        lambda store, _: store.claim_due_rows(BOTH[1:], LIMIT, HOLD),
+        {"refunds_due", "refunds_pkey"},
+    ),
+    "release rows": (_release, {"charges_pkey", "refunds_pkey"}),
+    "due times": (lambda store, _: store.due_times(BOTH), {"charges_due", "refunds_due"}),
     "lease": (
         lambda store, _: store.lease_notifications(LIMIT, HOLD),
         {"orders_undelivered", "notifications_pkey"} | OF_ORDER,

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from midas.errors import StorageUnavailable
+from midas.ports import ClaimedRow, RowKind
 from midas.storage import SqlStore, open_store
 from tests.postgres import PostgresServer
-from tests.records import intent, touched
+from tests.records import NOON, intent, touched
 from tests.storage.faulty import SHORT, database_at
 
 HOLD = timedelta(seconds=60)
@@ -68,6 +69,12 @@ async def test_a_server_that_went_away_and_came_back_is_used_again(
                 await hasty.load("o1")
             with pytest.raises(StorageUnavailable):
                 await hasty.claim_due_orders(1, HOLD)
+            with pytest.raises(StorageUnavailable):
+                await hasty.claim_due_rows(tuple(RowKind), 1, HOLD)
+            with pytest.raises(StorageUnavailable):
+                await hasty.release_rows([ClaimedRow(RowKind.CHARGE, "o1", "c1", NOON, NOON)])
+            with pytest.raises(StorageUnavailable):
+                await hasty.due_times(tuple(RowKind))
             waiting = asyncio.create_task(patient.commit(intent("o3")))
             reading = asyncio.create_task(patient.load("o1"))
             await asyncio.sleep(0)

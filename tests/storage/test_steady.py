@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from midas.charge import ChargeState
 from midas.lease import DeliveryOutcome, Settlement
+from midas.ports import RowKind
+from midas.refund import RefundState
+from midas.schedule import POLL_LONGEST
 from midas.storage import open_store, steady
 from midas.storage.steady import SLEW, SteadyClock
 from midas.storage.store import SqlStore
-from tests.records import intent, paid
+from tests.records import intent, paid, refund_intent
 
 HOUR = 3600.0
 DAY = 24 * HOUR
+LOOK = POLL_LONGEST
+"""The longest time between two looks, which no start makes shorter."""
 
 
 class Machine:
@@ -138,3 +144,30 @@ async def test_leases_of_a_clock_that_was_ahead(
         assert await store.claim_due_orders(9, hold) == ["o1"]
         assert len(await store.lease_notifications(9, hold)) == 1
         assert await store.claim_due_orders(9, hold) == []
+
+
+async def test_looks_of_a_clock_that_was_ahead(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for rows in any state that PollPending has claimed, and for what is planned."""
+    machine = Machine()
+    url = f"sqlite:///{sqlite_path}"
+    monkeypatch.setattr(steady, "CLOCK", machine.clock())
+    kinds = tuple(RowKind)
+    async with await open_store(url) as store:
+        due_at = store.now()
+        pending = intent("o1", out_trade_no="c1", state=ChargeState.PENDING, due_at=due_at)
+        assert await store.commit(pending)
+        fields = {"state": RefundState.PENDING, "due_at": due_at + 2 * LOOK}
+        assert await store.commit(refund_intent(pending.after, refund_no="r1", **fields))
+        (claimed,) = await store.claim_due_rows(kinds, 9, LOOK)
+        assert (claimed.key, claimed.due_at) == ("c1", due_at)
+    machine.wall -= 2 * DAY
+    monkeypatch.setattr(steady, "CLOCK", machine.clock())
+    async with await open_store(url) as store:
+        looked_at = {each.key for each in await store.claim_due_rows(kinds, 9, LOOK)}
+        assert looked_at == {"c1", "r1"}
+        assert await store.claim_due_rows(kinds, 9, LOOK) == []
+    machine.pass_time(1)
+    async with await open_store(url) as store:
+        assert await store.claim_due_rows(kinds, 9, LOOK) == []

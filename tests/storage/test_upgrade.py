@@ -1,8 +1,9 @@
-"""From schema 0001 to 0002 with data in it, and both versions of Midas beside each other (D10)."""
+"""From schema 0001 on with data in it, and both versions of Midas beside each other (D10)."""
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -12,15 +13,19 @@ from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from midas.lease import DeliveryOutcome, Settlement
+from midas.ports import RowKind
 from midas.storage import migrate, open_store
-from midas.storage.rows import NEW_CHARGES, NOTIFICATIONS
+from midas.storage.rows import NEW_CHARGES, NOTIFICATIONS, utc_text
 from midas.storage.schema import SCHEMA
 from midas.storage.store import SqlStore
 from tests.records import NOON, intent, paid, refund_intent, refunded, touched
+from tests.storage.newer import Older, install
+from tests.storage.test_schema import OLDEST
 
 Result = TypeVar("Result")
 
 HOLD = timedelta(seconds=60)
+OVERDUE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -59,7 +64,7 @@ def to_0001(connection: Connection) -> None:
     command.upgrade(config, "0001")
 
 
-def put_paid_order(connection: Connection, order_no: str) -> None:
+def put_paid_order(connection: Connection, order_no: str, due_at: datetime | None = None) -> None:
     """Rows as version 0001 wrote them: one payment, and its notification."""
     change = intent(order_no)
     charge = change.new_charges[0]
@@ -70,7 +75,9 @@ def put_paid_order(connection: Connection, order_no: str) -> None:
     noon = NOON if connection.dialect.name == "postgresql" else NOON.isoformat(" ")
     values: dict[str, Any] = {name: getattr(charge, name) for name in NEW_CHARGES.columns}
     values |= {name: noon for name, each in values.items() if isinstance(each, datetime)}
-    values |= {"state": "SUCCEEDED", "charge_id": f"ch_{order_no}"}
+    values |= {"state": "SUCCEEDED", "charge_id": f"ch_{order_no}", "due_at": due_at}
+    if due_at is not None and connection.dialect.name == "sqlite":
+        values["due_at"] = utc_text(due_at)
     connection.execute(tables.tables["charges"].insert(), values)
     notification = {
         "order_no": order_no,
@@ -167,5 +174,45 @@ def test_both_versions_work_beside_each_other(old_url: str) -> None:
             assert await store.commit(paid(await store.load("new")))
             assert await store.commit(touched(await store.load("new"), looks=3))
             assert await deliver_all(store) == [("new", 1)]
+
+    asyncio.run(story())
+
+
+def test_looks_that_were_planned_before_the_upgrade_are_due_after_it(old_url: str) -> None:
+    """The indexes have them, too."""
+
+    async def story() -> None:
+        await within(old_url, lambda connection: put_paid_order(connection, "due", OVERDUE))
+        await within(old_url, lambda connection: put_paid_order(connection, "never"))
+        await migrate(old_url)
+        async with await open_store(old_url) as store:
+            assert (await store.due_times(tuple(RowKind))).oldest_due_at == OVERDUE
+            claimed = await store.claim_due_rows(tuple(RowKind), 9, HOLD)
+            assert [(each.order_no, each.due_at) for each in claimed] == [("due", OVERDUE)]
+
+    asyncio.run(story())
+
+
+def test_code_of_the_oldest_schema_works_on_the_newest(
+    old_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens it, writes and reads, and migrates nothing; a look that it plans is found (D10)."""
+
+    async def story() -> None:
+        await migrate(old_url)
+        with monkeypatch.context() as older:
+            install(Older(tmp_path / "older", OLDEST).folder, older)
+            assert await migrate(old_url) == (SCHEMA, SCHEMA)
+            async with await open_store(old_url) as store:
+                await store.check()
+                assert await store.commit(intent("old", due_at=OVERDUE))
+                assert await store.claim_due_orders(9, timedelta(seconds=-1)) == ["old"]
+                assert await store.commit(paid(await store.load("old")))
+                assert await store.commit(touched(await store.load("old"), due_at=OVERDUE))
+                assert await deliver_all(store) == [("old", 1)]
+        assert await migrate(old_url) == (SCHEMA, SCHEMA)
+        async with await open_store(old_url) as store:
+            (claimed,) = await store.claim_due_rows(tuple(RowKind), 9, HOLD)
+            assert (claimed.order_no, claimed.due_at) == ("old", OVERDUE)
 
     asyncio.run(story())

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ class Books:
         """How Ping++'s event of this id stands; empty when it was never recorded."""
         sql = "SELECT standing FROM events WHERE event_id = ?"
         return [standing for (standing,) in self._read(sql, event_id)]
+
+    def next_look(self, table: str, number: str) -> datetime | None:
+        """When the next look at a charge or refund is due. None: no look is planned.
+
+        `table` is `charges` or `refunds`, and `number` is the out_trade_no or refund_no.
+        """
+        key = {"charges": "out_trade_no", "refunds": "refund_no"}[table]
+        rows = self._read(f"SELECT due_at FROM {table} WHERE {key} = ?", number)  # noqa: S608
+        return next((datetime.fromisoformat(due_at) for (due_at,) in rows if due_at), None)
 
     def size(self) -> dict[str, int]:
         """How many rows each table has. Everything that happens leaves a row in one of them."""

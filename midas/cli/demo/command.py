@@ -70,7 +70,8 @@ def demo(
     processes on free ports, with keys and databases made for this run, plays what an order service
     and a payer do, and compares what Midas says with the look-alike's ledger and with the
     notifications that the order service wrote down. Everything is stopped and removed at the end.
-    Takes less than half a minute. Reads no settings of yours; no real money moves.
+    Takes about 20 seconds: most of it is the time after which Midas looks by itself (rows 4 and
+    8). Reads no settings of yours; no real money moves.
 
     Status 0 only if every row held. Status 1 if one did not or something did not start: the last
     table says which, and --keep keeps the logs.

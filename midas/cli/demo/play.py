@@ -1,7 +1,7 @@
 """Plays the rows on the stage and prints what came of them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,12 @@ class Play:
         with put_up(processes) as stage:
             self._report.stage(f"{stage.where}: ready after {self._seconds():.1f} s")
             _add(faults, stage)
-            for row in rows:
-                self._results.append(_play(row, stage, self._report))
+            turns = [_Turn(row, stage, self._report) for row in rows]
+            for turn in turns:
+                turn.begin()
+            for turn in sorted(turns, key=_Turn.has_begun):  # those that wait come last
+                self._results.append(turn.play())
+        self._results.sort(key=lambda result: result.row)
 
     def print_results(self, kept: Path | None, as_json: bool) -> bool:
         """Print what came of all rows, and return whether all held."""
@@ -60,25 +64,50 @@ def _add(faults: Sequence[dict[str, Any]], stage: Stage) -> None:
             raise click.UsageError(f"--fault: {refused}") from None
 
 
-def _play(row: Row, stage: Stage, report: Report) -> Result:
-    report.begins(row.number, row.happens)
-    scene = Scene(stage, f"ORDER-{row.number}", report.step)
-    started = time.monotonic()
-    held, observed = True, ""
-    try:
-        observed = row.play(scene)
-    except NotHeld as failure:
-        held, observed = False, str(failure)
-    except Exception as failure:  # the row did not hold; the others are played
-        held, observed = False, f"{type(failure).__name__}: {failure}"
-    result = Result(
-        row.number,
-        row.happens,
-        row.expected,
-        held,
-        observed,
-        round(time.monotonic() - started, 3),
-        **scene.as_data(),
-    )
-    report.ends(result)
-    return result
+class _Turn:
+    """A row that is played, at once or in two parts."""
+
+    def __init__(self, row: Row, stage: Stage, report: Report) -> None:
+        self._row, self._report = row, report
+        self._scene = Scene(stage, f"ORDER-{row.number}", report.step)
+        self._seconds = 0.0
+        self._failure = ""
+
+    def has_begun(self) -> bool:
+        """Whether a part of it is played before the other rows."""
+        return bool(self._row.beginning)
+
+    def begin(self) -> None:
+        """Play that part, if the row has one."""
+        if self.has_begun():
+            self._report.begins(self._row.number, self._row.happens)
+            self._do(lambda: self._row.begin(self._scene))
+
+    def play(self) -> Result:
+        """Play the rest, or all of it."""
+        row = self._row
+        self._report.begins(row.number, row.happens, again=self.has_begun())
+        observed = "" if self._failure else self._do(lambda: row.play(self._scene))
+        result = Result(
+            row.number,
+            row.happens,
+            row.expected,
+            not self._failure,
+            self._failure or observed or "",
+            round(self._seconds, 3),
+            **self._scene.as_data(),
+        )
+        self._report.ends(result)
+        return result
+
+    def _do(self, part: Callable[[], str | None]) -> str | None:
+        started = time.monotonic()
+        try:
+            return part()
+        except NotHeld as failure:
+            self._failure = str(failure)
+        except Exception as failure:  # the row did not hold; the others are played
+            self._failure = f"{type(failure).__name__}: {failure}"
+        finally:
+            self._seconds += time.monotonic() - started
+        return None

@@ -48,9 +48,10 @@ class Report:
         """Print something about the stage itself."""
         self._console.print(Text(text, style="dim"))
 
-    def begins(self, number: int, happens: str) -> None:
-        """Print that a row begins."""
-        self._console.print(Text(f"\nRow {number}: {happens}", style="bold"))
+    def begins(self, number: int, happens: str, again: bool = False) -> None:
+        """Print that a row begins, or that one goes on which had begun before the others."""
+        what = f"Row {number} goes on" if again else f"Row {number}"
+        self._console.print(Text(f"\n{what}: {happens}", style="bold"))
 
     def step(self, text: str) -> None:
         """Print what happened in a row."""

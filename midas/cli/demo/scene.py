@@ -12,12 +12,16 @@ from midas.cli.demo.fetch import Page
 from midas.cli.demo.lookalike import Lookalike
 from midas.cli.demo.orders import ReceivedNotification
 from midas.cli.demo.stage import Stage
+from midas.cli.polling import in_words
 from midas.cli.show import money, state
 from midas.runtime.command_errors import Trouble
 from midas.v1.charge_pb2 import Charge
 from midas.v1.payment_service_pb2 import (
     ChargeRequest,
     ChargeResponse,
+    PollKind,
+    PollPendingRequest,
+    PollPendingResponse,
     QueryRequest,
     RefundRequest,
 )
@@ -27,6 +31,8 @@ CALL_TIMEOUT_S = 20.0
 PATIENCE_S = 15.0
 """How long something that happens by itself may take before it counts as not done."""
 LOOK_PAUSE_S = 0.05
+DUE_MARGIN_S = 0.3
+"""How much later than its time a look is certainly due."""
 TAKEN = 200
 """The gateway's answer to a webhook that Midas has on disk."""
 CHANNEL_EXTRA: dict[str, dict[str, Any]] = {"wx_pub_qr": {"product_id": "tea"}}
@@ -180,6 +186,42 @@ class Scene:
             self.step(f"Ping++ sends {kind} {event_id} → the gateway answers {status}")
         self.hold(f"the gateway's answers to {kind}", answers, [TAKEN] * count)
         return ids
+
+    def lose_webhooks(self, out_trade_no: str) -> None:
+        """Let every further webhook about this charge and its refunds be lost on its way."""
+        every = {"match": {"order_no": out_trade_no}, "count": None}
+        self.lookalike.add_fault({**every, "action": {"kind": "webhook_drop"}})
+
+    def is_lost(self, out_trade_no: str, kind: str) -> bool:
+        """Whether the one webhook of this kind was sent, and none of its sends arrived."""
+        lost = {"status": None, "fault": "webhook_drop"}
+        ours = self.lookalike.sent(out_trade_no, kind, 1)
+        for each in ours:
+            count = sum(send.items() >= lost.items() for send in each["sends"])
+            sends = len(each["sends"])
+            self.step(f"{kind} {each['event_id']}: sent {sends} ×, lost on its way {count} ×")
+            if count < sends or each["outcome"] != "pending":
+                return False
+        return len(ours) == 1
+
+    def wait_for_look(self, table: str, number: str) -> None:
+        """Wait until Midas's next look at this charge or refund is due."""
+        due_at = self.stage.books.next_look(table, number)
+        self.hold("a look is planned", due_at is not None)
+        wait_s = max(0.0, due_at.timestamp() - time.time()) if due_at else 0.0
+        self.step(f"nobody asks; Midas's own look at {number} is due in {wait_s:.1f} s")
+        time.sleep(wait_s + DUE_MARGIN_S)
+
+    def poll(self, kind: PollKind.ValueType) -> PollPendingResponse:
+        """Do what the timer does: look at what is due."""
+        asked = f"PollPending({PollKind.Name(kind).removeprefix('POLL_KIND_').lower()})"
+        answer = self._call(
+            self.stage.payments.PollPending, PollPendingRequest(kinds=[kind]), asked
+        )
+        if isinstance(answer, Trouble):
+            raise NotHeld(f"{asked} failed: {answer.reason}")
+        self.step(f"{asked} → {in_words(answer)}")
+        return answer  # type: ignore[no-any-return]
 
     def hold_received(self, *wanted: str) -> list[ReceivedNotification]:
         """Check that the order service received exactly these, in order, and Midas has no more."""

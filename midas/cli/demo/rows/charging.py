@@ -65,10 +65,9 @@ def paid_without_webhook(scene: Scene) -> str:
     """Row 3."""
     charge = scene.charge("alipay_qr", 5600).charge
     number = charge.out_trade_no
-    every = {"match": {"order_no": number}, "count": None}
-    scene.lookalike.add_fault({**every, "action": {"kind": "webhook_drop"}})
+    scene.lose_webhooks(number)
     scene.hold("paid at Ping++", scene.pays(charge.charge_id).shows("paid"))
-    scene.hold("the webhook is sent and lost", _lost(scene, number))
+    scene.hold("the webhook is sent and lost", scene.is_lost(number, PAID))
     scene.hold("Query before", [state(each) for each in scene.query()], ["PENDING"])
     scene.hold_received()
     found = scene.query(refresh=True)[0]
@@ -81,18 +80,9 @@ def paid_without_webhook(scene: Scene) -> str:
     scene.hold("charging again", again.reason, "ORDER_ALREADY_PAID")
     scene.hold_ledger(5600)
     scene.hold_count(number, CREATE, 1)
-    scene.hold("the webhook never arrived", _lost(scene, number))
+    scene.hold("the webhook never arrived", scene.is_lost(number, PAID))
     scene.hold_received("PayOrderSuccess")
     return f"Query says {state(found)}; received: {notification}; again: {again.reason}"
-
-
-def _lost(scene: Scene, out_trade_no: str) -> bool:
-    """Whether the one webhook was sent, and none of its sends arrived."""
-    (delivery,) = scene.lookalike.sent(out_trade_no, PAID, 1)
-    sends = delivery["sends"]
-    lost = all(each["status"] is None and each["fault"] == "webhook_drop" for each in sends)
-    scene.step(f"{PAID} {delivery['event_id']}: sent {len(sends)} ×, lost on its way: {lost}")
-    return lost and delivery["outcome"] == "pending"
 
 
 def cancelled_and_paid(scene: Scene) -> str:
