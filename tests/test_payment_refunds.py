@@ -190,7 +190,7 @@ def test_a_refund_that_was_taken_in_is_looked_at_until_it_ends() -> None:
         "re_9",
         state=RefundState.PENDING,
         observed_by=None,
-        due_at=LATER + timedelta(seconds=30),
+        due_at=LATER + timedelta(seconds=15),
         currency="usd",
         app_id="app_9",
     )

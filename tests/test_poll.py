@@ -388,6 +388,99 @@ async def test_a_process_that_is_about_to_end_begins_no_look(world: World) -> No
     assert (result.examined, result.more_due) == (0, True)
 
 
+async def test_a_row_that_somebody_else_has_by_now_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run waited for the order, and its claim was over meanwhile."""
+    await charged(world)
+    world.pass_time(31)
+    load = world.disk.load
+
+    async def moved(order_no: str) -> Any:
+        order = await load(order_no)
+        (charge,) = order.charges
+        later = world.disk.clock + timedelta(hours=1)
+        return dataclasses.replace(order, charges=(replace(charge, due_at=later),))
+
+    monkeypatch.setattr(world.disk, "load", moved)
+    result = await poll(world)
+    assert (result.examined, result.psp_calls) == (0, 0)
+
+
+async def test_a_post_that_never_left_leaves_it_unavailable(world: World) -> None:
+    """Nothing was sent, and nothing answered."""
+    await unknown_charge(world)
+    answer_with(world, NotSent("connect_failed"))
+    with pytest.raises(PspUnavailable):
+        await poll(world)
+
+
+async def test_a_post_that_may_have_left_is_never_unavailable(world: World) -> None:
+    """Its answer and that to the list are lost: the outcome stays unknown."""
+    await unknown_charge(world)
+    lose_answers(world)
+    result = await poll(world)
+    assert (result.examined, result.failed, result.unknown) == (1, 1, 1)
+
+
+async def test_an_error_of_ours_is_not_pings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is the only row."""
+    await charged(world)
+    world.pass_time(31)
+
+    async def broken(_: str) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.disk, "load", broken)
+    result = await poll(world)
+    assert (result.examined, result.failed, result.psp_calls) == (1, 1, 0)
+
+
+async def test_where_ping_is_away_the_rest_is_not_asked_about(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty looks without an answer are enough."""
+    monkeypatch.setattr(limits, "POLL_BATCH", 20)
+    await charged(world, 45)
+    world.pass_time(31)
+    asked: list[str] = []
+
+    class Away(FaultyWire):
+        async def send(self, request: Prepared, limit: timedelta) -> Sent:
+            asked.append(request.url)
+            return Lost("timeout")
+
+    put_wire(world, Away(world, world.process))
+    with pytest.raises(PspUnavailable):
+        await poll(world)
+    assert len(set(asked)) == limits.RUN_FIRST_LOOKS
+
+
+async def test_what_was_not_found_first_is_looked_at_again_once_something_was_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the key is the right one, and the row is missing indeed."""
+    monkeypatch.setattr(limits, "POLL_AT_ONCE", 1)
+    first, *_ = await charged(world, 3)
+    world.pass_time(31)
+    world.odd[first] = "not_found"
+    result = await poll(world)
+    assert result.still_pending >= 3
+    (charge,) = (await world.disk.load("o0")).charges
+    assert charge.absent_since == world.disk.clock
+    (other,) = (await world.disk.load("o1")).charges
+    assert other.absent_since is None
+
+
+async def unknown_charge(world: World) -> None:
+    """A charge that Ping++ has and whose answer was lost, due to be found out."""
+    lose_answers(world)
+    with pytest.raises(OutcomeUnknown):
+        await world.payments.charge(TERMS)
+    world.start()
+    world.pass_time(40)
+
+
 async def test_the_line_of_a_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has what a person wants to know the next morning."""
     lines: list[tuple[str, Any]] = []
