@@ -5,11 +5,11 @@ through `observe_charge` and `observe_refund`; `flows/observe.py` shows the whol
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from midas import charge as charges
-from midas import planning, schedule
+from midas import limits, planning, schedule
 from midas import refund as refunds
 from midas.charge import Charge, ChargeFacts, ChargeObservation, ChargeState, ObservedBy
 from midas.errors import StorageUnavailable
@@ -36,9 +36,19 @@ Entry = tuple[str, datetime, str]
 class Draft:
     """An order being changed. Pure: nothing happens until its `change()` is committed."""
 
-    def __init__(self, order: Order, *, foreign: frozenset[str] = frozenset()) -> None:
-        """`foreign`: keys and ids that Ping++ reports and that rows of other orders have."""
+    def __init__(
+        self,
+        order: Order,
+        *,
+        foreign: frozenset[str] = frozenset(),
+        expiry_grace: timedelta = limits.EXPIRY_GRACE,
+    ) -> None:
+        """`foreign`: keys and ids that Ping++ reports and that rows of other orders have.
+
+        `expiry_grace`: how long after its expiry a charge may still turn out to be paid.
+        """
         self.base = order
+        self._expiry_grace = expiry_grace
         self._foreign = foreign
         self._was_charges = {each.out_trade_no: each for each in order.charges}
         self._was_refunds = {each.refund_no: each for each in order.refunds}
@@ -301,7 +311,8 @@ class Draft:
         if planning.is_overdue(unknown, after.created_at, observation.at):
             after = planning.escalated(after)
             self.put(after, ("charge_needs_operator", observation.at, observation.by))
-        planned = planning.planned(after, planning.next_charge_look(after, observation))
+        due_at = planning.next_charge_look(after, observation, self._expiry_grace)
+        planned = planning.planned(after, due_at)
         self._charges[after.out_trade_no] = planned
         return planned
 

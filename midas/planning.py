@@ -1,6 +1,6 @@
 """When to look at a charge or refund next, and when a person has to. Pure."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from midas import limits, schedule
@@ -30,7 +30,9 @@ def stays_planned(before: Charge, after: Charge, observation: ChargeObservation)
     return observation.facts is not None and observation.facts.charge_id != after.charge_id
 
 
-def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime | None:
+def next_charge_look(
+    charge: Charge, observation: ChargeObservation, expiry_grace: timedelta
+) -> datetime | None:
     """When to look at a charge next, by the database's clock. None: Midas plans no look."""
     if charge.operator_reason:
         return charge.due_at
@@ -42,7 +44,7 @@ def next_charge_look(charge: Charge, observation: ChargeObservation) -> datetime
         return soon
     if charge.state is ChargeState.PENDING:
         expires_at = charge.expires_at
-        ends_at = None if expires_at is None else expires_at + limits.EXPIRY_GRACE
+        ends_at = None if expires_at is None else expires_at + expiry_grace
         return schedule.next_poll(observation.at, charge.looks, ends_at)
     return None
 

@@ -21,6 +21,8 @@ from midas.refund import Refund, RefundObservation, RefundReport, RefundState
 from tests.orders import LATER, an_order, bare, charge, charge_facts, refund, written
 from tests.records import NOON
 
+GRACE = timedelta(minutes=7)
+
 FIRST_LOOKS = (0, 1, 5)
 OTHERS = [each for each in ObservedBy if each is not ObservedBy.QUERY]
 
@@ -65,9 +67,10 @@ def test_the_pauses_between_the_looks_at_a_charge(looks: int) -> None:
     wanted = {ChargeState.SUBMITTING: resolve, ChargeState.PENDING: poll}
     for state in ChargeState:
         row = charge("T1", state, looks=looks)
-        assert planning.next_charge_look(row, bare(ChargeReport.WAITING)) == wanted.get(state)
+        due_at = planning.next_charge_look(row, bare(ChargeReport.WAITING), GRACE)
+        assert due_at == wanted.get(state)
     reversing = charge("T1", answer=f"{REVERSING}1", looks=looks, due_at=None)
-    assert planning.next_charge_look(reversing, bare(ChargeReport.NO_ANSWER)) == resolve
+    assert planning.next_charge_look(reversing, bare(ChargeReport.NO_ANSWER), GRACE) == resolve
 
 
 def test_whoever_reverses_a_charge_has_it_until_his_lease_ends() -> None:
@@ -76,11 +79,11 @@ def test_whoever_reverses_a_charge_has_it_until_his_lease_ends() -> None:
     reversing = charge("T1", answer=f"{REVERSING}1", due_at=lease_ends)
     soon = schedule.next_resolve(LATER, 0)
     shown = observed(charge_id="ch_T1")
-    assert planning.next_charge_look(reversing, shown) == lease_ends
-    assert planning.next_charge_look(replace(reversing, due_at=NOON), shown) == soon
-    assert planning.next_charge_look(reversing, bare(ChargeReport.NO_ANSWER)) == soon
+    assert planning.next_charge_look(reversing, shown, GRACE) == lease_ends
+    assert planning.next_charge_look(replace(reversing, due_at=NOON), shown, GRACE) == soon
+    assert planning.next_charge_look(reversing, bare(ChargeReport.NO_ANSWER), GRACE) == soon
     unknown = charge("T1", ChargeState.SUBMITTING, due_at=lease_ends)
-    assert planning.next_charge_look(unknown, shown) == soon
+    assert planning.next_charge_look(unknown, shown, GRACE) == soon
 
 
 @pytest.mark.parametrize(
@@ -96,9 +99,9 @@ def test_whoever_reverses_a_charge_has_it_until_his_lease_ends() -> None:
 )
 def test_one_look_comes_just_after_the_end(ends_in: timedelta | None, wanted: timedelta) -> None:
     """Of a pending charge: its expiry and the grace. Before and after that the pauses grow."""
-    expires_at = None if ends_in is None else LATER + ends_in - limits.EXPIRY_GRACE
+    expires_at = None if ends_in is None else LATER + ends_in - GRACE
     row = charge("T1", looks=9, expires_at=expires_at)
-    assert planning.next_charge_look(row, bare(ChargeReport.WAITING)) == LATER + wanted
+    assert planning.next_charge_look(row, bare(ChargeReport.WAITING), GRACE) == LATER + wanted
 
 
 @pytest.mark.parametrize("looks", FIRST_LOOKS)
@@ -117,7 +120,7 @@ def test_the_pauses_between_the_looks_at_a_refund(looks: int) -> None:
 def test_what_a_person_looks_at_keeps_its_time() -> None:
     """Nothing is planned for it."""
     row = charge("T1", operator_reason="odd", due_at=NOON)
-    assert planning.next_charge_look(row, bare(ChargeReport.WAITING)) == NOON
+    assert planning.next_charge_look(row, bare(ChargeReport.WAITING), GRACE) == NOON
     back = refund("R1", operator_reason="odd", due_at=NOON)
     answer = RefundObservation(RefundReport.WORKING, "POLL", LATER)
     assert planning.next_refund_look(back, answer) == NOON

@@ -517,12 +517,16 @@ async def test_looks_that_are_due_for_long_are_a_warning(
     assert warnings() == 1
 
 
-async def test_one_look_comes_just_after_the_end_of_a_charge(world: World) -> None:
-    """So that it is closed within seconds, and not within half an hour."""
+@pytest.mark.parametrize("grace", [limits.EXPIRY_GRACE, timedelta(minutes=9)])
+async def test_one_look_comes_just_after_the_end_of_a_charge(
+    world: World, grace: timedelta
+) -> None:
+    """So that it is closed within seconds after the grace that is set, not within half an hour."""
+    world.payments.ports = dataclasses.replace(world.payments.ports, expiry_grace=grace)
     await charged(world)
     (charge,) = (await world.disk.load("o0")).charges
     assert charge.expires_at is not None
-    over = charge.expires_at + limits.EXPIRY_GRACE
+    over = charge.expires_at + grace
     while world.disk.clock < over:
         world.pass_time(((await due_at(world, "o0")) - world.disk.clock).total_seconds())
         await poll(world)

@@ -93,7 +93,7 @@ async def _commit(ports: Ports, order: Order, decide: Decision) -> Order:
     foreign: frozenset[str] = frozenset()
     known = order
     for conflicts in range(limits.CONFLICT_RETRIES):
-        draft = Draft(order, foreign=foreign)
+        draft = Draft(order, foreign=foreign, expiry_grace=ports.expiry_grace)
         decide(draft)
         wanted = draft.change(ports.store.new_change_id())
         if wanted is None:
