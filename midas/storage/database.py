@@ -93,13 +93,13 @@ class Database(Protocol):
         """See `Store.claim_due_orders`."""
 
     async def claim_rows(self, tables: Sequence[str], limit: int, hold: timedelta) -> Sequence[Row]:
-        """`Store.claim_due_rows`; `tables`: `charges`, `refunds` or both, in this order.
+        """See `Store.claim_due_rows`; `tables`: `charges`, `refunds` or both, in this order.
 
         A row is table, order_no, key, due_at before, due_at now; in any order.
         """
 
     async def release_rows(self, table: str, rows: Sequence[Row]) -> None:
-        """`Store.release_rows`, at least one; a row is key, due_at before, due_at since."""
+        """See `Store.release_rows`; at least one row, which is key, due_at before, due_at since."""
 
     async def learn_floor(self) -> None:
         """Read `sequence_floor`; raise it first if it is of another history than the server's."""

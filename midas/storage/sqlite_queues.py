@@ -85,7 +85,7 @@ _RELEASE_ROW = {
 def claim_rows(
     connection: sqlite3.Connection, wanted: tuple[Sequence[str], int, timedelta], now: datetime
 ) -> list[Row]:
-    """`Database.claim_rows`."""
+    """See `Database.claim_rows`."""
     tables, limit, hold = wanted
     at, held_until = utc_text(now), utc_text(now + hold)
     found: list[Row] = []
@@ -105,7 +105,7 @@ _TABLE, _KEY, _DUE_AT = 0, 2, 3
 def release_rows(
     connection: sqlite3.Connection, wanted: tuple[str, Sequence[Row]], _now: datetime
 ) -> None:
-    """`Database.release_rows`."""
+    """See `Database.release_rows`."""
     table, rows = wanted
     released = [(utc_text(due_at), key, utc_text(held_until)) for key, due_at, held_until in rows]
     connection.executemany(_RELEASE_ROW[table], released)

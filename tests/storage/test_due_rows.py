@@ -18,12 +18,13 @@ from midas.storage import store as product
 from midas.storage.faults import InDoubt
 from midas.storage.postgres_queues import claim_rows
 from midas.storage.store import SqlStore
+from tests.patience import PATIENCE_S
 from tests.records import changed, intent, refund_intent, touched
 from tests.storage.faulty import database_at
+from tests.storage.waiting import until_waiting
 
 HOLD = timedelta(seconds=60)
 BOTH = tuple(RowKind)
-PATIENCE_S = 30
 
 
 async def put(store: SqlStore, name: str, due_at: datetime) -> None:
@@ -53,19 +54,6 @@ async def transaction(url: str) -> AsyncIterator[AsyncConnection]:
         await database.close()
 
 
-async def until_blocked(url: str) -> None:
-    """Wait until some session waits for a row."""
-    database = database_at(url)
-    waiting = (
-        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        while not await database.fetch(waiting):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    await database.close()
-
-
 async def test_a_commit_behind_a_claim_is_written(postgres_url: str) -> None:
     """It waits for the claim's end, and stands then as it was decided; other rows stay held."""
     async with await open_store(postgres_url) as store:
@@ -76,7 +64,7 @@ async def test_a_commit_behind_a_claim_is_written(postgres_url: str) -> None:
             result = await session.exec_driver_sql(claim_rows(("charges", "refunds")), (9, HOLD))
             held_until = {row.key: row.held_until for row in result}
             committing = asyncio.create_task(store.commit(touched(order, due_at=planned, looks=1)))
-            await until_blocked(postgres_url)
+            await until_waiting(postgres_url)
             await session.exec_driver_sql("COMMIT")
         assert await committing is True
         after = await store.load("1")

@@ -12,11 +12,12 @@ import pytest
 from midas.errors import SettingsError
 from midas.storage import migrate
 from midas.storage.schema import SCHEMA
+from tests.patience import PATIENCE_S
 from tests.storage.newer import MIGRATING, Newer, Older, install
+from tests.storage.waiting import until_waiting
 
 COLUMN = 'op.add_column("charges", sa.Column("of_later", sa.Text(), nullable=True))'
 INDEX = 'build_index("charges_of_later", "charges", ["subject"], where="amount > 100")'
-PATIENCE_S = 30
 
 
 class Stage:
@@ -62,17 +63,6 @@ class Stage:
         """How many columns of the migrations are there."""
         rows = await self.sql("SELECT 1 FROM pg_attribute WHERE attname = 'of_later'")
         return len(rows)
-
-    async def until_waiting(self) -> int:
-        """Wait until the migration waits for somebody inside PostgreSQL; its session."""
-        waiting = (
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-            " AND wait_event_type = 'Lock'"
-        )
-        async with asyncio.timeout(PATIENCE_S):
-            while not (rows := await self.sql(waiting)):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        return int(rows[0][0])
 
 
 @pytest.fixture
@@ -149,7 +139,7 @@ async def test_an_index_is_built_beside_writers(
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM charges")
         migrating = asyncio.ensure_future(migrate(stage.url, log))
-        await stage.until_waiting()
+        await until_waiting(stage.url)
         await stage.sql("DELETE FROM charges")
         assert not migrating.done()
     assert await migrating == (SCHEMA, stage.newer.revision)
@@ -163,7 +153,7 @@ async def test_an_index_that_was_interrupted_is_made_anew(stage: Stage) -> None:
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM charges")
         migrating = asyncio.ensure_future(migrate(stage.url))
-        session = await stage.until_waiting()
+        session = await until_waiting(stage.url)
         await stage.sql(f"SELECT pg_terminate_backend({session})")
         with pytest.raises(SettingsError):
             await migrating
@@ -201,7 +191,7 @@ async def test_one_migrates_and_the_others_wait_outside_of_a_transaction(stage: 
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM charges")
         first = asyncio.ensure_future(migrate(stage.url))
-        await stage.until_waiting()
+        await until_waiting(stage.url)
         second = asyncio.ensure_future(migrate(stage.url, log))
         await log.another()
     newest = stage.newer.revision
@@ -235,7 +225,7 @@ async def test_0005_goes_on_where_it_was_interrupted(
     async with stage.session() as writer, writer.transaction():
         await writer.execute("DELETE FROM refunds")
         migrating = asyncio.ensure_future(migrate(stage.url))
-        session = await stage.until_waiting()
+        session = await until_waiting(stage.url)
         assert await stage.indexes("charges_due", "refunds_due") == {
             "charges_due": True,
             "refunds_due": False,
