@@ -333,6 +333,20 @@ async def one_more(world: World, n: int) -> str:
 
 
 @pytest.mark.parametrize("way", ["rejected", "not_found"])
+async def test_a_wrong_key_calls_a_person(
+    world: World, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """Also where Ping++ answers no question at all, so that the caller gets UNAVAILABLE."""
+    await charged(world, limits.RUN_FIRST_LOOKS)
+    world.pass_time(31)
+    world.odd[""] = way
+    with contextlib.suppress(PspUnavailable):
+        await poll(world)
+    alarms = [each for each in caplog.records if each.message == "operator_needed"]
+    assert [vars(each)["kind"] for each in alarms] == ["psp_knows_none_of_our_charges"]
+
+
+@pytest.mark.parametrize("way", ["rejected", "not_found"])
 async def test_a_refusal_of_the_question_postpones_nothing_for_a_day(
     world: World, way: str
 ) -> None:

@@ -130,11 +130,7 @@ class Payments:
         deadline = within(self.ports.clock, limits.POLL_TIME if timeout is None else timeout)
         poll = Poll(self.ports, self._locks, deadline, stopping=lambda: self._is_draining)
         wanted = limit or limits.POLL_ROWS_DEFAULT
-        result = await self._run_to_completion(poll.poll(kinds or BOTH, wanted))
-        if poll.run.is_blind:
-            logger.error("operator_needed", extra={"kind": "psp_knows_none_of_our_charges"})
-        log_event("poll_done", _log_fields(result))
-        return result
+        return await self._run_to_completion(self._poll(poll, kinds or BOTH, wanted))
 
     async def list_charges(self, state: ChargeState | None, page: Listing) -> list[Order]:
         """One order for each matching charge, newest first. Raises StorageUnavailable."""
@@ -173,7 +169,7 @@ class Payments:
         due = await self.ports.store.claim_due_orders(limits.RESOLVE_BATCH, claim)
         run = Run()
         await self._resolve_all(due, run)
-        self._is_blind(run)
+        self._alarm_if_blind(run)
         if not run.is_blind:
             await self._resolve_all(run.put_off, Run(many=False))
         return len(due)
@@ -204,7 +200,7 @@ class Payments:
         each = (self._resolve(order_no, run, places, looks) for order_no in order_nos)
         await asyncio.gather(*(self._run_to_completion(work) for work in each))
 
-    def _is_blind(self, run: Run) -> None:
+    def _alarm_if_blind(self, run: Run) -> None:
         """Raise one alarm, not one for every run, if Ping++ knows nothing that Midas asks for."""
         if run.is_blind and not self._blind:
             logger.error("operator_needed", extra={"kind": "psp_knows_none_of_our_charges"})
@@ -220,6 +216,14 @@ class Payments:
             return True
         _, unfinished = await asyncio.wait(self._tasks, timeout=timeout.total_seconds())
         return not unfinished
+
+    async def _poll(self, poll: Poll, kinds: Collection[RowKind], limit: int) -> PollResult:
+        try:
+            result = await poll.poll(kinds, limit)
+        finally:  # a key that Ping++ rejects makes every look fail, and a person has to know
+            self._alarm_if_blind(poll.run)
+        log_event("poll_done", _log_fields(result))
+        return result
 
     async def _charge(self, terms: ChargeTerms) -> ChargeResult:
         async with self._locks.of(terms.order_no):
